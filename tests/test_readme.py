@@ -26,7 +26,7 @@ def test_python_runs_and_prints_what_its_comments_say(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
     for expected in re.findall(r"print\(.*\)  # (.*)", code):
         assert expected in capsys.readouterr().out
     for picture in re.findall(r'savefig\("(.*)"\)', code):
@@ -72,14 +72,18 @@ def test_the_lines_for_a_language_model_run_as_printed(
     prompts = dataclasses.replace(PACKAGED["pocket:prompts"], place=str(tmp_path / "few.txt"))
     monkeypatch.setitem(PACKAGED, "pocket:prompts", prompts)
     (own,) = [block for block in _blocks("python") if "class Shorter" in block]
-    (tmp_path / "shorter.py").write_text(own.partition("\n\n\n(result,)")[0], encoding="utf-8")
-    ours = ("pocket:", "nashward evaluate runs/pocket", "nashward frontier runs/both")
+    (tmp_path / "shorter.py").write_text(own, encoding="utf-8")
+    ours = ("pocket:", "nashward evaluate runs/pocket", "nashward export runs/pocket", "nashward frontier runs/both")
     played = [shlex.split(line, comments=True)[1:] for line in _lines() if any(word in line for word in ours)]
-    assert [words[0] for words in played] == ["align", "evaluate", "align", "align", "frontier"]
+    assert [words[0] for words in played] == [
+        "align", "evaluate", "align", "export", "fit-oracle", "align", "frontier"
+    ]  # fmt: skip
     for words in played:
         assert main(words) == 0
     out = capsys.readouterr().out
     assert "report: runs/shorter/report.html" in out
+    assert "[0.5, 0.87]" not in out  # an oracle's file prints nothing where it is imported
+    assert "oracle: oracles/mine" in out
     assert "numbers: runs/both/frontier.json" in out
     assert "note: 4 prompts" in out
     assert "± 0.0 " not in out

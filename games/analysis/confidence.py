@@ -1,4 +1,4 @@
-"""Confidence from few prompts: Student's t, and the least that a win rate is sure to be."""
+"""Confidence from few prompts: Student's t, what is told apart from 0, and the least that a win rate is sure to be."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 
 
 def standard_errors(errors: float, n: float) -> float:
@@ -30,6 +30,29 @@ def standard_errors(errors: float, n: float) -> float:
         [6.32, 2.13, 1.73, 1.66]
     """
     return float(stdtrit(n - 1, ndtr(errors))) if n >= 2 else math.nan
+
+
+def side_of_zero(value: float, error: float, n: float, level: float = 0.95) -> int:
+    """On which side of 0 the two-sided confidence interval of a mean of n values lies.
+
+    Args:
+        value: the mean, as of a difference.
+        error: its standard error.
+        n: the number of values.
+        level: of confidence.
+
+    Returns:
+        1 above 0, -1 below it; 0 where the interval holds 0, or where there is none (NaN, or fewer than two values):
+        the value is not told apart from 0.
+
+    Source: Student 1908.
+
+    Example:
+        >>> [side_of_zero(value, 0.03, 50) for value in (0.05, 0.07, -0.07)]
+        [0, 1, -1]
+    """
+    reach = standard_errors(float(ndtri((1 + level) / 2)), n) * error
+    return int(value - reach > 0) - int(value + reach < 0)
 
 
 def least_error(value: Any, n: Any) -> Any:

@@ -57,7 +57,7 @@ class Ratings:
 
     @property
     def cycle_p_value(self) -> float:
-        """How likely shares so far from P are without any cycle, see ``pearson_p_value``; NaN without spare pairs."""
+        """How likely shares so far from P are if scores explain all: ``pearson_p_value``; NaN without spare pairs."""
         upper = torch.triu(self.met > 0, 1)
         met, p = self.met[upper].numpy(), self.P[upper].numpy()
         misfit, spare = met * self.residual[upper].numpy(), len(met) - (len(upper) - 1)

@@ -141,6 +141,8 @@ def log_odds(probabilities: Sequence[float], name: str) -> Float[np.ndarray, " N
     p = np.asarray(probabilities, dtype=np.float64)
     wrong = (p < 0) | (p > 1)
     if wrong.any():
-        raise NashwardError(f"{name} gave {p[wrong][0]!r}; expected a probability in [0, 1]")
+        raise NashwardError(
+            f"{name} gave {p[wrong][0]:.6g}; expected a probability in [0, 1]: of log-odds return 1 / (1 + exp(-logit))"
+        )
     with np.errstate(divide="ignore"):
         return np.log(p) - np.log1p(-p)

@@ -220,11 +220,7 @@ class PreferenceOracle(ABC):
             self._seen = True
             return
         first, second = one[known], two[known]
-        with np.errstate(invalid="ignore"):  # inf - inf
-            inside = (np.minimum(first, second) >= 0) & (np.maximum(first, second) <= 1)
-            complements = bool((inside & (np.abs(first + second - 1) <= COMPLEMENT)).all())
-        if complements and not self.symmetric:  # 1/2 and 1/2 is a tie either way
-            complements = bool((np.abs(first - second) > COMPLEMENT).any())
+        complements = are_probabilities(first, second, self.symmetric)
         if not complements and not self.symmetric:
             self._seen = True
             return
@@ -250,6 +246,23 @@ class PreferenceOracle(ABC):
                 f"(from an ensemble (members, {count}))"
             )
         return logits
+
+
+def are_probabilities(first: Float[np.ndarray, " pairs"], second: Float[np.ndarray, " pairs"], symmetric: bool) -> bool:
+    """Whether what was returned as log-odds of pairs in both orders looks like probabilities, which add up to 1.
+
+    Args:
+        first, second: of the pairs, and of the same in the other order; none is NaN.
+        symmetric: whether log-odds were declared to be opposite: 1/2 and 1/2 then are none, else they may be a tie.
+
+    Example:
+        >>> are_probabilities(np.array([0.9, 0.2]), np.array([0.1, 0.8]), symmetric=False)
+        True
+    """
+    with np.errstate(invalid="ignore"):  # inf - inf
+        inside = (np.minimum(first, second) >= 0) & (np.maximum(first, second) <= 1)
+        complements = bool(len(first) and (inside & (np.abs(first + second - 1) <= COMPLEMENT)).all())
+    return complements and (symmetric or bool((np.abs(first - second) > COMPLEMENT).any()))
 
 
 class StepwiseOracle(PreferenceOracle):

@@ -20,15 +20,17 @@ from ..store.files import atomic_write, to_jsonl
 from .records import SKIP, WINNERS, CastVote
 
 NOBODY = "imported"  # the annotator of votes that name none
+MODELS = ("model_a", "model_b")  # the fields of whose responses a and b are
 QUESTION = "preference"  # what the question is called in Argilla's records
 
 
 def write_votes(file: Path, votes: Sequence[CastVote], kind: VoteFormat = "jsonl") -> None:
     """Write votes for another tool, atomically.
 
-    - "jsonl": ``prompt, a, b, winner, annotator, seconds, shown_first`` and ``why, id``, a vote a line; ``fit_oracle``
-      and ``read_cast_votes`` read it.
-    - "battles": ``model_a, model_b, winner, judge, conversation_a, conversation_b``, as arenas publish them.
+    - "jsonl": ``prompt, a, b, winner, annotator, seconds, shown_first`` and ``why, id``, a vote a line, with ``model_a,
+      model_b`` where it is known whose a and b are; ``fit_oracle`` and ``read_cast_votes`` read it.
+    - "battles": ``model_a, model_b, winner, judge, conversation_a, conversation_b``, as arenas publish them; without
+      the models that are not known.
     - "label-studio": tasks with annotations of its ``Pairwise`` tag; a tie is a choice beside it.
     - "argilla": records with the fields ``prompt, response1, response2`` and a label question.
 
@@ -54,14 +56,26 @@ def write_votes(file: Path, votes: Sequence[CastVote], kind: VoteFormat = "jsonl
         label-studio b ann 4.0 a
         argilla b ann None a
     """
-    if file.suffix not in (".json", ".jsonl"):
-        raise NashwardError(f"{file} is of another type; expected .json, a list, or .jsonl, a row a line")
+    check_file(file)
     rows = FORMATS[kind].rows(votes)
     with atomic_write(file) as unfinished:
         if file.suffix == ".json":
             unfinished.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         else:
             unfinished.write_bytes(to_jsonl(rows))
+
+
+def check_file(file: Path) -> None:
+    """Raise where ``write_votes`` has no such type of file.
+
+    Args:
+        file: where to.
+
+    Raises:
+        ValueError: another type of file.
+    """
+    if file.suffix not in (".json", ".jsonl"):
+        raise NashwardError(f"{file} is of another type; expected .json, a list, or .jsonl, a row a line")
 
 
 def read_cast_votes(source: Path | Iterable[Any], kind: VoteFormat = "jsonl") -> list[CastVote]:
@@ -167,7 +181,17 @@ def _first(value: Any) -> str:
 
 def _to_jsonl(votes: Sequence[CastVote]) -> list[dict[str, Any]]:
     names = ("prompt", "a", "b", "winner", "annotator", "seconds", "shown_first", "why", "id")
-    return [{name: getattr(vote, name) for name in names} for vote in votes]
+    return [{name: getattr(vote, name) for name in names} | _models(vote) for vote in votes]
+
+
+def _models(vote: CastVote) -> dict[str, str]:
+    """Whose the responses are, where that is known."""
+    return {name: source for name, source in zip(MODELS, vote.sources, strict=True) if source}
+
+
+def _sources(row: Mapping[str, Any]) -> tuple[str, str]:
+    first, second = (_name(row.get(name)) for name in MODELS)
+    return first, second
 
 
 def _from_jsonl(row: Mapping[str, Any]) -> list[CastVote]:
@@ -180,9 +204,10 @@ def _from_jsonl(row: Mapping[str, Any]) -> list[CastVote]:
     first, seconds = _first(row.get("shown_first")), _seconds(row.get("seconds"))
     return [
         CastVote(
-            vote.prompt, vote.a, vote.b, str(winner), vote.annotator or NOBODY, seconds, first, id=_name(row.get("id"))
+            vote.prompt, vote.a, vote.b, str(winner), vote.annotator or NOBODY, seconds, first,
+            id=_name(row.get("id")), sources=_sources(row),
         )
-    ]
+    ]  # fmt: skip
 
 
 # battles
@@ -198,8 +223,7 @@ def _to_battles(votes: Sequence[CastVote]) -> list[dict[str, Any]]:
     return [
         {
             "id": vote.id,
-            "model_a": vote.sources[0] or "a",
-            "model_b": vote.sources[1] or "b",
+            **_models(vote),
             "winner": BATTLE[vote.winner],
             "judge": vote.annotator,
             "turn": 1,
@@ -228,8 +252,7 @@ def _from_battles(row: Mapping[str, Any]) -> list[CastVote]:
     )
     key = _name(row.get("id"))
     who = NOBODY if is_missing(row.get("judge")) else str(row["judge"])
-    sources = (_name(row.get("model_a")), _name(row.get("model_b")))
-    return [CastVote(prompt, a, b, WINNER_OF[winner], who, id=key, sources=sources)]
+    return [CastVote(prompt, a, b, WINNER_OF[winner], who, id=key, sources=_sources(row))]
 
 
 # Label Studio: what its Pairwise tag compares are the values answer1 and answer2 of a task

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from ..store.files import disk_errors
 from .formats import read_cast_votes
 from .store import VoteStore
 
@@ -16,11 +17,21 @@ class Inbox:
     """The files of votes that are dropped into a folder's ``inbox``: they stay there, and count once.
 
     Args:
-        store: of the folder.
+        store: of the folder; its ``inbox`` is created where it is missing.
+
+    Raises:
+        OSError: it cannot be created.
     """
 
     def __init__(self, store: VoteStore) -> None:
         self.store, self._read = store, dict[Path, tuple[int, int]]()
+        with disk_errors(self.folder):
+            self.folder.mkdir(exist_ok=True)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self.store.folder / INBOX
 
     def read(self) -> int:
         """Read the files that are new or have changed, once nobody has written to them for a moment.
@@ -32,7 +43,7 @@ class Inbox:
             ValueError: a row that is wrong; the file is named, and not read again before it changes.
         """
         added = 0
-        for file in sorted((self.store.folder / INBOX).glob("*")):
+        for file in sorted(self.folder.glob("*")):
             if file.suffix not in (".jsonl", ".json", ".csv", ".parquet"):
                 continue
             state = file.stat()

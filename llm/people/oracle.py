@@ -15,7 +15,7 @@ from ..config.inputs import PEOPLE
 from ..config.oracle_fit import FitSettings, People
 from ..oracles.fitting.examples import StatesOfRows
 from ..oracles.fitting.fit import fit_oracle
-from ..oracles.fitting.init import layout_of
+from ..oracles.fitting.init import find_base, layout_of
 from ..oracles.load import as_oracle
 from ..oracles.matrices import preference_matrices
 from ..oracles.protocol import Pairs, PreferenceOracle, SampledTexts, StepwiseOracle
@@ -63,6 +63,7 @@ class PeopleOracle(StepwiseOracle):
         self, folder: str | Path, settings: People | None = None, *, device: str | None = None, seed: int = 0
     ) -> None:
         self.settings = settings or People()
+        find_base(self.settings.base, "--people-base")
         layout_of(self.settings.kind, self.settings.base, None)  # its own checks of the base
         self.folder, self.device, self.seed = Path(folder).expanduser().absolute(), device, seed
         with VoteStore(self.folder) as store:

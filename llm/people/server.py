@@ -235,6 +235,35 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: a log would tell who voted when, and the token."""
 
 
+def check_place(host: str, port: int) -> None:
+    """Raise where a page could not be served, before there is one.
+
+    Args:
+        host, port: as of ``serving``.
+
+    Raises:
+        ValueError: it cannot be listened on.
+    """
+    check_port(port)
+    with _listening(host, port), socket.socket(_family(host)) as free:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind((host.strip("[]"), port))
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, OverflowError) as error:
+        raise NashwardError(
+            f"{host}:{port} cannot be listened on ({error}); give another --port, or 0 for any"
+        ) from None
+
+
 class VotingServer(ThreadingHTTPServer):
     """The page on a host and a port; ``serve`` runs it.
 
@@ -249,14 +278,9 @@ class VotingServer(ThreadingHTTPServer):
 
     def __init__(self, page: VotingPage, host: str, port: int) -> None:
         check_port(port)
-        if ":" in host:
-            self.address_family = socket.AF_INET6
-        try:
+        self.address_family = _family(host)
+        with _listening(host, port):
             super().__init__((host.strip("[]"), port), Handler)
-        except (OSError, OverflowError) as error:
-            raise NashwardError(
-                f"{host}:{port} cannot be listened on ({error}); give another --port, or 0 for any"
-            ) from None
         self.page, self.guard = page, Guard.of(page.store, host, self.server_address[1])
         folder = importlib.resources.files("nashward.llm.people.page")
         self.files = {name: folder.joinpath(name).read_bytes() for name, _ in FILES.values()}

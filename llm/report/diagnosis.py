@@ -23,7 +23,7 @@ MEANING = {
     "bold": "the same of bold text",
     "favour": "win probability of an author beyond that of the labels",
     "accuracy": "share of labels that it agrees with; a coin has 0.5",
-    "calibration": "factor on its log-odds; 1 is right",
+    "calibration": "factor by which its log-odds are too large; 1 is right, 20 is that or more",
     "agreement": "accuracy by the agreement with other judges",
     "cycles": "cycles of three authors that the prompts confirm",
     "repeat": "mean change of a win probability when judged again",
@@ -74,6 +74,7 @@ def _summary(diagnosis: Diagnosis) -> list[Content]:
         Headline(figure, f"found on {on}{labelled}."),
         *(Alert(f"It {finding.text}. What to do: {finding.advice}.") for finding in diagnosis.named),
         *(Paragraph(f"It {one.text}.") for one in diagnosis.findings if one.kind == "accuracy" and not one.named),
+        *(Alert(f"It {one.text}.") for one in diagnosis.not_measured if one.text),
         *(
             Paragraph(f"Not measured: {', '.join(kinds)}; that needs {needs}.")
             for needs, kinds in diagnosis.lacking.items()
@@ -87,7 +88,12 @@ def _summary(diagnosis: Diagnosis) -> list[Content]:
 
 def _measures(diagnosis: Diagnosis) -> list[Content]:
     rows = [
-        (finding.kind, _value(finding), MEANING[finding.kind], "problem" if finding.named else "")
+        (
+            finding.kind,
+            _value(finding),
+            MEANING[finding.kind],
+            "; ".join(filter(None, ("problem" * finding.named, finding.note))),
+        )
         for finding in diagnosis.findings
     ]
     rows += [

@@ -8,6 +8,7 @@ from typing import Any
 
 from nashward.counted import counted
 
+from ..oracles.fitting.annotators import Reliability
 from ..store.run_folder import RunFolder
 from .content import Alert, Content, Heading, Paragraph, Table, with_error
 
@@ -50,7 +51,8 @@ def people(folder: Path) -> list[Content]:
         ),
         *(
             Alert(
-                f"{name} votes no better than chance by what the others say ({counted(person['votes'], 'vote')}). "
+                f"The votes of {name} are {_reliability(person).verdict} (slope "
+                f"{with_error(person['slope'], person['slope_error'], 2)}). "
                 "--people-weigh counts such votes less; nashward vote FOLDER --forget NAME deletes them."
             )
             for name, person in newest["people"].items()
@@ -99,6 +101,10 @@ def _agreement(found: dict[str, Any]) -> str:
             "same answer"
         )
     return "; ".join(parts) + "."
+
+
+def _reliability(person: dict[str, Any]) -> Reliability:
+    return Reliability(person["votes"], person["as_predicted"], person["slope"], person["slope_error"])
 
 
 def _person(name: str, person: dict[str, Any]) -> tuple[Any, ...]:

@@ -37,6 +37,8 @@ def python_object(source: str) -> Any:
     expected = "expected module:name, the module in the working directory or installed"
     if not all(part.isidentifier() for part in module.split(".")):
         raise NashwardError(f"{source}: {module!r} is no name of a module; {expected}, without a path and without .py")
+    if module.endswith(".py"):
+        raise NashwardError(f"{source}: write {module.removesuffix('.py')}:{name or 'NAME'}, the module without .py")
     try:
         value: Any = importlib.import_module(module)
         for part in name.split("."):

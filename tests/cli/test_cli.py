@@ -552,6 +552,25 @@ def _votes(file: Path, count: int = 60) -> Path:
     return file
 
 
+@pytest.mark.parametrize(
+    ("contradict", "verdict"), [(True, "worse than a coin"), (False, "not told apart from a coin")]
+)
+def test_a_fit_that_tells_nothing_is_worded_by_its_interval(
+    contradict: bool, verdict: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Votes by chance, and two prompts whose votes contradict each other, of which a fold sees the other one alone."""
+    rng = np.random.default_rng(0)
+    rows = [{"prompt": f"Say {k}.", "a": "yes", "b": "no", "winner": "ab"[int(rng.integers(2))]} for k in range(24)]
+    if contradict:
+        rows = [{**row, "winner": "ab"[k % 2]} for k, row in enumerate(rows[:2])] * 40
+    votes = tmp_path / "votes.jsonl"
+    votes.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["fit-oracle", str(votes), "--base", "pocket:policy", "--out", str(tmp_path / "mine")]) == 0
+    out = capsys.readouterr().out
+    assert "nats worse)" in out or "nats better)" in out
+    assert verdict in out
+
+
 def test_fit_oracle_then_judge_a_leaderboard_with_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     votes = _votes(tmp_path / "votes.jsonl", 300)
     fit = ["fit-oracle", "--pairs", str(votes), "--base", str(pocket.PAIRRM), "--kind", "pairrm", "--folds", "3"]

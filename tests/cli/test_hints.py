@@ -104,6 +104,24 @@ def test_a_table_that_is_nothing_has_no_such_hint(capsys: pytest.CaptureFixture[
         assert "reads it as payoffs" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv"])
+def test_battles_are_sent_to_the_leaderboard(suffix: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rows = [{"model_a": "x", "model_b": "y", "winner": "model_a"}, {"model_a": "z", "model_b": "y", "winner": "tie"}]
+    text = {
+        "jsonl": "\n".join(map(json.dumps, rows)),
+        "json": json.dumps(rows),
+        "csv": "\n".join(",".join(row) for row in ([*rows[0]], *([*row.values()] for row in rows))),
+    }
+    battles = tmp_path / f"battles.{suffix}"
+    battles.write_text(text[suffix])
+    assert main(["solve", str(battles)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"nashward leaderboard {battles}" in line
+    assert main(["leaderboard", str(battles)]) == 0
+    assert main(["solve", str(tmp_path / f"none.{suffix}")]) == 2
+    assert "leaderboard" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("written", ["MWU(step=0.1)", "MWU(step=0.1, tau=0)"])
 def test_a_solver_as_python_writes_it_is_answered_with_its_settings_behind_colons(
     written: str, capsys: pytest.CaptureFixture[str]

@@ -72,6 +72,7 @@ def test_a_page_for_pairs_of_a_file_until_it_is_stopped(here: Path) -> None:
     assert code == 0
     assert "2 new votes, 2 in all" in out
     assert "2 new pairs on 2 prompts" in page.said
+    assert Path("team/inbox").is_dir()
     with VoteStore("team", create=False) as store:
         assert {vote.sources for vote in store.votes()} == {("m", "n")}
 
@@ -135,6 +136,8 @@ def test_votes_go_in_and_out_and_a_name_is_deleted(here: Path, capsys: pytest.Ca
         (["team", "--pairs", "pairs.jsonl", "--random-share", "2"], "random_share 2"),
         (["team", "--pairs", "pairs.jsonl", "--port", "70000"], "70000"),
         (["team", "--pairs", "pairs.jsonl", "--rubric", "nope.md"], "nope.md"),
+        (["team", "--pairs", "pairs.jsonl", "--host", "999.1.1.1"], "999.1.1.1 | --port"),
+        (["team", "--pairs", "pairs.jsonl", "--oracle", "nope:nope"], "nope:nope"),
         (["team", "--format", "csv"], "csv"),
     ],
 )
@@ -146,8 +149,25 @@ def test_refusals_name_what_is_wrong(
     assert line.count("\n") == 1
     for part in named.split(" | "):
         assert part in line
-    if arguments[0] == "nowhere":
-        assert not Path("nowhere").exists()
+    assert not Path(arguments[0]).exists() or arguments[0] == "votes.jsonl"  # nothing is stored before all is checked
+
+
+def test_exported_battles_name_the_models_that_are_known(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["vote", "team", "--import", "votes.jsonl"]) == 0
+    for kind in ("battles", "jsonl"):
+        assert main(["vote", "team", "--export", f"{kind}.jsonl", "--format", kind]) == 0
+        row = json.loads(Path(f"{kind}.jsonl").read_text())
+        assert (row["model_a"], row["model_b"]) == ("m", "n")
+        assert main(["leaderboard", f"{kind}.jsonl"]) == 0
+        assert "Condorcet winner: n" in capsys.readouterr().out
+    nameless = {key: value for key, value in PAIR.items() if not key.startswith("model")} | {"winner": "a"}
+    Path("nameless.jsonl").write_text(json.dumps(nameless) + "\n")
+    assert main(["vote", "other", "--import", "nameless.jsonl"]) == 0
+    assert main(["vote", "other", "--export", "battles.jsonl", "--format", "battles"]) == 0
+    assert "1 vote without model_a or model_b" in capsys.readouterr().out
+    assert not {"model_a", "model_b"} & set(json.loads(Path("battles.jsonl").read_text()))
+    assert main(["leaderboard", "battles.jsonl"]) == 2
+    assert "model_a" in capsys.readouterr().err
 
 
 def test_align_goes_on_with_the_votes_that_are_there(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,21 +57,23 @@ def check_oracle(
             f"{type(oracle).__name__} is no PreferenceOracle; derive from it or wrap a function in Function"
         )
     case = Case(oracle, *_texts(prompts, candidates), cache, tolerance)
-    passed, failed = [], []
+    passed: list[str] = []
+    failed: dict[str, list[str]] = {}
     oracle._seen, before = True, oracle._seen  # each check says what is wrong by itself
     for name, run in CHECKS.items():
         try:
             note = run(case)
         except Failed as failure:
-            failed.append(f"{name}: {failure}")
+            failed.setdefault(str(failure), []).append(name)
         except LIBRARY_ERRORS as error:
-            failed.append(f"{name}: {raised(error)}")
+            failed.setdefault(raised(error), []).append(name)
         else:
             passed.append(f"{name} ({note})" if note else name)
     if failed:
         oracle._seen = before
         raise ConformanceError(
-            f"{oracle.name} fails {len(failed)} of {len(CHECKS)} checks:\n" + "\n".join(f"- {line}" for line in failed)
+            f"{oracle.name} fails {sum(map(len, failed.values()))} of {len(CHECKS)} checks:\n"
+            + "\n".join(f"- {', '.join(names)}: {failure}" for failure, names in failed.items())
         )
     return passed
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import permutations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import get_args
 
@@ -19,7 +19,7 @@ from nashward.counted import counted
 
 from ...data.library_errors import LIBRARY_ERRORS
 from ..matrices import PairwiseResult, preference_matrices
-from ..protocol import Aggregation, Pairs, PreferenceOracle
+from ..protocol import Aggregation, Pairs, PreferenceOracle, are_probabilities
 
 ODD_TEXTS = {
     "the empty text": "",
@@ -65,6 +65,18 @@ class Case:
     def answers(self) -> list[np.ndarray]:
         """All logits of all prompts, from one call."""
         return self.judge(self.prompts, self.candidates)
+
+    @cached_property
+    def probabilities(self) -> tuple[int, int, float, float] | None:
+        """The first pair of the widest prompt with its two numbers, where all numbers look like probabilities."""
+        both = [(L[:, i, j], L[:, j, i]) for L in self.answers for i, j in combinations(range(L.shape[-1]), 2)]
+        first, second = (np.concatenate(side) for side in zip(*both, strict=True))
+        known = ~np.isnan(first) & ~np.isnan(second)
+        if not are_probabilities(first[known], second[known], self.oracle.symmetric):
+            return None
+        L = self.widest[2][0]
+        i, j = next((i, j) for i, j in combinations(range(len(L)), 2) if not np.isnan([L[i, j], L[j, i]]).any())
+        return i, j, float(L[i, j]), float(L[j, i])
 
     @property
     def widest(self) -> tuple[str, list[str], np.ndarray]:
@@ -123,6 +135,12 @@ def _one_logit_a_pair(case: Case) -> str | None:
     missing = sum(int(np.isnan(table).any(0).sum()) for table in case.answers)
     if missing == pairs:
         raise Failed("all judgements are missing (NaN); pass prompts and candidates that it can judge")
+    if case.probabilities is not None:
+        i, j, p, q = case.probabilities
+        raise Failed(
+            f"the numbers look like probabilities, which add up to 1 over both orders ({p:.4g} for the pair ({i}, {j}) "
+            f"and {q:.4g} for ({j}, {i})), and raw_logits returns log-odds: return log(p / (1 - p))"
+        )
     return f"{missing} of {pairs} missing" if missing else None
 
 
@@ -145,6 +163,8 @@ def _tables(case: Case) -> None:
 def _symmetric(case: Case) -> str | None:
     if not case.oracle.symmetric:
         return "skipped: not declared"
+    if case.probabilities is not None:
+        return "skipped: no log-odds"
     for n, L in enumerate(case.answers):
         what = f"as the negative of the other order, prompt {n}; return L_ij == -L_ji or set symmetric = False"
         case.same(-L.transpose(0, 2, 1), L, what, tolerance=1e-6)

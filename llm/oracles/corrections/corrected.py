@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -15,11 +16,13 @@ from nashward.games.analysis.contextual import contextual_bradley_terry
 from nashward.games.analysis.style import STYLE, style_differences
 from nashward.games.shapes import Float
 
-from ..diagnosis.biases import style_fit
-from ..diagnosis.probe import Judged, judge_pairs, probe_pairs
+from ..diagnosis.biases import WORDS, style_fit
+from ..diagnosis.probe import Judged, finite, judge_pairs, probe_pairs
 from ..ensembles.ensemble import averaged_logits, log_ratio
 from ..fitting.votes import Vote
 from ..protocol import Pairs, PreferenceOracle
+
+logger = logging.getLogger(__name__)
 
 LEAST = 30  # labelled pairs for a fit
 LARGEST = 20.0  # factor of a temperature, and log-odds within which two texts may tie
@@ -80,7 +83,8 @@ class StyleControl(Corrected):
 
     .. math::  L - \sum_k g_k x_k
 
-    with x the features of ``games.analysis.style``, those of exchanged texts being opposite.
+    with x the features of ``games.analysis.style``, those of exchanged texts being opposite. A certain judgement (P of
+    0 or 1) counts as log-odds of 4, as it does where g is fitted.
 
     Args:
         oracle: the oracle.
@@ -121,18 +125,27 @@ class StyleControl(Corrected):
     def of(cls, oracle: PreferenceOracle, judged: Judged) -> StyleControl:
         """The effects of style on judgements, beside scores of the authors where all are known."""
         _enough(~np.isnan(judged.log_odds), oracle)
-        fit = style_fit(judged, judged.log_odds, "log-odds")
-        assert fit is not None, "there are more pairs than a fit of style needs"
-        return cls(oracle, fit.slopes.tolist())
+        found = style_fit(judged, judged.log_odds, "log-odds")
+        assert found is not None, "there are more pairs than a fit of style needs"
+        hidden = [WORDS[kind] for k, kind in enumerate(STYLE) if found.hidden(k)]
+        if hidden:
+            logger.warning(
+                "%s: style control leaves in what %s add: the authors decide them, so that their effect cannot be told "
+                "from the authors' quality",
+                oracle.name, " and ".join(hidden),
+            )  # fmt: skip
+        return cls(oracle, found.fit.slopes.tolist())
 
     def corrected(
         self, logits: Float[np.ndarray, " pairs"], first: Sequence[str], second: Sequence[str]
     ) -> Float[np.ndarray, " pairs"]:
-        return logits - style_differences(first, second) @ self.coefficients
+        return finite(logits) - style_differences(first, second) @ self.coefficients
 
 
 class Calibrated(Corrected):
     """An oracle whose log-odds are divided by a temperature: above 1 they move towards 0.
+
+    A certain judgement (P of 0 or 1) counts as log-odds of 4, as it does where the temperature is fitted.
 
     Args:
         oracle: the oracle.
@@ -175,7 +188,7 @@ class Calibrated(Corrected):
     def corrected(
         self, logits: Float[np.ndarray, " pairs"], first: Sequence[str], second: Sequence[str]
     ) -> Float[np.ndarray, " pairs"]:
-        return logits / self.temperature
+        return finite(logits) / self.temperature
 
 
 class Unflipped(Corrected):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,8 +12,8 @@ import numpy as np
 from nashward.games.analysis.contextual import ContextualBradleyTerry, contextual_bradley_terry
 from nashward.games.analysis.dawid_skene import dawid_skene
 from nashward.games.analysis.significant_cycles import significant_cycles
-from nashward.games.analysis.style import STYLE, style_differences
-from nashward.games.shapes import Bool, Float
+from nashward.games.analysis.style import STYLE, relative_differences, style_counts
+from nashward.games.shapes import Bool, Float, Int
 
 from ...config.limits import DiagnosisLimits
 from .finding import Finding, NotMeasured, clustered_mean, one_sided, two_sided
@@ -23,8 +23,12 @@ FEW = 30  # labelled pairs, from which on accuracy and calibration are tested
 FEW_PAIRS = 10  # judged ones, from which on the effects of style are
 FEW_PROMPTS = 5  # judged in both orders, from which on the effects of the order are
 TESTS = 10  # among which a cycle is one, for its level
+LARGEST_FACTOR = 20.0  # of log-odds: larger ones, and labels that contradict them, are not told apart from it
+WITHIN = 0.05  # share of a feature's differences within authors, from which on its effect is told from theirs
+SHORTEST = 0.25  # tokens of a text of one character; an empty one counts as that
 SEPARATED = 10.0  # in log-odds a standard deviation: labels that a feature decides alone have no finite slope
-COIN = "a judge that is shown to be better than a coin on the labels"
+COIN = "a judge that is told apart from a coin by the labels"
+LOG_ODDS = "log-odds that are larger where the labels agree with it more often, beyond chance"
 Measure = Finding | NotMeasured
 WORDS = {"length": "longer responses", "headers": "headers", "lists": "lists", "bold": "bold text"}
 
@@ -55,33 +59,89 @@ def order(judged: Judged, limits: DiagnosisLimits, symmetric: bool) -> Iterator[
     )  # fmt: skip
 
 
-def style_fit(
-    judged: Judged, outcomes: Float[np.ndarray, " N"], scale: Literal["wins", "log-odds"]
-) -> ContextualBradleyTerry | None:
-    """The effects of style on log-odds or on labels, beside the authors' scores; None with fewer than ``FEW_PAIRS``."""
+@dataclass(frozen=True)
+class StyleFit:
+    """The effects of style on log-odds or on labels, beside the authors' scores where all authors are known.
+
+    Attributes:
+        fit: the features in the order of ``STYLE``. One that the authors decide has the slope 0, and no error.
+        within: [4], the share of each feature's differences that lies within authors; None where no scores are fitted.
+        alone: the same features without the authors' scores; None where none are fitted.
+    """
+
+    fit: ContextualBradleyTerry
+    within: Float[np.ndarray, " 4"] | None = None
+    alone: ContextualBradleyTerry | None = None
+
+    def hidden(self, k: int) -> bool:
+        """Whether the authors decide feature k, so that its effect cannot be told from theirs."""
+        return self.within is not None and bool(self.within[k] < WITHIN)
+
+
+def style_fit(judged: Judged, outcomes: Float[np.ndarray, " N"], scale: Literal["wins", "log-odds"]) -> StyleFit | None:
+    """The effects of style on log-odds or on labels; None with fewer than ``FEW_PAIRS``."""
     known = ~np.isnan(outcomes)
     if known.sum() < FEW_PAIRS:
         return None
     pairs = [pair for pair, is_known in zip(judged.pairs, known, strict=True) if is_known]
-    features = style_differences([pair.a for pair in pairs], [pair.b for pair in pairs])
-    names = sorted({name for pair in pairs for name in (pair.author_a, pair.author_b) if name is not None})
-    authors_known = bool(names) and all(pair.author_a and pair.author_b for pair in pairs)
-    first, second = (
-        (np.array([names.index(str(getattr(pair, side))) for pair in pairs]) if authors_known else None)
-        for side in ("author_a", "author_b")
+    counts = {text: style_counts(text) for pair in pairs for text in (pair.a, pair.b)}
+    a, b = (
+        np.array([counts[text] for text in side]) for side in zip(*((pair.a, pair.b) for pair in pairs), strict=True)
     )
-    return contextual_bradley_terry(outcomes[known], features, first, second, judged.clusters[known], scale)
+    features, y, clusters = relative_differences(a, b), outcomes[known], judged.clusters[known]
+    names = sorted({name for pair in pairs for name in (pair.author_a, pair.author_b) if name is not None})
+    if not names or not all(pair.author_a and pair.author_b for pair in pairs):
+        return StyleFit(contextual_bradley_terry(y, features, clusters=clusters, scale=scale))
+    first, second = (
+        np.array([names.index(str(getattr(pair, side))) for pair in pairs]) for side in ("author_a", "author_b")
+    )
+    within = _within_authors(a, b, first, second)
+    told = np.where(within < WITHIN, 0.0, features)
+    return StyleFit(
+        contextual_bradley_terry(y, told, first, second, clusters, scale),
+        within,
+        contextual_bradley_terry(y, features, clusters=clusters, scale=scale),
+    )
+
+
+def _within_authors(
+    a: Float[np.ndarray, "N 4"],
+    b: Float[np.ndarray, "N 4"],
+    first: Int[np.ndarray, " N"],
+    second: Int[np.ndarray, " N"],
+) -> Float[np.ndarray, " 4"]:
+    """The share of the differences in style that a number for each author leaves over; 1 of a feature without any.
+
+    Lengths are compared by their logarithms: an author who writes twice as much as another, whatever the prompt, then
+    leaves nothing over, while relative differences of three lengths do.
+    """
+    one, other = (np.c_[np.log(np.maximum(side[:, :1], SHORTEST)), side[:, 1:]] for side in (a, b))
+    shares = []
+    for lead in (one - other).T:
+        scores = contextual_bradley_terry(lead, np.zeros((len(lead), 0)), first, second, scale="log-odds").scores
+        left, total = ((lead - scores[first] + scores[second]) ** 2).sum(), (lead**2).sum()
+        freedom = max(len(lead) - len(scores) + 1, 1) / len(lead)
+        shares.append(min(left / freedom / total, 1.0) if total > 0 else 1.0)
+    return np.array(shares)
 
 
 def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
-    """What length and layout add, beyond what they add for the labels where that is beyond chance itself."""
-    fit = style_fit(judged, judged.log_odds, "log-odds")
-    if fit is None:
+    """What length and layout add, beyond what they add for the labels where that is beyond chance itself.
+
+    Of authors' responses it is what they add within authors: an author's own length is a part of the author's score.
+    """
+    found = style_fit(judged, judged.log_odds, "log-odds")
+    if found is None:
         needs = f"{FEW_PAIRS} judged pairs, given: {(~np.isnan(judged.log_odds)).sum()}"
         yield from (NotMeasured(kind, needs) for kind in STYLE)
         return
-    own = style_fit(judged, judged.labels, "wins") if (~np.isnan(judged.labels)).sum() >= FEW else None
+    fit = found.fit
+    labelled = style_fit(judged, judged.labels, "wins") if (~np.isnan(judged.labels)).sum() >= FEW else None
+    own = None if labelled is None else labelled.fit
     for k, kind in enumerate(STYLE):
+        if found.hidden(k):
+            yield _hidden(kind, k, found, limits)
+            continue
         slope, error = float(fit.coefficients[k]), float(fit.standard_error[k])
         if math.isnan(error):
             yield NotMeasured(kind, "pairs that differ in it")
@@ -98,9 +158,36 @@ def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
         likes = "prefers" if slope > 0 else "dislikes"
         yield Finding(
             kind, slope, error, two_sided(slope, error, fit.clusters), abs(slope) > limits.style,
-            f"{likes} {WORDS[kind]}, by {abs(slope):.2f} ± {error:.2f} in log-odds a standard deviation{beside}",
+            f"{likes} {WORDS[kind]}, by {abs(slope):.2f} ± {error:.2f} in log-odds a standard deviation{beside}"
+            + ", within authors" * (found.within is not None),
             "take it out: --correct style:pairs=FILE, or for length fit-oracle --length remove",
+            note=_between(k, found),
         )  # fmt: skip
+
+
+def _between(k: int, found: StyleFit) -> str:
+    """What of a feature the authors' scores take."""
+    if found.within is None or found.alone is None:
+        return ""
+    value, error = found.alone.coefficients[k], found.alone.standard_error[k]
+    return (
+        f"within authors; {1 - found.within[k]:.0%} of it lies between them, as does their quality: "
+        f"{value:.3f} ± {error:.3f} without their scores"
+    )
+
+
+def _hidden(kind: str, k: int, found: StyleFit, limits: DiagnosisLimits) -> NotMeasured:
+    """A feature that the authors decide: what it or they add is seen, and not which of the two."""
+    assert found.alone is not None, "authors that decide a feature have scores"
+    value, error = float(found.alone.coefficients[k]), float(found.alone.standard_error[k])
+    likes = "prefers" if value > 0 else "dislikes"
+    large = abs(value) > limits.style and two_sided(value, error, found.alone.clusters) < limits.level
+    text = (
+        f"{likes} {WORDS[kind]}, by {abs(value):.2f} ± {error:.2f} in log-odds a standard deviation, which cannot be "
+        "told from what it thinks of their authors"
+    )
+    needs = "authors whose own responses differ in it: who wrote a response decides "
+    return NotMeasured(kind, f"{needs}{1 - float(found.within[k]):.0%} of it", text if large else "")  # type: ignore[index]
 
 
 def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
@@ -113,11 +200,12 @@ def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     right = np.where(A == 0, 0.5, np.where(A > 0, y, 1 - y))[known]
     clusters = judged.clusters[known]
     rate, error, count = clustered_mean(right, clusters)
-    coin = one_sided(rate - 0.5, error, count) > limits.level  # not shown to be better than a coin
+    coin = one_sided(rate - 0.5, error, count) > limits.level  # not shown to be better than one
+    worse = one_sided(0.5 - rate, error, count) <= limits.level
+    verdict = ", worse than a coin" if worse else ", not told apart from a coin" if coin else ""
     yield Finding(
         "accuracy", rate, error, 0.0 if coin else 1.0, coin,
-        f"agrees with the labels in {rate:.1%} ± {error:.1%} of {known.sum()} pairs"
-        + ", not shown to be better than a coin" * coin,
+        f"agrees with the labels in {rate:.1%} ± {error:.1%} of {known.sum()} pairs{verdict}",
         "do not train on it yet: give more labels, take another judge, or fit one to them (nashward fit-oracle)",
     )  # fmt: skip
     if coin:  # its log-odds say nothing, whatever their size
@@ -126,14 +214,32 @@ def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     if (right == 1).all():
         yield NotMeasured("calibration", "labels of which it has some wrong, else no size is too large")
         return
+    yield _calibration(judged, known, limits)
+
+
+def _calibration(judged: Judged, known: Bool[np.ndarray, " N"], limits: DiagnosisLimits) -> Finding:
+    """By what factor its log-odds are too large, a certain verdict counting as ``probe.CERTAIN`` nats."""
+    y, A, certain = judged.labels[known], judged.log_odds[known], judged.certain[known]
     slope, error, count = _slope_of_labels(judged, known)
-    factor = 1 / slope if slope > 0 else math.inf
+    factor = min(1 / slope, LARGEST_FACTOR) if slope > 0 else LARGEST_FACTOR
     too = "large" if factor > 1 else "small"
-    yield Finding(
-        "calibration", factor, factor * error / slope if slope > 0 else math.nan,
-        two_sided(slope - 1, error, count), not 1 / limits.calibration <= factor <= limits.calibration,
-        f"gives log-odds that are too {too} by a factor of {max(factor, 1 / factor):.2g}",
-        "calibrate it on the labels: --correct temperature:pairs=FILE",
+    text = f"gives log-odds that are too {too} by a factor of {max(factor, 1 / factor):.2g}"
+    advice = "calibrate it on the labels: --correct temperature:pairs=FILE"
+    if factor == LARGEST_FACTOR:
+        text += " or more: it is hardly more often right where they are large"
+        advice = "its log-odds say little beyond who wins: take another judge, or fit one (nashward fit-oracle)"
+    wrong = certain & (np.where(A > 0, y, 1 - y) < 1)
+    if wrong.any():
+        P = np.where(certain, (A > 0).astype(float), 0.5 + np.tanh(A / 2) / 2)
+        text += (
+            f"; it is certain (P of 0 or 1) of {certain.sum()} of {len(y)} pairs and wrong in {wrong.sum()} of them: "
+            f"its log-loss has no bound, its Brier score is {((P - y) ** 2).mean():.3f} "
+            f"(a coin {((0.5 - y) ** 2).mean():.3f})"
+        )
+    return Finding(
+        "calibration", factor, factor * error / slope if factor < LARGEST_FACTOR else math.nan,
+        two_sided(slope - 1, error, count), not 1 / limits.calibration <= factor <= limits.calibration, text, advice,
+        note="a certain verdict counts as log-odds of 4" * bool(certain.any()),
     )  # fmt: skip
 
 
@@ -145,8 +251,8 @@ def favours(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
         yield NotMeasured("favour", _labels_needed(known))
         return
     slope, error, count = _slope_of_labels(judged, known)
-    if one_sided(slope, error, count) > limits.level:  # it tells nothing of the labels, of no author
-        yield NotMeasured("favour", COIN)
+    if one_sided(slope, error, count) > limits.level:  # they tell nothing of the labels, of no author
+        yield NotMeasured("favour", LOG_ODDS)
         return
     excess = 0.5 + np.tanh(A * slope / 2) / 2 - y
     names = sorted({name for pair in judged.pairs for name in (pair.author_a, pair.author_b) if name is not None})

@@ -86,14 +86,15 @@ class Diagnosis:
     def headline(self) -> str:
         """One sentence: what is wrong with the judge, or that nothing was found by how many of all measures."""
         on = counted(self.prompts, "prompt")
+        hidden = "".join(f"; it {one.text}" for one in self.not_measured if one.text)
         if self.named:
             count = f"{counted(len(self.named), 'problem')} found on {on}"
-            return f"{self.oracle}: {count}: it " + "; it ".join(finding.text for finding in self.named)
+            return f"{self.oracle}: {count}: it " + "; it ".join(finding.text for finding in self.named) + hidden
         right = next((f"; it {one.text}" for one in self.findings if one.kind == "accuracy"), "")
         lacking = len({one.kind for one in self.not_measured} - {"cost"})
         made = len({one.kind for one in self.findings})
         by = f" by {made} of {made + lacking} measures" if lacking else ""
-        return f"{self.oracle}: no problem found on {on}{by}{right}"
+        return f"{self.oracle}: no problem found on {on}{by}{right}{hidden}"
 
     @property
     def lacking(self) -> dict[str, list[str]]:

@@ -24,6 +24,7 @@ class Finding:
         named: whether it is beyond its limit and, given all that was tested, beyond chance.
         text: what was found, a clause with the judge as its subject.
         advice: what to do about it.
+        note: what the estimate leaves out, and how large it is with that; empty: nothing.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class Finding:
     text: str
     advice: str = ""
     named: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,12 @@ class NotMeasured:
     Attributes:
         kind: as that of a ``Finding``, or "cost".
         needs: what it takes, and what there was.
+        text: what is seen all the same but cannot be told from something else, a clause as of a ``Finding``; or empty.
     """
 
     kind: str
     needs: str
+    text: str = ""
 
 
 def clustered_mean(values: Float[np.ndarray, " N"], clusters: Int[np.ndarray, " N"]) -> tuple[float, float, int]:

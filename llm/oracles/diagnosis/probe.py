@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nashward.errors import NashwardError
-from nashward.games.shapes import Float, Int
+from nashward.games.shapes import Bool, Float, Int
 
 from ..cache import Cache
 from ..fitting.votes import Vote
@@ -98,6 +98,7 @@ class Judged:
         forward, backward: [N], log-odds of the response shown first, where a and where b was; NaN: missing. A certain
             judgement counts as ``CERTAIN`` nats.
         log_odds: [N], that a is better, both orders averaged.
+        certain: [N], whether P is 0 or 1.
         spread: [N], the standard deviation of P over the members of an ensemble; None without.
         truncated: the share of the pairs' texts that were truncated.
     """
@@ -106,6 +107,7 @@ class Judged:
     forward: Float[np.ndarray, " N"]
     backward: Float[np.ndarray, " N"]
     log_odds: Float[np.ndarray, " N"]
+    certain: Bool[np.ndarray, " N"]
     spread: Float[np.ndarray, " N"] | None
     truncated: float
 
@@ -132,15 +134,29 @@ def judge_pairs(oracle: PreferenceOracle, pairs: Sequence[Pair], cache: Cache | 
         oracle, [pair.prompt for pair in pairs], [[pair.a] for pair in pairs], [[pair.b] for pair in pairs], cache=cache
     )
     raw = np.array([result.logits[:, 0, 0] for result in results])
-    forward, backward = _bounded(raw).T
-    averaged = _bounded(average_orders(*raw.T))
+    forward, backward = countable(raw).T
+    averaged = average_orders(*raw.T)
     stds = [result.std[0, 0] for result in results if result.std is not None]
     truncated = sum(result.meta["truncated"] for result in results) / (3 * len(pairs))  # prompt and both responses
     return Judged(
-        list(pairs), forward, backward, averaged, np.array(stds) if len(stds) == len(pairs) else None, truncated
-    )
+        list(pairs), forward, backward, countable(averaged), np.isinf(averaged),
+        np.array(stds) if len(stds) == len(pairs) else None, truncated,
+    )  # fmt: skip
 
 
-def _bounded(logits: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """Log-odds that sums and squares can be taken of."""
-    return np.where(np.isinf(logits), np.sign(logits) * CERTAIN, np.clip(logits, -LARGEST, LARGEST))
+def countable(logits: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Log-odds that sums and squares can be taken of: certain ones as ``CERTAIN`` nats, others up to ``LARGEST``."""
+    return np.where(np.isinf(logits), finite(logits), np.clip(logits, -LARGEST, LARGEST))
+
+
+def finite(logits: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Log-odds of which certain ones count as ``CERTAIN`` nats.
+
+    Args:
+        logits: of any shape; NaN stays.
+
+    Example:
+        >>> finite(np.array([np.inf, -1.0, 30.0, np.nan])).tolist()
+        [4.0, -1.0, 30.0, nan]
+    """
+    return np.where(np.isinf(logits), np.sign(logits) * CERTAIN, logits)

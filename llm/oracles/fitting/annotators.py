@@ -9,13 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nashward.errors import NashwardError
-from nashward.games.analysis.confidence import standard_errors
+from nashward.games.analysis.confidence import side_of_zero
 from nashward.games.analysis.dawid_skene import dawid_skene
 from nashward.games.shapes import Float, Num
 
 from .votes import Vote
-
-CONFIDENCE = 1.96  # standard errors, of many votes
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,16 @@ class Reliability:
 
         Of few votes the 95% are Student's, and of fewer than two nothing is said.
         """
-        return self.slope + standard_errors(CONFIDENCE, self.votes) * self.standard_error < 0.5
+        return side_of_zero(self.slope - 0.5, self.standard_error, self.votes) < 0
+
+    @property
+    def verdict(self) -> str:
+        """What the votes of a suspect are, by the 95% interval of the slope."""
+        return {
+            -1: "against what the others' votes say",
+            0: f"not told apart from a coin by {self.votes:g} votes",
+            1: "less than half as consistent as all together",
+        }[side_of_zero(self.slope, self.standard_error, self.votes)]
 
     @property
     def weight(self) -> float:

@@ -102,6 +102,30 @@ def kind_of(base: str | Path | NetworkOracle) -> Kind:
     return "pairrm" if is_pairrm(settings) else "bt" if _is_classifier(settings) else "gpm"
 
 
+def find_base(base: str | Path, option: str) -> None:
+    """Find the folder of a base, before anything is computed.
+
+    Args:
+        base: a folder, a hub id, or what else ``local_model`` takes.
+        option: of the command line, which names it.
+
+    Raises:
+        ValueError: it is not there; the message names the option and the bases that need no hub.
+
+    Example:
+        >>> find_base("none/there/x", "--base")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        nashward.errors.NashwardError: --base none/there/x: no folder none/there/x; ... or --base pocket:policy
+    """
+    try:
+        resolve(base)
+    except (OSError, NashwardError) as error:
+        told = str(error).rstrip(".")
+        told = told if told.startswith(str(base)) else f"{base}: {told}"
+        others = " or ".join(f"{option} {name}" for name in ("real:minilm", "pocket:policy") if name != str(base))
+        raise NashwardError(f"{option} {told}; no hub is needed by {others}") from error
+
+
 def layout_of(kind: str, base: str | Path | NetworkOracle, layout: Layout | None) -> Layout:
     """The layout of the oracle to be fitted: as it is chosen, else by whether the base has a head of that kind.
 

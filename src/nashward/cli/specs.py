@@ -36,6 +36,10 @@ def game(
         try:
             return games.load(path, total, labels)
         except NashwardError as error:
+            if _holds_battles(path):
+                raise NashwardError(
+                    f"{text} holds battles, rows of two models and who won, not a table: nashward leaderboard {text}"
+                ) from None
             if total is not None or (advice := _advice(path, labels)) is None:
                 raise
             raise NashwardError(f"{error}; {advice}") from None
@@ -51,6 +55,15 @@ def game(
     if name not in games.zoo.GAMES:
         raise NashwardError(f"there is no {_unknown('game', name, games.zoo.names())}")
     return _call(games.zoo.GAMES[name].make, name, settings)
+
+
+def _holds_battles(path: Path) -> bool:
+    """Whether a file that is no table is one of battles."""
+    try:
+        games.analysis.leaderboard.read_battles(path)
+    except (NashwardError, OSError):
+        return False
+    return True
 
 
 def _advice(path: Path, labels: Labels | None) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 
 from nashward.llm.oracles import EmbeddingOracle, Function, Judge, Length, PairRM, PreferenceOracle, RewardFunction
 from nashward.llm.oracles.conformance.check_oracle import ConformanceError, check_oracle
@@ -126,6 +127,11 @@ def test_an_oracle_that_knows_some_texts_alone_is_given_those() -> None:
 class Missing(Plain):
     def batch(self, *asked: Any) -> float:
         return float("nan")
+
+
+class Probabilities(Plain):
+    def one(self, prompt: str, texts: Sequence[str], asked: Pairs, i: int, j: int) -> float:
+        return float(expit(logit(prompt, texts[i], texts[j]) - logit(prompt, texts[j], texts[i])))
 
 
 class LeavesOut(Plain):
@@ -247,6 +253,7 @@ class ForgetsItsWeights(Plain):
 
 MUTANTS: list[tuple[str, type[PreferenceOracle], str]] = [
     ("one logit a pair", Missing, "all judgements are missing"),
+    ("one logit a pair", Probabilities, r"probabilities.*log\(p / \(1 - p\)\)"),
     ("tables", LeavesOut, "it raised NashwardError: plain left out 12 of the 12 pairs of prompt 1"),
     ("tables", CountsTooMany, "99 of 5 texts"),
     ("symmetric as declared", NotSymmetric, "set symmetric = False"),
@@ -279,9 +286,11 @@ def failures(oracle: PreferenceOracle) -> dict[str, str]:
     with pytest.raises(ConformanceError) as error:
         check_oracle(oracle)
     head, *lines = str(error.value).splitlines()
-    assert head == f"{oracle.name} fails {len(lines)} of 18 checks:"
     assert all(line.startswith("- ") for line in lines)
-    return dict(line.removeprefix("- ").split(": ", 1) for line in lines)
+    named = [line.removeprefix("- ").split(": ", 1) for line in lines]
+    failed = {name: failure for names, failure in named for name in names.split(", ")}
+    assert head == f"{oracle.name} fails {len(failed)} of 18 checks:"
+    return failed
 
 
 @pytest.mark.parametrize(("name", "mutant", "found"), MUTANTS)
@@ -289,6 +298,24 @@ def test_each_mutant_is_caught_by_its_check_alone(name: str, mutant: type[Prefer
     failed = failures(mutant())
     assert list(failed) == [name]
     assert re.search(found, failed[name])
+
+
+def test_probabilities_are_named_before_symmetry() -> None:
+    """Declared as symmetric they are not, as log-odds would be; that is not what is wrong."""
+    declared = type("Declared", (Probabilities,), {"symmetric": True})
+    failed = failures(declared())
+    assert list(failed) == ["one logit a pair"]
+    assert "symmetric" not in failed["one logit a pair"]
+
+
+def test_log_odds_in_place_of_probabilities_are_named_once() -> None:
+    lead = Function(lambda prompt, a, b: 0.1 * (len(a) - len(b)), symmetric=True)
+    with pytest.raises(ConformanceError) as error:
+        check_oracle(lead)
+    lines = [line for line in str(error.value).splitlines() if "probability in [0, 1]" in line]
+    assert lines
+    assert len(lines) == len(set(line.split(": ", 1)[1] for line in lines)) <= 2
+    assert all("1 / (1 + exp(-logit))" in line for line in lines)
 
 
 def test_every_check_has_a_mutant() -> None:

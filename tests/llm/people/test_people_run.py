@@ -203,7 +203,7 @@ def test_votes_on_one_prompt_are_not_enough(home: Path, monkeypatch: pytest.Monk
 
 
 def test_a_wrong_file_in_the_inbox_is_named(home: Path) -> None:
-    (home / "team" / "inbox").mkdir()
+    (home / "team" / "inbox").mkdir(exist_ok=True)
     (home / "team" / "inbox" / "bad.jsonl").write_text('{"prompt": "p"}\n')
     with pytest.raises(NashwardError, match=r"bad\.jsonl: row 1"):
         self_play(home, 4, SMALL).run(progress=False)
@@ -217,7 +217,7 @@ def test_without_an_oracle_that_is_fitted_there_is_none_to_call(home: Path) -> N
 
 
 def test_a_base_that_is_not_there_is_found_first(tmp_path: Path) -> None:
-    with pytest.raises((NashwardError, OSError), match="nowhere"):
+    with pytest.raises(NashwardError, match=r"--people-base .*nowhere.* real:minilm or .* pocket:policy"):
         PeopleOracle(tmp_path / "team", People(base=str(tmp_path / "nowhere")))
     assert not (tmp_path / "team").exists()
 

@@ -12,7 +12,7 @@ from nashward import games, theory
 from nashward.errors import NashwardError
 from nashward.games.analysis.style import STYLE
 from nashward.llm.config import DiagnosisLimits
-from nashward.llm.oracles import Ensemble, Function, Length, Plain
+from nashward.llm.oracles import Calibrated, Ensemble, Function, Length, Plain, StyleControl
 from nashward.llm.oracles.diagnosis.diagnose import cost, diagnose, noise
 from nashward.llm.oracles.diagnosis.finding import clustered_mean
 from nashward.llm.oracles.diagnosis.probe import Pair, judge_pairs, probe_pairs
@@ -126,6 +126,102 @@ def test_labels_that_prefer_length_excuse_a_judge_that_does() -> None:
     unlabelled = [Pair(prompt, a, b) for prompt, (a, b) in texts.items()]
     assert [finding.kind for finding in diagnose(Length(), unlabelled).named] == ["length"]
     assert diagnose(Length(), probe_pairs(votes)).named == []
+
+
+def _of_lengths(factors: dict[str, float], spread: float, prompts: int = 60) -> list[Pair]:
+    """Authors who write so many words times a factor of the prompt's, and as much more or less at random."""
+    random = np.random.default_rng(0)
+    answers: dict[str, list[str]] = {name: [] for name in factors}
+    for k in range(prompts):
+        of_prompt = random.integers(10, 40)
+        for name, factor in factors.items():
+            words = round(of_prompt * factor * np.exp(spread * random.normal()))
+            answers[name].append(f"{name[:1]}{k:03d} " + "word " * words)
+    return probe_pairs((), [f"p{k}" for k in range(prompts)], answers)
+
+
+def test_length_that_the_authors_decide_is_not_measured_and_no_clean_bill() -> None:
+    """Each author writes at one length; a judge of length alone and one of authors alone look the same on them."""
+    pairs = _of_lengths({"ann": 1.0, "bob": 3.0, "cy": 9.0}, spread=0.0)
+    by_author = Function(lambda p, a, b: (0.2, 0.5, 0.8)[(a[0] > b[0]) - (a[0] < b[0]) + 1], symmetric=True)
+    for judge in (Length(), by_author):
+        diagnosis = diagnose(judge, pairs)
+        assert "length" not in {finding.kind for finding in diagnosis.findings}
+        (length,) = (one for one in diagnosis.not_measured if one.kind == "length")
+        assert "author" in length.needs
+        assert "longer" in length.text
+        assert length.text in diagnosis.headline
+
+
+@pytest.mark.parametrize("judge", ["length", "authors"])
+def test_where_authors_lengths_vary_length_is_told_from_the_authors(judge: str) -> None:
+    pairs = _of_lengths({"ann": 1.0, "bob": 3.0}, spread=0.5, prompts=200)
+    by_author = Function(lambda p, a, b: (0.2, 0.5, 0.8)[(a[0] > b[0]) - (a[0] < b[0]) + 1], symmetric=True)
+    diagnosis = diagnose(Length() if judge == "length" else by_author, pairs)
+    (length,) = (finding for finding in diagnosis.findings if finding.kind == "length")
+    assert length.named == (judge == "length")
+    assert "within authors" in length.note
+    if judge == "length":  # log-odds of the log of the length, over the relative difference at equal scores
+        assert length.estimate > 10 * length.standard_error
+    else:
+        assert abs(length.estimate) < 2 * length.standard_error + 1e-5
+
+
+def test_style_control_leaves_in_what_the_authors_decide(caplog: pytest.LogCaptureFixture) -> None:
+    pairs = _of_lengths({"ann": 1.0, "bob": 3.0, "cy": 9.0}, spread=0.0)
+    control = StyleControl.of(Length(), judge_pairs(Length(), pairs))
+    assert control.coefficients.tolist() == [0, 0, 0, 0]
+    assert "longer responses" in caplog.text
+
+
+def _labelled(count: int, right: int) -> tuple[list[Pair], Function]:
+    """Pairs whose label is the first, and a judge that is certain, on the right side in so many of them."""
+    pairs = [Pair(f"p{k}", f"one {k}", f"two {k}", wins=1, n=1) for k in range(count)]
+    sides = {f"p{k}": k < right for k in range(count)}
+    return pairs, Function(lambda prompt, a, b: float(a.startswith("one") == sides[prompt]), symmetric=True)
+
+
+def test_a_certain_judge_has_finite_figures_and_can_be_calibrated() -> None:
+    pairs, certain = _labelled(60, right=48)
+    diagnosis = diagnose(certain, pairs)
+    (found,) = (finding for finding in diagnosis.named if finding.kind == "calibration")
+    assert "60 of 60 pairs and wrong in 12" in found.text
+    assert "0.200 (a coin 0.250)" in found.text  # Brier's score is the share of wrong verdicts
+    # the likeliest slope gives four of five: 4 nats over log 4
+    assert found.estimate == pytest.approx(4 / np.log(4), rel=1e-3)
+    softened = Calibrated.fitted(certain, [Vote(pair.prompt, pair.a, pair.b, 1, 1) for pair in pairs])
+    assert judge_pairs(softened, pairs).P[:48] == pytest.approx(0.8, abs=1e-3)
+    (after,) = (finding for finding in diagnose(softened, pairs).findings if finding.kind == "calibration")
+    assert after.estimate == pytest.approx(1, abs=1e-3)
+
+
+def test_log_odds_that_the_labels_contradict_have_a_finite_factor() -> None:
+    """Right in 45 of 60 with P = .6, and wrong with certainty in the others."""
+    pairs, _ = _labelled(60, right=45)
+    sides = {pair.prompt: k < 45 for k, pair in enumerate(pairs)}
+    odd = Function(
+        lambda prompt, a, b: (
+            (0.6 if sides[prompt] else 0.0) if a.startswith("one") else (0.4 if sides[prompt] else 1.0)
+        ),
+        symmetric=True,
+    )
+    diagnosis = diagnose(odd, pairs)
+    (found,) = (finding for finding in diagnosis.named if finding.kind == "calibration")
+    assert found.estimate == 20
+    assert "15 of 60 pairs and wrong in 15" in found.text
+    assert "temperature" not in found.advice
+
+
+@pytest.mark.parametrize(
+    ("right", "verdict"), [(10, "worse than a coin"), (33, "not told apart from a coin"), (50, "")]
+)
+def test_accuracy_is_worded_by_what_the_labels_tell_apart(right: int, verdict: str) -> None:
+    pairs, certain = _labelled(60, right)
+    (found,) = (finding for finding in diagnose(certain, pairs).findings if finding.kind == "accuracy")
+    assert found.named == (right < 40)
+    assert [word for word in ("worse than a coin", "not told apart from a coin") if word in found.text] == [verdict] * (
+        verdict != ""
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from nashward.llm.oracles import (
     fit_oracle,
     preference_matrices,
 )
-from nashward.llm.oracles.fitting.annotators import reliabilities, slope
+from nashward.llm.oracles.fitting.annotators import Reliability, reliabilities, slope
 from nashward.llm.oracles.fitting.augment import (
     decorated,
     length_matched,
@@ -336,6 +336,9 @@ def test_reliability_recovers_planted_slopes():
         assert abs(found[name].slope * whole - value) < 3 * found[name].standard_error * whole
     assert found["noise"].suspect
     assert found["against"].suspect
+    assert "coin" in found["noise"].verdict
+    assert "against" in found["against"].verdict
+    assert "less than half" in Reliability(100.0, 0.5, 0.2, 0.05).verdict  # above a coin, and below the others
     assert found["against"].weight == 0.0
     # counts are as good as single votes
     doubled = slope(np.concatenate([A, A]), np.concatenate([wins, wins]), np.ones(12_000))

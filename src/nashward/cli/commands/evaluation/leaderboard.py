@@ -339,8 +339,9 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
         print(f"share of a prompt's logits that no score explains, mean: {standings.logits_curl:.3f}")
     p = content["cycle_p_value"]
     if p is not None and p == p:  # not NaN: there are pairs beyond those that scores need
-        verdict = "scores explain the battles" if p > 0.05 else "scores do not explain the battles"
-        print(f"{verdict} (p = {p:.2g} without any cycle)")
+        within = "what scores leave unexplained is within noise, which proves no absence of cycles"
+        verdict = within if p > 0.05 else "scores do not explain the battles"
+        print(f"{verdict} (p = {p:.2g}, chi-squared over all pairs)")
     _print_cycles(content["cycles"])
     if content["style"] is not None:
         added = ", ".join(

@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
     for finding in diagnosis.findings:
         error = "" if math.isnan(finding.standard_error) else f" ± {finding.standard_error:.3f}"
         problem = "PROBLEM: " if finding.named else ""
-        print(f"  {finding.kind:<12} {finding.estimate:7.3f}{error:<9} {problem}{MEANING[finding.kind]}")
+        note = f" ({finding.note})" if finding.note else ""
+        print(f"  {finding.kind:<12} {finding.estimate:7.3f}{error:<9} {problem}{MEANING[finding.kind]}{note}")
     for needs, kinds in diagnosis.lacking.items():
         print(f"not measured: {', '.join(kinds)} (needs {needs})")
     if diagnosis.cost is not None:

@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given.add_argument("--pairs", metavar="FILE", help="the same, as an option")
     parser.add_argument(
         "--base", required=True, metavar="ID_OR_FOLDER",
-        help="the model under the head; or real:minilm, an encoder from a package, or real:smollm2-135m",
+        help="the model under the head; without a hub real:minilm, an encoder from a package, or pocket:policy, which "
+        "is tiny and comes along",
     )  # fmt: skip
     kinds = "; ".join(f"{name}: {text}" for name, text in KINDS.items())
     parser.add_argument(
@@ -40,14 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nashward.games.analysis.confidence import standard_errors
+    from nashward.games.analysis.confidence import side_of_zero
     from nashward.llm import oracles
     from nashward.llm.oracles.fitting.annotators import annotator_accuracies, weighted_annotators
+    from nashward.llm.oracles.fitting.init import find_base
 
     settings = FitSettings(**options.values(args, SETTINGS))
     votes = oracles.read_votes(args.pairs or args.votes)
     if args.voter_weights is not None:
         votes = weighted_annotators(votes, _weights(args.voter_weights))
+    find_base(args.base, "--base")
     fit = oracles.fit_oracle(
         votes, args.base, args.kind, args.out, settings, device=args.device, progress=not args.quiet
     )
@@ -69,16 +72,21 @@ def run(args: argparse.Namespace) -> int:
         print(f"of the log-odds (mean square) {fit.cyclic:.1%} go round: no score explains them")
     if fit.cut:
         print(f"cut in the middle: {fit.cut} of {fit.texts} prompts and responses ({fit.cut / fit.texts:.0%})")
-    error = standard_errors(2.0, len({vote.prompt for vote in votes}))
+    prompts = len({vote.prompt for vote in votes})
     over = f"{fit.gain:+.4f} ± {fit.gain_error:.4f} nats over the length alone"
+    told = fit.chance - fit.log_loss
     advice = "more votes, another base or --train lora may help"
     if settings.train != "head":
         advice = "more votes or another base may help"
-    if not fit.log_loss + error * fit.standard_error <= fit.chance:
-        print(f"warning: this is no better than a coin; {advice}")
+    side = side_of_zero(told, fit.standard_error, prompts)
+    if side <= 0:
+        verdict = "worse than a coin" if side < 0 else "not told apart from a coin"
+        by = f"by {counted(len(votes), 'vote')} on {counted(prompts, 'prompt')}"
+        better = "better" if told > 0 else "worse"
+        print(f"warning: {verdict} {by} ({abs(told):.4f} ± {fit.standard_error:.4f} nats {better}); {advice}")
     elif settings.length == "remove":
         print("the length is taken out: of the figures above those of the oracle are without it")
-    elif not fit.gain > error * fit.gain_error:
+    elif side_of_zero(fit.gain, fit.gain_error, prompts) <= 0:
         print(f"warning: these votes show no more than the length of the responses ({over}); {advice}")
     else:
         print(f"{over}, which tells {fit.length_share:.0%} of what the oracle tells")
@@ -87,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         line += f"slope {annotator.slope:.2f} ± {annotator.standard_error:.2f}"
         if annotator.suspect:
             counts = "these votes count less" if settings.weigh_annotators else "--weigh-voters counts these votes less"
-            line += f": no better than chance; {counts}"
+            line += f": {annotator.verdict}; {counts}"
         print(line)
     for name, accuracy in annotator_accuracies(votes).items():
         low, high = accuracy.interval

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from nashward.cli import options
 from nashward.cli.command import Command
@@ -53,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from nashward.cli.configuration import read_text
+    from nashward.llm import oracles
     from nashward.llm.people import formats
+    from nashward.llm.people.server import check_place
     from nashward.llm.people.store import VoteStore
     from nashward.llm.people.vote_file import FILE
 
@@ -69,6 +72,13 @@ def run(args: argparse.Namespace) -> int:
     groups = [] if moves else _groups(args, run)
     if not (groups or moves or (folder / FILE).exists()):  # the folder is not made: its name may be mistyped
         raise NashwardError(_NOTHING.format(folder))
+    found = [] if args.read is None else formats.read_cast_votes(args.read, args.format)
+    rubric = None if args.rubric is None else read_text(args.rubric, "rubric")
+    source = None if args.oracle is None or moves else oracles.check_source(args.oracle)
+    if args.export is not None:
+        formats.check_file(args.export)
+    elif not moves:
+        check_place(args.host, args.port)
     with VoteStore(folder, create=args.export is None and args.forget is None) as store:
         if args.forget is not None:
             count = store.forget(args.forget)
@@ -80,13 +90,18 @@ def run(args: argparse.Namespace) -> int:
             votes = store.votes(skipped=True)
             formats.write_votes(args.export, votes, args.format)
             print(f"{args.export}: {counted(store.count(), 'vote')} of {folder}")
+            nameless = sum(not all(vote.sources) for vote in votes)
+            if nameless and args.format == "battles":
+                print(
+                    f"warning: {counted(nameless, 'vote')} without model_a or model_b, as it is not known whose the "
+                    "responses are; a leaderboard needs both: --pairs takes them from rows with these columns"
+                )
         elif args.read is not None:
-            found = formats.read_cast_votes(args.read, args.format)
             added = store.add_votes(found)
             print(f"{args.read}: {counted(len(found), 'vote')}, {added} of them new in {folder}")
         else:
-            _add(args, store, groups)
-            _serve(args, store, asking)
+            _add(args, store, groups, source)
+            _serve(args, store, asking, rubric)
     return 0
 
 
@@ -126,32 +141,30 @@ def _groups(args: argparse.Namespace, run: Path | None) -> list[Responses]:
     return groups
 
 
-def _add(args: argparse.Namespace, store: VoteStore, groups: list[Responses]) -> None:
+def _add(args: argparse.Namespace, store: VoteStore, groups: list[Responses], source: Any) -> None:
     """Add what is to be compared, and what an oracle believes of it."""
     added = sum(store.add_responses(group.prompt, group.texts, group.sources) for group in groups)
     if groups and not args.quiet:
         print(f"{counted(added, 'new pair')} on {counted(len({group.prompt for group in groups}), 'prompt')}")
-    if args.oracle is not None:
+    if source is not None:
         from nashward.llm import oracles
         from nashward.llm.people.oracle import update_beliefs
 
         texts: dict[str, list[str]] = {}
         for prompt, a, b in store.texts(row.id for row in store.pairs()).values():
             texts.setdefault(prompt, []).extend((a, b))
-        update_beliefs(store, oracles.as_oracle(args.oracle), {p: list(dict.fromkeys(own)) for p, own in texts.items()})
+        update_beliefs(store, oracles.as_oracle(source), {p: list(dict.fromkeys(own)) for p, own in texts.items()})
     if not store.pairs():
         raise NashwardError(_NOTHING.format(store.folder))
 
 
-def _serve(args: argparse.Namespace, store: VoteStore, asking: Asking) -> None:
-    from nashward.cli.configuration import read_text
+def _serve(args: argparse.Namespace, store: VoteStore, asking: Asking, rubric: str | None) -> None:
     from nashward.llm.people.asking import Asker
-    from nashward.llm.people.inbox import INBOX, Inbox
+    from nashward.llm.people.inbox import Inbox
     from nashward.llm.people.server import VotingPage, serving
     from nashward.llm.run.signals import stop_on_signals
 
-    rubric = None if args.rubric is None else read_text(args.rubric, "rubric")
-    page = VotingPage(store, Asker(store, asking), rubric)
+    page, inbox = VotingPage(store, Asker(store, asking), rubric), Inbox(store)
     before = store.count()
     with stop_on_signals("stopping the page") as stop, serving(page, args.host, args.port) as server:
         print(f"the page: {server.address}  (Ctrl-C ends it; every vote is on the disk at once)", flush=True)
@@ -164,8 +177,7 @@ def _serve(args: argparse.Namespace, store: VoteStore, asking: Asking) -> None:
         if not args.quiet:
             print(f"programs: POST {server.address.partition('?')[0]}api/votes, a vote a line of JSON, with the header")
             print(f"  Authorization: Bearer {server.guard.key}")
-            print(f"files: those in {store.folder / INBOX} are read", flush=True)
-        inbox = Inbox(store)
+            print(f"files: those in {inbox.folder} are read", flush=True)
         while not stop.event.wait(1.0):
             try:
                 inbox.read()
