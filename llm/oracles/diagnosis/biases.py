@@ -171,8 +171,8 @@ def _between(k: int, found: StyleFit) -> str:
         return ""
     value, error = found.alone.coefficients[k], found.alone.standard_error[k]
     return (
-        f"within authors; {1 - found.within[k]:.0%} of it lies between them, as does their quality: "
-        f"{value:.3f} ± {error:.3f} without their scores"
+        f"within authors; {1 - found.within[k]:.0%} of the differences lie between authors, where quality differs too: "
+        f"with these {value:.3f} ± {error:.3f}"
     )
 
 
