@@ -24,7 +24,7 @@ from ..run.selfplay import SelfPlay, metrics
 from ..store.files import finite, write_json, write_jsonl
 from ..store.run_folder import RunFolder
 from .over_optimisation import DEFAULT_THRESHOLDS, Thresholds, verdicts
-from .players import FOLDER, MIXTURE, START, policies, sample_responses, stored_responses
+from .players import FOLDER, MIXTURE, START, identities, policies, sample_responses, stored_responses
 from .refusals import PROBES, refuses
 from .tables import TournamentTables, tournament_tables
 from .win_rates.labelled import TO_LABEL, check_votes, labelled_win_rate, pairs_to_label
@@ -54,6 +54,7 @@ def evaluate(
     win rate against the start, in percent. ``over_optimisation`` has the verdicts on each iterate and the mixture, and
     for the models of ``answers``, which were not trained under the run's oracle, the measures without a verdict. ``kl``
     is the KL divergence from the start that the run measured, in nats per response, with its standard error;
+    ``policies`` has the identity of each policy of the run, by which a report sees that one was made again since;
     ``prompts_of_run`` says how many of the prompts are those that the run was played on. Responses and judgements are
     stored in the folder: after an interruption the same call continues. ``evaluation/drawn.jsonl`` has a row a prompt:
     the response of each player, and how probably it beats the start's under the run's oracle (null: not judged).
@@ -96,7 +97,7 @@ def evaluate(
         stored = stored_responses(home, answers, _tokenizer(run), prompts, run.config.column) if answers else {}
         run = with_largest_rank(run, players, others)
         _ = run.planned  # by all processes, before each samples for itself
-        players |= others
+        own, players = identities(players), players | others
 
         def sample(
             requests: Sequence[Prompt], count: int, mixtures: Mapping[str, Mixture]
@@ -135,6 +136,7 @@ def evaluate(
             "prompts": len(prompts),
             "prompts_of_run": sum(prompt.id in of_run for prompt in prompts),
             "seed": seed,
+            "policies": own,
             "oracles": oracle_names,
             "games": {name: table.summary(seed=seed) for name, table in tables.items()},
             "against_start": {

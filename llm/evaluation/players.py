@@ -45,9 +45,13 @@ def policies(home: RunFolder) -> dict[str, Mixture]:
     """
     if not (home / START / "adapter").exists():
         raise NashwardError(f"{home.path} has no policy yet: its run has not begun")
-    adapters = {folder.parent.name: folder for folder in mixture.adapter_folders([home.path])}
-    for folder in adapters.values():
+    for folder in mixture.adapter_folders([home.path]):
         verify_checksums(folder)
+    return _unverified(home)
+
+
+def _unverified(home: RunFolder) -> dict[str, Mixture]:
+    adapters = {folder.parent.name: folder for folder in mixture.adapter_folders([home.path])}
     pure = {name: Mixture(((folder, 1.0),)) for name, folder in adapters.items()}
     if (home / "mixture.json").exists():
         average = Mixture.load(home / "mixture.json")
@@ -123,8 +127,7 @@ def sample_responses(
 
 def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: ResponseSource | Sampling, seed: int) -> str:
     """The identity of sampled responses: a hash of the policy, the prompts, the count, the sampler and the seed."""
-    members = [[_adapter_identity(folder), weight] for folder, weight in player.members]
-    key = json.dumps([members, [prompt.id for prompt in prompts], count, repr(source), seed])
+    key = json.dumps([_members(player), [prompt.id for prompt in prompts], count, repr(source), seed])
     return hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
@@ -176,6 +179,24 @@ def _sampled_rows(
         for prompt, row in zip(prompts, sampled, strict=True)
         for response in row
     ]
+
+
+def identities(players: Mapping[str, Mixture]) -> dict[str, str]:
+    """What tells each policy from another one of the same name: a hash of its adapters and weights."""
+    return {
+        name: hashlib.sha256(json.dumps(_members(player)).encode()).hexdigest()[:12] for name, player in players.items()
+    }
+
+
+def remade(home: RunFolder, measured: Mapping[str, str]) -> list[str]:
+    """The policies of a run that are others now than those of that name and identity, which something was measured of:
+    a step was made again, or the mixture has more members. Weights are not read."""
+    now = identities(_unverified(home))
+    return [name for name, identity in measured.items() if now.get(name) != identity]
+
+
+def _members(player: Mixture) -> list[list[Any]]:
+    return [[_adapter_identity(folder), weight] for folder, weight in player.members]
 
 
 def _adapter_identity(adapter: Path) -> str:

@@ -12,13 +12,14 @@ from nashward.errors import CorruptFileError
 
 from ..evaluation.evaluate import DRAWN
 from ..evaluation.players import FOLDER as EVALUATION
-from ..evaluation.players import START
+from ..evaluation.players import START, remade
 from ..run.inputs.augmentation import played_prompts
 from ..run.rollouts import table_name
 from ..run.selfplay import iterates
 from ..store.files import read_jsonl, read_shard, shards
 from ..store.run_folder import RunFolder
 from .content import Alert, Content, Heading, Paragraph, Table
+from .results import read_evaluation
 
 LONGEST = 240  # characters that are shown of a text
 
@@ -132,7 +133,10 @@ def newest_iterate(folder: Path) -> str:
 
 
 def drawn_responses(folder: Path, policy: str) -> list[dict[str, Any]]:
-    """What ``nashward evaluate`` drew, a prompt a row; empty where it has drawn nothing of that policy."""
+    """What ``nashward evaluate`` drew, a prompt a row; empty where it has drawn nothing of that policy as it is now."""
+    measured = read_evaluation(folder).get("policies", {})
+    if policy in remade(RunFolder(folder), measured):
+        return []
     rows = read_jsonl(folder / EVALUATION / DRAWN)
     return [row for row in rows if {START, policy} <= row["responses"].keys() and policy in row["beats_start"]]
 

@@ -11,7 +11,8 @@ from nashward.counted import counted
 from nashward.games.analysis.significant_cycles import MIN_PROMPTS
 
 from ..evaluation.exploit import TRAINED
-from ..evaluation.players import MIXTURE
+from ..evaluation.players import remade
+from ..store.run_folder import RunFolder
 from .content import Alert, Content, Details, Download, Heading, Paragraph, Picture, Table, with_error
 
 LONGEST = 16  # characters of a name in a picture
@@ -21,13 +22,21 @@ LEVEL = 0.05  # of a test: what is as likely by chance is noise
 
 
 def evaluation_alerts(folder: Path) -> list[Alert]:
-    """A warning for each measure of over-optimisation beyond its threshold, and for each damaged file of results."""
+    """A warning for each measure of over-optimisation beyond its threshold, for each damaged file of results, and for
+    results of policies that are others now."""
     results = read_evaluation(folder)
-    damaged = [
+    unusable = [
         Alert(f"{file} cannot be read; the command that wrote it writes it again")
         for file in (folder / "evaluation.json", *(folder / "evaluation").glob("exploit-*.json"))
         if file.is_file() and not _read(file)
     ]
+    if others := remade(RunFolder(folder), results.get("policies", {})):
+        unusable.append(
+            Alert(
+                f"What `nashward evaluate` measured of {' and '.join(others)} is of what it was before: the run went "
+                "on, or made a step again. The same command measures it anew."
+            )
+        )
     beyond: dict[str, list[str]] = {}  # by the measure and its threshold
     for policy, measures in results.get("over_optimisation", {}).items():
         for measure in measures:
@@ -35,7 +44,7 @@ def evaluation_alerts(folder: Path) -> list[Alert]:
                 found = f"{policy} {measure['value']:.3f} ± {measure['standard_error']:.3f}"
                 beyond.setdefault(f"{measure['measure']} (threshold {measure['threshold']:g})", []).append(found)
     return [
-        *damaged,
+        *unusable,
         *(
             Alert(
                 f"Beyond its threshold: {name}: {', '.join(policies)}. The oracle may be gamed: read the responses, "
@@ -95,10 +104,11 @@ def prompts_in_words(results: Mapping[str, Any]) -> str:
     return f"{text}, {own or 'none'} of which {'is' if own < 2 else 'are'} of the run"
 
 
-def exploited(folder: Path, iterates: int) -> list[dict[str, Any]]:
-    """What ``nashward exploit`` found, a policy each; not of a mixture of fewer iterates than there are now."""
+def exploited(folder: Path) -> list[dict[str, Any]]:
+    """What ``nashward exploit`` found, a policy each; not of a policy that was made again since, or a mixture that has
+    more members now."""
     found = [_read(file) for file in sorted((folder / "evaluation").glob("exploit-*.json"))]
-    return [one for one in found if one and (one["of"] != MIXTURE or one.get("iterates", iterates) == iterates)]
+    return [one for one in found if one and not remade(RunFolder(folder), one.get("policies", {}))]
 
 
 def exploit_sentence(results: Mapping[str, Any]) -> str:
@@ -168,8 +178,8 @@ def evaluation(folder: Path) -> list[Content]:
     content += [part for oracle in results.get("games", {}) for part in _tournament(oracle, results)]
     if results:
         content += [*_over_optimisation(results), Download(results, "evaluation", "evaluation.json")]
-    for file in sorted((folder / "evaluation").glob("exploit-*.json")):
-        content += _adversaries(_read(file))
+    for adversaries in exploited(folder):
+        content += _adversaries(adversaries)
     return content
 
 

@@ -56,7 +56,7 @@ def summary(folder: Path) -> list[Content]:
         return [*content, Paragraph("No step is finished yet.")]
     evaluation = read_evaluation(folder)
     newest = rows[-1]
-    tried = {result["of"]: result for result in exploited(folder, len(rows))}
+    tried = {result["of"]: result for result in exploited(folder)}
     content += _few(run)
     if newest["iteration"] in evaluation.get("against_start", {}).get(TRAINING, {}):
         content += _evaluated(folder, newest["iteration"], evaluation, newest["iteration"] in tried)

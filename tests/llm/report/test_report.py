@@ -24,16 +24,24 @@ from nashward.llm import report
 from nashward.llm.evaluation.evaluate import evaluate
 from nashward.llm.evaluation.exploit import exploit
 from nashward.llm.evaluation.over_optimisation import Thresholds
+from nashward.llm.evaluation.players import identities, policies
 from nashward.llm.evaluation.tables import TournamentTables
 from nashward.llm.evaluation.win_rates.win_rate import WinRate
 from nashward.llm.report.content import plotted_numbers
 from nashward.llm.report.curves import label_shares, label_styles, training_curves
-from nashward.llm.report.responses import JudgedResponses, judged_responses, newest_sampled, responses
-from nashward.llm.report.results import exploit_sentence, exploited, win_sentence, winner_sentence
+from nashward.llm.report.responses import JudgedResponses, drawn_responses, judged_responses, newest_sampled, responses
+from nashward.llm.report.results import (
+    evaluation_alerts,
+    exploit_sentence,
+    exploited,
+    win_sentence,
+    winner_sentence,
+)
 from nashward.llm.report.summary import gap_among, run_name
 from nashward.llm.run.selfplay import iterates
 from nashward.llm.run.stages.train import TrainStage
 from nashward.llm.store.files import read_jsonl, read_shard, write_json
+from nashward.llm.store.run_folder import RunFolder
 
 from ..tiny_run import PROMPTS, short_run
 
@@ -306,13 +314,34 @@ def test_what_was_evaluated_is_on_the_page(runs: dict[str, Path], tiny_folder: P
     assert "evaluation.json cannot be read" in report.write(home).read_text()
 
 
-def test_an_old_bound_on_a_mixture_is_not_that_of_a_longer_one(tmp_path: Path) -> None:
+def test_what_was_measured_of_an_adapter_is_not_said_of_another(
+    runs: dict[str, Path], tiny_folder: Path, tmp_path: Path
+) -> None:
+    home = shutil.copytree(runs["whole"], tmp_path / "run")
+    asked = [llm.Prompt(({"role": "user", "content": text},)) for text in PROMPTS[:4]]
+    evaluate(short_run(tiny_folder, home), asked)
     best = {"name": "best of 2", "wins": {"value": 0.5, "standard_error": 0.1}, "gap": 0.0, "lower_bound": 0.0}
-    for of, iterates_then in (("mixture", 2), ("iteration-01", 2)):
-        write_json(tmp_path / "evaluation" / f"exploit-{of}.json", {"of": of, "iterates": iterates_then,
-                                                                    "adversaries": [best]})  # fmt: skip
-    assert [one["of"] for one in exploited(tmp_path, iterates=2)] == ["iteration-01", "mixture"]
-    assert [one["of"] for one in exploited(tmp_path, iterates=3)] == ["iteration-01"]
+    players = identities(policies(RunFolder(home)))
+    assert players.keys() == {"start", "iteration-01", "iteration-02", "mixture"}
+    for of in ("start", "mixture"):
+        found = {"of": of, "policies": {of: players[of]}, "theorem": [], "adversaries": [best]}
+        write_json(home / "evaluation" / f"exploit-{of}.json", found)
+    assert [one["of"] for one in exploited(home)] == ["mixture", "start"]
+    assert not any("made a step again" in alert.text for alert in evaluation_alerts(home))
+    assert drawn_responses(home, "iteration-01")
+    for file in (runs["other"] / "iteration-01" / "adapter").iterdir():
+        shutil.copy(file, home / "iteration-01" / "adapter")
+    assert [one["of"] for one in exploited(home)] == ["start"]  # it is a member of the mixture
+    (alert,) = [alert.text for alert in evaluation_alerts(home) if "made a step again" in alert.text]
+    assert "iteration-01" in alert
+    assert "mixture" in alert
+    assert "iteration-02" not in alert
+    assert not drawn_responses(home, "iteration-01")
+    assert drawn_responses(home, "iteration-02")
+
+
+def test_no_gap_within_noise_is_not_called_one() -> None:
+    best = {"name": "best of 2", "wins": {"value": 0.5, "standard_error": 0.1}, "gap": 0.0, "lower_bound": 0.0}
     assert "no gap is shown" in exploit_sentence({"of": "mixture", "adversaries": [best], "train": 0})
 
 
