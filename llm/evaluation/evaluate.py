@@ -97,7 +97,8 @@ def evaluate(
         stored = stored_responses(home, answers, _tokenizer(run), prompts, run.config.column) if answers else {}
         run = with_largest_rank(run, players, others)
         _ = run.planned  # by all processes, before each samples for itself
-        own, players = identities(players), players | others
+        own = identities(players)
+        players |= others
 
         def sample(
             requests: Sequence[Prompt], count: int, mixtures: Mapping[str, Mixture]
