@@ -173,10 +173,10 @@ class MWULeaves:
         return distance
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
-        """KL before each step (measured) against KL after it (bound)."""
+        """KL after each step (measured) at or above KL before it (bound)."""
         check_covered(solver, games.MWU)
         kl = kl_to_target(game, solver, self.nash, iterations, start)
-        return Check.of(range(1, iterations + 1), self.value(kl[1:]), kl[:-1])
+        return Check.of(range(1, iterations + 1), self.value(kl[:-1]), kl[1:], exceeds=True)
 
 
 def _check(step: float, C: float) -> None:

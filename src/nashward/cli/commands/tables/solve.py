@@ -348,4 +348,5 @@ COMMAND = Command(
     "nashward solve zoo:comal_cycle --solver MWU,OptimisticMWU:step=1,ExtraGradient --plot gaps.png",
     add_arguments,
     run,
+    writes=("json", "plot"),
 )
