@@ -222,7 +222,7 @@ def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium,
     print(f"{name}: {size}{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
     if entry:
         print(f"source: {entry.source}")
-    from nashward.games.measures import shown_gap  # brings torch
+    from nashward.games.measures import most_played_first, shown_gap  # bring torch
 
     unique = equilibrium.unique
     uniqueness = "not known to be unique" if unique is None else "unique" if bool(unique) else "one of several"
@@ -235,7 +235,7 @@ def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium,
     known = entry.nash if entry else None
     for side, labels, policy in _sides(game, equilibrium.policy):
         width = max(map(len, labels))
-        for i in policy.argsort(descending=True, stable=True).tolist():
+        for i in most_played_first(policy):
             if policy[i] > 0:
                 print(f"  {side}{labels[i]:<{width}}  {float(policy[i]):.3f}" + (f"  {known[i]}" if known else ""))
 
