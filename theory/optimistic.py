@@ -37,6 +37,7 @@ class OptimisticAverage:
 
     n: int
 
+    @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
         return 4 * math.log(self.n) / np.asarray(iterations, dtype=np.float64)
@@ -72,6 +73,7 @@ class PublishedRootFails:
 
     n: int
 
+    @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The published bound after T iterations."""
         return 4 * math.sqrt(math.log(self.n)) / np.asarray(iterations, dtype=np.float64)

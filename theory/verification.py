@@ -167,7 +167,9 @@ def check_covered(solver: Any, *kinds: type[Any], **settings: Any) -> None:
         own = getattr(solver, key)
         if not all(math.isclose(_at(own, t), _at(value, t), rel_tol=1e-9) for t in _MOMENTS):
             expected = f"another function of t as its {key}" if callable(value) else f"{key} = {value}"
-            raise NashwardError(f"the theorem is of {expected}; it says nothing of {name}")
+            fixed = ", ".join(f"{one}={wanted}" for one, wanted in settings.items() if not callable(wanted))
+            give = "" if callable(value) or len(kinds) > 1 else f"; give {kinds[0].__name__}({fixed})"
+            raise NashwardError(f"the theorem is of {expected}; it says nothing of {name}{give}")
 
 
 def _at(setting: Any, t: int) -> float:

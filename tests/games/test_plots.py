@@ -53,6 +53,21 @@ def test_payoff_table_puts_the_most_played_first() -> None:
         games.plots.payoff_table(batch, games.nash(batch))
 
 
+def test_ties_up_to_rounding_keep_the_order_of_the_game_and_titles_do_not_meet() -> None:
+    game = games.ConstantSumGame([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], 0.0)
+    thirds = torch.tensor([1 / 3, 1 / 3, 1 / 3]).double()
+    equilibrium = games.nash(game)
+    equilibrium._policy = equilibrium.policy._replace(
+        row=thirds + torch.tensor([0.0, 1e-16, 2e-16]).double(), column=thirds
+    )
+    figure = games.plots.payoff_table(game, equilibrium)
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["0", "1", "2"]
+    _saved(figure)
+    boxes = sorted((axes.title.get_window_extent() for axes in figure.axes if axes.get_title()), key=lambda box: box.x0)
+    assert len(boxes) == 3
+    assert all(first.x1 < second.x0 for first, second in zip(boxes, boxes[1:], strict=False))
+
+
 def test_payoff_table_of_two_players_shows_both() -> None:
     game = games.ConstantSumGame([[3.0, -1.0, 5.0], [-1.0, 1.0, 9.0]], 0.0, ["up", "down"], ["l", "m", "r"])
     equilibrium = games.nash(game)

@@ -22,6 +22,9 @@ from nashward.games.solvers.solver_label import solver_label
 
 SETTINGS = {name: option for name, option in SOLVER.items() if name != "solver"}
 DRAWN = (games.MagneticMirrorDescent, games.INPO, games.NashMD, games.ExtraGradient)  # to the reference, for good
+# whose last iterate need not come nearer to the Nash
+STEPPING = (games.MWU, games.Momentum, games.GDA)
+MATCHING = (games.RegretMatching, games.RegretMatchingPlus, games.FictitiousPlay, games.Replicator)
 PICTURES = ("table", "gaps", "race", "path")
 MOST_DRAWN = 10_000  # iterations of a path; of more a part is recorded
 AVERAGES = {"linear": games.averaging.linear}
@@ -62,7 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"(there are {', '.join(kind.__name__ for kind in games.solvers.SOLVERS)})",
     )  # fmt: skip
     parser.add_argument("--iterations", type=options.whole, default=1000, help="of each solver (default: 1000)")
-    parser.add_argument("--tolerance", type=options.number, help="stop at this gap of the last or of the average")
+    parser.add_argument(
+        "--tolerance", type=options.number,
+        help="stop at this gap of the last or of the average; where it is not reached a line says so, with exit code 0",
+    )  # fmt: skip
     parser.add_argument(
         "--start", metavar="P,P,...",
         help="the policy to start from (default: uniform); of an n x m game the row's and the column's, as P,P/Q,Q,Q",
@@ -117,10 +123,13 @@ def run(args: argparse.Namespace) -> int:
     for solver in solvers:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            solution = games.solve(
-                game, solver, args.iterations, start, None, args.tolerance, feedback, averages=AVERAGES,
-                keep_policies=picture == "path", record=_points(picture, args), progress=sys.stderr.isatty(),
-            )  # fmt: skip
+            try:
+                solution = games.solve(
+                    game, solver, args.iterations, start, None, args.tolerance, feedback, averages=AVERAGES,
+                    keep_policies=picture == "path", record=_points(picture, args), progress=sys.stderr.isatty(),
+                )  # fmt: skip
+            except NashwardError as error:
+                raise NashwardError(f"{solver_label(solver)}: {error}") from error
         played.append(Played(solver, solution, [str(warning.message) for warning in caught]))
         for message in played[-1].warnings:
             print(f"warning: {message}", file=sys.stderr)
@@ -128,9 +137,9 @@ def run(args: argparse.Namespace) -> int:
         drawn = "" if args.feedback == "exact" else f", feedback {args.feedback}, seed {args.seed or 0}"
         _print_gaps(played, ("uniform" if start is None else args.start) + drawn)
         _print_drawn(game, [one.solver for one in played], start)
-        missed = [one.label for one in played if one.solution.status is games.Status.NOT_CONVERGED]
-        if args.tolerance is not None and missed:
-            print(f"  a gap of {args.tolerance:g} was not reached by {', '.join(missed)}: more --iterations")
+        for one in played:
+            if one.solution.status is games.Status.NOT_CONVERGED:
+                print(f"  a gap of {args.tolerance:g} was not reached by {one.label}: {_advice(one.solver)}")
     if args.plot is not None:
         _draw(args.plot, picture, Path(args.table).name, game, equilibrium, played, actions, start)
         print(f"picture: {args.plot}")
@@ -140,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
             "game": _described(game, entry),
             "nash": {
                 "policy": equilibrium.policy, "value": equilibrium.value, "gap": equilibrium.gap,
-                "unique": equilibrium.unique, "uniqueness": equilibrium.uniqueness,
+                "unique": _unique(equilibrium, entry), "uniqueness": equilibrium.uniqueness,
                 "status": equilibrium.status,
                 "fractions": entry and entry.nash and [str(x) for x in entry.nash],
             },
@@ -177,7 +186,10 @@ def _start(text: str, game: Any) -> Any:
                 f"--start: expected {counted(len(labels), 'probability', 'probabilities')} "
                 f"({games.plots.some_of(labels)}), got {len(one)}"
             )
-    game.players(policy)  # refuses what is no policy of this game
+    try:
+        game.players(policy)  # refuses what is no policy of this game
+    except NashwardError as error:
+        raise NashwardError(f"--start {text}: {error}") from None
     return policy
 
 
@@ -208,6 +220,13 @@ def _equilibrium(game: Any, entry: games.zoo.Entry | None) -> games.equilibria.E
     return games.nash(game, point=lambda face: entry.equilibrium().numpy())
 
 
+def _unique(equilibrium: games.equilibria.Equilibrium, entry: games.zoo.Entry | None) -> bool | None:
+    """Whether it is the only one: what the arithmetic leaves open the catalogue may know."""
+    if equilibrium.unique is None:
+        return False if entry and "several equilibria" in entry.properties else None
+    return bool(equilibrium.unique)
+
+
 def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], Any]]:
     """For each player what stands before its labels, the labels and the policy."""
     if isinstance(game, games.PreferenceGame):
@@ -224,7 +243,7 @@ def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium,
         print(f"source: {entry.source}")
     from nashward.games.measures import most_played_first, shown_gap  # bring torch
 
-    unique = equilibrium.unique
+    unique = _unique(equilibrium, entry)
     uniqueness = "not known to be unique" if unique is None else "unique" if bool(unique) else "one of several"
     value = float(equilibrium.value)
     if second and abs(value) < 1e-14 * float(game.payoff.abs().max()):
@@ -260,6 +279,17 @@ def _print_drawn(game: Any, solvers: Sequence[Any], start: Any) -> None:
         if tau > 0:
             gap = float(games.regularised_nash(game, tau, start).gap)
             print(f"  {type(solver).__name__} goes to the Nash regularised by tau = {tau:g}, of gap {gap:.3e}")
+
+
+def _advice(solver: Any) -> str:
+    """What brings a solver nearer to the Nash that has not reached the tolerance."""
+    if isinstance(solver, DRAWN) and solver.tau > 0:
+        return "a smaller tau, as it goes to the Nash regularised by it"
+    if isinstance(solver, STEPPING):
+        return "a smaller step and more --iterations for its average, or OptimisticMWU, whose last iterate converges"
+    if isinstance(solver, MATCHING):
+        return "more --iterations for its average, or OptimisticMWU, whose last iterate converges"
+    return "more --iterations"
 
 
 def _picture(args: argparse.Namespace, game: Any) -> tuple[str, list[int] | None]:

@@ -8,8 +8,8 @@ import math
 from nashward.cli.command import Command
 
 HEAD = (
-    "T: the iteration nearest to failing (of statements on games, draws or pairs its number); bound and measured there; "
-    "ratio: measured / bound, of an equation ± what the two may differ by"
+    "T: the iteration nearest to failing (or the game, draw or pair, by number), with bound and measured there\n"
+    "ratio: measured / bound; of an equation what the two may differ by, as ±4e-02"
 )
 
 
