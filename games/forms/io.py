@@ -80,8 +80,8 @@ def _game(
         if set(least) < set(most):
             lacking = next(label for label in most if label not in least)
             raise NashwardError(
-                f"no {fewer} {lacking!r} in {len(rows)} x {len(columns)} actions: a preference game has the same actions in rows and columns; for a game of "
-                "two different players give the total of the payoffs (--total)"
+                f"no {fewer} {lacking!r} in {len(rows)} x {len(columns)} actions: a preference game has the same in "
+                "rows and columns; for a game of two different players give the total of the payoffs (--total)"
             )
     if table.ndim == 2 and table.shape[0] != table.shape[1]:
         raise NashwardError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_ties_up_to_rounding_keep_the_order_of_the_game_and_titles_do_not_meet()
     _saved(figure)
     boxes = sorted((axes.title.get_window_extent() for axes in figure.axes if axes.get_title()), key=lambda box: box.x0)
     assert len(boxes) == 3
-    assert all(first.x1 < second.x0 for first, second in zip(boxes, boxes[1:], strict=False))
+    assert all(first.x1 < second.x0 for first, second in pairwise(boxes))
 
 
 def test_payoff_table_of_two_players_shows_both() -> None:

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,8 @@ def run(args: argparse.Namespace) -> int:
 
     entry = specs.entry(args.table)
     equilibrium = _equilibrium(game, entry)
-    _print_nash(args.table, game, equilibrium, entry)
+    fractions = _fractions(game, equilibrium, entry)
+    _print_nash(args.table, game, equilibrium, entry, fractions)
     played = []
     for solver in solvers:
         with warnings.catch_warnings(record=True) as caught:
@@ -151,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
                 "policy": equilibrium.policy, "value": equilibrium.value, "gap": equilibrium.gap,
                 "unique": _unique(equilibrium, entry), "uniqueness": equilibrium.uniqueness,
                 "status": equilibrium.status,
-                "fractions": entry and entry.nash and [str(x) for x in entry.nash],
+                "fractions": _written(fractions),
             },
             "iterations": args.iterations, "tolerance": args.tolerance, "start": start,
             "feedback": args.feedback, "seed": args.seed,
@@ -234,7 +236,10 @@ def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], Any]]:
     return [("row ", game.row_labels, policy.row), ("column ", game.column_labels, policy.column)]
 
 
-def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium, entry: games.zoo.Entry | None) -> None:
+def _print_nash(
+    name: str, game: Any, equilibrium: games.equilibria.Equilibrium, entry: games.zoo.Entry | None,
+    fractions: Sequence[Sequence[Fraction] | None],
+) -> None:  # fmt: skip
     first, *second = game.sizes
     size = f"{first} x {second[0]} actions" if second else counted(first, "action")
     paid = "" if isinstance(game, games.PreferenceGame) else f", payoffs sum to {game.total:g}"
@@ -251,12 +256,25 @@ def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium,
     print(f"Nash equilibrium ({uniqueness}), value {value:.6g}, gap {shown_gap(equilibrium.gap)}")
     if unique is None:
         print(f"  {equilibrium.uniqueness}")
-    known = entry.nash if entry else None
-    for side, labels, policy in _sides(game, equilibrium.policy):
+    for (side, labels, policy), known in zip(_sides(game, equilibrium.policy), fractions, strict=True):
         width = max(map(len, labels))
         for i in most_played_first(policy):
             if policy[i] > 0:
                 print(f"  {side}{labels[i]:<{width}}  {float(policy[i]):.3f}" + (f"  {known[i]}" if known else ""))
+
+
+def _fractions(
+    game: Any, equilibrium: games.equilibria.Equilibrium, entry: games.zoo.Entry | None
+) -> list[Sequence[Fraction] | None]:
+    """The probabilities of each player in fractions, where these are an equilibrium exactly."""
+    from nashward.games.equilibria.rational import in_fractions
+
+    if entry is not None and entry.nash is not None:
+        return [entry.nash]
+    policies = [policy.cpu().numpy() for _, _, policy in _sides(game, equilibrium.policy)]
+    payoff = game.P if isinstance(game, games.PreferenceGame) else game.payoff
+    found = in_fractions(payoff.cpu().double().numpy(), policies[0], policies[-1])
+    return [None] * len(policies) if found is None else list(found[: len(policies)])
 
 
 def _print_gaps(played: Sequence[Played], start: str) -> None:
@@ -357,6 +375,12 @@ def _both_iterates(picture: str, solutions: Mapping[str, games.Solution], title:
         else:
             games.plots.gap_curves(solutions, None, heading, axes, [which])
     return figure
+
+
+def _written(fractions: Sequence[Sequence[Fraction] | None]) -> Any:
+    """Fractions for a machine: a list, of an n x m game one a player; None where there are none."""
+    written = [None if known is None else [str(p) for p in known] for known in fractions]
+    return written[0] if len(written) == 1 or None in written else {"row": written[0], "column": written[1]}
 
 
 def _settings(solver: Any) -> dict[str, Any]:
