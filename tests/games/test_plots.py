@@ -443,7 +443,7 @@ def test_what_no_curve_can_show_is_refused_by_name() -> None:
 
 def test_the_gap_above_the_bars_is_rounding_or_a_number() -> None:
     game = games.zoo.comal_cycle()
-    assert games.plots.payoff_table(game, games.nash(game)).axes[1].get_title() == "Nash, gap below 1e-12"
+    assert games.plots.payoff_table(game, games.nash(game)).axes[1].get_title() == "Nash\ngap below 1e-12"
     twins = games.zoo.cloned_rock()
     assert "one of several" in games.plots.payoff_table(twins, games.nash(twins)).axes[1].get_title()
 
