@@ -100,8 +100,8 @@ THEOREMS = [
     ], lacks={"sign": "it is a squared length, and A S only turns: no sign in u changes it"}),
     Method("`ProximalMonotone`", "theory/regularised.py", THEORY, [
         ("sign", "ProximalMonotone.check",
-         "Check.of(range(1, iterations + 1), self.value(kl[1:]), kl[:-1])",
-         "Check.of(range(1, iterations + 1), self.value(kl[:-1]), kl[1:])"),
+         "Check.of(range(1, iterations + 1), self.value(kl[:-1]), kl[1:])",
+         "Check.of(range(1, iterations + 1), self.value(kl[1:]), kl[:-1])"),
         ("factor", "ProximalMonotone.value", "return distance", "return 0.5 * distance"),
         ("anchor", "ExactProximalPoint.iterate",
          "games.regularised_nash(self.game, self.tau, x[0])",
