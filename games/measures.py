@@ -10,6 +10,8 @@ from torch import Tensor
 from .forms.game import Game, Players, check_game
 from .shapes import Float
 
+TIED = 1e-9  # probabilities that differ by less are one
+
 
 def shown_gap(gap: Any) -> str:
     """A duality gap in words; below 1e-12 it is rounding, and differs by machine.
@@ -116,3 +118,22 @@ def kl_divergence(p: Float[Tensor, "*#batch n"], q: Float[Tensor, "*#batch n"]) 
     """
     p, q = torch.as_tensor(p), torch.as_tensor(q)
     return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum(-1)
+
+
+def most_played_first(policy: Float[Tensor, " n"]) -> list[int]:
+    """The actions by their probabilities, the largest first; what differs by rounding only keeps its order.
+
+    Args:
+        policy: [n] probabilities.
+
+    Example:
+        >>> most_played_first(torch.tensor([0.25, 0.5 - 1e-16, 0.25 + 1e-16], dtype=torch.float64))
+        [1, 0, 2]
+    """
+    ranked = policy.argsort(descending=True, stable=True).tolist()
+    ties: list[list[int]] = []
+    for action in ranked:
+        if not ties or float(policy[ties[-1][-1]] - policy[action]) > TIED:
+            ties.append([])
+        ties[-1].append(action)
+    return [action for tied in ties for action in sorted(tied)]

@@ -58,6 +58,7 @@ class MWUAverage:
         """The theorem at the step that makes its bound smallest after ``iterations``: sqrt(8 C / T)."""
         return cls(math.sqrt(8 * C / iterations), C)
 
+    @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
         return self.step / 4 + 2 * self.C / (self.step * np.asarray(iterations, dtype=np.float64))
@@ -116,6 +117,7 @@ class SPPOTheorem:
         """The theorem at its best step, 2 sqrt(C / T)."""
         return cls(2 * math.sqrt(C / iterations), C)
 
+    @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
         return self.step / 2 + 2 * self.C / (self.step * np.asarray(iterations, dtype=np.float64))
@@ -173,10 +175,10 @@ class MWULeaves:
         return distance
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
-        """KL before each step (measured) against KL after it (bound)."""
+        """KL after each step (measured) at or above KL before it (bound)."""
         check_covered(solver, games.MWU)
         kl = kl_to_target(game, solver, self.nash, iterations, start)
-        return Check.of(range(1, iterations + 1), self.value(kl[1:]), kl[:-1])
+        return Check.of(range(1, iterations + 1), self.value(kl[:-1]), kl[1:], exceeds=True)
 
 
 def _check(step: float, C: float) -> None:

@@ -64,6 +64,7 @@ class EntropicAscent:
         least = float(game.reference.min()) / m
         return cls(4 * game.tau if step is None else step, game.tau, float(-first.log().min()), least)
 
+    @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
         T = np.asarray(iterations, dtype=np.float64)
@@ -111,6 +112,7 @@ class FloorsAverage:
     k: int
     C: float
 
+    @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
         T = np.asarray(iterations, dtype=np.float64)

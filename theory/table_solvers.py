@@ -37,6 +37,7 @@ class RegretMatchingAverage:
 
     n: int
 
+    @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
         return 2 * np.sqrt((self.n - 1) / np.asarray(iterations, dtype=np.float64))
@@ -72,6 +73,7 @@ class FictitiousPlayRate:
     constant: float
     within: float = 0.04
 
+    @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The gap after T iterations; T may be an array."""
         return self.constant / np.sqrt(np.asarray(iterations, dtype=np.float64))
@@ -162,6 +164,7 @@ class GradientAverage:
     step: float
     n: int
 
+    @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any, start: Any = None) -> Any:
         """The bound after T iterations from the start; T may be an array."""
         return _reach(self.n, start) / (self.step * np.asarray(iterations, dtype=np.float64)) + self.step * self.n / 4
@@ -206,6 +209,7 @@ class OptimisticGradientAverage:
         """Whether the step is small enough for this game, or for each one of a batch."""
         return bool(self.step * _norm(game) <= 1 / np.sqrt(8))
 
+    @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any, start: Any = None) -> Any:
         """The bound after T iterations from the start; T may be an array."""
         constant = _reach(self.n, start) / self.step + self.step * self.n / 2

@@ -39,13 +39,16 @@ class Check:
         bound: [records, ...], the value of the theorem's formula.
         measured: as ``bound``, the value in the run.
         equal: the statement is an equation, measured = bound; else measured <= bound.
-        tolerance: relative to the bound.
+        exceeds: the statement is measured >= bound, as where a published bound is broken.
+        tolerance: relative to the bound; of ``exceeds`` to what was measured.
         rounding: absolute; a number, or as ``bound``.
 
     Example:
         >>> check = Check.of([1, 2], bound=[1.0, 0.5], measured=[0.7, 0.4])
         >>> check.holds, check.worst, check.reversed().holds
         (True, (2.0, 0.5, 0.4, 0.8), False)
+        >>> check
+        Check(holds; nearest to failing at T = 2: bound 0.5, measured 0.4, ratio 0.8)
     """
 
     iterations: Float[np.ndarray, " records"]
@@ -54,11 +57,21 @@ class Check:
     equal: bool = False
     tolerance: float = 1e-9
     rounding: Any = 1e-12
+    exceeds: bool = False
+
+    def __repr__(self) -> str:
+        """The verdict, and the row nearest to failing or the one that fails most."""
+        T, bound, measured, ratio = self.worst
+        where = "nearest to failing" if self.holds else "the worst"
+        last = f"within {self.within:.2g}" if self.equal else f"ratio {ratio:.4g}"
+        verdict = "holds" if self.holds else "FAILS"
+        return f"Check({verdict}; {where} at T = {T:g}: bound {bound:.4g}, measured {measured:.4g}, {last})"
 
     @classmethod
     def of(
-        cls, at: Any, bound: Any, measured: Any, *, equal: bool = False, tolerance: float = 1e-9, rounding: Any = 1e-12
-    ) -> Check:
+        cls, at: Any, bound: Any, measured: Any, *, equal: bool = False, tolerance: float = 1e-9, rounding: Any = 1e-12,
+        exceeds: bool = False,
+    ) -> Check:  # fmt: skip
         """A check of anything that numpy reads; a bound without the dimensions of a batch is broadcast over its games.
 
         Raises:
@@ -69,11 +82,11 @@ class Check:
         if not values.size:
             raise NashwardError("nothing was measured; raise iterations")
         limit = limit.reshape(*limit.shape, *(1,) * (values.ndim - limit.ndim))
-        return cls(T, np.broadcast_to(limit, values.shape), values, equal, tolerance, rounding)
+        return cls(T, np.broadcast_to(limit, values.shape), values, equal, tolerance, rounding, exceeds)
 
     @property
     def ratio(self) -> Float[np.ndarray, " records *batch"]:
-        """measured / bound: at most 1 (in an equation: 1) where the theorem holds. 0 / 0 is 1."""
+        """measured / bound: at most 1 (in an equation 1, of ``exceeds`` at least 1) where it holds. 0 / 0 is 1."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.measured == self.bound, 1.0, self.measured / self.bound)
 
@@ -81,8 +94,12 @@ class Check:
     def excess(self) -> Float[np.ndarray, " records *batch"]:
         """By how much the statement is missed beyond rounding; at most 0 where it holds."""
         with np.errstate(invalid="ignore"):
-            difference = self.measured - self.bound
-        return (np.abs(difference) if self.equal else difference) - self.tolerance * np.abs(self.bound) - self.rounding
+            difference = self.bound - self.measured if self.exceeds else self.measured - self.bound
+        return (np.abs(difference) if self.equal else difference) - self._allowed
+
+    @property
+    def _allowed(self) -> Float[np.ndarray, " records *batch"]:
+        return self.tolerance * np.abs(self.measured if self.exceeds else self.bound) + self.rounding
 
     @property
     def holds(self) -> bool:
@@ -92,17 +109,27 @@ class Check:
     @property
     def worst(self) -> tuple[float, float, float, float]:
         """T, bound, measured and ratio of the row nearest to failing, or of the one that fails most."""
-        comparable = np.isfinite(self.ratio) & (self.measured > self.rounding)  # rounding over rounding is no ratio
-        score = self.excess if self.equal or not self.holds else np.where(comparable, self.ratio, -np.inf)
-        row = np.unravel_index(int(np.argmax(np.nan_to_num(score, nan=np.inf, neginf=-1e300))), self.measured.shape)
+        row = self._worst_row
         T = self.iterations[row[0]]
         return float(T), float(self.bound[row]), float(self.measured[row]), float(self.ratio[row])
 
+    @property
+    def within(self) -> float:
+        """By how much the two may differ in the row that ``worst`` shows."""
+        return float(self._allowed[self._worst_row])
+
+    @property
+    def _worst_row(self) -> tuple[np.intp, ...]:
+        comparable = np.isfinite(self.ratio) & (self.measured > self.rounding)  # rounding over rounding is no ratio
+        ratio = -self.ratio if self.exceeds else self.ratio
+        score = self.excess if self.equal or not self.holds else np.where(comparable, ratio, -np.inf)
+        return np.unravel_index(int(np.argmax(np.nan_to_num(score, nan=np.inf, neginf=-1e300))), self.measured.shape)
+
     def reversed(self) -> Check:
-        """The opposite statement: bound <= measured, or of an equation measured = -bound."""
+        """The opposite statement: measured >= bound for measured <= bound, or of an equation measured = -bound."""
         if self.equal:
             return replace(self, bound=-self.bound)
-        return replace(self, bound=self.measured, measured=self.bound)
+        return replace(self, exceeds=not self.exceeds)
 
 
 def _array(values: Any) -> Float[np.ndarray, "..."]:
@@ -140,7 +167,9 @@ def check_covered(solver: Any, *kinds: type[Any], **settings: Any) -> None:
         own = getattr(solver, key)
         if not all(math.isclose(_at(own, t), _at(value, t), rel_tol=1e-9) for t in _MOMENTS):
             expected = f"another function of t as its {key}" if callable(value) else f"{key} = {value}"
-            raise NashwardError(f"the theorem is of {expected}; it says nothing of {name}")
+            fixed = ", ".join(f"{one}={wanted}" for one, wanted in settings.items() if not callable(wanted))
+            give = "" if callable(value) or len(kinds) > 1 else f"; give {kinds[0].__name__}({fixed})"
+            raise NashwardError(f"the theorem is of {expected}; it says nothing of {name}{give}")
 
 
 def _at(setting: Any, t: int) -> float:

@@ -73,6 +73,41 @@ def certify(table: Sequence[Sequence[Fraction]], x: Float[np.ndarray, " n"]) -> 
     return Rational(tuple(policy), Fraction(1, 2), gap)
 
 
+MOST = 30  # actions of a player
+LARGEST = 10_000  # denominator of a payoff; that of a probability is below it
+
+
+def in_fractions(
+    payoff: Float[np.ndarray, "n m"], row: Float[np.ndarray, " n"], column: Float[np.ndarray, " m"]
+) -> tuple[list[Fraction], list[Fraction]] | None:
+    """An equilibrium in the fractions that its probabilities round, where these are one without rounding.
+
+    Args:
+        payoff: of the row player, in a game of constant sum.
+        row, column: the policies, as ``nash`` finds them.
+
+    Returns:
+        Both policies; None where the payoffs or the probabilities are no fractions of small denominators, where the
+        duality gap in fractions is not exactly 0, and for more than 30 actions.
+
+    Example:
+        >>> row, column = in_fractions(np.array([[3.0, -1.0], [-1.0, 1.0]]), np.array([1, 2]) / 3, np.array([1, 2]) / 3)
+        >>> [str(p) for p in row], [str(p) for p in column]
+        (['1/3', '2/3'], ['1/3', '2/3'])
+    """
+    if max(payoff.shape) > MOST:
+        return None
+    table = [[Fraction(u).limit_denominator(LARGEST) for u in line] for line in payoff.tolist()]
+    exact = all(abs(float(p) - u) <= 2**-51 * max(1.0, abs(u)) for one, line in zip(table, payoff.tolist(), strict=True)
+                for p, u in zip(one, line, strict=True))  # fmt: skip
+    x, y = ([Fraction(p).limit_denominator(LARGEST - 1) for p in policy.tolist()] for policy in (row, column))
+    if not exact or sum(x) != 1 or sum(y) != 1:
+        return None
+    best = max(sum((u * q for u, q in zip(line, y, strict=True)), Fraction(0)) for line in table)
+    least = min(sum((u * p for u, p in zip(line, x, strict=True)), Fraction(0)) for line in zip(*table, strict=True))
+    return (x, y) if best == least else None
+
+
 def _solution(rows: list[list[Fraction]]) -> list[Fraction]:
     """The one solution of linear equations [coefficients..., right-hand side], by Gauss-Jordan elimination."""
     unknowns = len(rows[0]) - 1

@@ -75,10 +75,18 @@ def _game(
 ) -> PreferenceGame | ConstantSumGame:
     if total is not None:
         return ConstantSumGame(table, total, rows, columns)
+    if rows is not None and columns is not None and len(rows) != len(columns):
+        fewer, most, least = ("column", rows, columns) if len(columns) < len(rows) else ("row", columns, rows)
+        if set(least) < set(most):
+            lacking = next(label for label in most if label not in least)
+            raise NashwardError(
+                f"no {fewer} {lacking!r} in {len(rows)} x {len(columns)} actions: a preference game has the same in "
+                "rows and columns; for a game of two different players give the total of the payoffs (--total)"
+            )
     if table.ndim == 2 and table.shape[0] != table.shape[1]:
         raise NashwardError(
             f"a preference game needs a square table, got {table.shape[0]} x {table.shape[1]}; "
-            "for a game of two different players give the total of the payoffs"
+            "for a game of two different players give the total of the payoffs (--total)"
         )
     if np.isfinite(table).all() and (table.min() < 0 or table.max() > 1):
         raise NashwardError(
@@ -113,7 +121,8 @@ def _csv(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
     for i, row in enumerate(cells):
         name = rows[i] if rows else str(i)
         if len(row) != width:
-            raise NashwardError(f"{file}: row {name} has {len(row)} numbers, expected {width}")
+            lacking = f": none in the column {columns[len(row)]!r}" if columns and len(row) < width else ""
+            raise NashwardError(f"{file}: row {name} has {len(row)} numbers, expected {width}{lacking}")
         for j, cell in enumerate(row):
             value = number(cell)
             if value is None:

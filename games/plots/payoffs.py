@@ -11,7 +11,7 @@ from nashward.errors import NashwardError
 
 from ..equilibria.nash import Equilibrium
 from ..forms.game import ConstantSumGame, PreferenceGame
-from ..measures import shown_gap
+from ..measures import most_played_first, shown_gap
 from ..shapes import Float
 from .appearance import COLOURS, as_label, drawn_on, new_figure
 
@@ -120,18 +120,19 @@ def payoff_table(
         sides = [("row player", game.row_labels, pair.row), ("column player", game.column_labels, pair.column)]
     if order is not None and isinstance(game, ConstantSumGame):
         raise NashwardError("an order is of the actions of a preference game; an n x m game has two sets of them")
-    orders = [_ordered(order, policy.argsort(descending=True, stable=True).tolist()) for _, _, policy in sides]
+    orders = [_ordered(order, most_played_first(policy)) for _, _, policy in sides]
     names = [[as_label(labels[i]) for i in own] for (_, labels, _), own in zip(sides, orders, strict=True)]
     several = " (one of several)" if equilibrium.unique is not None and not equilibrium.unique else ""
     shown = sides[:1] if isinstance(game, PreferenceGame) else sides
     n, m = len(names[0]), len(names[1])
-    figure, (left, *rights) = new_figure(min(4.0 + 0.7 * max(n, m), 12), min(2.0 + 0.32 * max(n, m), 9), 1 + len(shown))
+    width, height = min(4.0 + 0.7 * max(n, m), 12) + 2.4 * (len(shown) - 1), min(2.2 + 0.32 * max(n, m), 9)
+    figure, (left, *rights) = new_figure(width, height, 1 + len(shown))
     _heat(left, table.cpu()[orders[0]][:, orders[1]].numpy(), names, figure, form)
-    left.set_title(title or what)
+    left.set_title(title or what, fontsize=10, wrap=True)
     for right, (player, _, policy), own_order, own in zip(rights, shown, orders, names, strict=False):
         right.barh(range(len(own)), policy.cpu()[own_order].numpy(), color=COLOURS[0])
-        heading = f"{player}{several}, gap {shown_gap(equilibrium.gap)}"
-        right.set(yticks=range(len(own)), yticklabels=own, xlabel="probability", title=heading)
+        right.set_title(f"{player}{several}\ngap {shown_gap(equilibrium.gap)}", fontsize=10)
+        right.set(yticks=range(len(own)), yticklabels=own, xlabel="probability")
         right.invert_yaxis()
     return figure
 

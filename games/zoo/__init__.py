@@ -4,6 +4,9 @@
 its own. ``generators`` has the families.
 """
 
+import difflib
+from typing import TYPE_CHECKING, NoReturn
+
 from . import generators as generators
 from .catalogue import EXACT as EXACT
 from .catalogue import biased_rock_paper_scissors as biased_rock_paper_scissors
@@ -54,3 +57,10 @@ from .registry import Entry as Entry
 from .registry import Property as Property
 from .registry import get as get
 from .registry import names as names
+
+if not TYPE_CHECKING:  # to a type checker an unknown name stays an error
+
+    def __getattr__(name: str) -> NoReturn:
+        near = difflib.get_close_matches(name, names(), 1)
+        meant = f"; the nearest game is {near[0]}" if near and not name.startswith("_") else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{meant}", name=name)

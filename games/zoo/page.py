@@ -81,7 +81,9 @@ def _part(name: str, entry: Entry) -> str:
         weights = [(as_label(label), weight) for label, weight in zip(game.labels, entry.nash, strict=True)]
         exact = "; exact: " + ", ".join(f"{label}: {weight}" for label, weight in weights if weight)
     unique = "not known to be unique"
-    if (known := nash(game).unique) is not None:
+    if "several equilibria" in entry.properties:
+        unique = "one of several"
+    elif (known := nash(game).unique) is not None:
         unique = "unique" if bool(known) else "one of several"
     buffer = io.BytesIO()
     save(picture(game, entry.equilibrium()), buffer, format="png", dpi=80)

@@ -666,3 +666,32 @@ def test_settings_of_memory_reach_the_run_and_may_change(prompts: Path, tmp_path
     assert config["fit"]["optimiser"] == "adamw8bit"
     assert metrics(tmp_path / "run")[0]["train"]["share"] > 0
     assert main([*run, "--iterations", "2", "--optimiser", "adamw8bit", "--mlp-tokens", "32"]) == 0  # memory only
+
+
+def test_a_files_table_has_its_nash_in_fractions_where_they_are_one_exactly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cycle.csv").write_text(",a,b,c\na,.5,.1,.8\nb,.9,.5,.1\nc,.2,.9,.5\n")
+    (tmp_path / "pay.csv").write_text(",l,r\nu,3,-1\nd,-1,1.5\n")
+    (tmp_path / "digits.csv").write_text(",a,b,c\na,.5,.8917313,.2\nb,.1082687,.5,.9\nc,.8,.1,.5\n")
+    for name, options, expected in (
+        ("cycle", [], ["4/11", "3/11", "4/11"]),
+        ("pay", ["--total", "0"], {"row": ["5/13", "8/13"], "column": ["5/13", "8/13"]}),
+        ("digits", [], None),
+    ):
+        out = tmp_path / f"{name}.json"
+        assert main(["solve", str(tmp_path / f"{name}.csv"), *options, "--json", str(out)]) == 0
+        assert json.loads(out.read_text())["nash"]["fractions"] == expected
+        assert ("/1" in capsys.readouterr().out.replace(str(tmp_path), "")) == (expected is not None)
+
+
+def test_what_helps_a_solver_that_missed_the_tolerance(capsys: pytest.CaptureFixture[str]) -> None:
+    solvers = "MWU,INPO:tau=0.2,OptimisticMWU"
+    assert (
+        main(["solve", "zoo:random_preferences", "--solver", solvers, "--iterations", "9", "--tolerance", "1e-9"]) == 0
+    )
+    lines = [line for line in capsys.readouterr().out.splitlines() if "not reached" in line]
+    advice = dict(zip(solvers.split(","), lines, strict=True))
+    assert "OptimisticMWU" in advice["MWU"]
+    assert "tau" in advice["INPO:tau=0.2"].rpartition(":")[2]
+    assert advice["OptimisticMWU"].endswith("more --iterations")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,21 @@ def test_payoff_table_puts_the_most_played_first() -> None:
     batch = games.PreferenceGame(game.P.expand(2, 10, 10))
     with pytest.raises(ValueError, match="one game"):
         games.plots.payoff_table(batch, games.nash(batch))
+
+
+def test_ties_up_to_rounding_keep_the_order_of_the_game_and_titles_do_not_meet() -> None:
+    game = games.ConstantSumGame([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], 0.0)
+    thirds = torch.tensor([1 / 3, 1 / 3, 1 / 3]).double()
+    equilibrium = games.nash(game)
+    equilibrium._policy = equilibrium.policy._replace(
+        row=thirds + torch.tensor([0.0, 1e-16, 2e-16]).double(), column=thirds
+    )
+    figure = games.plots.payoff_table(game, equilibrium)
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["0", "1", "2"]
+    _saved(figure)
+    boxes = sorted((axes.title.get_window_extent() for axes in figure.axes if axes.get_title()), key=lambda box: box.x0)
+    assert len(boxes) == 3
+    assert all(first.x1 < second.x0 for first, second in pairwise(boxes))
 
 
 def test_payoff_table_of_two_players_shows_both() -> None:
@@ -427,7 +443,7 @@ def test_what_no_curve_can_show_is_refused_by_name() -> None:
 
 def test_the_gap_above_the_bars_is_rounding_or_a_number() -> None:
     game = games.zoo.comal_cycle()
-    assert games.plots.payoff_table(game, games.nash(game)).axes[1].get_title() == "Nash, gap below 1e-12"
+    assert games.plots.payoff_table(game, games.nash(game)).axes[1].get_title() == "Nash\ngap below 1e-12"
     twins = games.zoo.cloned_rock()
     assert "one of several" in games.plots.payoff_table(twins, games.nash(twins)).axes[1].get_title()
 

@@ -163,7 +163,11 @@ def test_four_times_the_step_of_the_other_theorems() -> None:
         (theory.MWUAverage(0.1, math.log(3)), games.MWU(games.schedule.inverse_sqrt(0.1)), r"step = 0.1; .* MWU"),
         (theory.SPPOTheorem(0.1, math.log(3)), games.OptimisticMWU(0.1), "of MWU; .* OptimisticMWU"),
         (theory.MWULeaves(NASH), games.ExtraGradient(1.0), "of MWU; .* ExtraGradient"),
-        (theory.OptimisticAverage(3), games.OptimisticMWU(0.5), "two_sequences = True; .* OptimisticMWU"),
+        (
+            theory.OptimisticAverage(3),
+            games.OptimisticMWU(0.5),
+            r"two_sequences = True; .* OptimisticMWU.*; give OptimisticMWU\(step=0.5, two_sequences=True\)",
+        ),
         (theory.OptimisticAverage(3), games.OptimisticMWU(2.0, two_sequences=True), "step = 0.5; .* OptimisticMWU"),
         (theory.Contraction.magnetic(0.4, 0.1), games.MagneticMirrorDescent(0.4, 0.2), "tau = 0.1; .* tau=0.2"),
         (theory.NashMDRate(0.1), games.NashMD(0.1, 0.1), r"another function of t .* NashMD\(step=0.1\)"),
@@ -202,7 +206,7 @@ def test_the_published_figures() -> None:
     rows = {(row.number, row.case): row.check for row in QUICK}
     for n, figure, T in (("10", 8.79, 200), ("1,000", 27.1, 400)):
         check = rows["3b", f"Condorcet game, n = {n}"]
-        assert float(check.bound[0]) * T == pytest.approx(figure, abs=0.1)
+        assert float(check.measured[0]) * T == pytest.approx(figure, abs=0.1)
     assert [round(theory.OrderedLogPartition(s).value(), 3) for s in (1, 10, 100, 1000)] == [0.541, 0.77, 0.954, 0.993]
     for tau, figure in ((0.1, 0.1501), (1.0, 0.4195)):
         assert float(theory.FixedMagnet(tau).value(COMAL, START)) == pytest.approx(figure, abs=1e-4)
@@ -241,6 +245,34 @@ def test_a_check_of_nothing_and_of_what_is_not_finite_does_not_hold() -> None:
     assert not theory.Check.of([1], [1.0], [float("nan")]).holds
     assert not theory.Check.of([1], [math.inf], [math.inf]).holds
     assert theory.Check.of([1, 2], [1.0, 1.0], [0.5, 1.0]).worst == (2.0, 1.0, 1.0, 1.0)
+
+
+def test_each_column_holds_what_it_says_where_a_bound_is_exceeded(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["theory", "--quick", "3b", "2", "12"]) == 0
+    cells = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (root,) = [row for row in cells if row[:1] == ["200"]]
+    published = theory.PublishedRootFails(10).value(200)
+    assert float(root[1]) == pytest.approx(published, rel=1e-3)
+    assert float(root[2]) > published
+    assert "exceeds," in root
+    assert [row[3] for row in cells if "rock_paper_scissors" in row] == ["±4e-02"]  # what an equation allows
+
+
+def test_a_check_says_its_verdict_in_one_line() -> None:
+    fails = theory.Check.of([5, 7], [1.0, 0.5], [0.9, 0.8])
+    assert not fails.holds
+    assert "FAILS" in repr(fails)
+    assert "T = 7: bound 0.5, measured 0.8, ratio 1.6" in repr(fails)
+    assert "T = 5: bound 1, measured 0.9, ratio 0.9" in repr(fails.reversed())
+    equation = theory.Check.of([3], [2.0], [2.1], equal=True, tolerance=0.1)
+    assert equation.holds
+    assert equation.within == pytest.approx(0.2, abs=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_bound_after_no_iteration_is_infinite_without_a_warning() -> None:
+    for theorem in (theory.MWUAverage(0.1, 1.0), theory.OptimisticAverage(3), theory.RegretMatchingAverage(3)):
+        assert theorem.value(0) == math.inf
 
 
 def test_the_command_prints_the_table_and_its_exit_code_tells(

@@ -18,6 +18,7 @@ class Command:
         run: does it, and returns the exit code.
         first: the options, without dashes, that its ``--help`` shows; ``--help-all`` shows all. Empty: it shows all.
         divides: whether several processes divide its work; else the first one does all of it.
+        writes: the arguments, by their names, of the files that it writes: none of them may be one that it reads.
     """
 
     example: str
@@ -25,6 +26,7 @@ class Command:
     run: Callable[[argparse.Namespace], int]
     first: tuple[str, ...] = ()
     divides: bool = False
+    writes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

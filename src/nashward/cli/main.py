@@ -16,7 +16,7 @@ from nashward.errors import NashwardError
 from nashward.llm.processes import processes
 
 from .. import __version__
-from . import help_pages, hints
+from . import help_pages, hints, outputs
 from .command import Entry
 from .commands import COMMANDS
 
@@ -90,6 +90,7 @@ def _run(arguments: Sequence[str]) -> int:
     except SystemExit:  # of --help and --version
         sys.stdout.flush()
         raise
+    outputs.check(args, args.parser, args.writes)
     if (
         args.quiet or not processes.main or not sys.stderr.isatty()
     ):  # the bars of transformers and of the hub, read on their import
@@ -197,7 +198,7 @@ def _add(commands: argparse._SubParsersAction[Parser], name: str, entry: Entry, 
         return
     command = entry.load()
     parser.epilog = f"example: {command.example}"
-    parser.set_defaults(command=command.run, parser=parser, divides=command.divides)
+    parser.set_defaults(command=command.run, parser=parser, divides=command.divides, writes=command.writes)
     help_pages.add_help(parser, command.first)
     parser.add_argument("--quiet", action="store_true", help="only the result and warnings, no progress")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")

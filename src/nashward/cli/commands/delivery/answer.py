@@ -180,4 +180,5 @@ COMMAND = Command(
     "--prompts prompts.jsonl --out answers/it.jsonl",
     add_arguments,
     run,
+    writes=("out",),
 )

@@ -215,4 +215,5 @@ COMMAND = Command(
     "nashward export runs/first --to merged --out served/first",
     add_arguments,
     run,
+    writes=("out",),
 )

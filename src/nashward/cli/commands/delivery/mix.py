@@ -99,4 +99,5 @@ COMMAND = Command(
     "nashward mix runs/first runs/second/iteration-02/adapter --weights linear --out mixture.json",
     add_arguments,
     run,
+    writes=("out",),
 )

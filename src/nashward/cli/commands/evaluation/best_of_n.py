@@ -204,4 +204,5 @@ COMMAND = Command(
     add_arguments,
     run,
     divides=True,
+    writes=("out",),
 )

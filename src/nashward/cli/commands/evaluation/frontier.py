@@ -65,4 +65,5 @@ COMMAND = Command(
     run,
     first=("objective", "responses", "prompts", "picture", "oracle"),
     divides=True,
+    writes=("picture",),
 )

@@ -391,4 +391,5 @@ COMMAND = Command(
     run,
     first=("prompts", "oracle", "combine", "correct", "style-control", "category", "cache", "save", "json"),
     divides=True,
+    writes=("json", "save"),
 )

@@ -129,4 +129,5 @@ COMMAND = Command(
     "nashward diagnose --oracle llm-blender/PairRM --labels pairs.jsonl --report judge.html",
     add_arguments,
     run,
+    writes=("json", "report"),
 )

@@ -191,4 +191,5 @@ COMMAND = Command(
     "nashward vote people --pairs pairs.jsonl",
     add_arguments,
     run,
+    writes=("export",),
 )

@@ -39,4 +39,5 @@ COMMAND = Command(
     "nashward report runs/first runs/second --out both.html",
     add_arguments,
     run,
+    writes=("out",),
 )

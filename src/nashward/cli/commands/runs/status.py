@@ -86,4 +86,5 @@ COMMAND = Command(
     "nashward status runs/first",
     add_arguments,
     run,
+    writes=("json",),
 )

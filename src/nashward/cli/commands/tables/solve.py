@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from nashward.games.solvers.solver_label import solver_label
 
 SETTINGS = {name: option for name, option in SOLVER.items() if name != "solver"}
 DRAWN = (games.MagneticMirrorDescent, games.INPO, games.NashMD, games.ExtraGradient)  # to the reference, for good
+# whose last iterate need not come nearer to the Nash
+STEPPING = (games.MWU, games.Momentum, games.GDA)
+MATCHING = (games.RegretMatching, games.RegretMatchingPlus, games.FictitiousPlay, games.Replicator)
 PICTURES = ("table", "gaps", "race", "path")
 MOST_DRAWN = 10_000  # iterations of a path; of more a part is recorded
 AVERAGES = {"linear": games.averaging.linear}
@@ -62,7 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"(there are {', '.join(kind.__name__ for kind in games.solvers.SOLVERS)})",
     )  # fmt: skip
     parser.add_argument("--iterations", type=options.whole, default=1000, help="of each solver (default: 1000)")
-    parser.add_argument("--tolerance", type=options.number, help="stop at this gap of the last or of the average")
+    parser.add_argument(
+        "--tolerance", type=options.number,
+        help="stop at this gap of the last or of the average; where it is not reached a line says so, with exit code 0",
+    )  # fmt: skip
     parser.add_argument(
         "--start", metavar="P,P,...",
         help="the policy to start from (default: uniform); of an n x m game the row's and the column's, as P,P/Q,Q,Q",
@@ -112,15 +119,19 @@ def run(args: argparse.Namespace) -> int:
 
     entry = specs.entry(args.table)
     equilibrium = _equilibrium(game, entry)
-    _print_nash(args.table, game, equilibrium, entry)
+    fractions = _fractions(game, equilibrium, entry)
+    _print_nash(args.table, game, equilibrium, entry, fractions)
     played = []
     for solver in solvers:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            solution = games.solve(
-                game, solver, args.iterations, start, None, args.tolerance, feedback, averages=AVERAGES,
-                keep_policies=picture == "path", record=_points(picture, args), progress=sys.stderr.isatty(),
-            )  # fmt: skip
+            try:
+                solution = games.solve(
+                    game, solver, args.iterations, start, None, args.tolerance, feedback, averages=AVERAGES,
+                    keep_policies=picture == "path", record=_points(picture, args), progress=sys.stderr.isatty(),
+                )  # fmt: skip
+            except NashwardError as error:
+                raise NashwardError(f"{solver_label(solver)}: {error}") from error
         played.append(Played(solver, solution, [str(warning.message) for warning in caught]))
         for message in played[-1].warnings:
             print(f"warning: {message}", file=sys.stderr)
@@ -128,9 +139,9 @@ def run(args: argparse.Namespace) -> int:
         drawn = "" if args.feedback == "exact" else f", feedback {args.feedback}, seed {args.seed or 0}"
         _print_gaps(played, ("uniform" if start is None else args.start) + drawn)
         _print_drawn(game, [one.solver for one in played], start)
-        missed = [one.label for one in played if one.solution.status is games.Status.NOT_CONVERGED]
-        if args.tolerance is not None and missed:
-            print(f"  a gap of {args.tolerance:g} was not reached by {', '.join(missed)}: more --iterations")
+        for one in played:
+            if one.solution.status is games.Status.NOT_CONVERGED:
+                print(f"  a gap of {args.tolerance:g} was not reached by {one.label}: {_advice(one.solver)}")
     if args.plot is not None:
         _draw(args.plot, picture, Path(args.table).name, game, equilibrium, played, actions, start)
         print(f"picture: {args.plot}")
@@ -140,9 +151,9 @@ def run(args: argparse.Namespace) -> int:
             "game": _described(game, entry),
             "nash": {
                 "policy": equilibrium.policy, "value": equilibrium.value, "gap": equilibrium.gap,
-                "unique": equilibrium.unique, "uniqueness": equilibrium.uniqueness,
+                "unique": _unique(equilibrium, entry), "uniqueness": equilibrium.uniqueness,
                 "status": equilibrium.status,
-                "fractions": entry and entry.nash and [str(x) for x in entry.nash],
+                "fractions": _written(fractions),
             },
             "iterations": args.iterations, "tolerance": args.tolerance, "start": start,
             "feedback": args.feedback, "seed": args.seed,
@@ -177,7 +188,10 @@ def _start(text: str, game: Any) -> Any:
                 f"--start: expected {counted(len(labels), 'probability', 'probabilities')} "
                 f"({games.plots.some_of(labels)}), got {len(one)}"
             )
-    game.players(policy)  # refuses what is no policy of this game
+    try:
+        game.players(policy)  # refuses what is no policy of this game
+    except NashwardError as error:
+        raise NashwardError(f"--start {text}: {error}") from None
     return policy
 
 
@@ -208,6 +222,13 @@ def _equilibrium(game: Any, entry: games.zoo.Entry | None) -> games.equilibria.E
     return games.nash(game, point=lambda face: entry.equilibrium().numpy())
 
 
+def _unique(equilibrium: games.equilibria.Equilibrium, entry: games.zoo.Entry | None) -> bool | None:
+    """Whether it is the only one: what the arithmetic leaves open the catalogue may know."""
+    if equilibrium.unique is None:
+        return False if entry and "several equilibria" in entry.properties else None
+    return bool(equilibrium.unique)
+
+
 def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], Any]]:
     """For each player what stands before its labels, the labels and the policy."""
     if isinstance(game, games.PreferenceGame):
@@ -215,16 +236,19 @@ def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], Any]]:
     return [("row ", game.row_labels, policy.row), ("column ", game.column_labels, policy.column)]
 
 
-def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium, entry: games.zoo.Entry | None) -> None:
+def _print_nash(
+    name: str, game: Any, equilibrium: games.equilibria.Equilibrium, entry: games.zoo.Entry | None,
+    fractions: Sequence[Sequence[Fraction] | None],
+) -> None:  # fmt: skip
     first, *second = game.sizes
     size = f"{first} x {second[0]} actions" if second else counted(first, "action")
     paid = "" if isinstance(game, games.PreferenceGame) else f", payoffs sum to {game.total:g}"
     print(f"{name}: {size}{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
     if entry:
         print(f"source: {entry.source}")
-    from nashward.games.measures import shown_gap  # brings torch
+    from nashward.games.measures import most_played_first, shown_gap  # bring torch
 
-    unique = equilibrium.unique
+    unique = _unique(equilibrium, entry)
     uniqueness = "not known to be unique" if unique is None else "unique" if bool(unique) else "one of several"
     value = float(equilibrium.value)
     if second and abs(value) < 1e-14 * float(game.payoff.abs().max()):
@@ -232,12 +256,25 @@ def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium,
     print(f"Nash equilibrium ({uniqueness}), value {value:.6g}, gap {shown_gap(equilibrium.gap)}")
     if unique is None:
         print(f"  {equilibrium.uniqueness}")
-    known = entry.nash if entry else None
-    for side, labels, policy in _sides(game, equilibrium.policy):
+    for (side, labels, policy), known in zip(_sides(game, equilibrium.policy), fractions, strict=True):
         width = max(map(len, labels))
-        for i in policy.argsort(descending=True, stable=True).tolist():
+        for i in most_played_first(policy):
             if policy[i] > 0:
                 print(f"  {side}{labels[i]:<{width}}  {float(policy[i]):.3f}" + (f"  {known[i]}" if known else ""))
+
+
+def _fractions(
+    game: Any, equilibrium: games.equilibria.Equilibrium, entry: games.zoo.Entry | None
+) -> list[Sequence[Fraction] | None]:
+    """The probabilities of each player in fractions, where these are an equilibrium exactly."""
+    from nashward.games.equilibria.rational import in_fractions
+
+    if entry is not None and entry.nash is not None:
+        return [entry.nash]
+    policies = [policy.cpu().numpy() for _, _, policy in _sides(game, equilibrium.policy)]
+    payoff = game.P if isinstance(game, games.PreferenceGame) else game.payoff
+    found = in_fractions(payoff.cpu().double().numpy(), policies[0], policies[-1])
+    return [None] * len(policies) if found is None else list(found[: len(policies)])
 
 
 def _print_gaps(played: Sequence[Played], start: str) -> None:
@@ -260,6 +297,17 @@ def _print_drawn(game: Any, solvers: Sequence[Any], start: Any) -> None:
         if tau > 0:
             gap = float(games.regularised_nash(game, tau, start).gap)
             print(f"  {type(solver).__name__} goes to the Nash regularised by tau = {tau:g}, of gap {gap:.3e}")
+
+
+def _advice(solver: Any) -> str:
+    """What brings a solver nearer to the Nash that has not reached the tolerance."""
+    if isinstance(solver, DRAWN) and solver.tau > 0:
+        return "a smaller tau, as it goes to the Nash regularised by it"
+    if isinstance(solver, STEPPING):
+        return "a smaller step and more --iterations for its average, or OptimisticMWU, whose last iterate converges"
+    if isinstance(solver, MATCHING):
+        return "more --iterations for its average, or OptimisticMWU, whose last iterate converges"
+    return "more --iterations"
 
 
 def _picture(args: argparse.Namespace, game: Any) -> tuple[str, list[int] | None]:
@@ -329,6 +377,12 @@ def _both_iterates(picture: str, solutions: Mapping[str, games.Solution], title:
     return figure
 
 
+def _written(fractions: Sequence[Sequence[Fraction] | None]) -> Any:
+    """Fractions for a machine: a list, of an n x m game one a player; None where there are none."""
+    written = [None if known is None else [str(p) for p in known] for known in fractions]
+    return written[0] if len(written) == 1 or None in written else {"row": written[0], "column": written[1]}
+
+
 def _settings(solver: Any) -> dict[str, Any]:
     if not dataclasses.is_dataclass(solver):
         return {}
@@ -348,4 +402,5 @@ COMMAND = Command(
     "nashward solve zoo:comal_cycle --solver MWU,OptimisticMWU:step=1,ExtraGradient --plot gaps.png",
     add_arguments,
     run,
+    writes=("json", "plot"),
 )

@@ -7,6 +7,11 @@ import math
 
 from nashward.cli.command import Command
 
+HEAD = (
+    "T: the iteration nearest to failing (or the game, draw or pair, by number), with bound and measured there\n"
+    "ratio: measured / bound; of an equation what the two may differ by, as ±4e-02"
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -26,15 +31,16 @@ def run(args: argparse.Namespace) -> int:
         if args.quiet and row.check.holds:
             continue
         if head and not args.quiet:
+            print(HEAD)
             print(head)
             head = ""
         if row.number + row.statement != last:
             print(f"{row.number:<6}  {row.statement}")
         last = row.number + row.statement
         T, bound, measured, ratio = row.check.worst
-        verdict = "holds" if row.check.holds else "FAILS"
-        # of an equation the ratio is 1 but for rounding, and of two zeros no number
-        shown = "" if row.check.equal or not math.isfinite(ratio) else f"{ratio:.4f}"
+        verdict = "FAILS" if not row.check.holds else "exceeds, as it should" if row.check.exceeds else "holds"
+        # of two zeros the ratio is no number
+        shown = f"±{row.check.within:.0e}" if row.check.equal else f"{ratio:.4f}" if math.isfinite(ratio) else ""
         print(f"{'':<6}  {T:>6g}  {bound:>10.3e}  {measured:>10.3e}  {shown:>8}  {verdict}  {row.case}", flush=True)
     print(f"{failed} checks fail" if failed else "every check holds")
     return int(failed > 0)

@@ -85,4 +85,4 @@ def _described(name: str) -> dict[str, object]:
     }  # fmt: skip
 
 
-COMMAND = Command("nashward zoo --property cyclic --page zoo.html", add_arguments, run)
+COMMAND = Command("nashward zoo --property cyclic --page zoo.html", add_arguments, run, writes=("json", "page"))
