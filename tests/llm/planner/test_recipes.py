@@ -40,7 +40,7 @@ def test_a_recipe_is_planned_without_a_hub(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(checks, "check_on_hub", unreachable)
     monkeypatch.setattr(checkpoint, "fetch", unreachable)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    short = ["--memory", "6GiB", "--max-prompt-tokens", "32", "--max-new-tokens", "32", "--sampling-batch", "8"]
+    short = ["--memory", "6GiB", "--max-prompt-tokens", "32", "--max-new-tokens", "32"]
     assert main(["plan", "--preset", "smollm2-135m", *short]) == 0
     out, err = capsys.readouterr()
     policy, oracle, *_ = out.splitlines()
