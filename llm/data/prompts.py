@@ -74,13 +74,18 @@ class Prompts:
     examples: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
+        return f"{counted(self.read, 'prompt')} read, {len(self.kept)} kept, {self.dropped.total()} dropped" + (
+            self.reasons
+        )
+
+    @property
+    def reasons(self) -> str:
+        """Why some were dropped, in brackets; empty where none was."""
         reasons = ", ".join(
             f"{count} {reason}" + (f", {self.examples[reason]}" if reason in self.examples else "")
             for reason, count in sorted(self.dropped.items())
         )
-        return f"{counted(self.read, 'prompt')} read, {len(self.kept)} kept, {self.dropped.total()} dropped" + (
-            f" ({reasons})" if reasons else ""
-        )
+        return f" ({reasons})" if reasons else ""
 
     def drop(self, keep: Sequence[bool], reason: str) -> None:
         """Drop the prompts that are not marked, counting them under ``reason``."""
@@ -134,7 +139,8 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
             by_id[prompt.id] = prompt
     result.kept = list(by_id.values())
     if not result.kept:
-        raise NashwardError(f"{name} holds no prompts: {result}")
+        row = "line" if name.removesuffix(".gz").endswith(".txt") else "row"
+        raise NashwardError(f"{name} holds no prompts: {counted(result.read, row)} read{result.reasons}")
     return result
 
 

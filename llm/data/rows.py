@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.text_rows import check_names, csv_rows, json_rows, jsonl_rows
 
@@ -23,6 +24,7 @@ Parsed = TypeVar("Parsed")
 
 FILE_TYPES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
 NAMED = 20  # fields that are not read, at most
+NAMED_FAULTS = 3  # kinds of faults, and rows of each
 logger = logging.getLogger(__name__)
 
 
@@ -49,7 +51,10 @@ def is_unicode(text: str) -> bool:
 def numbered_rows(
     rows: Iterable[Any], name: str, parse: Callable[[Any], Parsed], used: Callable[[Any], Collection[str]]
 ) -> Iterator[Parsed]:
-    """Parse rows; the error of a row begins with the source and the row's number, from 1.
+    """Parse rows; an error begins with the source and has the number of each bad row, from 1.
+
+    After the first bad row the others are parsed for their faults alone, so that a file is mended once: the message has
+    up to three kinds of fault, with up to three rows of each.
 
     The fields that are not read are named once, in a warning of the logger, when all rows are parsed.
 
@@ -68,20 +73,53 @@ def numbered_rows(
         nashward.errors.NashwardError: file.csv: row 2 invalid literal for int() with base 10: 'two'
     """
     unread: dict[str, None] = {}  # in the order of the file
-    for number, row in enumerate(rows, 1):
+    faults: dict[str, list[int]] = {}  # by what is wrong, in the order of the file
+    numbered = enumerate(rows, 1)
+    while True:
+        try:
+            number, row = next(numbered)
+        except StopIteration:
+            break
+        except NashwardError as error:  # of the file itself, as a line that is no JSON
+            if not faults:
+                raise
+            raise NashwardError(f"{name}: {_listed(faults)}; {error}") from None
         try:
             parsed = parse(row)
         except ValueError as error:
-            raise NashwardError(f"{name}: row {number} {error}") from None
+            faults.setdefault(str(error), []).append(number)
+            continue
+        if faults:
+            continue
         if isinstance(row, Mapping):
             read = used(row)
             unread |= dict.fromkeys(
                 repr(key) for key, value in row.items() if key not in read and not is_missing(value)
             )
         yield parsed
+    if faults:
+        raise NashwardError(f"{name}: {_listed(faults)}")
     if unread:
         more = f" and {len(unread) - NAMED} more" if len(unread) > NAMED else ""
         logger.warning("%s: fields that are not read: %s%s", name, ", ".join([*unread][:NAMED]), more)
+
+
+def _listed(faults: Mapping[str, list[int]]) -> str:
+    """The faults of rows in one line.
+
+    Example:
+        >>> _listed({"has no prompt": [2, 3, 5, 9], "is int": [4]})
+        'row 2 has no prompt (and rows 3, 5 and 1 more); row 4 is int'
+    """
+    parts = []
+    for fault, (first, *others) in [*faults.items()][:NAMED_FAULTS]:
+        named = ", ".join(map(str, others[: NAMED_FAULTS - 1]))
+        more = f" and {len(others) - NAMED_FAULTS + 1} more" if len(others) >= NAMED_FAULTS else ""
+        same = f" (and {'row' if len(others) == 1 else 'rows'} {named}{more})" if others else ""
+        parts.append(f"row {first} {fault}{same}")
+    if rest := sum(map(len, [*faults.values()][NAMED_FAULTS:])):
+        parts.append(f"{counted(rest, 'more row')}")
+    return "; ".join(parts)
 
 
 def read_rows(source: str | Path, what: str = "prompts") -> Iterator[Any]:

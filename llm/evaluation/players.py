@@ -191,7 +191,7 @@ def identities(players: Mapping[str, Mixture]) -> dict[str, str]:
 def remade(home: RunFolder, measured: Mapping[str, str]) -> list[str]:
     """The policies of a run that are others now than those of that name and identity, which something was measured of:
     a step was made again, or the mixture has more members. Weights are not read."""
-    now = identities(_unverified(home))
+    now = identities(_unverified(home)) if measured else {}
     return [name for name, identity in measured.items() if now.get(name) != identity]
 
 

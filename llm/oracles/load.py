@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -179,14 +179,23 @@ def base_sources(source: Any) -> list[Any]:
     return [source]
 
 
-def oracle_shape(source: Any) -> OracleShape | None:
+def oracle_shape(
+    source: Any, otherwise: Callable[[Any], OracleShape | None] = lambda source: None
+) -> OracleShape | None:
     """The network of an oracle that is a checkpoint, for a plan, without its weights; None for any other source.
 
     Of an ensemble, or of several objectives, the largest one, with the parameters of the others as those of its
     members, as all are on the device, and beside it the others.
+
+    Args:
+        source: as ``as_oracle`` takes it.
+        otherwise: returns the shape of a checkpoint that is not there, or None of one that it does not know.
+
+    Raises:
+        ValueError, OSError: a checkpoint cannot be read, or is not there and not known.
     """
     if isinstance(source, EnsembleSource | CorrectedSource):
-        shapes = [shape for shape in map(oracle_shape, source.members) if shape is not None]
+        shapes = [shape for member in source.members if (shape := oracle_shape(member, otherwise)) is not None]
         sizes = [shape.members + sum(p.nbytes for p in shape.network.parameters()) for shape in shapes]
         if not shapes:
             return None
@@ -194,8 +203,16 @@ def oracle_shape(source: Any) -> OracleShape | None:
         others = sum(sizes) - sizes[k]
         beside = tuple(network for shape in (*shapes[:k], *shapes[k + 1 :]) for network in shape.networks)
         return dataclasses.replace(shapes[k], members=shapes[k].members + others, others=(*shapes[k].others, *beside))
-    kind = _kind(source) if isinstance(source, str | Path) and not is_language_model(source) else None
-    return None if kind is None or kind is VoteTable else kind.shape(source)
+    if not isinstance(source, str | Path) or is_language_model(source):
+        return None
+    try:
+        kind = _kind(source)
+        return None if kind is None or kind is VoteTable else kind.shape(source)
+    except OSError:
+        known = otherwise(source)
+        if known is None:
+            raise
+        return known
 
 
 def _kind(source: str | Path) -> Any:

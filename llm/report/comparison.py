@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from nashward.counted import counted
 from nashward.errors import CorruptFileError, NashwardError
 
 from ..run.selfplay import iterates
@@ -98,13 +100,21 @@ def _warnings(runs: Runs) -> list[Content]:
 
 
 def _differing_settings(runs: Runs) -> list[Content]:
-    configs = [flatten(RunFolder(path).read()["config"]) for path in runs.values()]
+    records = [RunFolder(path).read() for path in runs.values()]
+    configs = [{**flatten(record["config"]), "prompts": _prompts(record)} for record in records]
     keys = sorted({key for config in configs for key in config})
     rows = [(key, *(str(config.get(key)) for config in configs)) for key in keys]
     differing = [row for row in rows if len(set(row[1:])) > 1]
     if not differing:
         return [Paragraph("Their settings are the same.")]
     return [Table(("setting", *runs), differing, text=True)]
+
+
+def _prompts(record: Mapping[str, Any]) -> str:
+    """What a run is played on: the file's name, how many prompts, and their hash."""
+    count = record.get("data", {}).get("prompts")
+    known = "" if count is None else f"{counted(count, 'prompt')}, "
+    return f"{record.get('prompts', 'rows')} ({known}hash {record['config'].get('prompts')})"
 
 
 def _newest_iterates(runs: Runs) -> list[Content]:
@@ -117,10 +127,12 @@ def _newest_iterates(runs: Runs) -> list[Content]:
 
 
 def _curves(runs: Runs) -> list[Content]:
-    """Empty until each run has an iterate."""
-    if not all(iterates(path) for path in runs.values()):
+    """Those of the runs that have an iterate; empty where none has one."""
+    begun = {name: path for name, path in runs.items() if iterates(path)}
+    if not begun:
         return []
-    return [Picture(training_curves(runs), "A line a run.")]
+    without = [f"{name} has no iterate yet." for name in runs if name not in begun]
+    return [Picture(training_curves(begun), " ".join(["A line a run.", *without]))]
 
 
 def _responses(runs: Runs, count: int) -> list[Content]:
@@ -132,22 +144,26 @@ def _responses(runs: Runs, count: int) -> list[Content]:
         heads = (f"{name} ({newest_iterate(path)})" for name, path in runs.items())
         return [Paragraph(note), Table(("prompt", *heads), rows, text=True)]
     answers: dict[str, dict[str, str]] = {}
+    without: list[Content] = []
     for name, path in runs.items():
         steps = sampled_steps(path)
         if not steps:
-            return [Paragraph(f"{name} has not sampled yet.")]
+            without.append(Paragraph(f"{name} has not sampled yet."))
+            continue
         try:
             responses = judged_responses(steps[-1], prompt_texts(path), 10 * count)
         except CorruptFileError as error:
             return [Alert(f"{error}.")]
         answers[f"{name} ({newest_sampled(steps[-1])})"] = {judged.prompt: judged.texts[0] for judged in responses}
+    if not answers:
+        return without
     if not (rows := _shared(answers, count)):
-        return [Paragraph("The runs have sampled no prompt in common.")]
+        return [*without, Paragraph("The runs have sampled no prompt in common.")]
     note = (
         "The first response of the newest policy that each run itself sampled, which is the iterate before its last: "
         "`nashward evaluate` draws those of the last, and after that of each run this page shows them."
     )
-    return [Paragraph(note), Table(("prompt", *answers), rows, text=True)]
+    return [*without, Paragraph(note), Table(("prompt", *answers), rows, text=True)]
 
 
 def _drawn(path: Path) -> dict[str, str]:

@@ -225,14 +225,19 @@ class Table(Content):
 
 
 def pieces(text: str) -> Iterator[tuple[str, str]]:
-    """Pieces of a text, each with the code after it, which stands between backticks and may be empty.
+    """Pieces of a text, each with the code after it, which is empty behind the last one.
+
+    Code is what stands between backticks, and an option with its dashes.
 
     Example:
-        >>> list(pieces("Run `make` here."))
-        [('Run ', 'make'), (' here.', '')]
+        >>> list(pieces("Run `make` here, or lower --step."))
+        [('Run ', 'make'), (' here, or lower ', '--step'), ('.', '')]
     """
-    parts = [*re.split(r"`([^`]+)`", text), ""]
-    yield from zip(parts[::2], parts[1::2], strict=True)
+    end = 0
+    for found in re.finditer(r"`([^`]+)`|(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]", text):
+        yield text[end : found.start()], found[1] or found[0]
+        end = found.end()
+    yield text[end:], ""
 
 
 def with_error(value: float | None, error: float | None, digits: int = 1) -> str | None:

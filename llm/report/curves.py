@@ -25,6 +25,8 @@ ERRORS: dict[str, Callable[[dict[str, Any]], Any]] = {  # standard errors over p
     "KL to the start (nats a response)": lambda row: row["after"].get("kl_to_reference_error"),
     "R² on held-out prompts": lambda row: row["held_out"].get("r2_error"),
 }
+LEAST_SPANS = {"tokens of a response": 10.0}  # of an axis, below which a difference would look like a collapse
+LEAST_SPAN = 0.1  # of the other measures
 COLUMNS = 3  # of pictures
 NO_LABEL = "none"  # in the metrics, of responses without a label
 
@@ -109,6 +111,9 @@ def training_curves(folders: Mapping[str, Path]) -> Any:
                 errors = [_number(ERRORS[title](row)) for row in rows]
                 axes.errorbar(times, values, errors, fmt="none", ecolor=colour, capsize=2)
         axes.set_title(title, fontsize=9)
+        low, high = axes.get_ylim()
+        if (missing := LEAST_SPANS.get(title, LEAST_SPAN) - (high - low)) > 0:
+            axes.set_ylim(low - missing / 2, high + missing / 2)
     if shares:
         _plot_shares(figure.add_subplot(-(-count // COLUMNS), COLUMNS, count), shares)
     for axes in figure.axes:

@@ -195,8 +195,10 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
                      rate.get("minimal"),
                      with_band(game, name), game["exploitability"][name], results["tokens"][name],
                      f"{100 * results['refusals'][name]:.0f}%" if name in results["refusals"] else None))  # fmt: skip
-    head = ("policy", "wins over the start, %", "beyond noise it", "the same at equal lengths (minimal), %",
-            "in the Nash (90% band)", "exploitability", "tokens", "refuses the probe")  # fmt: skip
+    head = (
+        "policy", "wins over the start, %", "against the start, beyond noise", "the same at equal lengths (minimal), %",
+        "in the Nash (90% band)", "exploitability (half the duality gap)", "tokens", "refuses the probe",
+    )  # fmt: skip
     summary = (
         f"{winner_sentence(game)} Scores (Bradley-Terry) miss a win rate by up to "
         f"{game['bradley_terry']['largest_residual']:.3f}; {100 * game['curl']:.1f}% of the log-odds go round. Cycles "
@@ -274,7 +276,8 @@ def _over_optimisation(results: dict[str, Any]) -> list[Content]:
     }
     head = ("policy", *(f"{name} (threshold {threshold:g})" for name, threshold in thresholds.items()))
     rows = [(policy, *(_value(measures.get(name)) for name in thresholds)) for policy, measures in measured.items()]
-    content: list[Content] = [Heading("What was given up for the oracle"), Table(head, rows)]
+    rule = "A figure above its threshold is marked only where it is so beyond noise (standard error, one-sided 5%)."
+    content: list[Content] = [Heading("What was given up for the oracle"), Table(head, rows), Paragraph(rule)]
     for_scale = [  # policies that were given by their responses have no verdict
         policy
         for policy, measures in measured.items()

@@ -72,12 +72,14 @@ class Progress:
         done: int = 0,
         units: str = "prompts",
         shared: bool = False,
+        epochs: int = 1,
     ) -> Iterator[Advance]:
         """Time a phase of a step and show its progress; yields the function that counts what is done.
 
         Args:
             name: of what is sampled or judged, where the phase has several parts.
             total, done: how many there are, and how many an earlier process has done.
+            epochs: how often each is passed; total and done count all passes.
             shared: each of several processes counts what it has done itself, and the phase ends when all have left it.
         """
         self.current = f"{step}: {phase} {name}".rstrip()
@@ -105,6 +107,13 @@ class Progress:
         def speed() -> str:
             rate = counted_tokens / (time.monotonic() - began)
             return f"{rate:.{0 if rate >= 10 else 2}f} tokens a second" if counted_tokens else ""
+
+        def amount(count: int) -> str:
+            """So many in words; of several passes how many each of them has."""
+            each, rest = divmod(count, epochs)
+            whole = epochs == 1 or rest or count < total
+            unit = units.removesuffix("s") + ("" if epochs == 1 else " pass")
+            return counted(count, unit) if whole else f"{counted(each, units.removesuffix('s'))} x {epochs} epochs"
 
         with tqdm(
             total=total, initial=done, desc=printable(self.current), unit=f" {units}", disable=self.quiet or None
@@ -136,7 +145,7 @@ class Progress:
                     bar.set_postfix_str("; ".join(filter(None, (speed(), self._estimate()))))
                 if bar.disable and now - shown > EVERY and done < total:
                     shown = now
-                    state = f"{self.current}: {done} of {counted(total, units.removesuffix('s'))}"
+                    state = f"{self.current}: {done} of {amount(total)}"
                     self.info("; ".join(filter(None, (state, speed(), self._estimate()))))
 
             try:
@@ -150,7 +159,7 @@ class Progress:
                 record()
         if bar.disable:
             duration = clock(time.monotonic() - began)
-            state = f"{self.current}: {counted(made, units.removesuffix('s'))} in {duration}"
+            state = f"{self.current}: {amount(made)} in {duration}"
             self.info("; ".join(filter(None, (state, speed(), self._estimate()))))
 
     def info(self, line: str) -> None:
@@ -160,7 +169,8 @@ class Progress:
 
     def _estimate(self) -> str:
         seconds = remaining_seconds(self._timings, self.iterations)
-        return "" if seconds is None else f"the run: about {clock(seconds)} left"
+        # none left: the first iteration is being measured, in parts of which the later ones are not known yet
+        return "" if seconds is None or round(seconds) == 0 else f"the run: about {clock(seconds)} left"
 
     def raise_if_stopped(self) -> None:
         """Call where the run can be continued from.

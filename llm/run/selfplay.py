@@ -156,7 +156,7 @@ class SelfPlay(RunSetup):
             Progress(home, config.iterations, stop, quiet=not progress), until, config.cache, self.label, self._texts,
             self.combination,
         )  # fmt: skip
-        fresh = processes.decided(lambda: not home.started)
+        fresh = processes.decided(lambda: not home.computed)
         start = executor.start(self.adapter)
         if fresh and self.quantise and not isinstance(self.policy, LanguageModel):
             self._measure_rounding(executor, prompts)

@@ -132,9 +132,10 @@ def remaining_seconds(timings: Sequence[dict[str, Any]], iterations: int) -> flo
     complete = [number for number, phases in amounts.items() if set(phases) >= set(PHASES)]
     if not complete:
         return None
-    one = {phase: sum(parts.values()) for phase, parts in amounts[max(complete)].items()}
-    cost = {phase: seconds / max(count, 1) for phase, (_, count, seconds) in rates.items()}
     newest = max(amounts)
+    whole = [number for number in complete if number < newest]  # the newest may lack parts of what it measures
+    one = {phase: sum(parts.values()) for phase, parts in amounts[max(whole or complete)].items()}
+    cost = {phase: seconds / max(count, 1) for phase, (_, count, seconds) in rates.items()}
     rest = sum(max(0, one[phase] - done[newest, phase]) * cost[phase] for phase in one)
     return rest + max(0, iterations - newest) * sum(one[phase] * cost[phase] for phase in one)
 

@@ -133,7 +133,12 @@ class RunFolder:
 
     @property
     def started(self) -> bool:
-        """Whether the folder holds anything that a change of the configuration would invalidate."""
+        """Whether a run has begun in the folder: its settings are recorded, if nothing else."""
+        return self.computed or any((self.path / file).exists() for file in (RUN, COPY))
+
+    @property
+    def computed(self) -> bool:
+        """Whether the folder holds an adapter or a step, finished or begun."""
         return (self.path / "start").exists() or bool(self.steps())
 
     def check(self, config: dict[str, Any], redo: Stage | None = None) -> dict[str, Any]:
@@ -159,8 +164,6 @@ class RunFolder:
                     f"{self.path} is not empty and holds no run ({foreign[0]}, ...); choose another folder"
                 )
             return config
-        if not self.started:
-            return config
         merged = dict(record["config"])
         before, now = flatten(merged), flatten(json.loads(json.dumps(finite(config))))
         differing = []
@@ -179,7 +182,10 @@ class RunFolder:
             if before.get(key) != now.get(key) and not moved:
                 differing.append(f"{key} {before.get(key)!r} there, {now.get(key)!r} now")
         if differing:
-            raise NashwardError(f"{self.path} holds another run ({'; '.join(differing)}); choose another folder")
+            raise NashwardError(
+                f"{self.path} holds another run ({'; '.join(differing)}); choose another folder"
+                + ("" if self.computed else ", or delete this one: nothing is computed in it yet")
+            )
         merged.update({key: value for key, value in config.items() if value is not None or key not in self.OPTIONAL})
         return merged
 

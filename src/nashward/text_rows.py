@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from nashward.errors import NashwardError
 
 LONGEST_CELL = 2**31 - 1  # characters; the csv module reads 131,072 by default
+NAMED_LINES = 3  # that are no JSON
 _limit = threading.Lock()
 
 
@@ -52,21 +53,28 @@ def jsonl_rows(handle: TextIO, path: Path) -> Iterator[Any]:
     """The rows of a file with one JSON value a line; U+2028, U+0085 and their like end no line.
 
     Raises:
-        ValueError: a line, which is numbered, is not JSON or holds something that ``parse_json`` refuses.
+        ValueError: a line is not JSON or holds something that ``parse_json`` refuses; up to three are numbered.
 
     Example:
         >>> list(jsonl_rows(io.StringIO('{"a": "x\\u2028y"}\\n\\n{"a": 2}'), Path("rows.jsonl")))
         [{'a': 'x\\u2028y'}, {'a': 2}]
     """
+    broken: list[str] = []  # what is wrong with each line; after the first one no row is yielded
     for number, line in enumerate(handle, 1):
         if not line.strip():
             continue
         try:
-            yield parse_json(line)
+            row = parse_json(line)
         except json.JSONDecodeError as error:
-            raise NashwardError(f"{path} is not valid JSONL: line {number}: {error.msg} at {error.colno}") from None
+            broken.append(f"line {number}: {error.msg} at {error.colno}")
         except ValueError as error:
-            raise NashwardError(f"{path}: line {number}: {error}") from None
+            broken.append(f"line {number}: {error}")
+        else:
+            if not broken:
+                yield row
+    if broken:
+        more = f"; {len(broken) - NAMED_LINES} more" if len(broken) > NAMED_LINES else ""
+        raise NashwardError(f"{path} is not valid JSONL: {'; '.join(broken[:NAMED_LINES])}{more}")
 
 
 def csv_rows(handle: TextIO, path: Path) -> list[dict[str, Any]]:

@@ -217,7 +217,7 @@ FLAGS = [  # of align, and of the stages that have them
     (["--prompts", "none.jsonl"], "prompts file | none.jsonl"),
     (["--prompts", "answers"], "answers | prompts | .jsonl"),
     (["--prompts", "nobody/none"], "nobody/none | .jsonl | --repo-type"),
-    (["--prompts", "blank.jsonl"], "blank.jsonl | no prompts | 0 prompts read"),
+    (["--prompts", "blank.jsonl"], "blank.jsonl | no prompts | 0 rows read"),
     (["--prompts", "half.jsonl"], "half.jsonl | no prompts | not Unicode"),
     (["--prompts", "latin.txt"], "latin.txt | cannot be read"),
     (["--prompts", "deep.jsonl"], "deep.jsonl | JSONL"),

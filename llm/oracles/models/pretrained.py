@@ -102,11 +102,21 @@ class PretrainedOracle(NetworkOracle):
             OSError, ValueError: as ``check``; a header of the weights cannot be read.
         """
         source = cls.read_pretrained(id_or_folder)
-        dtype = checkpoint.stored_dtype(source.folder)
+        return cls.shape_of(source, checkpoint.stored_dtype(source.folder), checkpoint.members_size(source.folder))
+
+    @classmethod
+    def shape_of(cls, source: Pretrained, dtype: torch.dtype, members: int = 0) -> OracleShape:
+        """``shape`` of a checkpoint that has been read, or is known.
+
+        Args:
+            source: the checkpoint.
+            dtype: of its weights.
+            members: bytes of the members of an ensemble.
+        """
         with torch.device("meta"):
             network = cls._meta_network(source, dtype)
         row, rows = cls._row_lengths(source, network)
-        return OracleShape(network, row, rows, checkpoint.members_size(source.folder))
+        return OracleShape(network, row, rows, members)
 
     @classmethod
     def from_network(cls, source: Pretrained, network: Any, *, ensemble: bool, **options: Any) -> Self:

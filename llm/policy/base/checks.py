@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import cached_file
 
@@ -100,8 +100,10 @@ def check_causal(source: str | Path) -> None:
         raise NashwardError(f"{source} is a {architectures[0]}, not a causal language model")
 
 
-def network_config(source: str | Path) -> Any:
+def network_config(source: str | Path | PretrainedConfig) -> Any:
     """A policy's configuration in transformers, without a pad token that has no embedding: padding is masked here.
+
+    One that is given is returned itself.
 
     Raises:
         ValueError: it cannot be read, or its sizes are those of no network.
@@ -110,6 +112,8 @@ def network_config(source: str | Path) -> Any:
     def failure(error: BaseException) -> NashwardError:
         return NashwardError(f"the configuration of {source} describes no network: {in_one_line(error):.200}")
 
+    if isinstance(source, PretrainedConfig):
+        return source
     with translated_errors(failure):
         config = AutoConfig.from_pretrained(local_model(source), trust_remote_code=False)
         shape = config.get_text_config()
@@ -136,7 +140,7 @@ def check_sizes(config: Any, name: str | Path) -> None:
             )
 
 
-def skeleton(source: str | Path) -> Any:
+def skeleton(source: str | Path | PretrainedConfig) -> Any:
     """A policy's network without its weights, on the meta device.
 
     Raises:

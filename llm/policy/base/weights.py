@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PretrainedConfig
 
 from nashward.errors import NashwardError
 
@@ -68,14 +68,16 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def in_4_bits(source: str | Path, device: str, quantise_head: bool = False, memory: int | None = None) -> bool:
+def in_4_bits(
+    source: str | Path | PretrainedConfig, device: str, quantise_head: bool = False, memory: int | None = None
+) -> bool:
     """Whether a base is quantised where nobody says so: on a card, where its head is to be, and on a CPU whose memory
     it would fill by half.
 
     On a CPU 4 bits are slower than 32, and they change a small model by more than a step does.
 
     Args:
-        source: of the base.
+        source: of the base, or its configuration.
         device: "cuda" or "cpu".
         quantise_head: whether the head is to be in 4 bits.
         memory: bytes of the host; None: those of this machine.
@@ -88,7 +90,7 @@ def in_4_bits(source: str | Path, device: str, quantise_head: bool = False, memo
     return base_size(source, quantise=False) > (host_memory() if memory is None else memory) / 2
 
 
-def base_size(source: str | Path, quantise: bool | None) -> int:
+def base_size(source: str | Path | PretrainedConfig, quantise: bool | None) -> int:
     """Bytes of a base on a CPU, in float32 or about those in 4 bits, from its configuration.
 
     Raises:

@@ -149,7 +149,7 @@ class StepFit:
         total = settings.epochs * sum(len(batch.rollouts) for batch in self.training)
         checkpoints = Checkpoints(self.folder, self.step / "training", settings.checkpoint_seconds)
         first = experience(order(self.training, settings, self.seed)[0], self.size, settings.baseline)
-        with progress.phase(self.step.name, "training", "", total) as tick:
+        with progress.phase(self.step.name, "training", "", total, epochs=settings.epochs) as tick:
             records = fit(
                 model.network, parameters, self.training, self.size, settings, model.pad_id, self.seed,
                 with_tokens(tick, settings.epochs * sum(batch.tokens for batch in self.training) / total),

@@ -49,6 +49,7 @@ OTHER_NAMES = {
     "checkpoint-seconds": "save-steps save-every checkpoint-every",
     "sft-weight": "sft-coef rpo-alpha nll-weight",
     "against": "m",
+    "processes": "cards gpus num-gpus n-gpus devices num-devices nproc nproc-per-node num-processes world-size",
     "held-out": "validation-split val-split test-size",
 }
 # names of the step size that stand in a relation to it

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nashward.errors import NashwardError
 from nashward.llm import read_prompts
 
 TEXTS = ["Name a river.", "What is 2 + 2?\nSay why.", "Déjà vu, \u4f60\u597d?"]
@@ -63,9 +64,11 @@ def test_chat_messages_keep_their_turns_but_not_the_answer() -> None:
     ("rows", "message"),
     [
         ([], "holds no prompts"),
-        (["", " "], r"holds no prompts: 2 prompts read, 0 kept, 2 dropped \(2 empty\)"),
-        ([{"text": "a"}], "row 1 has no prompt or instruction or question or messages or .*; it has text"),
+        (["", " "], r"holds no prompts: 2 rows read \(2 empty\)"),
+        ([{"text": "a"}], "row 1 has no prompt or instruction or question or messages or .*--prompt-field text"),
+        ([{"id": "x", "promt": "a"}], "row 1 .*; it has id, promt; promt may be prompt"),
         (["a", 3], "row 2 is int"),
+        (["a", 3, {"text": "b"}, 4, "c", 5, 6], r"row 2 is int.* \(and rows 4, 6 and 1 more\); row 3 has no prompt"),
         ([{"messages": [{"role": "robot", "content": "a"}]}], "row 1 has a message without a role"),
     ],
 )
@@ -83,6 +86,16 @@ def test_another_column_can_be_named() -> None:
 def test_bad_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no prompts file"):
         read_prompts(tmp_path / "none.jsonl")
+    (tmp_path / "blank.txt").write_text("\n")
+    with pytest.raises(NashwardError, match=r"1 line read \(1 empty\)"):
+        read_prompts(tmp_path / "blank.txt")
+
+
+def test_faults_of_rows_and_of_lines_are_named_together(tmp_path: Path) -> None:
+    file = tmp_path / "bad.jsonl"
+    file.write_text('{"prompt": "a"}\n3\n{"prompt": \n{"prompt": "b"}\n[\n')
+    with pytest.raises(NashwardError, match=r"row 2 is int.*line 3: .*line 5: "):
+        read_prompts(file)
     with pytest.raises(ValueError, match="is a folder"):
         read_prompts(tmp_path)
     for name, content, message in (

@@ -28,7 +28,7 @@ from nashward.llm.evaluation.players import identities, policies
 from nashward.llm.evaluation.tables import TournamentTables
 from nashward.llm.evaluation.win_rates.win_rate import WinRate
 from nashward.llm.report.content import plotted_numbers
-from nashward.llm.report.curves import label_shares, label_styles, training_curves
+from nashward.llm.report.curves import LEAST_SPAN, LEAST_SPANS, label_shares, label_styles, training_curves
 from nashward.llm.report.responses import JudgedResponses, drawn_responses, judged_responses, newest_sampled, responses
 from nashward.llm.report.results import (
     evaluation_alerts,
@@ -209,9 +209,10 @@ def test_few_prompts_are_said_first(runs: dict[str, Path], monkeypatch: pytest.M
 
 def test_code_in_warnings_and_captions_is_set_as_code() -> None:
     figure = Figure()
-    content = [report.Alert("Run `make <x>` again."), report.Picture(figure, "By `make`.")]
+    content = [report.Alert("Run `make <x>` again; or lower --step."), report.Picture(figure, "By `make`.")]
     page = report.render("Code", [report.Section("Here", content)])
-    assert '<p class="warning">Run <code>make &lt;x&gt;</code> again.</p>' in page.replace("\n", "")
+    option = '<code class="option">--step</code>'
+    assert f'<p class="warning">Run <code>make &lt;x&gt;</code> again; or lower {option}.</p>' in page.replace("\n", "")
     assert 'alt="By make."' in page
     assert "By <code>make</code>." in page
 
@@ -255,7 +256,7 @@ def test_a_warning_stands_in_its_section_and_the_head_leads_there(runs: dict[str
     page = report.write(home).read_text()
     assert "<title>The run second</title>" in page
     assert "iteration-02: The loss rose" in _section(page, "What the fits achieved")
-    assert "50% of the responses did not end within --max-new-tokens" in _section(page, "Responses")
+    assert "50% of the responses did not end within" in _section(page, "Responses")
     assert "out of memory" in _section(page, "The run")
     links = re.findall(r'<a href="#([\w-]+)">', _section(page, "In short"))
     assert links == ["responses", "what-the-fits-achieved", "the-run"]
@@ -387,6 +388,26 @@ def test_a_comparison_names_what_differs_and_shows_the_same_prompts(
     odd = shutil.copytree(runs["whole"], tmp_path / r"x$\frac$ <b>")
     text = report.compare([odd, runs["half"]], tmp_path / "odd.html").read_text()
     assert "<b>" not in text
+
+
+def test_a_run_that_has_only_begun_hides_nothing_of_the_other(runs: dict[str, Path], tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    for name in ("run.json", ".run.json", "prompts.jsonl"):
+        shutil.copy(runs["whole"] / name, begun)
+    text = report.compare([runs["other"], begun], tmp_path / "both.html").read_text()
+    responses = text[text.index("<h2>Responses") : text.index("<h2>The newest iterates")]
+    assert "begun has not sampled yet." in responses
+    assert responses.count("<tr>") > 1
+    assert "begun has no iterate yet." in text[text.index("<h2>Their course") :]
+
+
+def test_a_small_difference_does_not_fill_an_axis(runs: dict[str, Path]) -> None:
+    figure = training_curves({"whole": runs["whole"]})
+    spans = [high - low for low, high in (axes.get_ylim() for axes in figure.axes)]
+    assert min(spans) >= LEAST_SPAN * 0.999
+    tokens = next(axes for axes in figure.axes if axes.get_title() == "tokens of a response")
+    assert np.ptp(tokens.get_ylim()) >= LEAST_SPANS["tokens of a response"] * 0.999
 
 
 def test_a_comparison_is_of_runs(runs: dict[str, Path], tmp_path: Path) -> None:

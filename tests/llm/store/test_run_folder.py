@@ -21,6 +21,7 @@ from nashward.llm import pocket
 from nashward.llm.oracles.models.pairrm import PairRMModel
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.policy.sampling import Sampling
+from nashward.llm.run.executor import AdapterExecutor
 from nashward.llm.run.stages.shards import ShardedStage, plan_shards
 from nashward.llm.run.status import status
 from nashward.llm.store.files import shards
@@ -134,6 +135,26 @@ def test_damaged_prompts_are_made_again_from_the_same_source_alone(
     file.unlink()
     with pytest.raises(ValueError, match="give a file or a dataset id"):
         quick_run(tiny_folder, tmp_path / "run", iterations=1, prompts=None).run()
+
+
+def test_a_run_that_was_stopped_before_its_first_file_goes_on_and_keeps_its_settings(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: Any) -> Any:
+        raise Killed
+
+    home = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(AdapterExecutor, "start", killed)
+        with pytest.raises(Killed):
+            quick_run(tiny_folder, home, iterations=1).run()
+    assert (home / "run.json").exists()
+    assert not RunFolder(home).computed
+    with pytest.raises(NashwardError, match=r"responses 3 there, 5 now.*nothing is computed"):
+        quick_run(tiny_folder, home, iterations=1, responses=5).run()
+    quick_run(tiny_folder, home, iterations=1, prompts=None).run("sample")
+    quick_run(tiny_folder, tmp_path / "whole", iterations=1).run("sample")
+    assert _result(home) == _result(tmp_path / "whole") != {}
 
 
 def test_old_files_that_a_later_step_needs_are_made_again(

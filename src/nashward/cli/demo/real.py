@@ -184,7 +184,7 @@ def _judges(game: JudgeGame) -> Section:
                 low, high = rate.interval
                 rows.append((judge, policy, str(rate), f"{low:.2f} to {high:.2f}", f"{rate.verdict} it"))
     note = "Only the majority was trained on: what one judge gains another may lose."
-    head = ("judge", "policy", "wins over the start", "95% interval", "beyond noise it")
+    head = ("judge", "policy", "wins over the start", "95% interval", "beyond noise")
     return report.Section("Under each judge", [report.Paragraph(note), report.Table(head, rows)])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import platform
+import sys
 from typing import Any, Literal
 
 from nashward.cli import configuration, options, solver_options
@@ -54,6 +55,7 @@ JUDGES = {  # as of align
 }
 LESS = {"cpu": "A card takes less (--memory 8GiB plans for one)", "cuda": "More cards take less (--processes)"}
 CORE = {"tflops": 0.1, "bandwidth": 10.0}  # of a core of a CPU, assumed
+KNOWN = "{0}: from the shape that nashward knows of it; not read from the hub"
 SMALLEST = 10**8  # parameters: the seconds of a token are those of models of billions
 
 
@@ -69,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
     from nashward.llm.oracles.load import oracle_shape
     from nashward.llm.planner import cost
+    from nashward.llm.planner.known_shapes import known_oracle, known_policy
     from nashward.llm.planner.plan import Plan, free_memory, plan, read_size
     from nashward.llm.policy.base.checks import check_causal
     from nashward.llm.policy.base.weights import in_4_bits
@@ -86,15 +89,19 @@ def run(args: argparse.Namespace) -> int:
         memory = host_memory(free=True) if device == "cpu" else free_memory()
     if memory is None:
         raise NashwardError("there is no GPU here whose memory could be read; give --memory, for example --memory 6GiB")
+    policy: Any = args.policy
     try:
-        check_causal(args.policy)
+        check_causal(policy)
     except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{error}. A plan reads its config.json alone: a folder with that file is enough (--policy FOLDER)"
-        ) from None
+        policy = known_policy(args.policy)
+        if policy is None:
+            raise FileNotFoundError(
+                f"{error}. A plan reads its config.json alone: a folder with that file is enough (--policy FOLDER)"
+            ) from None
+        print(KNOWN.format(args.policy))
     head = "quantise_head" in args
     quantise = getattr(args, "quantise", None)
-    quantise = in_4_bits(args.policy, device, head, memory) if quantise is None else quantise
+    quantise = in_4_bits(policy, device, head, memory) if quantise is None else quantise
     if args.float16 and device == "cpu":
         raise NashwardError("--float16 is of a card without bfloat16; a CPU computes in float32")
     if head and not quantise:
@@ -104,12 +111,21 @@ def run(args: argparse.Namespace) -> int:
     demand, rates = Demand(**chosen), Rates(**{**cores, **options.values(args, RATES)})
     given = ("oracle", "combine", "correct", "objective")
     judges = configuration.oracle_source(*(getattr(args, name, None) for name in given))
-    oracle = oracle_shape(judges) if judges is not None else None
+
+    def known(source: Any) -> Any:
+        if (shape := known_oracle(source)) is not None:
+            print(KNOWN.format(source))
+        return shape
+
+    oracle = oracle_shape(judges, known) if judges is not None else None
     size, windows = memory, platform.system() == "Windows"
     dtype = torch.float16 if args.float16 else None
 
+    if sys.stderr.isatty():  # who waits for it; what reads a program's errors needs no line of progress
+        print(f"{args.policy}: playing each phase by shape, without weights, for the batches that fit", file=sys.stderr)
+
     def make(requested: Demand) -> Plan:
-        return plan(args.policy, size, requested, oracle=oracle, device=device, dtype=dtype, windows=windows)
+        return plan(policy, size, requested, oracle=oracle, device=device, dtype=dtype, windows=windows)
 
     fitted_plan, lost = (make(demand), []) if limit is None else cost.plan_within_budget(limit, make, demand, rates)
     bits = 4 if quantise else 32 if device == "cpu" else 16
