@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 
 SHOWN = 10  # cycles, and categories
+EXAMPLES, WIDTH = 3, 40  # pairs that never met, and characters of a name among them
 CERTAIN = 1.645  # standard errors
 ORACLE = options.select(options.INPUTS, ("oracle", "combine", "correct"))
 
@@ -120,14 +122,19 @@ def _fought(path: Path, style: bool, category: str | None) -> Standings:
     if category is not None:
         origin[0] += f" of {every.met.sum() / 2:g}: {category}"
     if battles.missing:
-        shown = ", ".join(f"{a} and {b}" for a, b in battles.missing[:5])
-        more = ", ..." * (len(battles.missing) > 5)
+        examples = [" and ".join(_short(name) for name in pair) for pair in battles.missing[:EXAMPLES]]
+        shown, more = ", ".join(examples), ", ..." * (len(battles.missing) > EXAMPLES)
         origin.append(f"{counted(len(battles.missing), 'pair')} never met (taken as 1/2): {shown}{more}")
     if not style:
         return Standings(battles, origin)
     controlled, fit = battles.style_controlled()
     origin.append("at equal style: win probabilities and ratings are of responses that are alike in length and layout")
     return Standings(controlled, origin, original=(battles, fit))
+
+
+def _short(name: str) -> str:
+    """A name in one line."""
+    return textwrap.shorten(name, WIDTH, placeholder="...") or repr(name)
 
 
 def _judged(args: argparse.Namespace) -> Standings:
