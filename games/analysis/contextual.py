@@ -134,7 +134,7 @@ def contextual_bradley_terry(
     # one cluster has no spread to be seen: its residuals sum to 0 whatever they are
     spread = inverse @ squares @ inverse * (count / (count - 1) if count > 1 else np.nan)
     coefficients, errors = np.zeros(x.shape[1]), np.full(x.shape[1], np.nan)
-    coefficients[known], errors[known] = beta[n:], np.sqrt(np.diag(spread))[n:]
+    coefficients[known], errors[known] = beta[n:], np.sqrt(np.diag(spread)[n:].clip(0))
     scores = beta[:n] - (beta[:n].mean() if n else 0.0)
     centred = np.eye(n) - 1 / max(n, 1)
     score_errors = np.sqrt(np.diag(centred @ spread[:n, :n] @ centred).clip(0))

@@ -40,8 +40,9 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) ->
     """Count battles.
 
     Args:
-        rows: mappings, or a data frame, with ``model_a``, ``model_b`` (or ``a``, ``b``) and one of ``winner``
-            ("model_a", "model_b", also "A", "B", the name of either, or "tie", also "both_bad" and the like),
+        rows: mappings, or a data frame, with ``model_a``, ``model_b`` (or, where there is no ``prompt``, ``a``, ``b``)
+            and one of ``winner`` ("model_a", "model_b", also "A", "B", the name of either, or "tie", also "both_bad"
+            and the like; of these the letters count: "Model A", "modela"),
             ``wins_a`` with ``wins_b`` (and ``ties``), counts, and ``winner_model_a`` with ``winner_model_b`` (and
             ``winner_tie``), of which one is 1; optionally
             ``prompt``, text or a list of messages (else what the user said first in ``conversation_a``). Models may be
@@ -51,8 +52,9 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) ->
         style: read the style of the responses, from ``conv_metadata`` or else from the responses themselves.
 
     Raises:
-        ValueError: no rows, a row without a model or a winner (it is named), a model against itself, two models
-            whose names differ in the blanks around them, smoothing <= 0.
+        ValueError: no rows, a row without a model or a winner (it is named), a vote on two response texts ``a`` and
+            ``b`` to a ``prompt``, a model against itself, two models whose names differ in the blanks around them,
+            smoothing <= 0.
 
     Example:
         >>> battles = from_battles([{"model_a": "x", "model_b": "y", "winner": "model_a"}] * 3, smoothing=1.0)
@@ -188,6 +190,11 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float]]:
     if None in row:  # a row of a CSV file that is longer than the first one
         raise NashwardError(f"has {len(row[None])} cells more than there are columns")
     fields = next((fields for fields in NAMES if any(field in row for field in fields)), NAMES[0])
+    if fields == ("a", "b") and not _missing(row.get("prompt")):
+        raise NashwardError(
+            "has response texts a and b to a prompt, and no model_a and model_b: these are votes on responses, from "
+            "which nashward fit-oracle makes an oracle; battles name the models"
+        )
     a, b = (_name(row, field) for field in fields)
     if a == b:
         raise NashwardError(f"lets {a} play itself")
@@ -242,7 +249,9 @@ def _result(result: Any, a: str, b: str) -> tuple[float, float]:
                 return wins
             if spoken == side and other.strip().casefold() != side:  # else it may be the other model's name
                 return wins
-    raise NashwardError(f"has the winner {result!r}; expected model_a, model_b, {a}, {b} or tie, for example {EXAMPLE}")
+    raise NashwardError(
+        f"has the winner {result!r}; expected model_a, model_b, {a}, {b}, tie or both_bad, for example {EXAMPLE}"
+    )
 
 
 def _count(row: Mapping[Any, Any], field: str) -> float:

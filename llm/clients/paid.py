@@ -110,7 +110,7 @@ class Budget:
             for unit, limit in self.limits.items():
                 if after[unit] > limit:
                     # of several processes all find it, at another sum each: their lines are one
-                    spent = "" if processes.count > 1 else f"{account.spent.amounts(self.prices)[unit]:.6g} so far; "
+                    spent = "" if processes.count > 1 else self._known(account, unit)
                     raise BudgetError(
                         f"the budget of {limit:g} {unit} is spent ({spent}the next call may exceed it): "
                         "raise it (--judge-budget), and the same command continues with what is paid"
@@ -119,6 +119,13 @@ class Budget:
 
         self._account.change(reserved)
         return most
+
+    def _known(self, account: _Account, unit: str) -> str:
+        """What of a unit is spent, and what the calls take at most that are on their way."""
+        spent, ahead = (amounts.amounts(self.prices)[unit] for amounts in (account.spent, account.reserved))
+        if unit == "calls":
+            return f"{spent + ahead:.6g} sent, {spent:.6g} answered; "
+        return f"{spent:.6g} so far" + (f", at most {ahead:.6g} for the calls on their way" if ahead else "") + "; "
 
     def settle(self, reserved: Spent, spent: Spent | None) -> None:
         """Put what a call has cost in place of what was reserved; None: it was not answered."""

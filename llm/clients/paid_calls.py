@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nashward.errors import EndpointError, NashwardError
 
-from ..config.endpoint import Endpoint, JudgeSettings, server_url
+from ..config.endpoint import OPENAI, Endpoint, JudgeSettings, server_url
 from ..processes import processes
 from .chat import Chat, Completion
 from .client import Client
@@ -94,6 +94,13 @@ class PaidCalls:
     @cached_property
     def served(self) -> Completion:
         """The answer of the first call, which no budget counts: until it is known who judges, nothing is known paid."""
+        server = self.client.server
+        if server_url(self.settings.base_url) == OPENAI and server.key() is None:
+            without = "" if self.settings.base_url else " without --judge-url"
+            raise EndpointError(
+                f"{PREFIX}{self.model}{without} is a model at {OPENAI}, and the variable {server.key_variable} holds "
+                "no key: set it, or give the URL of the server that is meant, as --judge-url http://localhost:8000/v1"
+            )
         return self.chat.complete(PROBE, PROBE_TOKENS, self.temperature, None, self.logprobs)
 
     def open(self, path: Path | None) -> None:
@@ -117,6 +124,7 @@ class PaidCalls:
         expected: int = 0,
         written: int = WRITTEN,
         logprobs: bool = False,
+        check: Callable[[Completion], object] = lambda output: None,
     ) -> dict[bytes, Completion]:
         """What the judge writes, by the keys; those whose texts are too long for it are not there.
 
@@ -127,6 +135,7 @@ class PaidCalls:
             expected: calls that are ahead, where they are more than these.
             written: tokens of an output about, for that line.
             logprobs: whether to request those of the tokens.
+            check: is called with each output, kept or new; what it raises ends the calls, and what came stays kept.
 
         Raises:
             EndpointError: the server does not answer, or as another model than before.
@@ -135,6 +144,8 @@ class PaidCalls:
         """
         every = {request.key: request for request in requests}
         found = {key: output for key in every if (output := self._paid.get(key)) is not None}
+        for output in found.values():
+            check(output)
         missing = [request for key, request in every.items() if key not in found]
         if missing:
             self._announce(missing, sent, max(len(missing), expected), min(longest, written))
@@ -145,6 +156,7 @@ class PaidCalls:
             for number, output in self.client.as_completed(draw, missing):
                 if output is not None:
                     found[missing[number].key] = output
+                    check(output)
         return found
 
     def _draw(self, request: PaidRequest, longest: int, logprobs: bool) -> Completion | None:

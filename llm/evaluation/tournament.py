@@ -127,6 +127,8 @@ def tournament(
     P = np.array(tables).reshape(-1, len(players), len(players))
     judged = (~np.isnan(P)).sum(0)
     if not judged.all():
+        if len(players) > 2 and not judged[~np.eye(len(players), dtype=bool)].any():
+            raise NashwardError(f"{oracle.name} judged no two of these responses, of none of {len(players)} players")
         i, j = np.argwhere(judged == 0)[0]
         raise NashwardError(f"{oracle.name} judged no response of {players[i]} against one of {players[j]}")
     # the lower triangle is the complement of the upper, so that P + P.T == 1 also holds after rounding

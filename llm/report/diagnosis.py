@@ -74,7 +74,7 @@ def _summary(diagnosis: Diagnosis) -> list[Content]:
         Headline(figure, f"found on {on}{labelled}."),
         *(Alert(f"It {finding.text}. What to do: {finding.advice}.") for finding in diagnosis.named),
         *(Paragraph(f"It {one.text}.") for one in diagnosis.findings if one.kind == "accuracy" and not one.named),
-        *(Alert(f"It {one.text}.") for one in diagnosis.not_measured if one.text),
+        *(Alert(f"Undecided: it {one.text}.") for one in diagnosis.not_measured if one.text),
         *(
             Paragraph(f"Not measured: {', '.join(kinds)}; that needs {needs}.")
             for needs, kinds in diagnosis.lacking.items()

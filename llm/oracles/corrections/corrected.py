@@ -16,8 +16,9 @@ from nashward.games.analysis.contextual import contextual_bradley_terry
 from nashward.games.analysis.style import STYLE, style_differences
 from nashward.games.shapes import Float
 
-from ..diagnosis.biases import WORDS, style_fit
+from ..diagnosis.biases import WORDS
 from ..diagnosis.probe import Judged, finite, judge_pairs, probe_pairs
+from ..diagnosis.style_fit import style_fit
 from ..ensembles.ensemble import averaged_logits, log_ratio
 from ..fitting.votes import Vote
 from ..protocol import Pairs, PreferenceOracle

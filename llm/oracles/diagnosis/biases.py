@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
-from nashward.games.analysis.contextual import ContextualBradleyTerry, contextual_bradley_terry
+from nashward.games.analysis.contextual import contextual_bradley_terry
 from nashward.games.analysis.dawid_skene import dawid_skene
 from nashward.games.analysis.significant_cycles import significant_cycles
-from nashward.games.analysis.style import STYLE, relative_differences, style_counts
-from nashward.games.shapes import Bool, Float, Int
+from nashward.games.analysis.style import STYLE
+from nashward.games.shapes import Bool, Float
 
 from ...config.limits import DiagnosisLimits
 from .finding import Finding, NotMeasured, clustered_mean, one_sided, two_sided
 from .probe import Judged
+from .style_fit import FEW_PAIRS, StyleFit, style_fit
 
 FEW = 30  # labelled pairs, from which on accuracy and calibration are tested
-FEW_PAIRS = 10  # judged ones, from which on the effects of style are
 FEW_PROMPTS = 5  # judged in both orders, from which on the effects of the order are
 TESTS = 10  # among which a cycle is one, for its level
 LARGEST_FACTOR = 20.0  # of log-odds: larger ones, and labels that contradict them, are not told apart from it
-WITHIN = 0.05  # share of a feature's differences within authors, from which on its effect is told from theirs
-SHORTEST = 0.25  # tokens of a text of one character; an empty one counts as that
 SEPARATED = 10.0  # in log-odds a standard deviation: labels that a feature decides alone have no finite slope
 COIN = "a judge that is told apart from a coin by the labels"
 LOG_ODDS = "log-odds that are larger where the labels agree with it more often, beyond chance"
@@ -59,89 +56,26 @@ def order(judged: Judged, limits: DiagnosisLimits, symmetric: bool) -> Iterator[
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class StyleFit:
-    """The effects of style on log-odds or on labels, beside the authors' scores where all authors are known.
-
-    Attributes:
-        fit: the features in the order of ``STYLE``. One that the authors decide has the slope 0, and no error.
-        within: [4], the share of each feature's differences that lies within authors; None where no scores are fitted.
-        alone: the same features without the authors' scores; None where none are fitted.
-    """
-
-    fit: ContextualBradleyTerry
-    within: Float[np.ndarray, " 4"] | None = None
-    alone: ContextualBradleyTerry | None = None
-
-    def hidden(self, k: int) -> bool:
-        """Whether the authors decide feature k, so that its effect cannot be told from theirs."""
-        return self.within is not None and bool(self.within[k] < WITHIN)
-
-
-def style_fit(judged: Judged, outcomes: Float[np.ndarray, " N"], scale: Literal["wins", "log-odds"]) -> StyleFit | None:
-    """The effects of style on log-odds or on labels; None with fewer than ``FEW_PAIRS``."""
-    known = ~np.isnan(outcomes)
-    if known.sum() < FEW_PAIRS:
-        return None
-    pairs = [pair for pair, is_known in zip(judged.pairs, known, strict=True) if is_known]
-    counts = {text: style_counts(text) for pair in pairs for text in (pair.a, pair.b)}
-    a, b = (
-        np.array([counts[text] for text in side]) for side in zip(*((pair.a, pair.b) for pair in pairs), strict=True)
-    )
-    features, y, clusters = relative_differences(a, b), outcomes[known], judged.clusters[known]
-    names = sorted({name for pair in pairs for name in (pair.author_a, pair.author_b) if name is not None})
-    if not names or not all(pair.author_a and pair.author_b for pair in pairs):
-        return StyleFit(contextual_bradley_terry(y, features, clusters=clusters, scale=scale))
-    first, second = (
-        np.array([names.index(str(getattr(pair, side))) for pair in pairs]) for side in ("author_a", "author_b")
-    )
-    within = _within_authors(a, b, first, second)
-    told = np.where(within < WITHIN, 0.0, features)
-    return StyleFit(
-        contextual_bradley_terry(y, told, first, second, clusters, scale),
-        within,
-        contextual_bradley_terry(y, features, clusters=clusters, scale=scale),
-    )
-
-
-def _within_authors(
-    a: Float[np.ndarray, "N 4"],
-    b: Float[np.ndarray, "N 4"],
-    first: Int[np.ndarray, " N"],
-    second: Int[np.ndarray, " N"],
-) -> Float[np.ndarray, " 4"]:
-    """The share of the differences in style that a number for each author leaves over; 1 of a feature without any.
-
-    Lengths are compared by their logarithms: an author who writes twice as much as another, whatever the prompt, then
-    leaves nothing over, while relative differences of three lengths do.
-    """
-    one, other = (np.c_[np.log(np.maximum(side[:, :1], SHORTEST)), side[:, 1:]] for side in (a, b))
-    shares = []
-    for lead in (one - other).T:
-        scores = contextual_bradley_terry(lead, np.zeros((len(lead), 0)), first, second, scale="log-odds").scores
-        left, total = ((lead - scores[first] + scores[second]) ** 2).sum(), (lead**2).sum()
-        freedom = max(len(lead) - len(scores) + 1, 1) / len(lead)
-        shares.append(min(left / freedom / total, 1.0) if total > 0 else 1.0)
-    return np.array(shares)
-
-
 def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     """What length and layout add, beyond what they add for the labels where that is beyond chance itself.
 
     Of authors' responses it is what they add within authors: an author's own length is a part of the author's score.
+    Of layout it is what it adds beside length in whatever form (``StyleFit.beyond``).
     """
     found = style_fit(judged, judged.log_odds, "log-odds")
     if found is None:
         needs = f"{FEW_PAIRS} judged pairs, given: {(~np.isnan(judged.log_odds)).sum()}"
         yield from (NotMeasured(kind, needs) for kind in STYLE)
         return
-    fit = found.fit
     labelled = style_fit(judged, judged.labels, "wins") if (~np.isnan(judged.labels)).sum() >= FEW else None
-    own = None if labelled is None else labelled.fit
     for k, kind in enumerate(STYLE):
         if found.hidden(k):
             yield _hidden(kind, k, found, limits)
             continue
+        if found.by_length(k):
+            yield _by_length(kind, k, found, limits)
+            continue
+        fit, own = found.of(k), None if labelled is None else labelled.of(k)
         slope, error = float(fit.coefficients[k]), float(fit.standard_error[k])
         if math.isnan(error):
             yield NotMeasured(kind, "pairs that differ in it")
@@ -188,6 +122,21 @@ def _hidden(kind: str, k: int, found: StyleFit, limits: DiagnosisLimits) -> NotM
     )
     needs = "authors whose own responses differ in it: who wrote a response decides "
     return NotMeasured(kind, f"{needs}{1 - float(found.within[k]):.0%} of it", text if large else "")  # type: ignore[index]
+
+
+def _by_length(kind: str, k: int, found: StyleFit, limits: DiagnosisLimits) -> NotMeasured:
+    """A mark of layout that goes with length: what it adds is seen, unless the length shows it to be its own."""
+    value, error = float(found.fit.coefficients[k]), float(found.fit.standard_error[k])
+    beyond, its_error = float(found.beyond.coefficients[k]), float(found.beyond.standard_error[k])
+    likes = "prefers" if value > 0 else "dislikes"
+    large = abs(value) > limits.style and two_sided(value, error, found.fit.clusters) < limits.level
+    none = abs(beyond) + 2 * its_error < limits.style
+    text = (
+        f"{likes} {WORDS[kind]}, by {abs(value):.2f} ± {error:.2f} in log-odds a standard deviation, which cannot be "
+        "told on these responses from what it thinks of their length"
+    )
+    needs = f"responses of like lengths that differ in it: their lengths decide {1 - float(found.beside_length[k]):.0%}"
+    return NotMeasured(kind, f"{needs} of it", text if large and not none else "")
 
 
 def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
@@ -314,7 +263,8 @@ def agreement(
         "agreement", rate, rate * (1 - rate) * error, 0.0 if fit.suspect[0] else 1.0, bool(fit.suspect[0]),
         f"is right in {rate:.0%} of the pairs by its agreement with {', '.join(others)} (Dawid-Skene)"
         + ", less than half as far above chance as they are" * bool(fit.suspect[0]),
-        "look at the pairs on which it is alone",
+        "take another judge, or fit one to the labels (nashward fit-oracle)" if (~np.isnan(judged.labels)).any()
+        else "the page shows the pairs on which it is furthest from them: see who is right there",
     )  # fmt: skip
 
 

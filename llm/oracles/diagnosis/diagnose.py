@@ -84,9 +84,10 @@ class Diagnosis:
 
     @property
     def headline(self) -> str:
-        """One sentence: what is wrong with the judge, or that nothing was found by how many of all measures."""
+        """What is wrong with the judge, or that nothing was found by how many of all measures; what is undecided."""
         on = counted(self.prompts, "prompt")
-        hidden = "".join(f"; it {one.text}" for one in self.not_measured if one.text)
+        undecided = "; it ".join(one.text for one in self.not_measured if one.text)
+        hidden = f". Undecided: it {undecided}" if undecided else ""
         if self.named:
             count = f"{counted(len(self.named), 'problem')} found on {on}"
             return f"{self.oracle}: {count}: it " + "; it ".join(finding.text for finding in self.named) + hidden

@@ -25,6 +25,9 @@ from .protocols.user_template import named_protocol, read_rubric
 
 THOUGHTS = 2048  # tokens for a judge that reasons, beside its verdict: models that think take more than they show
 
+UNREAD = 10  # outputs without one verdict among them, after which a judge is called no more
+SHOWN = 160  # characters of an output that has none
+
 logger = logging.getLogger(__name__)
 
 
@@ -39,7 +42,8 @@ class EndpointJudge(PreferenceOracle):
     with p_v the probability of answer v's tokens, else P is the mean of a Beta posterior of n votes
     (``vote_log_odds``). Both orders of a pair are judged, and averaged in log-odds as those of every oracle.
 
-    A verdict that cannot be read is no vote; a pair without any is missing, and logged. With a cache every output is
+    A verdict that cannot be read is no vote; a pair without any is missing, and logged. Where the first ten outputs
+    hold none, no other call is made. With a cache every output is
     kept beside it when it arrives (``judgements.verdicts.sqlite``): it is never paid twice, and counts in the budget.
     The first call, which has none of the texts in it, finds out which model answers and whether it gives
     log-probabilities.
@@ -51,7 +55,8 @@ class EndpointJudge(PreferenceOracle):
 
     Raises:
         ValueError, OSError: a protocol, a rubric or references that cannot be read; a URL with credentials.
-        EndpointError: from judging: the server does not answer, or gives no log-probabilities where they are needed.
+        EndpointError: from judging: the server does not answer, gives no log-probabilities where they are needed, or
+            the first ten outputs hold no verdict.
         BudgetError: from judging: the budget is spent.
 
     Source: MT-Bench (arXiv 2306.05685), Arena-Hard (arXiv 2406.11939), AlpacaEval (arXiv 2404.04475).
@@ -72,6 +77,7 @@ class EndpointJudge(PreferenceOracle):
         self.calls = PaidCalls(model, self.settings, endpoint, self.settings.votes == 1 and self.protocol.by_token)
         self.model, self.name = model, f"{model} ({self.protocol.name})"
         self._pairs: int | None = None
+        self._without: int | None = 0  # outputs, as long as none of them has a verdict
         self._draw = 0  # how often verdicts were to be drawn anew
 
     @property
@@ -122,6 +128,7 @@ class EndpointJudge(PreferenceOracle):
             expected=(self._pairs or 0) * self.settings.votes,
             written=self._served.written if self.protocol.longest == 1 else WRITTEN,
             logprobs=self._by_probability,
+            check=self._expect_verdict,
         )
         logits = [
             np.array([self._log_odds([outputs.get(request.key) for request in votes]) for votes in rows])
@@ -180,7 +187,35 @@ class EndpointJudge(PreferenceOracle):
                 end += len(output.tokens[place].text)
         return token_log_odds(self.protocol.answers, output.tokens[place].likeliest, self.protocol.frame)
 
+    def _expect_verdict(self, output: Completion) -> None:
+        """Refuse a judge whose first outputs hold no verdict: all others would be paid for nothing.
+
+        Raises:
+            EndpointError: the first ``UNREAD`` outputs have none.
+        """
+        if self._without is None:
+            return
+        if not self._is_unread(output):
+            self._without = None
+            return
+        self._without += 1
+        if self._without == UNREAD:
+            answers = ", ".join(answer.text for answer in self.protocol.answers)
+            cut = "" if output.finished else f", cut off at {self._longest} tokens (--judge-max-tokens)"
+            raise EndpointError(
+                f"{self.name}: none of its first {UNREAD} answers holds a verdict, and it is called no more; expected "
+                f"is one of {answers} as the pattern {self.protocol.pattern} finds it, and the last answer is "
+                f"{_shown(output.text)}{cut}. What is paid stays kept; take a model that writes verdicts, or another "
+                "--judge-protocol"
+            )
+
     def _is_unread(self, output: Completion | None) -> bool:
         if output is None:
             return True
         return math.isnan(self._log_odds([output])) if self._by_probability else self.protocol.read(output.text) is None
+
+
+def _shown(text: str) -> str:
+    """An output in one line: its end, where a verdict would stand."""
+    text = " ".join(text.split())
+    return repr(text if len(text) <= SHOWN else f"...{text[-SHOWN:]}")

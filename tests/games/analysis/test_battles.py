@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nashward.cli.main import main
 from nashward.games.analysis.leaderboard import from_battles, read_battles
 
 
@@ -17,13 +18,39 @@ from nashward.games.analysis.leaderboard import from_battles, read_battles
     ("winner", "wins"),
     [
         ("tie", 0.5), ("Tie", 0.5), ("TIE ", 0.5), ("both_bad", 0.5), ("tie (bothbad)", 0.5), ("Both Bad", 0.5),
-        ("both-good", 0.5), ("draw", 0.5), ("neither", 0.5), ("model_a", 1.0), ("Model_A", 1.0), ("MODEL_B", 0.0),
+        ("both-good", 0.5), ("draw", 0.5), ("neither", 0.5), ("model_a", 1.0), ("Model_A", 1.0), ("modela", 1.0),
+        ("MODEL_B", 0.0),
         ("x", 1.0), ("y", 0.0),
     ],
 )  # fmt: skip
 def test_winners_as_they_are_written(winner: str, wins: float) -> None:
     battles = from_battles([{"model_a": "x", "model_b": "y", "winner": winner}])
     assert battles.total.tolist() == [[0, wins], [1 - wins, 0]]
+
+
+def test_votes_on_responses_are_no_battles() -> None:
+    vote = {"prompt": "Hi", "a": "- one\n- two", "b": "One.", "winner": "a", "voter": "ann"}
+    with pytest.raises(ValueError, match=r"row 2 has response texts.*model_a.*nashward fit-oracle"):
+        from_battles([{"model_a": "x", "model_b": "y", "winner": "tie"}, vote])
+    named = {"model_a": "x", "model_b": "y"} | vote  # LMArena's rows may have texts beside the models
+    assert from_battles([named]).labels == ("x", "y")
+    assert from_battles([{"a": "x", "b": "y", "winner": "a", "prompt": None}]).labels == ("x", "y")
+
+
+def test_many_models_that_never_met_have_errors_and_short_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"model_a": f"a{k}\n{'long ' * 30}", "model_b": f"b{k}", "winner": winner, "prompt": "p"}
+        for k in range(30) for winner in ("a", "a", "b")
+    ]  # fmt: skip
+    path = tmp_path / "battles.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert main(["leaderboard", str(path)]) == 0  # warnings are errors here
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "never met" in line]
+    assert line.startswith("1740 pairs ")
+    assert line.count(" and ") == 3
+    assert len(line) < 320
 
 
 def test_a_model_may_be_called_tie_or_model_b() -> None:

@@ -97,6 +97,8 @@ def test_what_is_wrong_is_told(tmp_path):
     silent = Function(lambda prompt, a, b: None, name="silent")
     with pytest.raises(ValueError, match="silent judged no response of a against one of b"):
         tournament(silent, ["p"], {"a": ["x"], "b": ["y"]})
+    with pytest.raises(ValueError, match=r"silent judged no two of these responses.* 3 players"):
+        tournament(silent, ["p"], {"a": ["x"], "b": ["y"], "c": ["z"]})
     with pytest.raises(FileNotFoundError, match="holds no responses"):
         read_responses(tmp_path)
     (tmp_path / "a.json").write_text(json.dumps([{"output": 3}]))

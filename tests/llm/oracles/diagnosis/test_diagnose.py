@@ -128,6 +128,48 @@ def test_labels_that_prefer_length_excuse_a_judge_that_does() -> None:
     assert diagnose(Length(), probe_pairs(votes)).named == []
 
 
+def _with_lists(words: tuple[int, int, int], spread: float) -> list[Pair]:
+    """Pairs of three kinds of text, the middle one a list, with so many words each and as much more or less."""
+    random, pairs = np.random.default_rng(0), []
+    for k in range(100):
+        lengths = [max(1, round(n * np.exp(spread * random.normal()))) for n in words]
+        texts = [f"{k} {kind} " + ("\n- w" if kind == "list" else " word") * n for kind, n in zip(
+            ("short", "list", "essay"), lengths, strict=True)]  # fmt: skip
+        pairs += [Pair(f"p{k}", texts[i], texts[j]) for i, j in ((0, 1), (1, 2), (2, 0))]
+    return pairs
+
+
+def _of_characters(power: float) -> Function:
+    """A judge of length alone, whose log-odds are no multiple of the relative difference."""
+    return Function(
+        lambda p, a, b: 1 / (1 + np.exp((len(a) ** power - len(b) ** power) / 100**power)), symmetric=True,
+        name="characters",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_layout_does_not_stand_for_what_length_adds_otherwise_than_in_proportion(power: float) -> None:
+    """Three fixed kinds of text leave it open; texts of the same kinds at many lengths acquit the judge."""
+    open_ = diagnose(_of_characters(power), _with_lists((3, 9, 40), spread=0.02))
+    assert [finding.kind for finding in open_.named] == ["length"]
+    (lists,) = (one for one in open_.not_measured if one.kind == "lists")
+    assert "lengths" in lists.needs
+    found = diagnose(_of_characters(power), _with_lists((20, 25, 30), spread=0.7))
+    assert [finding.kind for finding in found.named] == ["length"]
+    (lists_found,) = (finding for finding in found.findings if finding.kind == "lists")
+    assert abs(lists_found.estimate) < 0.05
+
+
+def test_what_is_undecided_is_no_problem() -> None:
+    by_lists = Function(lambda p, a, b: 0.5 + 0.3 * (("- " in a) - ("- " in b)), symmetric=True, name="lists")
+    diagnosis = diagnose(by_lists, _with_lists((3, 9, 40), spread=0.02))
+    (lists,) = (one for one in diagnosis.not_measured if one.kind == "lists")
+    problems, _, undecided = diagnosis.headline.partition("Undecided: ")
+    assert "prefers lists" in lists.text
+    assert lists.text in undecided
+    assert "lists," not in problems
+
+
 def _of_lengths(factors: dict[str, float], spread: float, prompts: int = 60) -> list[Pair]:
     """Authors who write so many words times a factor of the prompt's, and as much more or less at random."""
     random = np.random.default_rng(0)

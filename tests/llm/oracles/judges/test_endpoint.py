@@ -162,6 +162,32 @@ def test_what_cannot_be_read_is_missing_counted_and_not_paid_twice(
         assert len(script.verdicts) == PAIRS
 
 
+def test_a_judge_without_any_verdict_is_called_no_more(tmp_path: Path) -> None:
+    """Ten answers, and those that were on their way; the next start pays for none."""
+    responses = [[f"response {k}" for k in range(12)]]
+    with serve(Script(lambda body: (f"I like both{' very' * 50} much.\x1b", None))) as script:
+        for _ in range(2):
+            with pytest.raises(EndpointError, match=r"\(pair\).* 10 .*A, B, C.* very much\.\\x1b'") as raised:
+                preference_matrices(
+                    judge_of(script, concurrency=2), PROMPTS[:1], responses, cache=tmp_path / "j.sqlite"
+                )
+            assert len(str(raised.value)) < 600
+            assert 10 <= len(script.verdicts) <= 14
+        script.write = shorter  # one that is read is enough
+        script.verdicts.clear()
+        judge = judge_of(script, concurrency=2)
+        preference_matrices(judge, PROMPTS[:1], RESPONSES[:1])
+        script.write = lambda body: ("I like both.", None)
+        (result,) = preference_matrices(judge, PROMPTS[:1], responses)
+    assert result.meta["missing"] == 12 * 11
+
+
+def test_no_url_and_no_key_is_said_before_a_call() -> None:
+    judge = EndpointJudge("judge", JudgeSettings(), Endpoint(key_variable="KEY_OF_NOBODY"))
+    with pytest.raises(EndpointError, match=r"openai:judge .*api\.openai\.com.*KEY_OF_NOBODY.*--judge-url"):
+        preference_matrices(judge, PROMPTS, RESPONSES)
+
+
 def test_texts_that_are_too_long_are_missing(script: Script, caplog: pytest.LogCaptureFixture) -> None:
     script.fault = lambda body, before: "too long" if "Elm" in str(body) else ""
     results = preference_matrices(judge_of(script), PROMPTS, RESPONSES)
@@ -230,7 +256,7 @@ def test_the_budget_counts_earlier_starts(tmp_path: Path) -> None:
     cache = tmp_path / "judgements.sqlite"
     with serve(Script(shorter)) as script:
         for _ in range(3):
-            with pytest.raises(BudgetError, match="5 calls"):
+            with pytest.raises(BudgetError, match=r"5 calls is spent \(5 sent, [0-5] answered"):
                 preference_matrices(judge_of(script, budget="5 calls"), PROMPTS, RESPONSES, cache=cache)
             assert len(script.verdicts) == 5
         preference_matrices(judge_of(script, budget="100 calls"), PROMPTS, RESPONSES, cache=cache)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 
 SHOWN = 10  # cycles, and categories
+EXAMPLES, WIDTH = 3, 40  # pairs that never met, and characters of a name among them
 CERTAIN = 1.645  # standard errors
 ORACLE = options.select(options.INPUTS, ("oracle", "combine", "correct"))
 
@@ -120,14 +122,19 @@ def _fought(path: Path, style: bool, category: str | None) -> Standings:
     if category is not None:
         origin[0] += f" of {every.met.sum() / 2:g}: {category}"
     if battles.missing:
-        shown = ", ".join(f"{a} and {b}" for a, b in battles.missing[:5])
-        more = ", ..." * (len(battles.missing) > 5)
+        examples = [" and ".join(_short(name) for name in pair) for pair in battles.missing[:EXAMPLES]]
+        shown, more = ", ".join(examples), ", ..." * (len(battles.missing) > EXAMPLES)
         origin.append(f"{counted(len(battles.missing), 'pair')} never met (taken as 1/2): {shown}{more}")
     if not style:
         return Standings(battles, origin)
     controlled, fit = battles.style_controlled()
     origin.append("at equal style: win probabilities and ratings are of responses that are alike in length and layout")
     return Standings(controlled, origin, original=(battles, fit))
+
+
+def _short(name: str) -> str:
+    """A name in one line."""
+    return textwrap.shorten(name, WIDTH, placeholder="...") or repr(name)
 
 
 def _judged(args: argparse.Namespace) -> Standings:
@@ -159,7 +166,8 @@ def _judged(args: argparse.Namespace) -> Standings:
         result = tournament(oracle, prompts, responses, cache=args.cache, progress=bar.update)
     origin = [f"{counted(len(responses), 'model')}, {counted(len(prompts), 'prompt')}, judged by {oracle.name}"]
     if result.spread is not None:
-        origin.append(f"its members' win probabilities differ by {result.spread:.3f} (standard deviation)")
+        who = "its members" if len(args.oracle) > 1 and not isinstance(args.oracle, str) else "the models of its folds"
+        origin.append(f"the win probabilities of {who} differ by {result.spread:.3f} (standard deviation)")
     unanswered = {name: sum(text is None for text in texts) for name, texts in responses.items()}
     if any(unanswered.values()):
         origin.append(
@@ -204,6 +212,7 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
         "clones": [[labels[i] for i in players] for players in lottery.clones],
         "share_of_draws": bands.share,
         "condorcet_winner": labels[winner] if winner >= 0 else None,
+        "condorcet_p_value": _condorcet_p_value(standings, winner, seed),
         "smith_set": [label for label, member in zip(labels, smith, strict=True) if member],
         "curl": float(social_choice.curl_fraction(game.P - 0.5)),
         "logits_curl": standings.logits_curl,
@@ -225,6 +234,17 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
         "labels": labels,
         "P": game.P,
     }  # fmt: skip
+
+
+def _condorcet_p_value(standings: Standings, winner: int, seed: int) -> float | None:
+    """How likely a winner as clear is a chance of the prompts, where models were judged; None without a winner."""
+    if standings.rates is None or winner < 0:
+        return None
+    import numpy as np
+
+    wins = standings.battles.wins
+    met = wins + wins.swapaxes(1, 2)
+    return games.analysis.pair_tests.winner_p_value(np.where(met > 0, wins, np.nan), winner, seed=seed)
 
 
 def _cycle_p_value(standings: Standings) -> float | None:
@@ -334,6 +354,10 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
     if not content["nash_unique_over_classes"]:
         print("shown is the Nash of the largest entropy")
     print(f"Condorcet winner: {content['condorcet_winner'] or 'none'}; Smith set: {', '.join(content['smith_set'])}")
+    if judged and content["condorcet_winner"] is not None:
+        from nashward.llm.report.results import winner_sentence
+
+        print(winner_sentence(content))
     print(f"share of the margins that no score explains (Hodge): {content['curl']:.3f}")
     if standings.logits_curl is not None and standings.logits_curl == standings.logits_curl:
         print(f"share of a prompt's logits that no score explains, mean: {standings.logits_curl:.3f}")
