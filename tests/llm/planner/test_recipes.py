@@ -64,7 +64,9 @@ def test_a_recipe_is_planned_without_a_hub(monkeypatch: pytest.MonkeyPatch, caps
 @pytest.mark.parametrize("card", CARDS)
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_fits_on_its_cards(name: str, card: int) -> None:
-    found = plan(known_policy(RECIPES[name]), card * GIB, Demand())
+    shape = known_policy(RECIPES[name])
+    assert shape is not None
+    found = plan(shape, card * GIB, Demand())
     assert found.fits
     for phase in found.phases.values():
         assert phase.total <= card * GIB - found.reserved
