@@ -257,6 +257,7 @@ def test_quiet_says_the_result_alone(capsys: pytest.CaptureFixture[str]) -> None
         "adapter: quiet/iteration-01/adapter\nmixture of the iterates: quiet/mixture.json\nreport: quiet/report.html\n"
     )
     assert quiet.replace("quiet", "loud") in loud
+    assert loud.endswith("nashward evaluate loud\n")
     assert main([*run, "--out", "warned", "--quiet", "--preset", "sppo-paper"]) == 0
     assert "this is policy gradient" in capsys.readouterr().err
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -112,6 +113,8 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
             print(f"adapter: {result.last}")
             print(f"mixture of the iterates: {result.folder / 'mixture.json'}")
         print(f"report: {processes.decided(lambda: report.write(result.folder))}")
+        if not result.stopped and not args.quiet:
+            print(f"next, whether it wins over its start: nashward evaluate {shlex.quote(str(result.folder))}")
         return 0
 
     return run
