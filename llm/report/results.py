@@ -135,8 +135,8 @@ def exploit_sentence(results: Mapping[str, Any]) -> str:
 
 
 def _percent(adversary: Mapping[str, Any]) -> str:
-    wins = adversary["wins"]
-    return f"{with_error(100 * wins['value'], 100 * wins['standard_error'])}%"
+    value, error = adversary["wins"]["value"], adversary["wins"]["standard_error"]
+    return f"{with_error(100 * value, None if error is None else 100 * error)}%"
 
 
 def win_sentence(player: str, oracle: str, results: Mapping[str, Any]) -> str:

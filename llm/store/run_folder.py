@@ -165,6 +165,8 @@ class RunFolder:
                 )
             return config
         merged = dict(record["config"])
+        if not self.computed:  # whatever stopped it may be put right
+            return merged | self._given(config)
         before, now = flatten(merged), flatten(json.loads(json.dumps(finite(config))))
         differing = []
         other_solver = before.get("solver.name") != now.get("solver.name")  # whose settings have other meanings
@@ -182,12 +184,11 @@ class RunFolder:
             if before.get(key) != now.get(key) and not moved:
                 differing.append(f"{key} {before.get(key)!r} there, {now.get(key)!r} now")
         if differing:
-            raise NashwardError(
-                f"{self.path} holds another run ({'; '.join(differing)}); choose another folder"
-                + ("" if self.computed else ", or delete this one: nothing is computed in it yet")
-            )
-        merged.update({key: value for key, value in config.items() if value is not None or key not in self.OPTIONAL})
-        return merged
+            raise NashwardError(f"{self.path} holds another run ({'; '.join(differing)}); choose another folder")
+        return merged | self._given(config)
+
+    def _given(self, config: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in config.items() if value is not None or key not in self.OPTIONAL}
 
     def write(self, config: dict[str, Any], record: dict[str, Any]) -> None:
         """Record the configuration; ``record`` (versions, hardware, prompts) is kept from the process that started."""

@@ -89,7 +89,7 @@ def test_theory_shows_no_ratio_of_an_equation(capsys: pytest.CaptureFixture[str]
         words for line in capsys.readouterr().out.splitlines() if (words := line.split())[:1] and words[0].isdigit()
     ]
     lines = [words for words in lines if "holds" in words[3:5]]
-    bounds, equations = ([line for line in lines if line[3 + ratio] == "holds"] for ratio in (1, 0))
+    bounds, equations = ([line for line in lines if line[3].startswith("±") == of_equation] for of_equation in (0, 1))
     assert bounds
     assert equations
     assert all(0 < float(line[3]) <= 1 for line in bounds)

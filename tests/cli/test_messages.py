@@ -285,7 +285,7 @@ FLAGS = [  # of align, and of the stages that have them
     (["--policy", "real:none"], "real:none | real:smollm2-135m | real:minilm"),
     (["--policy", "pocket:none"], "pocket:none | pocket:policy"),
     (["--policy", "pocket:pairrm"], "pocket:pairrm | PairRM | --policy | --oracle"),
-    (["--policy", "pocket:prompts"], "prompts.jsonl"),
+    (["--policy", "pocket:prompts"], "prompts.txt"),
     (["--prompts", "pocket:none"], "pocket:none | pocket:prompts"),
     (["--prompts", "pocket:policy"], "policy is a folder | prompts"),
     (["--oracle", "pocket:none"], "pocket:none | pocket:pairrm"),

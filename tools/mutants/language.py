@@ -192,10 +192,10 @@ LANGUAGE = [
         ("other", "prediction_powered", "y - weight * f", "y"),
     ]),
     Method("Corrections of an oracle", "llm/oracles/corrections/corrected.py", CORRECTED, [
-        ("sign", "StyleControl.corrected", "logits - style_differences(first, second) @ self.coefficients",
-         "logits + style_differences(first, second) @ self.coefficients"),
+        ("sign", "StyleControl.corrected", "finite(logits) - style_differences(first, second) @ self.coefficients",
+         "finite(logits) + style_differences(first, second) @ self.coefficients"),
         ("factor", "Unflipped._lead", "1 - 2 * self.flips", "1 - self.flips"),
-        ("factor", "Calibrated.corrected", "logits / self.temperature", "logits * self.temperature"),
+        ("factor", "Calibrated.corrected", "finite(logits) / self.temperature", "finite(logits) * self.temperature"),
         ("anchor", "WithTies.corrected", "expit(size - self.margin) + expit(size + self.margin)",
          "2 * expit(size - self.margin)"),
     ]),
