@@ -30,13 +30,13 @@ import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from real_policy import POLICY as SMOLLM2
-from real_policy import Alpaca, fitted, sampled, summary
+from real_policy import Alpaca, fitted, summary
+from responses import drawn_once
 
 from nashward import llm
 from nashward.cli import configuration
@@ -154,10 +154,9 @@ def measure(cell: Cell, out: Path) -> None:
     run = play.run(progress=False)
     seconds = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    how = SimpleNamespace(responses=RESPONSES)
     last = run.metrics[-1]["iteration"]
-    start = sampled(shared, "start", run.folder / "start" / "adapter", play, texts, how)
-    ours = sampled(folder, last, run.folder / last / "adapter", play, texts, how)
+    start = drawn_once(shared / "evaluation-start.jsonl", play, run.folder / "start" / "adapter", texts, RESPONSES, 1)
+    ours = drawn_once(folder / f"evaluation-{last}.jsonl", play, run.folder / last / "adapter", texts, RESPONSES, 1)
     first, second = ([[response.text for response in row] for row in policy] for policy in (ours, start))
     rates = [win_rate(oracle, texts, first, second) for oracle in judges.values()]
     write_json(

@@ -1,16 +1,17 @@
 """Self-play of a real chat model under an oracle fitted to public verdicts: does it win on prompts that nothing saw?
 
     NASHWARD_DATA=FOLDER python benchmarks/real_policy.py [--out build/real-policy] [--prompts 256] [--iterations 2]
-        [--judge verdicts|everyday] [--learner nashward|online-dpo] [--lora-targets all|attention|mlp]
+        [--judge verdicts|everyday] [--length keep|remove] [--learner nashward|online-dpo]
+        [--lora-targets all|attention|mlp]
 
 Needs the extra ``real`` and a folder with AlpacaEval's prompts, the baseline's outputs and its public verdicts. Of the
 805 prompts 205 are kept for the evaluation. The others are halved: an oracle is fitted to the verdicts on each half
 (on states of MiniLM), and a third to the verdicts on the second half with the effect of length removed. SmolLM2-135M
 plays itself under the first by multiplicative weights, on a base in float32; learning rate, epochs and batch are the
-defaults, and a seventh of the prompts each validates and is held out. With ``--judge everyday`` it plays under a
-majority of three judges that need no votes, and each of them is a column of its own. With ``--learner online-dpo``
-TRL's online DPO plays in its place (see ``online_dpo.py``). Every part is kept in the folder, so that the same command
-goes on where it was stopped.
+defaults, and a seventh of the prompts each validates and is held out. With ``--length remove`` the oracle of the run is
+without the effect of length too. With ``--judge everyday`` it plays under a majority of three judges that need no
+votes, and each of them is a column of its own. With ``--learner online-dpo`` TRL's online DPO plays in its place (see
+``online_dpo.py``). Every part is kept in the folder, so that the same command goes on where it was stopped.
 
 It prints the fit of each iteration, and the win rates of the iterates over the start on the 205 prompts, with errors by
 prompt: under the oracle of the run, under the others, and what was lost (repetition, distinct-2, length).
@@ -48,8 +49,12 @@ from nashward.llm.store.files import write_json
 
 POLICY = "real:smollm2-135m"
 EVALUATED = 205
-ORACLES = {"the run's oracle": ("first", "keep"), "held-out oracle": ("second", "keep"),
-           "held-out oracle, length removed": ("second", "remove")}  # fmt: skip
+ORACLES = {
+    "keep": {"the run's oracle": ("first", "keep"), "held-out oracle": ("second", "keep"),
+             "held-out oracle, length removed": ("second", "remove")},
+    "remove": {"the run's oracle": ("first", "remove"), "held-out oracle, length removed": ("second", "remove"),
+               "held-out oracle, length kept": ("second", "keep")},
+}  # fmt: skip
 
 
 def main() -> int:
@@ -62,6 +67,7 @@ def main() -> int:
     parser.add_argument("--step", type=float, default=DEFAULT_STEP, help="of multiplicative weights")
     parser.add_argument("--kind", default="bt", choices=("bt", "gpm", "pairrm"), help="of the oracles")
     parser.add_argument("--judge", default="verdicts", choices=("verdicts", "everyday"), help="of the run")
+    parser.add_argument("--length", default="keep", choices=list(ORACLES), help="its effect on the run's verdicts")
     parser.add_argument("--learner", default="nashward", choices=("nashward", "online-dpo"))
     parser.add_argument("--learning-rate", type=float, help="of online DPO; nashward's fits choose their own")
     parser.add_argument("--seconds", type=float, help="CPU seconds after which online DPO ends")
@@ -81,7 +87,7 @@ def main() -> int:
         majority = EverydayMajority()
         oracles = {majority.name: majority} | {judge.name: judge for judge in majority.members}
     else:
-        for name, (half, length) in ORACLES.items():
+        for name, (half, length) in ORACLES[args.length].items():
             oracles[name] = fitted(args.out, args.kind, half, length, alpaca)
             seconds.lap(f"oracle {half}, length {length}")
     oracle = next(iter(oracles.values()))

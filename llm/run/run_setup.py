@@ -129,7 +129,7 @@ class RunSetup:
         if self.adapter is not None and until != "judge":
             adapter_config(self.adapter, None if isinstance(self.policy, LanguageModel) else self.policy)
         if self.oracle is not None and until in (None, "judge"):
-            _ = self._oracle_source  # its own checks
+            _ = self.oracle_source  # its own checks
             if self.config.cache is not None:
                 Cache.check(self.config.cache)
         if until != "judge":
@@ -138,7 +138,7 @@ class RunSetup:
             _ = self._vllm
         prompts = self._prompts.load(tokenizer)
         self._opponents.members(home, prompts.kept)
-        judge = self._oracle_source if self.oracle is not None and until in (None, "judge") else None
+        judge = self.oracle_source if self.oracle is not None and until in (None, "judge") else None
         for votes in base_sources(judge):
             if isinstance(votes, VoteTable) and not any(votes.knows(prompt.text) for prompt in prompts.kept):
                 raise NashwardError(f"{votes.name} has no vote on any of the prompts{advice(votes)}")
@@ -260,7 +260,7 @@ class RunSetup:
         if self.oracle is None:
             raise NashwardError(f"the responses are not judged yet, which needs an oracle: {ACCEPTED}")
         with stop_at_once():
-            oracle = as_oracle(self._oracle_source)
+            oracle = as_oracle(self.oracle_source)
         own = networks(oracle)  # first: a plan takes seconds
         if own and self.planned is not None and self.planned.judging_tokens:
             for network in own:
@@ -279,6 +279,6 @@ class RunSetup:
         return vllm_program(self.config, self.policy, self.adapter) if self.source is None else None
 
     @cached_property
-    def _oracle_source(self) -> Any:
+    def oracle_source(self) -> Any:
         """What the oracle is made from, checked: votes are read and objects made once."""
         return check_source(self.oracle, judge=self.config.judge, endpoint=self.config.endpoint)

@@ -31,7 +31,7 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser, written: Se
     }
     for name in written:
         out = getattr(args, name, None)
-        if not isinstance(out, Path):
+        if not isinstance(out, Path) or out.is_dir():  # of a folder that is there the command says what it wants
             continue
         for other, option in names.items():
             for given in () if other == name else _named(getattr(args, other, None)):

@@ -271,8 +271,8 @@ def test_mix_and_answer_from_the_command_line(
         (["mix", "a", "--out", "m.json", "--weights", "0.5,0.5"], "1 adapter and 2 weights; expected one each"),
         (["mix", "a", "--out", "m.json", "--weights", "nash"],
          "--weights nash plays a tournament, which needs --policy"),
-        (["mix", "a", "--out", "a", "--interpolate"], "--out a is the same"),
-        (["mix", "a", "--out", "a"], "--out a is the same"),
+        (["mix", "a", "--out", "a", "--interpolate"], "a exists already; --out names a new folder for the adapter"),
+        (["mix", "a", "--out", "a"], "a is a folder; --out names a file"),
         (["answer", "--policy", "x", "--prompts", "none.txt", "--out", "o.jsonl"], "none.txt"),
     ],
 )  # fmt: skip

@@ -68,6 +68,12 @@ def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
     moved = configuration.flags(args, ("policy", "oracle"))
     chosen = configuration.merged([moved, configuration.from_folder(args.folder)])
     play = configuration.self_play({**chosen, "out": configuration.Setting(args.folder, "flag")})
+    try:
+        _ = play.oracle_source  # before anything is sampled
+    except (NashwardError, OSError) as error:
+        raise NashwardError(
+            f"the run's oracle is not here: {error}; --oracle names it (module:name for an object in Python)"
+        ) from None
     prompts = read_prompts(args.prompts if args.prompts is not None else home / PROMPTS)
     if args.prompts is not None:  # the run's own are those that it was played on
         drop_refused(check_policy(str(play.policy), play.config.chat_template), prompts, play.config.max_prompt_tokens)
