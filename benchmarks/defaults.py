@@ -15,7 +15,7 @@ the judge of the run and under the other one:
 
 Every cell is a process of its own and leaves its figures in the folder, so that the same command goes on where it was
 stopped. It prints a row for each model, judge, preset and number of prompts: means over the seeds, with their standard
-errors, and how many of the seeds are done.
+errors, and how many of the seeds are done; and of each preset the difference to none.
 """
 
 from __future__ import annotations
@@ -174,25 +174,40 @@ COLUMNS = {"target_rms": "target, nats", "learning_rate": "rate", "r2": "R2 held
            "wins_other": "wins, other judge", "cpu_seconds": "CPU s", "peak_gib": "GiB"}  # fmt: skip
 DIGITS = {"learning_rate": ".1e", "cpu_seconds": ".0f", "kl": ".3f", "peak_gib": ".1f", "wins": ".3f",
           "wins_other": ".3f", "promised_win_rate": ".3f"}  # fmt: skip
+PAIRED = ("r2", "best_scale", "kl", "wins", "wins_other")
 
 
 def show(cells: list[Cell], out: Path) -> None:
     """A row for each model, judge, preset and number of prompts, over its seeds."""
-    print("| policy | judge | preset | prompts | seeds | " + " | ".join(COLUMNS.values()) + " |")
-    print("|" + "---|" * (5 + len(COLUMNS)))
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    groups: dict[tuple[Any, ...], dict[int, dict[str, Any]]] = {}
     for cell in cells:
         if (file := cell.folder(out) / "cell.json").exists():
-            groups.setdefault((cell.policy, cell.judge, cell.preset, cell.prompts), []).append(
-                json.loads(file.read_text())
-            )
+            key = (cell.policy, cell.judge, cell.preset, cell.prompts)
+            groups.setdefault(key, {})[cell.seed] = json.loads(file.read_text())
+    print("| policy | judge | preset | prompts | seeds | " + " | ".join(COLUMNS.values()) + " |")
+    print("|" + "---|" * (5 + len(COLUMNS)))
     for key, rows in sorted(groups.items()):
-        figures = [figure(name, [row[name] for row in rows if row[name] is not None]) for name in COLUMNS]
+        figures = [figure(name, [row[name] for row in rows.values()]) for name in COLUMNS]
         print(f"| {' | '.join(map(str, key))} | {len(rows)} | {' | '.join(figures)} |")
+    plain_of = {key: (*key[:2], "none", key[3]) for key in groups if key[2] != "none"}
+    compared = {key: groups[plain] for key, plain in plain_of.items() if plain in groups}
+    if compared:
+        print("\nMore than without a preset, with the same seed:\n")
+        print("| policy | judge | preset | prompts | seeds | " + " | ".join(COLUMNS[name] for name in PAIRED) + " |")
+        print("|" + "---|" * (5 + len(PAIRED)))
+    for key, plain in sorted(compared.items()):
+        seeds = sorted(groups[key].keys() & plain.keys())
+        figures = [figure(name, [_more(name, groups[key][seed], plain[seed]) for seed in seeds]) for name in PAIRED]
+        print(f"| {' | '.join(map(str, key))} | {len(seeds)} | {' | '.join(figures)} |")
 
 
-def figure(name: str, values: list[float]) -> str:
+def _more(name: str, row: dict[str, Any], plain: dict[str, Any]) -> float | None:
+    return None if row[name] is None or plain[name] is None else row[name] - plain[name]
+
+
+def figure(name: str, given: list[float | None]) -> str:
     """A mean over seeds, with its standard error where there are several."""
+    values = [value for value in given if value is not None]
     if not values:
         return "-"
     form = DIGITS.get(name, ".2f")

@@ -11,9 +11,12 @@ from nashward.llm.store.files import read_jsonl, write_jsonl
 
 
 def drawn(play: llm.SelfPlay, adapter: Path, texts: Sequence[str], number: int, seed: int) -> list[list[Response]]:
-    """``number`` responses to each prompt, as the run samples them."""
-    ids = [play.model.encode(prompt) for prompt in llm.read_prompts(list(texts)).kept]
-    return llm.Mixture(((adapter, 1.0),)).sample(play.model, ids, number, play.sampling, seed=seed)
+    """``number`` responses to each prompt, as the run samples them; one that stands there twice has the same ones."""
+    prompts = llm.read_prompts(list(texts)).kept
+    ids = [play.model.encode(prompt) for prompt in prompts]
+    rows = llm.Mixture(((adapter, 1.0),)).sample(play.model, ids, number, play.sampling, seed=seed)
+    found = {prompt.text: row for prompt, row in zip(prompts, rows, strict=True)}
+    return [found[text] for text in texts]
 
 
 def drawn_once(

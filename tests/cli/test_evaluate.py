@@ -20,7 +20,7 @@ from nashward.llm import pocket
 from nashward.llm.oracles.best_of_n import Rule
 from nashward.llm.store import files
 
-from ..llm.tiny_run import self_play
+from ..llm.tiny_run import self_play, short_run
 from . import absent
 
 LENGTH = ["--oracle", "nashward.llm.oracles:Length"]
@@ -54,6 +54,21 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config["base_model_name_or_path"] = "org/base"
     (here / "other" / "adapter_config.json").write_text(json.dumps(config))
     return here
+
+
+def test_a_run_whose_oracle_is_not_here_is_refused_before_anything_is_sampled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = llm.oracles.Length()
+    own.name = "my own taste"  # an object in Python is recorded by its name
+    short_run(pocket.POLICY, tmp_path / "run", games.MWU(2.0), oracle=own, iterations=1).run()
+    capsys.readouterr()
+    before = sorted(tmp_path.rglob("*"))
+    for command in ("evaluate", "exploit"):
+        assert main([command, str(tmp_path / "run"), "--quiet"]) == 2
+        assert "my own taste" in (said := capsys.readouterr().err)
+        assert "--oracle" in said
+        assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.slow
