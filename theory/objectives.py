@@ -25,7 +25,7 @@ class EntropicAscent:
         \\qquad step \\le 4 \\tau
 
     with C = max_y -log pi_1(y), M objectives and the adversary's reference mu. Why: F is concave, and e' H e is the
-    variance of e' P_m(., y) over tau for a direction e, at most |e|_1^2 / (4 tau), so that a step of 4 tau ascends
+    variance of e' P_m(., y) over tau for a direction e, at most ``|e|_1^2 / (4 tau)``, so that a step of 4 tau ascends
     (relative smoothness); F is above the hard minimum by at most tau times the log of the least share.
 
     Args:

@@ -144,7 +144,7 @@ class GradientAverage:
 
     which is 1 - 1/n from the uniform policy. Why: a projection moves no two points apart, so that the regret is at most
     ``D^2 / (2 step) + step / 2 sum_t |g_t|^2``. A constant in g_t changes no projection, and with 1/2 taken off
-    |g_t|^2 <= n / 4. The gap is twice the regret over T.
+    ``|g_t|^2 <= n / 4``. The gap is twice the regret over T.
 
     Args:
         step: the step size.
@@ -184,7 +184,7 @@ class OptimisticGradientAverage:
         \\qquad for \\quad step \\le \\frac{1}{2 \\sqrt 2\\,|P - 1/2|}
 
     Why: the regret is at most ``D^2 / (2 step) + step sum_t |g_t - g_{t-1}|^2 - sum_t |pi_{t+1} - pi_t|^2 / (8 step)``
-    with g_0 = 0, of which g_1 alone, |g_1|^2 <= n / 4, is not paid for by the last sum.
+    with g_0 = 0, of which g_1 alone, ``|g_1|^2 <= n / 4``, is not paid for by the last sum.
 
     Args:
         step: the step size.

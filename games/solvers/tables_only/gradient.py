@@ -92,7 +92,7 @@ class OptimisticGDA:
         z_{t+1} = \\Pi_\\Delta(z_t + step \\cdot P \\pi_t), \\qquad
         \\pi_{t+1} = \\Pi_\\Delta(z_{t+1} + step \\cdot P \\pi_t), \\quad z_1 = \\pi_1
 
-    With a step up to ``1 / (2 sqrt(2) |A|)``, where |A| is the spectral norm of the centred payoffs P - 1/2, the
+    With a step up to ``1 / (2 sqrt(2) |A|)``, where ``|A|`` is the spectral norm of the centred payoffs P - 1/2, the
     average's gap is at most ``D^2 / (step T) + step n / (2 T)`` (:class:`nashward.theory.OptimisticGradientAverage`),
     and with one up to ``1 / (8 |A|)`` the last iterate converges to a Nash, at a rate that falls geometrically and
     depends on the game, also where there are several.
