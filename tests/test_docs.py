@@ -200,7 +200,7 @@ def test_the_markdown_is_what_the_builder_takes_without_a_warning(page: Path) ->
 
 
 def test_docstrings_are_plain_enough_for_the_reference() -> None:
-    """What reads well in the source and is an error in reStructuredText: a lone star or back-tick, an open literal."""
+    """What reads well in the source and is an error in reStructuredText: a lone back-tick, an open literal, a norm's bars."""
     for module, names in public.modules().items():
         for name in names:
             value = getattr(sys.modules[module], name)
@@ -209,6 +209,8 @@ def test_docstrings_are_plain_enough_for_the_reference() -> None:
             assert text.count("``") % 2 == 0, f"{module}.{name}"
             plain = re.sub(r"(:\w+:)?`[^`\n]+`", "", re.sub(r"``.+?``", "", text, flags=re.DOTALL))
             assert "`" not in plain, f"{module}.{name}"
+            plain = re.sub(r"^( *)\.\. math::.*\n(?:\1 +.*\n|\n)*", "", plain, flags=re.MULTILINE)
+            assert not re.search(r"(?<![\w|])\|[^\s|]", plain), f"{module}.{name}: write ``|A|``"
 
 
 def test_the_index_of_papers_has_every_solver_every_loss_and_every_theorem() -> None:
