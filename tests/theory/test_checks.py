@@ -184,6 +184,7 @@ def test_four_times_the_step_of_the_other_theorems() -> None:
         (theory.MagneticIsINPO(0.1), games.RegretMatching(), "of MagneticMirrorDescent; .* RegretMatching"),
         (theory.MagneticIsINPO(0.1), games.MagneticMirrorDescent(games.schedule.harmonic(0.1), 0.1), "constant step"),
         (theory.MagneticIsINPO(0.1), Wrong(games.MagneticMirrorDescent(0.4, 0.1)), "constant step.* Wrong"),
+        (theory.OptimisticAverage(3), games.OptimisticMWU(0.5, two_sequences=True), "uniform start"),
         (theory.OptimisticAverage(4), games.OptimisticMWU(0.5, two_sequences=True), "n = 4 .* 3 actions"),
         (theory.PublishedRootFails(2), games.OptimisticMWU(0.5, two_sequences=True), "n = 2 .* 3 actions"),
         (theory.RegretMatchingAverage(4), games.RegretMatching(), "n = 4 .* 3 actions"),
