@@ -12,7 +12,8 @@ Knows nothing of language models. In the order of use:
   ``PredictiveRegretMatchingPlus``, ``FictitiousPlay``, ``Replicator``, ``GDA``, ``OptimisticGDA``; ``schedule`` has
   step sizes, ``solvers`` the lists of solvers;
 - ``solve`` plays a solver on a game and returns a ``Solution`` with a ``Status``, ``sweep`` many settings and seeds of
-  it at once; ``feedback`` is what a step sees of the payoff, ``averaging`` how played policies are weighed;
+  it at once; ``StepWarning`` and ``SupportWarning`` tell of runs that miss the Nash; ``feedback`` is what a step sees
+  of the payoff, ``averaging`` how played policies are weighed;
   ``fictitious_play`` is a fast loop of its own;
 - several objectives: ``MultiObjectiveGame``; ``objectives`` has weights, worst case, floors, lexicographic, majority;
 - measures: ``duality_gap``, ``exploitability``, ``total_variation``, ``kl_divergence``, ``rotation_frequency``;
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from .solvers import RegretMatchingPlus as RegretMatchingPlus
     from .solvers import Replicator as Replicator
     from .solvers import schedule as schedule
+    from .solvers.support import SupportWarning as SupportWarning
     from .solving import solve as solve
     from .stability import StepWarning as StepWarning
     from .stability import rotation_frequency as rotation_frequency
@@ -121,6 +123,7 @@ _MODULES = {
     "Status": ".solution",
     "Step": ".step",
     "StepWarning": ".stability",
+    "SupportWarning": ".solvers.support",
     "analysis": ".analysis",
     "averaging": ".averaging",
     "duality_gap": ".measures",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nashward.errors import NashwardError
 
 from .opponents import resolve
 from .policy import Policy
-from .step import Solver, Step
+from .step import Solver, Step, steps_of
 
 
 def check_solver(solver: Any) -> None:
@@ -66,7 +66,7 @@ def drive(
         The last policy.
 
     Raises:
-        ValueError, TypeError: from ``check_solver``; a Step with an unknown fixed opponent.
+        ValueError, TypeError: from ``check_solver`` and ``steps_of``; a Step with an unknown fixed opponent.
 
     See also:
         ``games.solve``, which drives the table executor and records gaps.
@@ -80,26 +80,14 @@ def drive(
         (tensor([0.4998, 0.2563, 0.2438], dtype=torch.float64),)
     """
     check_solver(solver)
-    play = solver.play(start, reference)
-    policy, done, steps = start, 0, 0
-    step = _next(play, None, solver, steps)
+    play = steps_of(solver, start, reference)
+    policy, done = start, 0
+    step = next(play)
     while done < iterations:
         step = resolve(step, opponents or {})
         policy = execute(step)
         done += step.is_iterate
         if record(step, policy) or done == iterations:
             break
-        steps += 1
-        step = _next(play, policy, solver, steps)
+        step = play.send(policy)
     return policy
-
-
-def _next(play: Generator[Step, Any, None], policy: Any, solver: Any, steps: int) -> Step:
-    """The Step of a solver after so many, given the policy that the last one made (None: the first Step)."""
-    try:
-        return play.send(policy)
-    except StopIteration:
-        raise NashwardError(
-            f"{type(solver).__name__}: play ended after {steps} {'Step' if steps == 1 else 'Steps'}; expected one that "
-            "yields for ever (while True: policy = yield Step(...)), and is stopped from outside"
-        ) from None

@@ -24,9 +24,10 @@ from .measures import gap_of
 from .policy import Policy
 from .solution import Solution, SolverError, Status, record_points
 from .solvers.schedule import check_whole
+from .solvers.support import warn_support
 from .solvers.tables_only.base import TableSolver, as_solver
 from .solvers.together import Together
-from .stability import warn_step_size, warn_support
+from .stability import warn_step_size
 from .step import Solver, Step, is_finite
 
 _WAITING = 2**18  # numbers: 2 MiB of each kind of policy
@@ -85,7 +86,7 @@ def solve(
 
     Warns:
         StepWarning: a constant step beyond a proven or exact threshold of the solver.
-        stability.SupportWarning: a start with zeros, which stay under this solver.
+        SupportWarning: a start with zeros, which stay under this solver.
 
     Example:
         >>> from nashward import games

@@ -1,5 +1,4 @@
-"""What a run cannot reach: warnings of a step beyond the threshold that the game's rotation frequency sets, and of a
-start whose zeros stay."""
+"""Local stability: the game's rotation frequency, and a warning of a step beyond the threshold that it sets."""
 
 from __future__ import annotations
 
@@ -11,21 +10,15 @@ import torch
 from torch import Tensor
 
 from .equilibria.nash import nash
-from .forms.game import ConstantSumGame, Game, Players, PreferenceGame, check_game
+from .forms.game import ConstantSumGame, Game, PreferenceGame, check_game
 from .shapes import Float
 from .solvers.mirror_steps.step_limit import HasStepLimit
-from .solvers.tables_only.base import TableSolver
-from .solvers.together import Together
 
 TINY = 1e-100  # in place of 0, for games without rotation or with constant payoffs
 
 
 class StepWarning(UserWarning):
     """A step beyond a threshold: proven (nothing is known beyond it) or exact (the iterates leave the Nash)."""
-
-
-class SupportWarning(UserWarning):
-    """A start that gives probability 0 to actions, under a solver that multiplies probabilities: they stay at 0."""
 
 
 def rotation_frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
@@ -100,32 +93,6 @@ def warn_step_size(game: Game, solver: Any) -> None:
         warnings.warn(
             f"the step {step:g} of {type(solver).__name__} is above {limit.step:.6g} = {limit.formula}: {limit.means}",
             StepWarning,
-            stacklevel=3,
-        )
-
-
-def warn_support(game: Game, solver: Any, start: Players) -> None:
-    """Warn of actions at probability 0 in a given start, where the solver's iterates keep the support of it.
-
-    Mirror steps do, as does a solver of tables that says so by ``keeps_support``.
-
-    Warns:
-        SupportWarning: one line that names the actions.
-    """
-    if not getattr(solver, "keeps_support", not isinstance(solver, TableSolver)):
-        return
-    zeros = []
-    for policy, name in zip(start, ("labels",) if len(start) == 1 else ("row_labels", "column_labels"), strict=True):
-        excluded = (policy == 0).reshape(-1, policy.shape[-1]).any(0).nonzero()[:, 0].tolist()
-        labels = getattr(game, name, range(policy.shape[-1]))
-        zeros += [str(labels[i]) for i in excluded]
-    if zeros:
-        named = ", ".join(zeros[:3]) + (f" and {len(zeros) - 3} more" if len(zeros) > 3 else "")
-        name = type(solver.solvers[0] if isinstance(solver, Together) else solver).__name__
-        warnings.warn(
-            f"the start gives probability 0 to {named}, and {name}, which multiplies probabilities, leaves it at 0; "
-            "start from a small one to let it grow",
-            SupportWarning,
             stacklevel=3,
         )
 

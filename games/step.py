@@ -92,3 +92,39 @@ class Solver(Protocol):
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         """Yield Steps from the start x; each ``yield`` returns the policy that the Step results in."""
         ...
+
+
+def steps_of(solver: Solver, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
+    """A solver's Steps, as its ``play`` yields them; whoever plays a solver takes them from here.
+
+    Args:
+        solver: any mirror-step solver.
+        x, reference: the start and the reference.
+
+    Returns:
+        A generator that is sent the policy that each Step results in.
+
+    Raises:
+        ValueError: ``play`` ends.
+        TypeError: it yields something else than a Step.
+
+    Example:
+        >>> from nashward import games
+        >>> x = Policy(None, "x")
+        >>> next(steps_of(games.MWU(0.5), x, x)).size
+        0.5
+    """
+    play, name, made = solver.play(x, reference), type(solver).__name__, 0
+    policy: Any = None
+    while True:
+        try:
+            step = play.send(policy)
+        except StopIteration:
+            raise NashwardError(
+                f"{name}: play ended after {made} {'Step' if made == 1 else 'Steps'}; expected one that yields for "
+                "ever (while True: policy = yield Step(...)), and is stopped from outside"
+            ) from None
+        if not isinstance(step, Step):
+            raise TypeError(f"{name}: play yields Steps (policy = yield Step(...)), got {step!r:.80}")
+        made += 1
+        policy = yield step

@@ -65,7 +65,7 @@ def sweep(
 
     Warns:
         StepWarning: as ``solve``, for each setting.
-        stability.SupportWarning: as ``solve``.
+        SupportWarning: as ``solve``.
 
     See also:
         ``solve``, for one setting; ``theory.stable_below``, for the largest step.

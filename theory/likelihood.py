@@ -40,6 +40,7 @@ class MeanWinRate:
 
     def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 50, start: Any = None) -> Check:
         """The mean along the solver's iterates."""
+        check_covered(game, solver)
         path = solve_quietly(game, solver, iterations, start, keep_policies=True)
         x = path.policies["last"]
         return Check.of(path.iterations, self.value(), (x * game.win_rate(x)).sum(-1), equal=True, tolerance=0.0)
@@ -80,6 +81,7 @@ class LogPartition:
 
     def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 20, start: Any = None) -> Check:
         """log Z along the solver's iterates against the expansion, within the remainder."""
+        check_covered(game, solver)
         path = solve_quietly(game, solver, iterations, start, record=range(1, iterations + 1), keep_policies=True)
         x = path.policies["last"]
         log_partition = (x.log() + self.step * game.win_rate(x)).logsumexp(-1)
@@ -166,7 +168,7 @@ class PairLoss:
 
     def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 1, start: Any = None) -> Check:
         """log(pi_2 / pi_1) of the solver against that of the minimiser, of every action."""
-        check_covered(solver, games.MWU, step=self.step)
+        check_covered(game, solver, games.MWU, step=self.step)
         first = (
             torch.full(game.sizes, 1 / game.sizes[0], dtype=torch.float64)
             if start is None

@@ -71,8 +71,8 @@ class MWUAverage:
         Raises:
             ValueError: another solver or step, or a start whose complexity is above C: the theorem says nothing of it.
         """
-        check_covered(solver, games.MWU, step=self.step)
-        _check_start(self.C, start)
+        check_covered(game, solver, games.MWU, step=self.step)
+        check_start(self.C, game, start)
         return check_average(self.value, game, solver, iterations, start)
 
 
@@ -132,8 +132,8 @@ class SPPOTheorem:
         Raises:
             ValueError: another solver or step, or a start whose complexity is above C: the theorem says nothing of it.
         """
-        check_covered(solver, games.MWU, step=self.step)
-        _check_start(self.C, start)
+        check_covered(game, solver, games.MWU, step=self.step)
+        check_start(self.C, game, start)
         return check_average(self.value, game, solver, iterations, start)
 
 
@@ -176,7 +176,7 @@ class MWULeaves:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """KL after each step (measured) at or above KL before it (bound)."""
-        check_covered(solver, games.MWU)
+        check_covered(game, solver, games.MWU, n=self.nash.shape[-1])
         kl = kl_to_target(game, solver, self.nash, iterations, start)
         return Check.of(range(1, iterations + 1), self.value(kl[:-1]), kl[1:], exceeds=True)
 
@@ -186,13 +186,6 @@ def _check(step: float, C: float) -> None:
         raise NashwardError(f"step must be a positive number, got {step}")
     if not (math.isfinite(C) and C >= 0):
         raise NashwardError(f"C = max_y -log pi_1(y) must be finite (pi_1 > 0 everywhere), got {C}")
-
-
-def _check_start(C: float, start: Any) -> None:
-    if start is not None and (own := complexity(start)) > C * (1 + 1e-9):
-        raise NashwardError(
-            f"C is {C:.4g} and this start has {own:.4g}: make the theorem with C = theory.complexity(start)"
-        )
 
 
 def complexity(start: Any) -> float:
@@ -217,6 +210,25 @@ def complexity(start: Any) -> float:
     if not (policy >= 0).all() or not ((policy.sum(-1) - 1).abs() <= 1e-6).all():
         raise NashwardError(f"expected probabilities that sum to 1, got {start}")
     return float(-policy.log().min())
+
+
+def complexity_of_start(game: Any, start: Any) -> float:
+    """C of the policy that a run on the game starts from; of the uniform one where ``start`` is None."""
+    return math.log(game.sizes[0]) if start is None else complexity(game.players(start)[0])
+
+
+def check_start(C: float, game: Any, start: Any) -> None:
+    """Refuse a start (None: uniform) that is no policy of the game, or whose complexity is above a theorem's C.
+
+    Raises:
+        ValueError: says which C the start has.
+    """
+    own = complexity_of_start(game, start)
+    if own > C * (1 + 1e-9):
+        which = f"the uniform start over {game.sizes[0]} actions" if start is None else "this start"
+        raise NashwardError(
+            f"C is {C:.4g} and {which} has {own:.4g}: make the theorem with C = theory.complexity(start)"
+        )
 
 
 def explain_bound(step: float, iterations: int, C: float, kl: float | None = None) -> list[str]:

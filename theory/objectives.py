@@ -13,7 +13,8 @@ from nashward import games
 from nashward.errors import NashwardError
 from nashward.games import objectives
 
-from .verification import Check, check_covered, solve_quietly
+from .mwu_average import check_start, complexity, complexity_of_start
+from .verification import Check, check_average, check_covered, solve_quietly
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,8 @@ class EntropicAscent:
     @classmethod
     def of(cls, game: objectives.EntropicGame, start: Any = None, step: float | None = None) -> EntropicAscent:
         """With the constants of a game and a start, and by default the largest step."""
-        n, m = game.sizes[0], len(game.game.names)
-        first = torch.full((n,), 1 / n, dtype=torch.float64) if start is None else torch.as_tensor(start)
-        least = float(game.reference.min()) / m
-        return cls(4 * game.tau if step is None else step, game.tau, float(-first.log().min()), least)
+        step = 4 * game.tau if step is None else step
+        return cls(step, game.tau, complexity_of_start(game, start), _least_share(game))
 
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
@@ -71,8 +70,15 @@ class EntropicAscent:
         return self.C / (self.step * T) - self.tau * math.log(self.share)
 
     def check(self, game: objectives.EntropicGame, solver: Any, iterations: int = 400, start: Any = None) -> Check:
-        """What the iterates win at worst, against the exact value of the worst case."""
-        check_covered(solver, games.MWU, step=self.step)
+        """What the iterates win at worst, against the exact value of the worst case.
+
+        Raises:
+            ValueError: another game, solver or step, or a start whose complexity is above C.
+        """
+        _check_kind(game, objectives.EntropicGame)
+        _check_constants(self, tau=game.tau, share=_least_share(game))
+        check_covered(game, solver, games.MWU, step=self.step)
+        check_start(self.C, game, start)
         path = solve_quietly(game, solver, iterations, start, keep_policies=True)
         best = objectives.worst_case(game.game).bound
         wins = torch.einsum("ti,mij->tmj", path.policies["last"], game.game.P).amin((-2, -1))
@@ -120,10 +126,19 @@ class FloorsAverage:
         return (self.C + math.log(self.k + 1)) / (self.step * T) + self.step * spans / 8
 
     def check(self, game: objectives.FloorsGame, solver: Any, iterations: int = 400, start: Any = None) -> Check:
-        """The duality gap of the average, which is the left side, against the bound."""
-        check_covered(solver, games.MWU, step=self.step)
-        solution = solve_quietly(game, solver, iterations, start)
-        return Check.of(solution.iterations, self.value(solution.iterations), solution.gaps["average"])
+        """The duality gap of the average, which is the left side, against the bound.
+
+        Raises:
+            ValueError: another game, solver or step, a start whose complexity is above C, or multipliers that do not
+                start even.
+        """
+        _check_kind(game, objectives.FloorsGame)
+        _check_constants(self, limit=game.limit, k=len(game.names))
+        check_covered(game, solver, games.MWU, step=self.step)
+        check_start(self.C, game, start)
+        if start is not None and complexity(game.players(start)[1]) > math.log(self.k + 1) * (1 + 1e-9):
+            raise NashwardError("the theorem is of multipliers that start even: give the policy alone as the start")
+        return check_average(self.value, game, solver, iterations, start)
 
 
 @dataclass(frozen=True)
@@ -168,3 +183,21 @@ class LexicographicWeights:
         wins = [float(y @ A @ x) for y in others]
         gap = float(games.duality_gap(first, x))
         return Check.of([0, 1, 2], [self.value(), 0.0, 0.0], [gap, *wins], rounding=1e-10)
+
+
+def _least_share(game: objectives.EntropicGame) -> float:
+    return float(game.reference.min()) / len(game.game.names)
+
+
+def _check_kind(game: Any, kind: type[Any]) -> None:
+    if not isinstance(game, kind):
+        raise NashwardError(f"the theorem is of a games.objectives.{kind.__name__}, got {game!r:.80}")
+
+
+def _check_constants(theorem: Any, **of_game: float) -> None:
+    """Refuse a game with other constants than the theorem's fields of these names."""
+    for name, value in of_game.items():
+        if not math.isclose(own := getattr(theorem, name), value, rel_tol=1e-9):
+            raise NashwardError(
+                f"the theorem is of {name} = {own:g} and this game has {value:g}: make the theorem for this game"
+            )

@@ -15,7 +15,7 @@ from nashward.games.forms.game import Players
 from nashward.games.shapes import Float
 from nashward.games.solvers.tables_only.base import Payoffs
 
-from .verification import Check, check_covered, kl_to_target, solve_quietly
+from .verification import Check, check_covered, constant_step, kl_to_target, solve_quietly
 
 HALF = 0.5  # L, the largest centred payoff of a preference game
 ROUNDING = 1e-11  # KL below this is rounding
@@ -33,6 +33,7 @@ class Contraction:
     1 - s tau and s <= 1 / (L + tau), L = 1/2. The classmethods build them. Beyond ``largest`` nothing is claimed.
 
     Args:
+        kind: the solver.
         step: s.
         tau: the pull to the reference.
         factor: KL after a step is at most this share of KL before it.
@@ -49,6 +50,7 @@ class Contraction:
     statement: ClassVar[str] = "regularised, last iterate: KL(nash_tau || pi) shrinks by the factor each step"
     source: ClassVar[str] = "arXiv 2206.05825, theorem 3.4; arXiv 2503.08942"
 
+    kind: type[Any]
     step: float
     tau: float
     factor: float
@@ -57,17 +59,17 @@ class Contraction:
     @classmethod
     def magnetic(cls, step: float, tau: float) -> Contraction:
         """Of ``games.MagneticMirrorDescent``."""
-        return cls(step, tau, 1 / (1 + step * tau), tau / HALF**2)
+        return cls(games.MagneticMirrorDescent, step, tau, 1 / (1 + step * tau), tau / HALF**2)
 
     @classmethod
     def inpo(cls, step: float, tau: float) -> Contraction:
         """Of ``games.INPO``."""
-        return cls(step, tau, 1 - step * tau, tau / (HALF**2 + tau**2))
+        return cls(games.INPO, step, tau, 1 - step * tau, tau / (HALF**2 + tau**2))
 
     @classmethod
     def extragradient(cls, step: float, tau: float) -> Contraction:
         """Of ``games.ExtraGradient``."""
-        return cls(step, tau, 1 - step * tau, 1 / (HALF + tau))
+        return cls(games.ExtraGradient, step, tau, 1 - step * tau, 1 / (HALF + tau))
 
     @property
     def applies(self) -> bool:
@@ -82,7 +84,7 @@ class Contraction:
         self, game: games.PreferenceGame, solver: Any, iterations: int = 60, start: Any = None, reference: Any = None
     ) -> Check:
         """KL after each step against the factor times KL before it; rows where KL is rounding are left at its level."""
-        check_covered(solver, *_PULLED, step=self.step, tau=self.tau)
+        check_covered(game, solver, self.kind, step=self.step, tau=self.tau)
         pull = start if reference is None else reference
         target = games.regularised_nash(game, self.tau, pull).policy
         kl = kl_to_target(game, solver, target, iterations, start, pull)
@@ -118,8 +120,8 @@ class MagneticIsINPO:
 
     def check(self, game: Any, solver: games.MagneticMirrorDescent, iterations: int = 200, start: Any = None) -> Check:
         """log(pi_T / pi_1) of the solver (measured) and of INPO (bound), of every action."""
-        check_covered(solver, games.MagneticMirrorDescent, tau=self.tau)
-        inpo = games.INPO(self.value(float(solver.step)), self.tau)  # type: ignore[arg-type]
+        check_covered(game, solver, games.MagneticMirrorDescent, tau=self.tau)
+        inpo = games.INPO(self.value(constant_step(solver)), self.tau)
         first = (
             torch.full(game.sizes, 1 / game.sizes[0], dtype=torch.float64)
             if start is None
@@ -161,7 +163,7 @@ class NashMDRate:
 
     def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """KL after each iteration against the rate."""
-        check_covered(solver, games.NashMD, step=games.schedule.harmonic(self.tau), tau=self.tau)
+        check_covered(game, solver, games.NashMD, step=games.schedule.harmonic(self.tau), tau=self.tau)
         T = np.arange(1, iterations + 1)
         kl = kl_to_target(game, solver, games.regularised_nash(game, self.tau, start).policy, iterations, start, start)
         return Check.of(T, self.value(T), kl[1:])
@@ -170,7 +172,7 @@ class NashMDRate:
         self, game: games.PreferenceGame, solver: games.NashMD, iterations: int = 1000, start: Any = None
     ) -> Check:
         """KL after each step against the lemma's bound from KL before it."""
-        check_covered(solver, games.NashMD, tau=self.tau)
+        check_covered(game, solver, games.NashMD, tau=self.tau)
         kl = kl_to_target(game, solver, games.regularised_nash(game, self.tau, start).policy, iterations, start, start)
         steps = np.array([games.schedule.at(solver.step, t) for t in range(1, iterations + 1)])
         s = torch.as_tensor(steps).reshape(-1, *[1] * (kl.ndim - 1))
@@ -215,9 +217,9 @@ class NashMDBias:
         self, game: games.PreferenceGame, solver: games.NashMD, iterations: int = 0, reference: Any = None
     ) -> Check:
         """KL at rest, after ``iterations`` from the regularised Nash (0: as many as the pull needs)."""
-        check_covered(solver, games.NashMD, step=games.schedule.at(solver.step, 1), tau=self.tau)
+        check_covered(game, solver, games.NashMD, tau=self.tau)
+        step = constant_step(solver)
         target = games.regularised_nash(game, self.tau, reference).policy
-        step = games.schedule.at(solver.step, 1)
         T = iterations or math.ceil(12 / (step * self.tau))
         last = solve_quietly(game, solver, T, target, reference=reference, record=[T]).last
         kl = games.kl_divergence(target, last)
@@ -281,7 +283,7 @@ class ProximalMonotone:
 
     def check(self, game: Any, solver: Any, iterations: int = 20, start: Any = None) -> Check:
         """KL after each iteration against KL before it."""
-        check_covered(solver, games.ProximalPoint)
+        check_covered(game, solver, games.ProximalPoint, n=self.nash.shape[-1])
         kl = kl_to_target(game, solver, self.nash, iterations, start)
         return Check.of(range(1, iterations + 1), self.value(kl[:-1]), kl[1:])
 
@@ -320,7 +322,7 @@ class RegularisedGap:
 
     def check(self, game: Any, solver: Any, iterations: int = 4000, start: Any = None) -> Check:
         """The gap in the limit of the solver, with its start as the reference, against the bound."""
-        check_covered(solver, *_PULLED, tau=self.tau)
+        check_covered(game, solver, *_PULLED, tau=self.tau)
         last = solve_quietly(game, solver, iterations, start, record=[iterations]).last
         pull = (
             torch.full_like(last, 1 / last.shape[-1]) if start is None else torch.as_tensor(start, dtype=torch.float64)
@@ -355,7 +357,7 @@ class FixedMagnet:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap after T iterations from ``start``, which is the reference, against that of the regularised Nash."""
-        check_covered(solver, *_PULLED, tau=self.tau)
+        check_covered(game, solver, *_PULLED, tau=self.tau)
         gap = solve_quietly(game, solver, iterations, start, record=[iterations]).gaps["last"]
         return Check.of([iterations], self.value(game, start), gap, equal=True, tolerance=1e-3)
 
@@ -388,6 +390,6 @@ class MovingMagnet:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap after T iterations against the level."""
-        check_covered(solver, games.MagnetReset)
+        check_covered(game, solver, games.MagnetReset)
         gap = solve_quietly(game, solver, iterations, start, record=[iterations]).gaps["last"]
         return Check.of([iterations], self.value([iterations]), gap)

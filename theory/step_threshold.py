@@ -12,7 +12,7 @@ import torch
 from nashward import games
 
 from .stability import local_factor
-from .verification import Check, solve_quietly
+from .verification import Check, check_covered, solve_quietly
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class LocalThreshold:
     with lam = ``games.rotation_frequency`` of the Nash. For other solvers ``stable_below`` finds the threshold.
 
     Args:
+        kind: the solver.
         formula: the threshold as a function of lam.
 
     Source: derived from the linearised step (``theory/stability.py``).
@@ -39,22 +40,24 @@ class LocalThreshold:
     statement: ClassVar[str] = "last iterate near the Nash: closes in below the exact threshold of the step"
     source: ClassVar[str] = "derived; the linearised step"
 
+    kind: type[Any]
     formula: Callable[[float], float]
 
     @classmethod
     def optimistic(cls) -> LocalThreshold:
         """1 / (sqrt(3) lam), of ``games.OptimisticMWU``."""
-        return cls(lambda lam: 1 / (math.sqrt(3) * lam))
+        return cls(games.OptimisticMWU, lambda lam: 1 / (math.sqrt(3) * lam))
 
     @classmethod
     def extragradient(cls) -> LocalThreshold:
         """1 / lam, of ``games.ExtraGradient``."""
-        return cls(lambda lam: 1 / lam)
+        return cls(games.ExtraGradient, lambda lam: 1 / lam)
 
     @classmethod
     def magnetic(cls, tau: float) -> LocalThreshold:
         """2 tau / (lam^2 - tau^2), of ``games.MagneticMirrorDescent``; none where tau >= lam."""
-        return cls(lambda lam: 2 * tau / (lam**2 - tau**2) if lam > tau else math.inf)
+        kind = games.MagneticMirrorDescent
+        return cls(kind, lambda lam: 2 * tau / (lam**2 - tau**2) if lam > tau else math.inf)
 
     def value(self, lam: float) -> float:
         """The threshold at this frequency."""
@@ -66,6 +69,7 @@ class LocalThreshold:
         Args:
             iterations: T (None: as many as change KL by a factor of 10, at most 500).
         """
+        check_covered(game, solver, self.kind)
         nash = games.nash(game).policy
         if start is None:
             nudge = torch.linspace(-1, 1, len(nash)).double().cos()

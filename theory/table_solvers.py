@@ -44,9 +44,9 @@ class RegretMatchingAverage:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap of the uniform average against the bound."""
-        check_covered(solver, games.RegretMatching, games.RegretMatchingPlus, games.PredictiveRegretMatchingPlus)
-        solution = solve_quietly(game, solver, iterations, start, averaging=games.averaging.uniform)
-        return Check.of(solution.iterations, self.value(solution.iterations), solution.gaps["average"])
+        kinds = games.RegretMatching, games.RegretMatchingPlus, games.PredictiveRegretMatchingPlus
+        check_covered(game, solver, *kinds, n=self.n)
+        return check_average(self.value, game, solver, iterations, start)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class FictitiousPlayRate:
 
     def check(self, game: Any, solver: Any, iterations: int = 10_000, start: Any = None) -> Check:
         """gap sqrt(T) at T = 100, 1000, ... against the constant."""
-        check_covered(solver, games.FictitiousPlay)
+        check_covered(game, solver, games.FictitiousPlay)
         T = [10**k for k in range(2, 7) if 10**k <= iterations]
         gaps = solve_quietly(game, solver, iterations, start, record=T).gaps["average"][: len(T)]
         measured = gaps * torch.tensor(T).sqrt()
@@ -116,7 +116,7 @@ class ReplicatorInvariant:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The invariant along the path against that of the start."""
-        check_covered(solver, games.Replicator)
+        check_covered(game, solver, games.Replicator, n=len(self.nash))
         first = torch.full_like(self.nash, 1 / len(self.nash)) if start is None else start
         path = solve_quietly(game, solver, iterations, start, keep_policies=True)
         invariant = path.policies["last"].log() @ self.nash
@@ -171,7 +171,7 @@ class GradientAverage:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap of the average against the bound."""
-        check_covered(solver, games.GDA, step=self.step)
+        check_covered(game, solver, games.GDA, n=self.n, step=self.step)
         return check_average(lambda T: self.value(T, start), game, solver, iterations, start)
 
 
@@ -217,5 +217,5 @@ class OptimisticGradientAverage:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap of the average against the bound."""
-        check_covered(solver, games.OptimisticGDA, step=self.step)
+        check_covered(game, solver, games.OptimisticGDA, n=self.n, step=self.step)
         return check_average(lambda T: self.value(T, start), game, solver, iterations, start)

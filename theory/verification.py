@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -15,6 +15,7 @@ from nashward import games
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 from nashward.games.solvers.solver_label import solver_label
+from nashward.games.step import is_finite
 
 _MOMENTS = (1, 2, 3, 10, 100)  # at which two schedules are compared
 
@@ -143,23 +144,32 @@ def solve_quietly(game: Any, solver: Any, iterations: int, start: Any = None, **
         return games.solve(game, solver, iterations, start, **settings)
 
 
-def check_covered(solver: Any, *kinds: type[Any], **settings: Any) -> None:
-    """Refuse a run that a theorem says nothing of: of another solver than these, or with another setting.
+def check_covered(game: Any, solver: Any, *kinds: type[Any], n: int | None = None, **settings: Any) -> None:
+    """Refuse a run that a theorem says nothing of: on another game, of another solver, or with another setting.
 
     A solver of one's own is checked as it is: whether the theorem speaks of it is what the check may be for.
 
     Args:
+        game: on which the run is.
         solver: whose run is to be checked.
-        kinds: the solvers of which the theorem is proven.
-        settings: their settings for which it is, by name; a step may be a function of t.
+        kinds: the solvers of which the theorem is proven; none: of any.
+        n: the number of actions of which it is; None: of any.
+        settings: the solvers' settings for which it is, by name; a step may be a function of t.
 
     Raises:
-        ValueError: a solver of ``games.solvers.SOLVERS`` that is none of the kinds, or has another setting.
+        ValueError: an ``n x m`` game, which has two policies; another number of actions; a solver of
+            ``games.solvers.SOLVERS`` that is none of the kinds, or has another setting.
     """
+    if isinstance(game, games.ConstantSumGame):
+        raise NashwardError("the theorem is of a game with one policy for both players, this n x m game has two")
+    if n is not None and n != game.sizes[0]:
+        raise NashwardError(
+            f"the theorem is of n = {n} and this game has {game.sizes[0]} actions: make the theorem for this game"
+        )
     if type(solver) not in games.solvers.SOLVERS:
         return
     name = solver_label(solver)
-    if not isinstance(solver, kinds):
+    if kinds and not isinstance(solver, kinds):
         raise NashwardError(
             f"the theorem is of {', '.join(kind.__name__ for kind in kinds)}; it says nothing of {name}"
         )
@@ -176,16 +186,26 @@ def _at(setting: Any, t: int) -> float:
     return setting(t) if callable(setting) else setting
 
 
-def check_average(value: Callable[[Any], Any], game: Any, solver: Any, iterations: int, start: Any = None) -> Check:
-    """Check the duality gaps of a solver's average against their bounds, ``value(iterations)``.
+def constant_step(solver: Any) -> float:
+    """The step of a solver, for a theorem whose formula has it.
 
     Raises:
-        ValueError: an ``n x m`` game, whose gap is of two policies.
+        ValueError: it has none, or one that is a function of t.
     """
-    if isinstance(game, games.ConstantSumGame):
-        raise NashwardError("the theorem is of a game with one policy for both players, this n x m game has two")
-    solution = solve_quietly(game, solver, iterations, start)
-    return Check.of(solution.iterations, value(solution.iterations), solution.gaps["average"])
+    step = getattr(solver, "step", None)
+    if not is_finite(step):
+        raise NashwardError(f"the theorem is of a constant step, a number as ``step``; {solver_label(solver)} has none")
+    return float(step)  # type: ignore[arg-type]
+
+
+def check_average(
+    value: Callable[[Any], Any], game: Any, solver: Any, iterations: int, start: Any = None,
+    *, record: Sequence[int] | None = None, exceeds: bool = False,
+) -> Check:  # fmt: skip
+    """Check the duality gaps of a solver's uniform average against their bounds, ``value(iterations)``."""
+    uniform = games.averaging.uniform
+    solution = solve_quietly(game, solver, iterations, start, averaging=uniform, record=record)
+    return Check.of(solution.iterations, value(solution.iterations), solution.gaps["average"], exceeds=exceeds)
 
 
 def kl_to_target(

@@ -14,7 +14,7 @@ from nashward.errors import NashwardError
 from ..opponents import OpponentName
 from ..policy import Blend, Policy
 from ..solvers.together import ApartError
-from ..step import Solver, Step
+from ..step import Solver, Step, steps_of
 
 START, REFERENCE, PADDING = -1, -2, -3
 MAX_AGE = 64  # a policy further back than this is not kept
@@ -95,7 +95,7 @@ _StepRow = tuple[_Members, _Members, _Members, float, bool]
 def _rows(solver: Solver) -> Iterator[tuple[Step, _StepRow]]:
     start, reference = Policy(_OpaqueValue(), "start"), Policy(_OpaqueValue(), "reference")
     step_of: dict[Policy, int] = {}  # the Step that produced each policy
-    play = solver.play(start, reference)
+    play = steps_of(solver, start, reference)
     step = next(play)
     while True:
 

@@ -12,6 +12,10 @@ from nashward.errors import NashwardError
 
 from ..shapes import Float
 
+MOST = 30  # actions of a player
+LARGEST = 10_000  # denominator of a payoff; that of a probability is below it
+ROUNDING = 2**-51  # of payoffs, relative
+
 
 class Rational(NamedTuple):
     """An equilibrium in fractions.
@@ -39,12 +43,12 @@ def fractions(P: Float[np.ndarray, "n n"], denominator: int) -> list[list[Fracti
     Raises:
         ValueError: an entry is not such a fraction within rounding.
     """
-    n = len(P)
+    n, found = len(P), _rounded(P, denominator)
     table = [[Fraction(1, 2)] * n for _ in range(n)]
     for i in range(n):
         for j in range(i + 1, n):
-            p = Fraction(float(P[i, j])).limit_denominator(denominator)
-            if abs(float(p) - P[i, j]) > 2**-52:
+            p = found[i][j]
+            if p is None:
                 raise NashwardError(
                     f"P[{i}, {j}] = {P[i, j]!r} is no fraction with a denominator of at most {denominator}"
                 )
@@ -73,10 +77,6 @@ def certify(table: Sequence[Sequence[Fraction]], x: Float[np.ndarray, " n"]) -> 
     return Rational(tuple(policy), Fraction(1, 2), gap)
 
 
-MOST = 30  # actions of a player
-LARGEST = 10_000  # denominator of a payoff; that of a probability is below it
-
-
 def in_fractions(
     payoff: Float[np.ndarray, "n m"], row: Float[np.ndarray, " n"], column: Float[np.ndarray, " m"]
 ) -> tuple[list[Fraction], list[Fraction]] | None:
@@ -97,15 +97,28 @@ def in_fractions(
     """
     if max(payoff.shape) > MOST:
         return None
-    table = [[Fraction(u).limit_denominator(LARGEST) for u in line] for line in payoff.tolist()]
-    exact = all(abs(float(p) - u) <= 2**-51 * max(1.0, abs(u)) for one, line in zip(table, payoff.tolist(), strict=True)
-                for p, u in zip(one, line, strict=True))  # fmt: skip
+    table = [[u for u in line if u is not None] for line in _rounded(payoff, LARGEST)]
     x, y = ([Fraction(p).limit_denominator(LARGEST - 1) for p in policy.tolist()] for policy in (row, column))
-    if not exact or sum(x) != 1 or sum(y) != 1:
+    if sum(map(len, table)) < payoff.size or sum(x) != 1 or sum(y) != 1:
         return None
     best = max(sum((u * q for u, q in zip(line, y, strict=True)), Fraction(0)) for line in table)
     least = min(sum((u * p for u, p in zip(line, x, strict=True)), Fraction(0)) for line in zip(*table, strict=True))
     return (x, y) if best == least else None
+
+
+def _rounded(payoffs: Float[np.ndarray, "n m"], denominator: int) -> list[list[Fraction | None]]:
+    """The fractions of at most this denominator that the payoffs are within rounding; None for one that is none.
+
+    A payoff may be a difference, as 0.5 - 0.4, and has then the rounding of what it was taken from: up to 1 in size,
+    but no larger than the largest payoff.
+    """
+    scale = min(1.0, float(np.abs(payoffs).max()))
+
+    def rounded(u: float) -> Fraction | None:
+        p = Fraction(u).limit_denominator(denominator)
+        return p if abs(float(p) - u) <= ROUNDING * max(scale, abs(u)) else None
+
+    return [[rounded(u) for u in line] for line in payoffs.tolist()]
 
 
 def _solution(rows: list[list[Fraction]]) -> list[Fraction]:

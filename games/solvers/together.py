@@ -8,7 +8,7 @@ from typing import Any
 
 from nashward.errors import NashwardError
 from nashward.games.policy import Blend, Policy
-from nashward.games.step import Solver, Step
+from nashward.games.step import Solver, Step, steps_of
 
 
 class ApartError(NashwardError):
@@ -57,7 +57,7 @@ class Together:
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         import torch  # which the names and settings of the solvers do not need
 
-        plays = [solver.play(x, reference) for solver in self.solvers]
+        plays = [steps_of(solver, x, reference) for solver in self.solvers]
         steps = [next(play) for play in plays]
         like = x.value[0]
 

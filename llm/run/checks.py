@@ -8,6 +8,7 @@ from nashward.errors import NashwardError
 from nashward.games import Policy, Solver
 from nashward.games.driver import check_solver
 from nashward.games.opponents import resolve
+from nashward.games.step import steps_of
 
 from ..config.run import RunConfig
 from ..oracles.ensembles.objectives import Combination
@@ -34,7 +35,7 @@ def check_settings(
     """
     check_solver(solver)
     start = Policy(Adapter("start", home / "start" / "adapter"), "start")
-    first = next(controlled(solver, config, home).play(start, start))
+    first = next(steps_of(controlled(solver, config, home), start, start))
     resolve(first, {name: Policy(None, name) for name in opponents})
     fit = config.fit
     losses.check_spread_weights(fit)

@@ -22,6 +22,7 @@ from nashward.errors import NashwardError
 from nashward.games import Policy, Solver
 from nashward.games.opponents import OpponentName
 from nashward.games.shapes import Float
+from nashward.games.step import steps_of
 
 from ..config.fit import Baseline, Fit, Loss, Selection
 from . import regression
@@ -410,7 +411,7 @@ def check(loss: Loss, selection: Selection, solver: Solver, responses: int) -> N
     if not LOSSES[loss].pairs or selection == "best-worst":
         return
     start = Policy(None, "start")
-    play = solver.play(start, start)
+    play = steps_of(solver, start, start)
     step = next(play)
     for number in range(STEPS):
         members = {} if step.opponent is None else step.opponent.members()

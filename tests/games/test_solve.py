@@ -14,7 +14,6 @@ from nashward import games, theory
 from nashward.games import MWU, ExtraGradient, MagneticMirrorDescent, OptimisticMWU
 from nashward.games.forms.symmetrize import symmetrised
 from nashward.games.solution import SolverError
-from nashward.games.stability import SupportWarning
 
 COMAL_START = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64).softmax(0)
 
@@ -94,15 +93,15 @@ def test_extragradient_averages_its_half_points() -> None:
 
 def test_an_excluded_action_stays_excluded_and_is_named() -> None:
     game, start = games.zoo.comal_cycle(), [0.5, 0.5, 0.0]
-    with pytest.warns(SupportWarning, match="probability 0 to c, and OptimisticMWU") as caught:
+    with pytest.warns(games.SupportWarning, match="probability 0 to c, and OptimisticMWU") as caught:
         solution = games.solve(game, OptimisticMWU(0.5), iterations=50, start=start)
     assert len(caught) == 1
     assert solution.last[2] == 0
     assert torch.isfinite(solution.last).all()
-    with pytest.warns(SupportWarning, match="probability 0 to c, and Replicator"):
+    with pytest.warns(games.SupportWarning, match="probability 0 to c, and Replicator"):
         assert games.solve(game, games.Replicator(0.01), 50, start).last[2] == 0
     pair = games.ConstantSumGame(np.eye(5), 0.0, list("abcde"), list("ABCDE"))
-    with pytest.warns(SupportWarning, match="probability 0 to b, c, d and 2 more, and MWU"):
+    with pytest.warns(games.SupportWarning, match="probability 0 to b, c, d and 2 more, and MWU"):
         games.solve(pair, MWU(0.1), 5, ([0.5, 0, 0, 0, 0.5], [0.4, 0.3, 0.3, 0, 0]))
 
 
@@ -119,7 +118,7 @@ def test_padding_is_no_excluded_action() -> None:
 
 
 def test_settings_that_are_swept_together_warn_of_a_start_once() -> None:
-    with pytest.warns(SupportWarning, match="probability 0 to a, and MWU") as caught:
+    with pytest.warns(games.SupportWarning, match="probability 0 to a, and MWU") as caught:
         games.sweep(games.zoo.comal_cycle(), MWU(), 20, step=[0.1, 0.2], start=[0.0, 0.5, 0.5])
     assert len(caught) == 1
 

@@ -25,6 +25,7 @@ NASH = games.nash(COMAL).policy
 WINNER = zoo.condorcet_winner(5)
 SEVERAL = games.MultiObjectiveGame([[[0.5, 0.9], [0.1, 0.5]], [[0.5, 0.1], [0.9, 0.5]]])
 OPPOSED, SKEWED = games.objectives.EntropicGame(SEVERAL, tau=0.01), [0.6, 0.4]
+FAINT = games.objectives.EntropicGame(SEVERAL, tau=0.02)
 FLOORED = games.objectives.FloorsGame(SEVERAL, {"1": 0.2}, [0.5, 0.5], limit=1.0)
 QUICK = list(theory.table(quick=True))
 
@@ -176,6 +177,22 @@ def test_four_times_the_step_of_the_other_theorems() -> None:
         (theory.GradientAverage(0.1, 3), games.OptimisticGDA(0.1), "of GDA; .* OptimisticGDA"),
         (theory.OptimisticGradientAverage(0.1, 3), games.OptimisticGDA(0.3), "step = 0.1; .*step=0.3"),
         (theory.PairLoss(0.5), games.MWU(0.4), "step = 0.5; .*step=0.4"),
+        (theory.Contraction.magnetic(0.4, 0.1), games.INPO(0.4, 0.1), "of MagneticMirrorDescent; .* INPO"),
+        (theory.LocalThreshold.extragradient(), games.OptimisticMWU(0.5), "of ExtraGradient; .* OptimisticMWU"),
+        (theory.NashMDBias(0.1), games.FictitiousPlay(), "of NashMD; .* FictitiousPlay"),
+        (theory.NashMDBias(0.1), games.NashMD(games.schedule.harmonic(0.1), 0.1), "constant step.* NashMD"),
+        (theory.MagneticIsINPO(0.1), games.RegretMatching(), "of MagneticMirrorDescent; .* RegretMatching"),
+        (theory.MagneticIsINPO(0.1), games.MagneticMirrorDescent(games.schedule.harmonic(0.1), 0.1), "constant step"),
+        (theory.MagneticIsINPO(0.1), Wrong(games.MagneticMirrorDescent(0.4, 0.1)), "constant step.* Wrong"),
+        (theory.OptimisticAverage(3), games.OptimisticMWU(0.5, two_sequences=True), "uniform start"),
+        (theory.OptimisticAverage(4), games.OptimisticMWU(0.5, two_sequences=True), "n = 4 .* 3 actions"),
+        (theory.PublishedRootFails(2), games.OptimisticMWU(0.5, two_sequences=True), "n = 2 .* 3 actions"),
+        (theory.RegretMatchingAverage(4), games.RegretMatching(), "n = 4 .* 3 actions"),
+        (theory.GradientAverage(0.1, 4), games.GDA(0.1), "n = 4 .* 3 actions"),
+        (theory.OptimisticGradientAverage(0.1, 4), games.OptimisticGDA(0.1), "n = 4 .* 3 actions"),
+        (theory.MWULeaves(torch.ones(4) / 4), games.MWU(0.1), "n = 4 .* 3 actions"),
+        (theory.ProximalMonotone(torch.ones(1)), games.ProximalPoint(), "n = 1 .* 3 actions"),
+        (theory.ReplicatorInvariant(torch.ones(4) / 4), games.Replicator(), "n = 4 .* 3 actions"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -184,10 +201,50 @@ def test_a_run_that_a_theorem_says_nothing_of_is_refused(theorem: Any, solver: A
         theorem.check(COMAL, solver, 20, START)
 
 
-def test_a_bound_for_one_policy_is_not_held_against_two() -> None:
-    game = games.ConstantSumGame([[30.0, -10.0], [-10.0, 10.0]], 0.0)
+@pytest.mark.parametrize("start", [None, [[0.5, 0.5], [0.2, 0.3, 0.5]]], ids=["uniform", "a pair"])
+@pytest.mark.parametrize(
+    ("theorem", "solver"),
+    [
+        (theory.MWUAverage(0.1, math.log(2)), games.MWU(0.1)),
+        (theory.RegretMatchingAverage(2), games.RegretMatching()),
+        (theory.FixedMagnet(0.1), games.ExtraGradient(0.5, 0.1)),
+        (theory.LocalThreshold.optimistic(), games.OptimisticMWU()),
+        (theory.MeanWinRate(), games.MWU(0.1)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_statement_on_one_policy_is_not_held_against_two(theorem: Any, solver: Any, start: Any) -> None:
+    game = games.ConstantSumGame([[30.0, -10.0, 0.0], [-10.0, 10.0, 0.0]], 0.0)
     with pytest.raises(ValueError, match="n x m"):
-        theory.MWUAverage(0.1, math.log(2)).check(game, games.MWU(0.1), 20)
+        theorem.check(game, solver, 20, start)
+
+
+@pytest.mark.parametrize(
+    ("theorem", "game", "start", "says"),
+    [
+        (
+            theory.MWUAverage(0.02, math.log(2)),
+            COMAL,
+            None,
+            r"C is 0\.6931 and the uniform .*3 actions has 1\.099",
+        ),
+        (theory.SPPOTheorem(0.02, math.log(2)), COMAL, None, r"C is 0\.6931 .* 1\.099"),
+        (theory.EntropicAscent.of(OPPOSED, None, 0.02), OPPOSED, SKEWED, r"C is 0\.6931 and this start has 0\.9163"),
+        (theory.EntropicAscent.of(FAINT, None, 0.02), OPPOSED, None, r"tau = 0\.02 .* 0\.01"),
+        (theory.EntropicAscent.of(OPPOSED, None, 0.02), COMAL, None, r"EntropicGame, got PreferenceGame"),
+        (theory.FloorsAverage(0.02, 1.0, 1, 0.1), FLOORED, None, r"C is 0\.1 .* 0\.6931"),
+        (theory.FloorsAverage(0.02, 1.0, 1, math.log(2)), FLOORED, SKEWED, r"C is 0\.6931 .* 0\.9163"),
+        (theory.FloorsAverage(0.02, 1.0, 1, math.log(2)), FLOORED, [[0.5, 0.5], [0.9, 0.1]], "start even"),
+        (theory.FloorsAverage(0.02, 0.5, 1, math.log(2)), FLOORED, None, r"limit = 0\.5 .* 1"),
+        (theory.FloorsAverage(0.02, 1.0, 2, math.log(2)), FLOORED, None, "k = 2 .* 1"),
+        (theory.FloorsAverage(0.02, 1.0, 1, math.log(2)), OPPOSED, None, "FloorsGame, got EntropicGame"),
+    ],
+)
+def test_a_game_and_a_start_that_a_theorem_does_not_cover_are_refused(
+    theorem: Any, game: Any, start: Any, says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        theorem.check(game, games.MWU(0.02), 20, start)
 
 
 def test_a_solver_of_ones_own_is_checked_as_it_is() -> None:

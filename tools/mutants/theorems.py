@@ -38,8 +38,8 @@ THEOREMS = [
     Method("`OptimisticAverage`, `PublishedRootFails`", "theory/optimistic.py", THEORY, [
         ("sign", "OptimisticAverage.value", "4 * math.log(self.n)", "-4 * math.log(self.n)"),
         ("sign", "PublishedRootFails.check",
-         "Check.of([iterations], self.value([iterations]), gap, exceeds=True)",
-         "Check.of([iterations], gap, self.value([iterations]), exceeds=True)"),
+         "check_average(self.value, game, solver, iterations, start, record=[iterations], exceeds=True)",
+         "check_average(self.value, game, solver, iterations, start, record=[iterations], exceeds=False)"),
         ("factor", "OptimisticAverage.value", "4 * math.log(self.n)", "8 * math.log(self.n)"),
         ("factor", "PublishedRootFails.value", "4 * math.sqrt(math.log(self.n))", "8 * math.sqrt(math.log(self.n))"),
     ], lacks={"anchor": "they are stated for the uniform start, whose share is the log n"}),

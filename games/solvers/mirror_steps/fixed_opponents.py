@@ -9,7 +9,7 @@ from nashward.errors import NashwardError
 from nashward.games.driver import check_solver
 from nashward.games.opponents import opponent
 from nashward.games.policy import Blend, Policy
-from nashward.games.step import Solver, Step, is_finite
+from nashward.games.step import Solver, Step, is_finite, steps_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class FixedOpponents:
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         fixed = sum((weight * opponent(name) for name, weight in self.opponents.items()), Blend({}))
         remaining = 1 - sum(self.opponents.values())
-        play = self.solver.play(x, reference)
+        play = steps_of(self.solver, x, reference)
         step = next(play)
         while True:
             if step.opponent is not None:

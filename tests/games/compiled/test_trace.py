@@ -128,7 +128,7 @@ def test_a_run_that_is_not_finite_any_more_stops_there(batch: tuple[int, ...]) -
 
 
 @needs_numba
-@pytest.mark.filterwarnings("ignore::nashward.games.stability.SupportWarning")
+@pytest.mark.filterwarnings("ignore::nashward.games.SupportWarning")
 def test_many_starts_equal_runs_alone_and_excluded_actions_stay_excluded() -> None:
     starts = np.random.default_rng(0).dirichlet(np.ones(60), size=8)
     starts[3, :5] = 0

@@ -19,6 +19,7 @@ from nashward.games.equilibria.interior_point import central_path
 from nashward.games.equilibria.linear_program import extent, linear_program
 from nashward.games.equilibria.pivoting import pivot, pivot_limit
 from nashward.games.equilibria.polish import gap, polish
+from nashward.games.equilibria.rational import in_fractions
 from nashward.games.forms.symmetrize import margins, symmetrised
 
 from .. import mixed
@@ -288,6 +289,18 @@ def test_fractions() -> None:
         games.nash_fractions(games.zoo.random_preferences(4))
     with pytest.raises(ValueError, match=r"one game, got a batch of shape \(2,\)"):
         games.nash_fractions(games.PreferenceGame(np.full((2, 3, 3), 0.5)))
+
+
+def test_payoffs_are_fractions_within_a_rounding_of_their_own_size() -> None:
+    payoff, thirds, even = np.array([[3.0, -1.0], [-1.0, 1.0]]), np.array([1, 2]) / 3, np.array([0.5, 0.5])
+    exact = [Fraction(1, 3), Fraction(2, 3)]
+    for scale in (1.0, 1e-3, 1e6 + 0.1):
+        assert in_fractions(scale * payoff, thirds, thirds) == (exact, exact)
+    assert in_fractions(payoff, even, even) is None
+    assert in_fractions(1e-17 * payoff, even, even) is None  # no zeros: against them all policies would be equilibria
+    assert in_fractions(payoff + 1e-12, thirds, thirds) is None
+    margin = np.array([[0.0, -0.49], [0.49, 0.0]])  # 0.5 - 0.49 is 0.010000000000000009
+    assert games.nash_fractions(games.PreferenceGame(0.5 + margin)).policy == (0, 1)
 
 
 def test_batches_of_many_sizes_equal_the_games_alone() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 
 from nashward import games
+from nashward.games.compiled.accelerator import ACCELERATED
 from nashward.games.solvers import check_solver
 
 ONE_OWN = [
@@ -113,9 +115,12 @@ class Ends(_Own):
         yield x
 
 
+@dataclass(frozen=True)
 class EndsAfterOneStep:
+    step: float = 0.5
+
     def play(self, start: Any, reference: Any) -> Iterator[Any]:
-        yield next(games.MWU(0.5).play(start, reference))
+        yield next(games.MWU(self.step).play(start, reference))
 
 
 WRONG: dict[type, str] = {
@@ -156,6 +161,36 @@ def test_what_is_no_solver_is_refused() -> None:
 def test_solve_does_not_normalise_in_silence(kind: type) -> None:
     with pytest.raises(ValueError, match=f"^{kind.__name__}: iterate"):
         games.solve(games.zoo.comal_cycle(), kind(), 20)
+
+
+COMAL = games.zoo.comal_cycle()
+ENDS: Any = EndsAfterOneStep()
+
+
+@pytest.mark.parametrize(
+    "play",
+    [
+        lambda: games.solve(COMAL, ENDS, 9),
+        lambda: games.solve(COMAL, ENDS, 9, traced=ACCELERATED or None),
+        lambda: games.sweep(COMAL, ENDS, 9, step=[0.1, 0.5]),
+        lambda: games.solve(COMAL, games.FixedOpponents(ENDS, {"a": 0.5}), 9, opponents={"a": [1, 0, 0]}),
+    ],
+    ids=["driver", "compiled", "together", "fixed opponents"],
+)
+def test_a_play_that_ends_is_told_wherever_it_is_played(play: Callable[[], Any]) -> None:
+    with pytest.raises(ValueError, match=r"^EndsAfterOneStep: play ended after 1 Step;.*while True"):
+        play()
+
+
+class NoSteps:
+    def play(self, start: Any, reference: Any) -> Iterator[Any]:
+        while True:
+            yield start
+
+
+def test_what_is_no_step_is_named() -> None:
+    with pytest.raises(TypeError, match=r"^NoSteps: play yields Steps.*got start"):
+        check_solver(NoSteps())
 
 
 def test_a_solver_without_a_nearest_mirror_step_is_played_on_tables_alone() -> None:

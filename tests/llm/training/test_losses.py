@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -433,6 +433,15 @@ def test_a_blend_of_opponents_is_refused_by_losses_of_labels(tiny_folder: Path, 
     play = short_run(tiny_folder, tmp_path / "run", alone, fit=llm.Fit(loss="dpo"), opponents=opponents)
     with pytest.raises(ValueError, match="FixedOpponents plays against others"):
         play.check()
+
+
+def test_a_solver_that_ends_is_refused_by_name() -> None:
+    class Ends:
+        def play(self, start: games.Policy, reference: games.Policy) -> Generator[games.Step, games.Policy, None]:
+            yield games.Step(anchor=start, opponent=start, size=0.5)
+
+    with pytest.raises(ValueError, match="Ends: play ended after 1 Step"):
+        losses.check("ipo", "all", Ends(), 4)
 
 
 def test_online_ipo_needs_a_third_response(tiny_folder: Path, tmp_path: Path) -> None:
