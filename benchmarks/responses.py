@@ -22,18 +22,13 @@ def drawn(play: llm.SelfPlay, adapter: Path, texts: Sequence[str], number: int, 
 def drawn_once(
     file: Path, play: llm.SelfPlay, adapter: Path, texts: Sequence[str], number: int, seed: int
 ) -> list[list[Response]]:
-    """As ``drawn``, in a file: read where it is there, so that a run that was stopped goes on."""
-    if not file.exists():
-        rows = zip(texts, drawn(play, adapter, texts, number, seed), strict=True)
-        write_jsonl(
-            file,
-            [
-                {
-                    "prompt": text,
-                    "responses": [{"ids": list(r.ids), "finished": r.finished, "text": r.text} for r in row],
-                }
-                for text, row in rows
-            ],
-        )
-    found = {row["prompt"]: [Response(**response) for response in row["responses"]] for row in read_jsonl(file)}
-    return [found[text] for text in texts]
+    """As ``drawn``, in a file: read where it has these very draws, so that a run that was stopped goes on."""
+    wanted = [{"prompt": text, "number": number, "seed": seed} for text in texts]
+    rows = read_jsonl(file) if file.exists() else []
+    if [{key: row.get(key) for key in ("prompt", "number", "seed")} for row in rows] != wanted:
+        rows = [
+            own | {"responses": [{"ids": list(r.ids), "finished": r.finished, "text": r.text} for r in row]}
+            for own, row in zip(wanted, drawn(play, adapter, texts, number, seed), strict=True)
+        ]
+        write_jsonl(file, rows)
+    return [[Response(**response) for response in row["responses"]] for row in rows]

@@ -26,6 +26,16 @@ def shown_gap(gap: Any) -> str:
     return "below 1e-12" if float(gap) < 1e-12 else f"{float(gap):.1e}"
 
 
+def shown_unique(unique: Any) -> str:
+    """``Equilibrium.unique`` in words.
+
+    Example:
+        >>> shown_unique(True), shown_unique(False), shown_unique(None)
+        ('unique', 'one of several', 'not known to be unique')
+    """
+    return "not known to be unique" if unique is None else "unique" if bool(unique) else "one of several"
+
+
 def duality_gap(game: Game, policy: Any) -> Float[Tensor, "..."]:
     """The sum of what both players gain by best responses; 0 exactly at a Nash equilibrium.
 

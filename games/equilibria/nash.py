@@ -112,7 +112,8 @@ class Equilibrium:
         return self.policy > 0
 
     @cached_property
-    def _decided(self) -> list[Decision]:
+    def decisions(self) -> list[Decision]:
+        """What is known of the equilibria beside it, of each game of the batch."""
         return self._decisions()
 
     @property
@@ -122,7 +123,7 @@ class Equilibrium:
         None where double precision cannot tell (``uniqueness`` says why); of a batch with such a game it is an array of
         True, False and None. True holds for every table that rounds to this one, False for this table without rounding.
         """
-        found = [decision.unique for decision in self._decided]
+        found = [decision.unique for decision in self.decisions]
         if None not in found:
             return torch.tensor(found).reshape(self.gap.shape)
         return self._shaped(found)
@@ -130,13 +131,13 @@ class Equilibrium:
     @property
     def uniqueness(self) -> Any:
         """How ``unique`` is known, or why not, in words; of a batch an array [...]."""
-        return self._shaped([decision.reason for decision in self._decided])
+        return self._shaped([decision.reason for decision in self.decisions])
 
     @property
     def other(self) -> Any:
         """Another equilibrium, in the form of ``policy``, where ``unique`` is False, else None; of a batch an array."""
         found: list[Any] = []
-        for decision in self._decided:
+        for decision in self.decisions:
             if decision.other is None:
                 found.append(None)
             else:

@@ -11,7 +11,7 @@ from nashward.errors import NashwardError
 
 from ..equilibria.nash import Equilibrium
 from ..forms.game import ConstantSumGame, PreferenceGame
-from ..measures import most_played_first, shown_gap
+from ..measures import most_played_first, shown_gap, shown_unique
 from ..shapes import Float
 from .appearance import COLOURS, as_label, drawn_on, new_figure
 
@@ -122,7 +122,8 @@ def payoff_table(
         raise NashwardError("an order is of the actions of a preference game; an n x m game has two sets of them")
     orders = [_ordered(order, most_played_first(policy)) for _, _, policy in sides]
     names = [[as_label(labels[i]) for i in own] for (_, labels, _), own in zip(sides, orders, strict=True)]
-    several = " (one of several)" if equilibrium.unique is not None and not equilibrium.unique else ""
+    unique = equilibrium.unique
+    several = f" ({shown_unique(unique)})" if unique is not None and not unique else ""
     shown = sides[:1] if isinstance(game, PreferenceGame) else sides
     n, m = len(names[0]), len(names[1])
     width, height = min(4.0 + 0.7 * max(n, m), 12) + 2.4 * (len(shown) - 1), min(2.2 + 0.32 * max(n, m), 9)

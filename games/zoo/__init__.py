@@ -55,6 +55,7 @@ from .registry import GAMES as GAMES
 from .registry import PROPERTIES as PROPERTIES
 from .registry import Entry as Entry
 from .registry import Property as Property
+from .registry import definitions as definitions
 from .registry import get as get
 from .registry import names as names
 

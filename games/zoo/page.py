@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..equilibria.nash import nash
 from ..forms.game import PreferenceGame
+from ..measures import shown_unique
 from ..plots.appearance import COLOURS, as_label, save
 from ..plots.payoffs import cycle_graph
 from ..shapes import Float
-from .registry import DEFINITIONS, GAMES, PROPERTIES, Entry
+from .registry import GAMES, Entry, definitions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,11 +53,9 @@ def page(names: Sequence[str], progress: Callable[[str], object] = lambda name: 
     for name in names:
         progress(name)
         parts.append(_part(name, GAMES[name]))
-    found = set().union(*(GAMES[name].properties for name in names))
     meanings = "".join(
-        f'<p><span class="property">{html.escape(one)}</span> {html.escape(DEFINITIONS[one])}</p>\n'
-        for one in PROPERTIES
-        if one in found
+        f'<p><span class="property">{html.escape(one)}</span> {html.escape(meaning)}</p>\n'
+        for one, meaning in definitions(names).items()
     )
     links = "\n".join(f'<a href="#{name}">{name}</a><br>' for name in names)
     return (
@@ -80,20 +78,16 @@ def _part(name: str, entry: Entry) -> str:
     if entry.nash:  # by name: the picture has another order
         weights = [(as_label(label), weight) for label, weight in zip(game.labels, entry.nash, strict=True)]
         exact = "; exact: " + ", ".join(f"{label}: {weight}" for label, weight in weights if weight)
-    unique = "not known to be unique"
-    if "several equilibria" in entry.properties:
-        unique = "one of several"
-    elif (known := nash(game).unique) is not None:
-        unique = "unique" if bool(known) else "one of several"
+    equilibrium = entry.equilibrium()
     buffer = io.BytesIO()
-    save(picture(game, entry.equilibrium()), buffer, format="png", dpi=80)
+    save(picture(game, equilibrium.policy), buffer, format="png", dpi=80)
     image = base64.b64encode(buffer.getvalue()).decode()
     return (
         f'<h2 id="{name}">{name}</h2>\n<p>{html.escape(about)} {properties}</p>\n'
         f'<p class="source">{game.sizes[0]} actions; {html.escape(entry.source)}; '
         f"<code>games.zoo.{name}()</code></p>\n"
         f'<div class="wide"><img alt="table, graph and Nash of {name}" src="data:image/png;base64,{image}"></div>\n'
-        f"<p>Nash equilibrium ({unique}){html.escape(exact)}</p>"
+        f"<p>Nash equilibrium ({shown_unique(equilibrium.unique)}){html.escape(exact)}</p>"
     )
 
 
@@ -102,7 +96,7 @@ def picture(game: PreferenceGame, equilibrium: Float[Tensor, " n"]) -> Figure:
 
     Args:
         game: a single game.
-        equilibrium: [n] probabilities, for example ``Entry.equilibrium()``.
+        equilibrium: [n] probabilities, for example ``Entry.equilibrium().policy``.
 
     Returns:
         The figure.

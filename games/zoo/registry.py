@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
 
 from nashward.errors import NashwardError
 
-from ..equilibria.nash import nash
+from ..equilibria.certificates.decision import Decision
+from ..equilibria.nash import Equilibrium, nash
 from ..forms.game import PreferenceGame
-from ..shapes import Float
+from ..measures import duality_gap
 
 Property = Literal[
     "cyclic",
@@ -64,19 +64,33 @@ class Entry:
     nash: tuple[Fraction, ...] | None
     properties: frozenset[Property]
 
-    def equilibrium(self) -> Float[Tensor, " n"]:
+    def equilibrium(self) -> Equilibrium:
         """The equilibrium to show of the game: the exact one where one is known, else that of ``games.nash``.
 
-        Returns:
-            [n] probabilities, float64. Of several equilibria ``games.nash`` may find another one.
+        Of several ``games.nash`` may find another one. That there are several is known also where double precision
+        cannot tell; ``other`` is None there.
 
         Example:
-            >>> GAMES["cloned_rock"].equilibrium()
-            tensor([0.3333, 0.0000, 0.3333, 0.3333], dtype=torch.float64)
+            >>> equilibrium = GAMES["cloned_rock"].equilibrium()
+            >>> equilibrium.policy, equilibrium.unique
+            (tensor([0.3333, 0.0000, 0.3333, 0.3333], dtype=torch.float64), tensor(False))
         """
+        game = self.make()
+        found = nash(game)
         if self.nash is None:
-            return nash(self.make()).policy
-        return torch.tensor([float(weight) for weight in self.nash], dtype=torch.float64)
+            policy = found.policy
+        else:
+            policy = torch.tensor([float(weight) for weight in self.nash], dtype=torch.float64)
+
+        def decisions() -> list[Decision]:
+            if not torch.allclose(policy, found.policy):
+                return [Decision(False, None, "games.nash finds another one", (found.numpy(), found.numpy()))]
+            (known,) = found.decisions
+            if known.unique is None and "several equilibria" in self.properties:
+                return [known._replace(unique=False, reason="the zoo knows of several")]
+            return [known]
+
+        return Equilibrium(policy, found.value, duality_gap(game, policy), decisions)
 
 
 GAMES: dict[str, Entry] = {}
@@ -92,6 +106,20 @@ def named(source: str, *has: Property, nash: tuple[int, ...] = ()) -> Callable:
         return function
 
     return enter
+
+
+def definitions(names: Iterable[str]) -> dict[Property, str]:
+    """``DEFINITIONS`` of the properties that some of these games have.
+
+    Args:
+        names: of games.
+
+    Example:
+        >>> list(definitions(["comal_cycle", "two_rings"]))
+        ['cyclic', 'several equilibria']
+    """
+    found = frozenset[Property]().union(*(GAMES[name].properties for name in names))
+    return {one: meaning for one, meaning in DEFINITIONS.items() if one in found}
 
 
 def names(*properties: Property) -> list[str]:

@@ -59,22 +59,24 @@ def jsonl_rows(handle: TextIO, path: Path) -> Iterator[Any]:
         >>> list(jsonl_rows(io.StringIO('{"a": "x\\u2028y"}\\n\\n{"a": 2}'), Path("rows.jsonl")))
         [{'a': 'x\\u2028y'}, {'a': 2}]
     """
-    broken: list[str] = []  # what is wrong with each line; after the first one no row is yielded
+    shown: list[str] = []  # what is wrong with the first lines that are broken; after the first one no row is yielded
+    broken = 0
     for number, line in enumerate(handle, 1):
         if not line.strip():
             continue
         try:
             row = parse_json(line)
-        except json.JSONDecodeError as error:
-            broken.append(f"line {number}: {error.msg} at {error.colno}")
         except ValueError as error:
-            broken.append(f"line {number}: {error}")
+            broken += 1
+            if broken <= NAMED_LINES:
+                told = f"{error.msg} at {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+                shown.append(f"line {number}: {told}")
         else:
             if not broken:
                 yield row
     if broken:
-        more = f"; {len(broken) - NAMED_LINES} more" if len(broken) > NAMED_LINES else ""
-        raise NashwardError(f"{path} is not valid JSONL: {'; '.join(broken[:NAMED_LINES])}{more}")
+        more = f"; {broken - len(shown)} more" if broken > len(shown) else ""
+        raise NashwardError(f"{path} is not valid JSONL: {'; '.join(shown)}{more}")
 
 
 def csv_rows(handle: TextIO, path: Path) -> list[dict[str, Any]]:

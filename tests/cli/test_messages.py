@@ -114,6 +114,7 @@ SOLVE = [
     (["good.csv", "--solver", "fp", "--step", "0.3"], "--step | FictitiousPlay has no step | no settings"),
     (["good.csv", "--solver", "mwu,fp", "--step", "0.3"], "--step | FictitiousPlay has no step | SOLVER:step=0.3"),
     (["good.csv", "--solver", "mwu", "--solver", "gda", "--tau", "1"], "--tau | MWU has no tau | it has step"),
+    (["generator:tournament:n=7"], "tournament needs seed | generator:tournament:n=7:seed=5"),
     (["generator:blotto:troop=5"], "blotto has no troop | nearest is troops | fields"),
     (["good.csv", "--solver", "mwu", "--feedback", "samples:n=5"], "samples has no n | it has k"),
     (["good.csv", "--solver", "mwu:tau=1"], "MWU | tau"),

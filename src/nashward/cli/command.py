@@ -18,7 +18,8 @@ class Command:
         run: does it, and returns the exit code.
         first: the options, without dashes, that its ``--help`` shows; ``--help-all`` shows all. Empty: it shows all.
         divides: whether several processes divide its work; else the first one does all of it.
-        writes: the arguments, by their names, of the files that it writes: none of them may be one that it reads.
+        writes: the arguments, by their names, of the files that it writes: none of them may be one that it reads;
+            "out/scores.json" is that file in a folder.
     """
 
     example: str

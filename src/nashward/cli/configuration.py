@@ -237,13 +237,24 @@ def typed_settings(kind: type[Any]) -> list[str]:
     return [field.name for field in dataclasses.fields(kind) if field.name in typed]
 
 
-def solver(chosen: Settings) -> Solver:
-    """The solver of that name with the settings given; a setting that it does not have is refused."""
+def solver(chosen: Settings, several: bool = False) -> Solver:
+    """The solver of that name with the settings given; a setting that it does not have is refused.
+
+    Args:
+        chosen: the settings, among them the name.
+        several: other solvers are chosen beside it; the refusal says how these get an option that this one lacks.
+    """
     kind = solver_kind(chosen["solver"].value)
-    given = {ALL[name].path[1]: chosen[name].value for name in SOLVER if name in chosen and name != "solver"}
-    foreign = [name for name in given if name not in typed_settings(kind)]
-    if foreign:
-        raise NashwardError(hints.no_setting(kind.__name__, foreign[0], typed_settings(kind)))
+    given, own = {}, typed_settings(kind)
+    for name in SOLVER:
+        if name == "solver" or name not in chosen:
+            continue
+        key, setting = ALL[name].path[1], chosen[name]
+        if key not in own:
+            option = f"--{name}: " if setting.source == "flag" else ""
+            behind = f"; set it behind a solver that has it: SOLVER:{key}={setting.value}" if several else ""
+            raise NashwardError(f"{option}{hints.no_setting(kind.__name__, key, own)}{behind}")
+        given[key] = setting.value
     return kind(**given)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,13 @@ from nashward.errors import NashwardError
 
 READ_WHOLE = ("responses", "answers")  # folders of which every file with one of these endings is a model's answers
 ANSWERS = (".json", ".jsonl")
+RUN = "run.json"
+# of a model, an oracle, an adapter or a run; what else lies beside them a command may have written for its user before
+PARTS = (
+    "*config.json", "tokenizer*", "vocab.*", "merges.txt", "*_tokens*.json", "chat_template.*", "*.safetensors",
+    "*.bin", "*.model", "*.sqlite*", "fit.json", f"*{RUN}", "prompts.jsonl", "sft.jsonl", "opponents.jsonl",
+    "events.jsonl", "timings.jsonl", "metrics.jsonl", "last.json", "mixture.json", "evaluation.json", "frontier.json",
+)  # fmt: skip
 
 
 def check(args: argparse.Namespace, parser: argparse.ArgumentParser, written: Sequence[str]) -> None:
@@ -20,18 +28,19 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser, written: Se
     Args:
         args: of the command.
         parser: that they are of, for the names of its options.
-        written: the names in ``args`` of the files that the command writes.
+        written: the names in ``args`` of the files that the command writes; out/FILE is one in the folder ``out``.
 
     Raises:
-        ValueError: one of them is the file that another argument names, also through a link, or lies where it would be
-            read as a model's answers.
+        ValueError: one of them is the file that another argument names, also through a link, or a part of the model or
+            run that it names, or lies where it would be read as a model's answers.
     """
     names = {
         action.dest: action.option_strings[-1] if action.option_strings else action.dest for action in parser._actions
     }
-    for name in written:
-        out = getattr(args, name, None)
-        if not isinstance(out, Path) or out.is_dir():  # of a folder that is there the command says what it wants
+    for one in written:
+        name, _, file = one.partition("/")
+        place = getattr(args, name, None)
+        if not isinstance(place, Path) or os.path.isdir(out := place / file):  # a folder the command refuses itself
             continue
         for other, option in names.items():
             for given in () if other == name else _named(getattr(args, other, None)):
@@ -45,18 +54,39 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser, written: Se
                         f"{names[name]} {out} would be read as a model's answers, as all of {given}; name a file "
                         "elsewhere"
                     )
+                if _is_part(out, given):
+                    raise NashwardError(
+                        f"{names[name]} {out} is a part of {option} {given}, which would be lost; name another file"
+                    )
 
 
 def _named(value: Any) -> Iterator[str | Path]:
-    """The files that an argument may name."""
-    if isinstance(value, str | Path):
+    """The files and folders that an argument may name, also in a text as style:pairs=FILE, or by module:name."""
+    if isinstance(value, Path):
         yield value
+    elif isinstance(value, str):
+        words = [word for word in re.split("[,:=]", value) if word]
+        yield from (value, *words, *(value[sign.end() :] for sign in re.finditer("[,:=](?=.)", value)))
+        yield from (word.replace(".", "/") + ".py" for word in words)
     elif isinstance(value, list | tuple):
         for one in value:
             yield from _named(one)
 
 
 def _same(out: Path, given: str | Path) -> bool:
-    if os.path.exists(out) and os.path.exists(given):
-        return os.path.samefile(out, given)
-    return isinstance(given, Path) and os.path.realpath(out) == os.path.realpath(given)  # another word is no file
+    at = os.path.expanduser(given)
+    if os.path.exists(out) and os.path.exists(at):
+        return os.path.samefile(out, at)
+    return isinstance(given, Path) and os.path.realpath(out) == os.path.realpath(at)  # another word is no file
+
+
+def _is_part(out: Path, given: str | Path) -> bool:
+    """Whether a file is there already and belongs to the model or the run in that folder."""
+    folder = os.path.realpath(os.path.expanduser(given))
+    if not (given and os.path.isfile(out) and os.path.isdir(folder)):
+        return False
+    if not (file := out.resolve()).is_relative_to(folder):
+        return False
+    inside = file.relative_to(folder)
+    of_a_step = len(inside.parts) > 1 and inside.suffix in (".json", ".jsonl", ".gz") and Path(folder, RUN).is_file()
+    return of_a_step or any(inside.match(part) for part in PARTS)

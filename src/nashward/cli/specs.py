@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -21,6 +21,7 @@ from .options import Option
 # Names, not functions: ``nashward solve --help`` lists them without importing torch.
 GENERATORS = ("tournament", "scores_and_cycles", "low_rank", "disc", "blotto", "three_cycle")  # settings are numbers
 FEEDBACK = {"samples": "SampledFeedback", "duels": "DuelingFeedback"}
+EXAMPLES = {bool: "true", int: "5", float: "0.6"}  # of a setting
 SOLVER = {option.path[1]: name for name, option in solver_options.SOLVER.items() if name != "solver"}
 
 
@@ -51,7 +52,7 @@ def game(
     if kind == "generator":
         if name not in GENERATORS:
             raise NashwardError(f"there is no {_unknown('generator', name, GENERATORS)}")
-        return _call(getattr(games.zoo.generators, name), name, settings)
+        return _call(getattr(games.zoo.generators, name), f"{kind}:{name}", settings)
     if name not in games.zoo.GAMES:
         raise NashwardError(f"there is no {_unknown('game', name, games.zoo.names())}")
     return _call(games.zoo.GAMES[name].make, name, settings)
@@ -108,30 +109,17 @@ def solvers(texts: list[str], shared: Settings) -> list[Any]:
             chosen.append(solver)
             continue
         name, settings = _split(text)
-        given: Settings = {}
+        kind, given = configuration.solver_kind(name), Settings()
         for key, value in settings.items():
-            if key not in SOLVER:
-                kind = configuration.solver_kind(name)
-                raise NashwardError(
-                    f"{text}: {hints.no_setting(kind.__name__, key, configuration.typed_settings(kind))}"
-                )
+            if key not in (own := configuration.typed_settings(kind)):
+                raise NashwardError(f"{text}: {hints.no_setting(kind.__name__, key, own)}")
             given[SOLVER[key]] = Setting(_value(text, key, solver_options.SOLVER[SOLVER[key]], value), "flag")
-        _check_shared(name, shared, several=len(texts) > 1 or "," in texts[0])
-        solver = configuration.solver({**shared, **given, "solver": Setting(name, "flag")})
+        several = len(texts) > 1 or "," in texts[0]
+        solver = configuration.solver({**shared, **given, "solver": Setting(name, "flag")}, several)
         if solver in chosen:
             raise NashwardError(f"{text}: this solver is given twice; give another one, or other settings")
         chosen.append(solver)
     return chosen
-
-
-def _check_shared(name: str, shared: Settings, several: bool) -> None:
-    """Refuse an option for all solvers that the one of this name has no use for, and say how the others get it."""
-    kind = configuration.solver_kind(name)
-    own = configuration.typed_settings(kind)
-    for flag, setting in shared.items():
-        if (key := solver_options.SOLVER[flag].path[1]) not in own:
-            behind = f"; set it behind a solver that has it: SOLVER:{key}={setting.value}" if several else ""
-            raise NashwardError(f"--{flag}: {hints.no_setting(kind.__name__, key, own)}{behind}")
 
 
 def _is_own(text: str) -> bool:
@@ -200,7 +188,7 @@ def _split(text: str) -> tuple[str, dict[str, str]]:
     return name, settings
 
 
-def _call(make: Callable[..., Any], name: str, settings: Mapping[str, str], **fixed: Any) -> Any:
+def _call(make: Callable[..., Any], name: str, settings: dict[str, str], **fixed: Any) -> Any:
     """Call it with the settings, each read as the type of its parameter; numbers and truth values can be typed."""
     annotated, kinds = get_type_hints(make.__init__ if inspect.isclass(make) else make), {}
     needed = []
@@ -214,7 +202,9 @@ def _call(make: Callable[..., Any], name: str, settings: Mapping[str, str], **fi
         if key not in kinds:
             raise NashwardError(hints.no_setting(name, key, list(kinds)))
     if lacking := [key for key in needed if key not in settings]:
-        raise NashwardError(f"{name} needs {', '.join(lacking)}; for example {name}:{lacking[0]}=5")
+        pairs = settings | {key: EXAMPLES[kinds[key]] for key in lacking}
+        example = ":".join([name, *(f"{key}={value}" for key, value in pairs.items())])
+        raise NashwardError(f"{name} needs {', '.join(lacking)}; for example {example}")
     read = {key: _value(name, key, Option((), kinds[key], ""), text) for key, text in settings.items()}
     return make(**{key: _seed(value) if key == "seed" else value for key, value in read.items()}, **fixed)
 

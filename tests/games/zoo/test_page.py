@@ -63,7 +63,7 @@ def test_each_game_has_its_picture_and_its_facts_and_nothing_is_loaded_from_else
 @pytest.mark.parametrize("name", ["mujoco_soccer", "indifference", "colonel_blotto"])
 def test_the_picture_is_of_the_game(name: str) -> None:
     game = zoo.get(name)
-    equilibrium = zoo.GAMES[name].equilibrium()
+    equilibrium = zoo.GAMES[name].equilibrium().policy
     table, graph, bars = picture(game, equilibrium).axes
     order = game.P.mean(-1).argsort(descending=True, stable=True)
     np.testing.assert_array_equal(np.asarray(table.images[0].get_array()), game.P[order][:, order])
@@ -76,11 +76,11 @@ def test_the_picture_is_of_the_game(name: str) -> None:
 def test_the_bars_are_those_of_the_exact_equilibrium_that_the_text_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
 
-    def kept(game: games.PreferenceGame, equilibrium: Tensor) -> Figure:
+    def recorded(game: games.PreferenceGame, equilibrium: Tensor) -> Figure:
         drawn.append(equilibrium)
         return picture(game, equilibrium)
 
-    monkeypatch.setattr("nashward.games.zoo.page.picture", kept)
+    monkeypatch.setattr("nashward.games.zoo.page.picture", recorded)
     names = ["cloned_rock", "indifference", "comal_cycle"]
     text = page(names)
     assert "rock: 1/3, paper: 1/3, scissors: 1/3" in text
@@ -94,7 +94,7 @@ def test_the_bars_are_those_of_the_exact_equilibrium_that_the_text_gives(monkeyp
 def test_every_game_shows_an_equilibrium_and_every_property_has_a_definition() -> None:
     assert tuple(zoo.DEFINITIONS) == zoo.PROPERTIES
     for name in ("cloned_rock", next(name for name in zoo.names() if zoo.GAMES[name].nash is None)):
-        assert float(games.duality_gap(zoo.get(name), zoo.GAMES[name].equilibrium())) < 1e-10
+        assert float(games.duality_gap(zoo.get(name), zoo.GAMES[name].equilibrium().policy)) < 1e-10
     text = page(["near_boundary_cycle"])
     assert zoo.DEFINITIONS["near-boundary"] in text
     assert zoo.DEFINITIONS["transitive"] not in text  # no game of this page has it

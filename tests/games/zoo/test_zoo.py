@@ -62,6 +62,19 @@ def test_a_nash_in_fractions_is_one_exactly(name: str) -> None:
     assert max(sum(p * q for p, q in zip(row, x, strict=True)) for row in table) == Fraction(1, 2)
 
 
+@pytest.mark.parametrize("name", ["comal_cycle", "cloned_rock", "two_rings", "mujoco_soccer", "disc_rim"])
+def test_the_equilibrium_that_is_shown(name: str) -> None:
+    entry = zoo.GAMES[name]
+    shown = entry.equilibrium()
+    if entry.nash is not None:
+        assert shown.policy.tolist() == [float(weight) for weight in entry.nash]
+    assert float(games.duality_gap(entry.make(), shown.policy)) == float(shown.gap) < 1e-12
+    assert bool(shown.unique) is ("several equilibria" not in entry.properties)  # of disc_rim arithmetic cannot tell
+    if shown.other is not None:
+        assert float(games.duality_gap(entry.make(), shown.other)) < 1e-12
+        assert float((shown.other - shown.policy).abs().max()) > 1e-3
+
+
 def test_there_are_thirty_games_and_three_with_each_property() -> None:
     assert len(zoo.names()) >= 30
     for name in zoo.PROPERTIES:

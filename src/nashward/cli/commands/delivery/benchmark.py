@@ -251,4 +251,5 @@ COMMAND = Command(
     "--out scores/first",
     add_arguments,
     run,
+    writes=("out/scores.json",),
 )

@@ -22,10 +22,9 @@ from nashward.games.forms.labels_of_csv import LABELS
 from nashward.games.solvers.solver_label import solver_label
 
 SETTINGS = {name: option for name, option in SOLVER.items() if name != "solver"}
-DRAWN = (games.MagneticMirrorDescent, games.INPO, games.NashMD, games.ExtraGradient)  # to the reference, for good
-# whose last iterate need not come nearer to the Nash
-STEPPING = (games.MWU, games.Momentum, games.GDA)
-MATCHING = (games.RegretMatching, games.RegretMatchingPlus, games.FictitiousPlay, games.Replicator)
+DRAWN = (  # to the reference, for good
+    games.MagneticMirrorDescent, games.INPO, games.NashMD, games.NashEMA, games.HistoryMixture, games.ExtraGradient,
+)  # fmt: skip
 PICTURES = ("table", "gaps", "race", "path")
 MOST_DRAWN = 10_000  # iterations of a path; of more a part is recorded
 AVERAGES = {"linear": games.averaging.linear}
@@ -33,11 +32,12 @@ AVERAGES = {"linear": games.averaging.linear}
 
 @dataclass(frozen=True)
 class Played:
-    """A solver, what it found, and what was warned of."""
+    """A solver, what it found, what was warned of, and the gap of the regularised Nash that it is drawn to, if any."""
 
     solver: Any
     solution: games.Solution
     warnings: list[str]
+    drawn_to: float | None
 
     @property
     def label(self) -> str:
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         json_output.check(args.json)
 
     entry = specs.entry(args.table)
-    equilibrium = _equilibrium(game, entry)
+    equilibrium = games.nash(game) if entry is None else entry.equilibrium()
     fractions = _fractions(game, equilibrium, entry)
     _print_nash(args.table, game, equilibrium, entry, fractions)
     played = []
@@ -132,16 +132,17 @@ def run(args: argparse.Namespace) -> int:
                 )  # fmt: skip
             except NashwardError as error:
                 raise NashwardError(f"{solver_label(solver)}: {error}") from error
-        played.append(Played(solver, solution, [str(warning.message) for warning in caught]))
+        told = [str(warning.message) for warning in caught]
+        played.append(Played(solver, solution, told, _drawn_to(game, solver, start)))
         for message in played[-1].warnings:
             print(f"warning: {message}", file=sys.stderr)
     if played:
         drawn = "" if args.feedback == "exact" else f", feedback {args.feedback}, seed {args.seed or 0}"
         _print_gaps(played, ("uniform" if start is None else args.start) + drawn)
-        _print_drawn(game, [one.solver for one in played], start)
+        _print_drawn(played)
         for one in played:
             if one.solution.status is games.Status.NOT_CONVERGED:
-                print(f"  a gap of {args.tolerance:g} was not reached by {one.label}: {_advice(one.solver)}")
+                print(f"  a gap of {args.tolerance:g} was not reached by {one.label}: {_advice(one, args.tolerance)}")
     if args.plot is not None:
         _draw(args.plot, picture, Path(args.table).name, game, equilibrium, played, actions, start)
         print(f"picture: {args.plot}")
@@ -150,8 +151,9 @@ def run(args: argparse.Namespace) -> int:
             "table": args.table,
             "game": _described(game, entry),
             "nash": {
-                "policy": equilibrium.policy, "value": equilibrium.value, "gap": equilibrium.gap,
-                "unique": _unique(equilibrium, entry), "uniqueness": equilibrium.uniqueness,
+                "policy": equilibrium.policy, "value": equilibrium.value,
+                "gap": equilibrium.gap if None in fractions else 0.0,
+                "unique": equilibrium.unique, "uniqueness": equilibrium.uniqueness,
                 "status": equilibrium.status,
                 "fractions": _written(fractions),
             },
@@ -214,21 +216,6 @@ def _points(picture: str, args: argparse.Namespace) -> range | None:
     return None
 
 
-def _equilibrium(game: Any, entry: games.zoo.Entry | None) -> games.equilibria.Equilibrium:
-    """The one that is shown everywhere: of several the zoo's exact one, where one is known."""
-    found = games.nash(game)
-    if entry is None or entry.nash is None or found.unique:
-        return found
-    return games.nash(game, point=lambda face: entry.equilibrium().numpy())
-
-
-def _unique(equilibrium: games.equilibria.Equilibrium, entry: games.zoo.Entry | None) -> bool | None:
-    """Whether it is the only one: what the arithmetic leaves open the catalogue may know."""
-    if equilibrium.unique is None:
-        return False if entry and "several equilibria" in entry.properties else None
-    return bool(equilibrium.unique)
-
-
 def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], Any]]:
     """For each player what stands before its labels, the labels and the policy."""
     if isinstance(game, games.PreferenceGame):
@@ -246,15 +233,14 @@ def _print_nash(
     print(f"{name}: {size}{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
     if entry:
         print(f"source: {entry.source}")
-    from nashward.games.measures import most_played_first, shown_gap  # bring torch
+    from nashward.games.measures import most_played_first, shown_gap, shown_unique  # bring torch
 
-    unique = _unique(equilibrium, entry)
-    uniqueness = "not known to be unique" if unique is None else "unique" if bool(unique) else "one of several"
     value = float(equilibrium.value)
     if second and abs(value) < 1e-14 * float(game.payoff.abs().max()):
         value = 0.0  # what is left is rounding
-    print(f"Nash equilibrium ({uniqueness}), value {value:.6g}, gap {shown_gap(equilibrium.gap)}")
-    if unique is None:
+    gap = shown_gap(equilibrium.gap) if None in fractions else "0"
+    print(f"Nash equilibrium ({shown_unique(equilibrium.unique)}), value {value:.6g}, gap {gap}")
+    if equilibrium.unique is None:
         print(f"  {equilibrium.uniqueness}")
     for (side, labels, policy), known in zip(_sides(game, equilibrium.policy), fractions, strict=True):
         width = max(map(len, labels))
@@ -290,24 +276,36 @@ def _print_gaps(played: Sequence[Played], start: str) -> None:
         print(f"  {one.label:<{width}}  {int(solution.iterations[-1]):>10}  {gaps}")
 
 
-def _print_drawn(game: Any, solvers: Sequence[Any], start: Any) -> None:
-    """Where the solvers go that are drawn to the start: not to the Nash that is printed above."""
-    for solver in solvers:
-        tau = getattr(solver, "tau", 0.0) if isinstance(solver, DRAWN) else 0.0
-        if tau > 0:
-            gap = float(games.regularised_nash(game, tau, start).gap)
-            print(f"  {type(solver).__name__} goes to the Nash regularised by tau = {tau:g}, of gap {gap:.3e}")
+def _drawn_to(game: Any, solver: Any, start: Any) -> float | None:
+    """The gap of the regularised Nash that a solver is drawn to, where it is: not the Nash that is printed."""
+    tau = getattr(solver, "tau", 0.0) if isinstance(solver, DRAWN) else 0.0
+    return float(games.regularised_nash(game, tau, start).gap) if tau > 0 else None
 
 
-def _advice(solver: Any) -> str:
-    """What brings a solver nearer to the Nash that has not reached the tolerance."""
-    if isinstance(solver, DRAWN) and solver.tau > 0:
-        return "a smaller tau, as it goes to the Nash regularised by it"
-    if isinstance(solver, STEPPING):
-        return "a smaller step and more --iterations for its average, or OptimisticMWU, whose last iterate converges"
-    if isinstance(solver, MATCHING):
-        return "more --iterations for its average, or OptimisticMWU, whose last iterate converges"
-    return "more --iterations"
+def _print_drawn(played: Sequence[Played]) -> None:
+    from nashward.games.measures import shown_gap
+
+    for one in played:
+        if one.drawn_to is not None:
+            name, tau = type(one.solver).__name__, one.solver.tau
+            gap = shown_gap(one.drawn_to)
+            print(f"  {name} is drawn to the start by tau = {tau:g}: the Nash regularised by it has a gap of {gap}")
+
+
+def _advice(one: Played, tolerance: float) -> str:
+    """What may bring a run to the tolerance that it has not reached, by how its second half went."""
+    if one.drawn_to is not None and one.drawn_to > tolerance:
+        return "a smaller tau"
+    iterations = one.solution.iterations
+    gaps = [one.solution.gaps[name] for name in ("last", "average")]
+    if min(float(gap[-1]) for gap in gaps) < 1e-12:
+        return "it is below 1e-12, where rounding begins: a larger --tolerance"
+    later = iterations > iterations[-1] / 2
+    before = (iterations > iterations[-1] / 4) & ~later  # largest gaps are compared: one that circles is near at times
+    if not before.any() or any(float(gap[later].max()) < 0.9 * float(gap[before].max()) for gap in gaps):
+        return "more --iterations"
+    other = "more --iterations with a smaller step" if hasattr(one.solver, "step") else "another solver"
+    return f"neither last nor average came much nearer in the second half of the run: try {other}"
 
 
 def _picture(args: argparse.Namespace, game: Any) -> tuple[str, list[int] | None]:

@@ -56,10 +56,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"no game has all of {', '.join(args.property)}")
     else:
         print(f"{counted(len(names), 'game')}; properties:")
-        found = set().union(*(games.zoo.GAMES[name].properties for name in names))
-        for one in games.zoo.PROPERTIES:
-            if one in found:
-                print(f"  {one}: {games.zoo.DEFINITIONS[one]}")
+        for one, meaning in games.zoo.definitions(names).items():
+            print(f"  {one}: {meaning}")
     if args.json is not None:
         json_output.write(args.json, {name: _described(name) for name in names})
         print(f"json: {args.json}")
@@ -81,7 +79,7 @@ def _described(name: str) -> dict[str, object]:
     game = entry.make()
     return {
         "labels": game.labels, "P": game.P, "source": entry.source, "properties": sorted(entry.properties),
-        "nash": entry.equilibrium(), "fractions": entry.nash and [str(p) for p in entry.nash],
+        "nash": entry.equilibrium().policy, "fractions": entry.nash and [str(p) for p in entry.nash],
     }  # fmt: skip
 
 

@@ -1,0 +1,75 @@
+"""What a command reads is never written over, wherever in an argument it is named."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from nashward.cli import options, outputs
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--solver", action="append", default=[])
+    parser.add_argument("--oracle")
+    parser.add_argument("--folder", type=options.path)
+    parser.add_argument("--json", type=options.path)
+    parser.add_argument("--out", type=options.path)
+    return parser
+
+
+def _check(*arguments: str) -> None:
+    outputs.check(_parser().parse_args(arguments), _parser(), ("json", "out/scores.json"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    files = (
+        "pairs,1.json", "mine.py", "own/inner.py", "run/run.json", "run/iteration-01/responses/0.jsonl.gz",
+        "run/iteration-01/adapter/adapter_config.json", "run/state.json", "run/report.html", "run/a/status.txt",
+        "oracle/config.json", "oracle/diagnosis.json", "scores/scores.json", "runs/one.json",
+    )  # fmt: skip
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("kept")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--oracle", "style:pairs=pairs,1.json", "--json", "./pairs,1.json"), "--json.*--oracle pairs,1.json"),
+        (("--oracle", "a:p=runs/one.json:q=2", "--json", "runs/one.json"), "--json.*--oracle runs/one.json"),
+        (("--solver", "MWU,mine:Mine:step=1", "--json", "mine.py"), "--json.*--solver mine.py"),
+        (("--oracle", "own.inner:Judge", "--json", "own/inner.py"), "--json.*--oracle own/inner.py"),
+        (("--oracle", "x=oracle", "--json", "oracle/config.json"), "--json.*--oracle oracle"),
+        (("--folder", "run", "--json", "run/run.json"), "--json.*--folder run"),
+        (("--folder", "run", "--json", "run/iteration-01/responses/0.jsonl.gz"), "--json.*--folder run"),
+        (("--folder", "runs/../run", "--json", "run/iteration-01/adapter/adapter_config.json"), "--json.*--folder"),
+        (("--oracle", "scores/scores.json", "--out", "scores"), "--out.*scores.json.*--oracle"),
+    ],
+)
+def test_what_is_read_is_not_written_over(here: Path, arguments: tuple[str, ...], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        _check(*arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--folder", "run", "--json", "run/state.json"),  # of the same command before
+        ("--folder", "run", "--json", "run/report.html"),
+        ("--folder", "run", "--json", "run/a/status.txt"),
+        ("--oracle", "oracle", "--json", "oracle/diagnosis.json"),
+        ("--folder", "run", "--json", "run/new/config.json"),  # nothing is lost
+        ("--folder", "run", "--json", "oracle/config.json"),
+        ("--oracle", "people:", "--json", "mine.py"),
+        ("--folder", "run", "--json", "run"),  # an existing folder is refused by the command
+        ("--solver", "x" * 5000, "--json", "new.json"),
+    ],
+)
+def test_another_file_is_written(here: Path, arguments: tuple[str, ...]) -> None:
+    _check(*arguments)
