@@ -25,12 +25,13 @@ TYPES = (".csv", ".json", ".jsonl", ".parquet")
 TIES = ("tie", "draw", "both", "bothbad", "bothgood", "tiebothbad", "tiebothgood", "neither")  # letters alone
 NAMES = (("model_a", "model_b"), ("a", "b"))  # the columns of the models, as files have them
 EXAMPLE = '{"model_a": "x", "model_b": "y", "winner": "model_a"}'
+COUNTS = ("wins_a", "wins_b")
 ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")
 LENGTHS = ("sum_assistant_{}_tokens", "sum_assistant_tokens_{}", "token_len_{}")  # LMArena's name, and others
 MARKS = ("header_count_{}", "list_count_{}", "bold_count_{}")
 CONVERSATIONS = ("conversation_{}", "response_{}")
 COLUMNS = (  # of a Parquet file, all others stay unread
-    "model_a", "model_b", "a", "b", "winner", "wins_a", "wins_b", "ties", *ONE_HOT, "prompt", "language", "is_code",
+    "model_a", "model_b", "a", "b", "winner", *COUNTS, "ties", "draws", *ONE_HOT, "prompt", "language", "is_code",
     "category", "category_tag", "conv_metadata",
     *(name.format(side) for name in (*LENGTHS, *MARKS, *CONVERSATIONS) for side in "ab"),
 )  # fmt: skip
@@ -43,9 +44,8 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) ->
         rows: mappings, or a data frame, with ``model_a``, ``model_b`` (or, where there is no ``prompt``, ``a``, ``b``)
             and one of ``winner`` ("model_a", "model_b", also "A", "B", the name of either, or "tie", also "both_bad"
             and the like; of these the letters count: "Model A", "modela"),
-            ``wins_a`` with ``wins_b`` (and ``ties``), counts, and ``winner_model_a`` with ``winner_model_b`` (and
-            ``winner_tie``), of which one is 1; optionally
-            ``prompt``, text or a list of messages (else what the user said first in ``conversation_a``). Models may be
+            ``wins_a`` with ``wins_b`` (and ``ties`` or ``draws``), counts, and ``winner_model_a`` with
+            ``winner_model_b`` (and ``winner_tie``), of which one is 1; optionally ``prompt``, text or a list of messages (else what the user said first in ``conversation_a``). Models may be
             numbers. As LMArena's files have it, ``language``, ``is_code`` and ``category_tag`` are the categories, and
             ``conv_metadata`` has the style.
         smoothing: a > 0 of the prior Beta(a, a) on each win probability; 1/2 is Jeffreys'.
@@ -206,8 +206,11 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float]]:
         if sorted(hot) != [0.0, 0.0, 1.0]:
             raise NashwardError(f"has {', '.join(ONE_HOT)} of {hot}; expected a single 1")
         return a, b, (hot[0] + hot[2] / 2, hot[1] + hot[2] / 2)
-    won, lost, ties = (_count(row, name) for name in ("wins_a", "wins_b", "ties"))
-    if not (min(won, lost, ties) >= 0 and 0 < won + lost + ties < float("inf")):
+    won, lost, ties = (_count(row, name) for name in (*COUNTS, "ties" if "ties" in row else "draws"))
+    lacking = [name for name in COUNTS if _missing(row.get(name))]
+    if len(lacking) == 1:
+        raise NashwardError(f"has no {lacking[0]}; it has {', '.join(map(str, row))}, expected both counts, 0 for none")
+    if not 0 < won + lost + ties < float("inf"):
         raise NashwardError("has no winner and no counts; expected winner, or wins_a and wins_b (and ties)")
     return a, b, (won + ties / 2, lost + ties / 2)
 

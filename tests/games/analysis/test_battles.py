@@ -81,7 +81,9 @@ def test_models_may_be_numbers() -> None:
     for bad in wrong:
         with pytest.raises(ValueError, match="row 1 has no model_b"):
             from_battles([{"model_a": 7, "model_b": bad, "winner": "model_a"}])
-    frame = pd.DataFrame({"model_a": ["x", "x"], "model_b": ["y", "y"], "winner": ["x", None], "wins_a": [None, 3]})
+    frame = pd.DataFrame(
+        {"model_a": ["x", "x"], "model_b": ["y", "y"], "winner": ["x", None], "wins_a": [None, 3], "wins_b": [None, 0]}
+    )
     assert from_battles(frame).total[0, 1] == 4  # a missing winner of a data frame is NaN
 
 

@@ -364,8 +364,14 @@ def test_the_leaderboard_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("count", [-1, math.inf, math.nan, "-2", 10**400], ids=repr)
 def test_counts_that_are_no_numbers_of_battles_are_named(count: Any) -> None:
     row = {"model_a": "x", "model_b": "y", "wins_a": count, "wins_b": 3}
-    if count != count:  # missing
-        assert from_battles([row]).total.sum() == 3
-        return
-    with pytest.raises(ValueError, match=r"row 1 has .*(wins_a (-1|inf|-2)|counts that are no numbers)"):
+    with pytest.raises(ValueError, match=r"row 1 has .*(wins_a (-1|inf|-2)|counts that are no numbers|no wins_a)"):
         from_battles([row])
+
+
+def test_a_count_that_is_missing_is_not_0_and_draws_are_ties() -> None:
+    models = {"model_a": "x", "model_b": "y"}
+    for counts in ({"wins_a": 7}, {"wins_a": 7, "wins_b": ""}, {"wins_a": 7, "losses_a": 3}):
+        with pytest.raises(ValueError, match=r"row 1 has no wins_b; it has model_a, model_b, wins_a"):
+            from_battles([models | counts])
+    assert from_battles([models | {"wins_a": 7, "wins_b": 0, "draws": 2}]).total[0, 1] == 8
+    assert from_battles([models | {"ties": 4}]).total[0, 1] == 2
