@@ -216,7 +216,9 @@ def test_a_verdict_among_those_that_are_kept_is_enough(script: Script, tmp_path:
     assert len(script.verdicts) == len(pairs)
 
 
-def test_no_url_and_no_key_is_said_before_a_call() -> None:
+@pytest.mark.parametrize("url", [None, "https://api.openai.com/v1", "https://api.openai.com/v1/"])
+def test_no_url_and_no_key_is_said_before_a_call(url: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", url or "")
     judge = EndpointJudge("judge", JudgeSettings(), Endpoint(key_variable="KEY_OF_NOBODY"))
     with pytest.raises(EndpointError, match=r"openai:judge .*api\.openai\.com.*KEY_OF_NOBODY.*--judge-url"):
         preference_matrices(judge, PROMPTS, RESPONSES)
