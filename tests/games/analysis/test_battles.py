@@ -29,7 +29,7 @@ def test_winners_as_they_are_written(winner: str, wins: float) -> None:
 
 def test_votes_on_responses_are_no_battles() -> None:
     vote = {"prompt": "Hi", "a": "- one\n- two", "b": "One.", "winner": "a", "voter": "ann"}
-    with pytest.raises(ValueError, match=r"row 2 has response texts.*model_a.*nashward fit-oracle"):
+    with pytest.raises(ValueError, match=r"row 2 has response texts.*fit-oracle.*the columns model_a and model_b"):
         from_battles([{"model_a": "x", "model_b": "y", "winner": "tie"}, vote])
     named = {"model_a": "x", "model_b": "y"} | vote  # LMArena's rows may have texts beside the models
     assert from_battles([named]).labels == ("x", "y")
