@@ -124,7 +124,7 @@ class StyleControl(Corrected):
 
     @classmethod
     def of(cls, oracle: PreferenceOracle, judged: Judged) -> StyleControl:
-        """The effects of style on judgements, beside scores of the authors where all are known."""
+        """The effects of style on judgements, beside the authors' scores where all are known (``StyleFit.control``)."""
         _enough(~np.isnan(judged.log_odds), oracle)
         found = style_fit(judged, judged.log_odds, "log-odds")
         assert found is not None, "there are more pairs than a fit of style needs"
