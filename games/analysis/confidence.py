@@ -32,14 +32,13 @@ def standard_errors(errors: float, n: float) -> float:
     return float(stdtrit(n - 1, ndtr(errors))) if n >= 2 else math.nan
 
 
-def side_of_zero(value: float, error: float, n: float, level: float = 0.95) -> int:
-    """On which side of 0 the two-sided confidence interval of a mean of n values lies.
+def side_of_zero(value: float, error: float, n: float) -> int:
+    """On which side of 0 the two-sided 95% confidence interval of a mean of n values lies.
 
     Args:
         value: the mean, as of a difference.
         error: its standard error.
         n: the number of values.
-        level: of confidence.
 
     Returns:
         1 above 0, -1 below it; 0 where the interval holds 0, or where there is none (NaN, or fewer than two values):
@@ -51,7 +50,7 @@ def side_of_zero(value: float, error: float, n: float, level: float = 0.95) -> i
         >>> [side_of_zero(value, 0.03, 50) for value in (0.05, 0.07, -0.07)]
         [0, 1, -1]
     """
-    reach = standard_errors(float(ndtri((1 + level) / 2)), n) * error
+    reach = standard_errors(float(ndtri(0.975)), n) * error
     return int(value - reach > 0) - int(value + reach < 0)
 
 

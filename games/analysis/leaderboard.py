@@ -193,7 +193,8 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float]]:
     if fields == ("a", "b") and not _missing(row.get("prompt")):
         raise NashwardError(
             "has response texts a and b to a prompt, and no model_a and model_b: these are votes on responses, from "
-            "which nashward fit-oracle makes an oracle; battles name the models"
+            "which nashward fit-oracle makes an oracle; where a and b are names of models, call the columns model_a "
+            "and model_b"
         )
     a, b = (_name(row, field) for field in fields)
     if a == b:
@@ -253,7 +254,8 @@ def _result(result: Any, a: str, b: str) -> tuple[float, float]:
             if spoken == side and other.strip().casefold() != side:  # else it may be the other model's name
                 return wins
     raise NashwardError(
-        f"has the winner {result!r}; expected model_a, model_b, {a}, {b}, tie or both_bad, for example {EXAMPLE}"
+        f"has the winner {result!r}; expected model_a, model_b, {a}, {b}, tie or both_bad (case, blanks and _ do not "
+        f"matter, but in the models' own names), for example {EXAMPLE}"
     )
 
 

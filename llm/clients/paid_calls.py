@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -124,7 +124,7 @@ class PaidCalls:
         expected: int = 0,
         written: int = WRITTEN,
         logprobs: bool = False,
-        check: Callable[[Completion], object] = lambda output: None,
+        check: Callable[[Mapping[bytes, Completion]], object] = lambda outputs: None,
     ) -> dict[bytes, Completion]:
         """What the judge writes, by the keys; those whose texts are too long for it are not there.
 
@@ -135,7 +135,8 @@ class PaidCalls:
             expected: calls that are ahead, where they are more than these.
             written: tokens of an output about, for that line.
             logprobs: whether to request those of the tokens.
-            check: is called with each output, kept or new; what it raises ends the calls, and what came stays kept.
+            check: is called with the outputs that are kept, and with each new one, by the keys; what it raises ends the
+                calls, and what came stays kept.
 
         Raises:
             EndpointError: the server does not answer, or as another model than before.
@@ -144,8 +145,7 @@ class PaidCalls:
         """
         every = {request.key: request for request in requests}
         found = {key: output for key in every if (output := self._paid.get(key)) is not None}
-        for output in found.values():
-            check(output)
+        check(found)
         missing = [request for key, request in every.items() if key not in found]
         if missing:
             self._announce(missing, sent, max(len(missing), expected), min(longest, written))
@@ -155,8 +155,9 @@ class PaidCalls:
 
             for number, output in self.client.as_completed(draw, missing):
                 if output is not None:
-                    found[missing[number].key] = output
-                    check(output)
+                    key = missing[number].key
+                    found[key] = output
+                    check({key: output})
         return found
 
     def _draw(self, request: PaidRequest, longest: int, logprobs: bool) -> Completion | None:

@@ -157,13 +157,13 @@ class JudgeSettings:
 
 
 def server_url(given: str | None) -> str:
-    """The URL of a server: as given, else that of the variable OPENAI_BASE_URL, else OpenAI's own.
+    """The URL of a server: as given, else that of the variable OPENAI_BASE_URL, else OpenAI's own; no slash ends it.
 
     Example:
-        >>> server_url("http://localhost:8000/v1")
+        >>> server_url("http://localhost:8000/v1/")
         'http://localhost:8000/v1'
     """
-    return given or os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI
+    return (given or os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI).rstrip("/")
 
 
 def check_url(url: str, what: str = "the URL of the server") -> str:

@@ -229,10 +229,7 @@ class PreferenceOracle(ABC):
         p, q = float(first[worst]), float(second[worst])
         shown = f"the pair {texts[i]!r:.40}, {texts[j]!r:.40} of prompt {prompt!r:.40}"
         if complements:
-            raise NashwardError(
-                f"{self.name} returned {p:.4g} for {shown} and {q:.4g} for its other order: these look like "
-                "probabilities, which add up to 1, and raw_logits returns log-odds: return log(p / (1 - p))"
-            )
+            raise NashwardError(f"{self.name} returned {no_log_odds(shown, p, q)}")
         raise NashwardError(
             f"{self.name} declares symmetric = True, but returned {p:.4g} for {shown} and {q:.4g} for its other order, "
             f"where {-p:.4g} was expected: set symmetric = False, so that both orders are judged"
@@ -263,6 +260,19 @@ def are_probabilities(first: Float[np.ndarray, " pairs"], second: Float[np.ndarr
         inside = (np.minimum(first, second) >= 0) & (np.maximum(first, second) <= 1)
         complements = bool(len(first) and (inside & (np.abs(first + second - 1) <= COMPLEMENT)).all())
     return complements and (symmetric or bool((np.abs(first - second) > COMPLEMENT).any()))
+
+
+def no_log_odds(pair: str, p: float, q: float) -> str:
+    """What is wrong where ``are_probabilities``, by the two numbers of a pair.
+
+    Example:
+        >>> no_log_odds("the pair (0, 1)", 0.9, 0.1)[:58]
+        '0.9 for the pair (0, 1) and 0.1 for its other order: these'
+    """
+    return (
+        f"{p:.4g} for {pair} and {q:.4g} for its other order: these look like probabilities, which add up to 1, and "
+        "raw_logits returns log-odds: return log(p / (1 - p))"
+    )
 
 
 class StepwiseOracle(PreferenceOracle):

@@ -235,7 +235,7 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: a log would tell who voted when, and the token."""
 
 
-def check_place(host: str, port: int) -> None:
+def check_address(host: str, port: int) -> None:
     """Raise where a page could not be served, before there is one.
 
     Args:
@@ -245,9 +245,8 @@ def check_place(host: str, port: int) -> None:
         ValueError: it cannot be listened on.
     """
     check_port(port)
-    with _listening(host, port), socket.socket(_family(host)) as free:
-        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        free.bind((host.strip("[]"), port))
+    with _listening(host, port):
+        socket.create_server((host.strip("[]"), port), family=_family(host)).close()
 
 
 def _family(host: str) -> socket.AddressFamily:

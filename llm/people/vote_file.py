@@ -168,14 +168,18 @@ def add_prompt(run: Execute, text: str) -> int:
 
 
 def add_response(run: Execute, prompt: int, text: str, source: str) -> int:
-    """Add a response to a prompt where it is not there yet; returns its number.
+    """Add a response to a prompt where it is not there yet, or whose it is where that is not; returns its number.
 
     Args:
         run: of a transaction.
         prompt: its number.
         text: of the response.
-        source: whose it is.
+        source: whose it is; "" where that is not known.
     """
     key = text_key("response", str(prompt), text)
-    run("INSERT OR IGNORE INTO response (key, prompt, text, source) VALUES (?, ?, ?, ?)", (key, prompt, text, source))
+    run(
+        "INSERT INTO response (key, prompt, text, source) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (key) DO UPDATE SET source = excluded.source WHERE source = ''",
+        (key, prompt, text, source),
+    )
     return int(run("SELECT id FROM response WHERE key = ?", (key,)).fetchone()[0])

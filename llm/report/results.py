@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nashward.counted import counted
 from nashward.games.analysis.significant_cycles import MIN_PROMPTS
+from nashward.shortened import shortened
 
 from ..evaluation.exploit import TRAINED
 from ..evaluation.players import remade
@@ -152,8 +153,12 @@ def win_sentence(player: str, oracle: str, results: Mapping[str, Any]) -> str:
     )
 
 
-def winner_sentence(game: Mapping[str, Any]) -> str:
+def winner_sentence(game: Mapping[str, Any], what: str = "policy") -> str:
     """Which player beats every other one, which is said only beyond noise.
+
+    Args:
+        game: its ``condorcet_winner``, ``condorcet_p_value`` and number of ``prompts``.
+        what: a player is.
 
     Example:
         >>> winner_sentence({"condorcet_winner": "new", "condorcet_p_value": 0.2, "prompts": 40})
@@ -161,11 +166,13 @@ def winner_sentence(game: Mapping[str, Any]) -> str:
     """
     winner, p = game["condorcet_winner"], game.get("condorcet_p_value")
     if winner is None:
-        return "No policy beats every other one (no Condorcet winner)."
+        return f"No {what} beats every other one (no Condorcet winner)."
     if p is not None and p <= LEVEL:
         return f"{winner} beats every other one beyond noise (p = {p:.2g})."
     known = "" if p is None else f", by chance as likely as p = {p:.2g}"
-    return f"No policy beats every other one beyond noise: on average {winner} does{known}."
+    if game["prompts"] < MIN_PROMPTS:
+        known = f", not tested, of {counted(game['prompts'], 'prompt')} ({MIN_PROMPTS} are needed)"
+    return f"No {what} beats every other one beyond noise: on average {winner} does{known}."
 
 
 def evaluation(folder: Path) -> list[Content]:
@@ -204,7 +211,7 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
         f"{game['bradley_terry']['largest_residual']:.3f}; {100 * game['curl']:.1f}% of the log-odds go round. Cycles "
         f"beyond noise: {cycles(game)}."
     )
-    labelled = PreferenceGame(game["P"], labels=_shortened(game["players"]))
+    labelled = PreferenceGame(game["P"], labels=shortened(game["players"], LONGEST))
     figure = payoff_table(labelled, nash(labelled))
     if (layout := figure.get_layout_engine()) is not None:
         layout.set(wspace=0.08)  # type: ignore[call-arg]  # else the names touch the colour bar's numbers
@@ -255,12 +262,6 @@ def cycles(game: dict[str, Any]) -> str:
     if game["prompts"] < MIN_PROMPTS:
         return f"unknown, of {counted(game['prompts'], 'prompt')} ({MIN_PROMPTS} are needed)"
     return "; ".join(" > ".join([*cycle["players"], cycle["players"][0]]) for cycle in game["cycles"]) or "none"
-
-
-def _shortened(names: Sequence[str]) -> list[str]:
-    """Names that fit beside a picture; unchanged where the short ones would not differ."""
-    short = [name if len(name) <= LONGEST else f"{name[: LONGEST - 6]}…{name[-5:]}" for name in names]
-    return short if len(set(short)) == len(short) else list(names)
 
 
 def _over_optimisation(results: dict[str, Any]) -> list[Content]:

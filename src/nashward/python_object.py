@@ -37,13 +37,13 @@ def python_object(source: str) -> Any:
     expected = "expected module:name, the module in the working directory or installed"
     if not all(part.isidentifier() for part in module.split(".")):
         raise NashwardError(f"{source}: {module!r} is no name of a module; {expected}, without a path and without .py")
-    if module.endswith(".py"):
-        raise NashwardError(f"{source}: write {module.removesuffix('.py')}:{name or 'NAME'}, the module without .py")
     try:
         value: Any = importlib.import_module(module)
         for part in name.split("."):
             value = getattr(value, part)
     except (ImportError, AttributeError) as error:
+        if isinstance(error, ImportError) and module.endswith(".py"):
+            expected = f"write {module.removesuffix('.py')}:{name or 'NAME'}, the module without .py"
         raise NashwardError(f"{source} is no name in Python ({first_line(error)}); {expected}") from error
     except (*LIBRARY_ERRORS, SystemExit) as error:  # a script that calls sys.exit
         raise NashwardError(f"{module} cannot be imported: {type(error).__name__}: {first_line(error)}") from error

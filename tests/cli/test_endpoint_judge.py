@@ -121,7 +121,7 @@ def test_leaderboard(script: Script, capsys: pytest.CaptureFixture[str]) -> None
     command = ["leaderboard", "answers", "--prompts", "prompts.txt", "--oracle", "openai:judge"]
     assert main([*command, "--judge-url", script.url, "--judge-price", "1/2"]) == 0
     said = capsys.readouterr()
-    assert absent(said.out, "Condorcet winner: brief | No policy beats every other one beyond noise") == []
+    assert absent(said.out, "Condorcet winner: brief | No model beats every other one beyond noise") == []
     assert absent(said.err, "$0.01") == []
 
 

@@ -161,7 +161,8 @@ def test_exported_battles_name_the_models_that_are_known(here: Path, capsys: pyt
         assert main(["leaderboard", f"{kind}.jsonl"]) == 0
         assert "Condorcet winner: n" in capsys.readouterr().out
     nameless = {key: value for key, value in PAIR.items() if not key.startswith("model")} | {"winner": "a"}
-    Path("nameless.jsonl").write_text(json.dumps(nameless) + "\n")
+    skipped = nameless | {"prompt": "Name a sea.", "winner": "skip"}
+    Path("nameless.jsonl").write_text(json.dumps(nameless) + "\n" + json.dumps(skipped) + "\n")
     assert main(["vote", "other", "--import", "nameless.jsonl"]) == 0
     assert main(["vote", "other", "--export", "battles.jsonl", "--format", "battles"]) == 0
     assert "1 vote without model_a or model_b" in capsys.readouterr().out

@@ -19,7 +19,7 @@ from nashward.counted import counted
 
 from ...data.library_errors import LIBRARY_ERRORS
 from ..matrices import PairwiseResult, preference_matrices
-from ..protocol import Aggregation, Pairs, PreferenceOracle, are_probabilities
+from ..protocol import Aggregation, Pairs, PreferenceOracle, are_probabilities, no_log_odds
 
 ODD_TEXTS = {
     "the empty text": "",
@@ -67,16 +67,20 @@ class Case:
         return self.judge(self.prompts, self.candidates)
 
     @cached_property
-    def probabilities(self) -> tuple[int, int, float, float] | None:
-        """The first pair of the widest prompt with its two numbers, where all numbers look like probabilities."""
-        both = [(L[:, i, j], L[:, j, i]) for L in self.answers for i, j in combinations(range(L.shape[-1]), 2)]
-        first, second = (np.concatenate(side) for side in zip(*both, strict=True))
-        known = ~np.isnan(first) & ~np.isnan(second)
-        if not are_probabilities(first[known], second[known], self.oracle.symmetric):
+    def probabilities(self) -> str | None:
+        """What is wrong where all numbers look like probabilities, by the pair whose two differ most; else None."""
+        both = [
+            (p, q, n, (i, j))
+            for n, L in enumerate(self.answers)
+            for i, j in combinations(range(L.shape[-1]), 2)
+            for p, q in zip(L[:, i, j], L[:, j, i], strict=True)
+            if not (np.isnan(p) or np.isnan(q))
+        ]
+        first, second = np.array([(p, q) for p, q, *_ in both]).reshape(-1, 2).T
+        if not are_probabilities(first, second, self.oracle.symmetric):
             return None
-        L = self.widest[2][0]
-        i, j = next((i, j) for i, j in combinations(range(len(L)), 2) if not np.isnan([L[i, j], L[j, i]]).any())
-        return i, j, float(L[i, j]), float(L[j, i])
+        p, q, n, pair = max(both, key=lambda row: abs(row[0] - row[1]))
+        return f"raw_logits returned {no_log_odds(f'the pair {pair} of prompt {n}', p, q)}"
 
     @property
     def widest(self) -> tuple[str, list[str], np.ndarray]:
@@ -136,11 +140,7 @@ def _one_logit_a_pair(case: Case) -> str | None:
     if missing == pairs:
         raise Failed("all judgements are missing (NaN); pass prompts and candidates that it can judge")
     if case.probabilities is not None:
-        i, j, p, q = case.probabilities
-        raise Failed(
-            f"the numbers look like probabilities, which add up to 1 over both orders ({p:.4g} for the pair ({i}, {j}) "
-            f"and {q:.4g} for ({j}, {i})), and raw_logits returns log-odds: return log(p / (1 - p))"
-        )
+        raise Failed(case.probabilities)
     return f"{missing} of {pairs} missing" if missing else None
 
 

@@ -16,7 +16,7 @@ from nashward.games.analysis.contextual import contextual_bradley_terry
 from nashward.games.analysis.style import STYLE, style_differences
 from nashward.games.shapes import Float
 
-from ..diagnosis.biases import WORDS
+from ..diagnosis.biases import LARGEST_FACTOR, WORDS
 from ..diagnosis.probe import Judged, finite, judge_pairs, probe_pairs
 from ..diagnosis.style_fit import style_fit
 from ..ensembles.ensemble import averaged_logits, log_ratio
@@ -26,7 +26,7 @@ from ..protocol import Pairs, PreferenceOracle
 logger = logging.getLogger(__name__)
 
 LEAST = 30  # labelled pairs for a fit
-LARGEST = 20.0  # factor of a temperature, and log-odds within which two texts may tie
+MARGIN = 20.0  # log-odds within which two texts may tie, at most
 
 
 class Corrected(PreferenceOracle):
@@ -124,18 +124,18 @@ class StyleControl(Corrected):
 
     @classmethod
     def of(cls, oracle: PreferenceOracle, judged: Judged) -> StyleControl:
-        """The effects of style on judgements, beside scores of the authors where all are known."""
+        """The effects of style on judgements, beside the authors' scores where all are known (``StyleFit.control``)."""
         _enough(~np.isnan(judged.log_odds), oracle)
         found = style_fit(judged, judged.log_odds, "log-odds")
         assert found is not None, "there are more pairs than a fit of style needs"
-        hidden = [WORDS[kind] for k, kind in enumerate(STYLE) if found.hidden(k)]
-        if hidden:
-            logger.warning(
-                "%s: style control leaves in what %s add: the authors decide them, so that their effect cannot be told "
-                "from the authors' quality",
-                oracle.name, " and ".join(hidden),
-            )  # fmt: skip
-        return cls(oracle, found.fit.slopes.tolist())
+        for decides, is_decided in (("authors", found.hidden), ("lengths", found.by_length)):
+            if kinds := [WORDS[kind] for k, kind in enumerate(STYLE) if is_decided(k)]:
+                logger.warning(
+                    "%s: style control fits no effect of %s: the responses' %s decide them, so that it "
+                    "cannot be told from that of the %s",
+                    oracle.name, " and ".join(kinds), decides, decides,
+                )  # fmt: skip
+        return cls(oracle, found.control.tolist())
 
     def corrected(
         self, logits: Float[np.ndarray, " pairs"], first: Sequence[str], second: Sequence[str]
@@ -184,7 +184,7 @@ class Calibrated(Corrected):
         slope = float(fit.slopes[0])
         if not slope > 0:
             raise NashwardError(f"the labels contradict {oracle.name}: no temperature corrects that")
-        return cls(oracle, float(np.clip(1 / slope, 1 / LARGEST, LARGEST)))
+        return cls(oracle, float(np.clip(1 / slope, 1 / LARGEST_FACTOR, LARGEST_FACTOR)))
 
     def corrected(
         self, logits: Float[np.ndarray, " pairs"], first: Sequence[str], second: Sequence[str]
@@ -316,7 +316,7 @@ class WithTies(Corrected):
             p = np.where(y > 0.5, win, np.where(y < 0.5, lose, 1 - win - lose))
             return -float((n * np.log(np.maximum(p, 1e-300))).sum())
 
-        found = minimize_scalar(loss, bounds=(0.0, LARGEST), method="bounded", options={"xatol": 1e-8})
+        found = minimize_scalar(loss, bounds=(0.0, MARGIN), method="bounded", options={"xatol": 1e-8})
         return cls(oracle, float(found.x) if (y == 0.5).any() else 0.0)
 
     def corrected(

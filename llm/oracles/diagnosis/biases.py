@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nashward.games.analysis.contextual import contextual_bradley_terry
+from nashward.games.analysis.contextual import ContextualBradleyTerry, contextual_bradley_terry
 from nashward.games.analysis.dawid_skene import dawid_skene
 from nashward.games.analysis.significant_cycles import significant_cycles
 from nashward.games.analysis.style import STYLE
@@ -16,7 +16,7 @@ from nashward.games.shapes import Bool, Float
 
 from ...config.limits import DiagnosisLimits
 from .finding import Finding, NotMeasured, clustered_mean, one_sided, two_sided
-from .probe import Judged
+from .probe import CERTAIN, Judged
 from .style_fit import FEW_PAIRS, StyleFit, style_fit
 
 FEW = 30  # labelled pairs, from which on accuracy and calibration are tested
@@ -76,34 +76,40 @@ def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
             yield _by_length(kind, k, found, limits)
             continue
         fit, own = found.of(k), None if labelled is None else labelled.of(k)
-        slope, error = float(fit.coefficients[k]), float(fit.standard_error[k])
-        if math.isnan(error):
+        if math.isnan(fit.standard_error[k]):
             yield NotMeasured(kind, "pairs that differ in it")
             continue
-        beside = ""
-        if own is not None and own.standard_error[k] > 0:
-            of_labels, its_error = (float(value[k] * fit.scale[k]) for value in (own.slopes, own.slope_errors))
-            if abs(of_labels) > SEPARATED:
-                yield NotMeasured(kind, f"labels of which {WORDS[kind]} do not decide every one")
-                continue
-            if two_sided(of_labels, its_error, own.clusters) < 0.05:
-                slope, error = slope - of_labels, math.hypot(error, its_error)
-                beside = f" beyond the {of_labels:+.2f} of the labels"
+        if own is not None and abs(own.slopes[k] * fit.scale[k]) > SEPARATED:
+            yield NotMeasured(kind, f"labels of which {WORDS[kind]} do not decide every one")
+            continue
+        slope, error, of_labels = _excess(k, fit, own)
         likes = "prefers" if slope > 0 else "dislikes"
         yield Finding(
             kind, slope, error, two_sided(slope, error, fit.clusters), abs(slope) > limits.style,
-            f"{likes} {WORDS[kind]}, by {abs(slope):.2f} ± {error:.2f} in log-odds a standard deviation{beside}"
+            f"{likes} {WORDS[kind]}, by {abs(slope):.2f} ± {error:.2f} in log-odds a standard deviation"
+            + (f" beyond the {of_labels:+.2f} of the labels" if of_labels else "")
             + ", within authors" * (found.within is not None),
             "take it out: --correct style:pairs=FILE, or for length fit-oracle --length remove",
-            note=_between(k, found),
+            note=_between(k, found, labelled),
         )  # fmt: skip
 
 
-def _between(k: int, found: StyleFit) -> str:
+def _excess(k: int, fit: ContextualBradleyTerry, own: ContextualBradleyTerry | None) -> tuple[float, float, float]:
+    """What feature k adds beyond its part of the labels, the error of that, and this part: 0 where it may be chance."""
+    slope, error = float(fit.coefficients[k]), float(fit.standard_error[k])
+    if own is None:
+        return slope, error, 0.0
+    of_labels, its_error = (float(value[k] * fit.scale[k]) for value in (own.slopes, own.slope_errors))
+    if not two_sided(of_labels, its_error, own.clusters) < 0.05:
+        return slope, error, 0.0
+    return slope - of_labels, math.hypot(error, its_error), of_labels
+
+
+def _between(k: int, found: StyleFit, labelled: StyleFit | None) -> str:
     """What of a feature the authors' scores take."""
-    if found.within is None or found.alone is None:
+    if found.within is None or (alone := found.alone(k)) is None:
         return ""
-    value, error = found.alone.coefficients[k], found.alone.standard_error[k]
+    value, error, _ = _excess(k, alone, None if labelled is None else labelled.alone(k))
     return (
         f"within authors; {1 - found.within[k]:.0%} of the differences lie between authors, where quality differs too: "
         f"with these {value:.3f} ± {error:.3f}"
@@ -112,10 +118,11 @@ def _between(k: int, found: StyleFit) -> str:
 
 def _hidden(kind: str, k: int, found: StyleFit, limits: DiagnosisLimits) -> NotMeasured:
     """A feature that the authors decide: what it or they add is seen, and not which of the two."""
-    assert found.alone is not None, "authors that decide a feature have scores"
-    value, error = float(found.alone.coefficients[k]), float(found.alone.standard_error[k])
+    alone = found.alone(k)
+    assert alone is not None, "authors that decide a feature have scores"
+    value, error = float(alone.coefficients[k]), float(alone.standard_error[k])
     likes = "prefers" if value > 0 else "dislikes"
-    large = abs(value) > limits.style and two_sided(value, error, found.alone.clusters) < limits.level
+    large = abs(value) > limits.style and two_sided(value, error, alone.clusters) < limits.level
     text = (
         f"{likes} {WORDS[kind]}, by {abs(value):.2f} ± {error:.2f} in log-odds a standard deviation, which cannot be "
         "told from what it thinks of their authors"
@@ -125,18 +132,18 @@ def _hidden(kind: str, k: int, found: StyleFit, limits: DiagnosisLimits) -> NotM
 
 
 def _by_length(kind: str, k: int, found: StyleFit, limits: DiagnosisLimits) -> NotMeasured:
-    """A mark of layout that goes with length: what it adds is seen, unless the length shows it to be its own."""
+    """A mark of layout that goes with length: what it or length adds is seen, unless the mark's is surely small."""
     value, error = float(found.fit.coefficients[k]), float(found.fit.standard_error[k])
     beyond, its_error = float(found.beyond.coefficients[k]), float(found.beyond.standard_error[k])
     likes = "prefers" if value > 0 else "dislikes"
     large = abs(value) > limits.style and two_sided(value, error, found.fit.clusters) < limits.level
-    none = abs(beyond) + 2 * its_error < limits.style
+    small = one_sided(limits.style - abs(beyond), its_error, found.beyond.clusters) < limits.level
     text = (
         f"{likes} {WORDS[kind]}, by {abs(value):.2f} ± {error:.2f} in log-odds a standard deviation, which cannot be "
         "told on these responses from what it thinks of their length"
     )
     needs = f"responses of like lengths that differ in it: their lengths decide {1 - float(found.beside_length[k]):.0%}"
-    return NotMeasured(kind, f"{needs} of it", text if large and not none else "")
+    return NotMeasured(kind, f"{needs} of it", text if large and not small else "")
 
 
 def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
@@ -177,7 +184,7 @@ def _calibration(judged: Judged, known: Bool[np.ndarray, " N"], limits: Diagnosi
     if factor == LARGEST_FACTOR:
         text += " or more: it is hardly more often right where they are large"
         advice = "its log-odds say little beyond who wins: take another judge, or fit one (nashward fit-oracle)"
-    wrong = certain & (np.where(A > 0, y, 1 - y) < 1)
+    wrong = certain & (np.where(A > 0, y, 1 - y) < 0.5)
     if wrong.any():
         P = np.where(certain, (A > 0).astype(float), 0.5 + np.tanh(A / 2) / 2)
         text += (
@@ -188,7 +195,7 @@ def _calibration(judged: Judged, known: Bool[np.ndarray, " N"], limits: Diagnosi
     return Finding(
         "calibration", factor, factor * error / slope if factor < LARGEST_FACTOR else math.nan,
         two_sided(slope - 1, error, count), not 1 / limits.calibration <= factor <= limits.calibration, text, advice,
-        note="a certain verdict counts as log-odds of 4" * bool(certain.any()),
+        note=f"a certain verdict counts as log-odds of {CERTAIN:g}" * bool(certain.any()),
     )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ class StyleFit:
     @cached_property
     def fit(self) -> ContextualBradleyTerry:
         """The features in the order of ``STYLE``. One that the authors decide has the slope 0, and no error."""
-        return self._fit(self._told, True)
+        return self._fit(self._beside_authors, True)
 
     @cached_property
     def within(self) -> Float[np.ndarray, " 4"] | None:
@@ -62,26 +62,21 @@ class StyleFit:
         return np.array(shares)
 
     @cached_property
-    def alone(self) -> ContextualBradleyTerry | None:
-        """The same features without the authors' scores; None where none are fitted."""
-        return None if self.within is None else self._fit(self._features, False)
-
-    @cached_property
     def beyond(self) -> ContextualBradleyTerry:
         """The features, and behind them the difference of the lengths and that of their logarithms.
 
         A judge whose log-odds grow with length otherwise than in the relative difference leaves a rest there that
         layout, which goes with length, would stand for.
         """
-        return self._fit(np.c_[self._told, self._other_lengths], True)
+        return self._fit(np.c_[self._beside_authors, self._other_lengths], True)
 
     @cached_property
     def beside_length(self) -> Float[np.ndarray, " 4"]:
         """[4], the share of a feature's differences, within authors, that lengths in these forms leave over."""
-        lengths = np.c_[self._told[:, LENGTH], self._other_lengths]
+        lengths = np.c_[self._beside_authors[:, LENGTH], self._other_lengths]
         shares = np.ones(len(STYLE))
         for k in range(len(STYLE)):
-            column = self._told[:, k]
+            column = self._beside_authors[:, k]
             total = self._left(column, lengths[:, :0])
             if k != LENGTH and total > 1e-12 * len(column):
                 shares[k] = min(self._left(column, lengths) / total, 1.0)
@@ -99,21 +94,32 @@ class StyleFit:
         """The fit that has the effect of feature k: of layout that beside length in other forms."""
         return self.fit if k == LENGTH else self.beyond
 
+    def alone(self, k: int) -> ContextualBradleyTerry | None:
+        """That fit without the authors' scores; None where none are fitted."""
+        others = self._other_lengths[:, : 0 if k == LENGTH else None]
+        return None if self.within is None else self._fit(np.c_[self._features, others], False)
+
+    @property
+    def control(self) -> Float[np.ndarray, " 4"]:
+        """[4], log-odds a unit of each feature, fitted without those that authors or lengths decide, whose are 0."""
+        told = [not (self.hidden(k) or self.by_length(k)) for k in range(len(STYLE))]
+        return self._fit(np.where(told, self._features, 0.0), True).slopes
+
     @cached_property
     def _features(self) -> Float[np.ndarray, "N 4"]:
         return relative_differences(self.a, self.b)
 
-    @property
-    def _told(self) -> Float[np.ndarray, "N 4"]:
+    @cached_property
+    def _beside_authors(self) -> Float[np.ndarray, "N 4"]:
         """The features without those that the authors decide."""
         return self._features if self.within is None else np.where(self.within < WITHIN, 0.0, self._features)
 
-    @property
+    @cached_property
     def _log_lengths(self) -> Float[np.ndarray, " N"]:
         one, other = (np.log(np.maximum(side[:, LENGTH], SHORTEST)) for side in (self.a, self.b))
         return one - other
 
-    @property
+    @cached_property
     def _other_lengths(self) -> Float[np.ndarray, "N 2"]:
         return np.c_[self.a[:, LENGTH] - self.b[:, LENGTH], self._log_lengths]
 

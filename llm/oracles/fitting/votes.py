@@ -186,6 +186,6 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], Fields]] = {
     "winner": _winner,
     "chosen": _chosen,
 }
-# the last four are what ``nashward vote`` exports beside, which no fit reads
+# from seconds on what ``nashward vote`` exports beside, which no fit reads
 _FIELDS = {*_KINDS, "a", "b", "n", "rejected", "voter", "annotator", "weight", "seconds", "shown_first", "why", "id",
            "model_a", "model_b"}  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -43,10 +43,9 @@ class EndpointJudge(PreferenceOracle):
     (``vote_log_odds``). Both orders of a pair are judged, and averaged in log-odds as those of every oracle.
 
     A verdict that cannot be read is no vote; a pair without any is missing, and logged. Where the first ten outputs
-    hold none, no other call is made. With a cache every output is
-    kept beside it when it arrives (``judgements.verdicts.sqlite``): it is never paid twice, and counts in the budget.
-    The first call, which has none of the texts in it, finds out which model answers and whether it gives
-    log-probabilities.
+    hold none, no other call is made. With a cache every output is kept beside it when it arrives
+    (``judgements.verdicts.sqlite``): it is never paid twice, and counts in the budget. The first call, which has none
+    of the texts in it, finds out which model answers and whether it gives log-probabilities.
 
     Args:
         model: its name on the server.
@@ -77,7 +76,7 @@ class EndpointJudge(PreferenceOracle):
         self.calls = PaidCalls(model, self.settings, endpoint, self.settings.votes == 1 and self.protocol.by_token)
         self.model, self.name = model, f"{model} ({self.protocol.name})"
         self._pairs: int | None = None
-        self._without: int | None = 0  # outputs, as long as none of them has a verdict
+        self._without: dict[bytes, Completion] | None = {}  # outputs by their keys, as long as none has a verdict
         self._draw = 0  # how often verdicts were to be drawn anew
 
     @property
@@ -120,6 +119,7 @@ class EndpointJudge(PreferenceOracle):
             for prompt, texts, prompt_pairs in zip(prompts, candidates, pairs, strict=True)
         ]
         every = {request.key: request for rows in requests for votes in rows for request in votes}
+        self._expect_verdict({})
         rubric, references = ", the rubric" * (self.rubric is not None), ", the references" * bool(self.references)
         outputs = self.calls.outputs(
             list(every.values()),
@@ -187,7 +187,7 @@ class EndpointJudge(PreferenceOracle):
                 end += len(output.tokens[place].text)
         return token_log_odds(self.protocol.answers, output.tokens[place].likeliest, self.protocol.frame)
 
-    def _expect_verdict(self, output: Completion) -> None:
+    def _expect_verdict(self, outputs: Mapping[bytes, Completion]) -> None:
         """Refuse a judge whose first outputs hold no verdict: all others would be paid for nothing.
 
         Raises:
@@ -195,17 +195,18 @@ class EndpointJudge(PreferenceOracle):
         """
         if self._without is None:
             return
-        if not self._is_unread(output):
+        if not all(map(self._is_unread, outputs.values())):
             self._without = None
             return
-        self._without += 1
-        if self._without == UNREAD:
+        self._without |= outputs
+        if len(self._without) >= UNREAD:
+            *_, last = self._without.values()
             answers = ", ".join(answer.text for answer in self.protocol.answers)
-            cut = "" if output.finished else f", cut off at {self._longest} tokens (--judge-max-tokens)"
+            cut = "" if last.finished else f", cut off at {self._longest} tokens (--judge-max-tokens)"
             raise EndpointError(
                 f"{self.name}: none of its first {UNREAD} answers holds a verdict, and it is called no more; expected "
                 f"is one of {answers} as the pattern {self.protocol.pattern} finds it, and the last answer is "
-                f"{_shown(output.text)}{cut}. What is paid stays kept; take a model that writes verdicts, or another "
+                f"{_shown(last.text)}{cut}. What is paid stays kept; take a model that writes verdicts, or another "
                 "--judge-protocol"
             )
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nashward.cli.main import main
 from nashward.games.analysis.leaderboard import from_battles, read_battles
 
 
@@ -30,27 +29,11 @@ def test_winners_as_they_are_written(winner: str, wins: float) -> None:
 
 def test_votes_on_responses_are_no_battles() -> None:
     vote = {"prompt": "Hi", "a": "- one\n- two", "b": "One.", "winner": "a", "voter": "ann"}
-    with pytest.raises(ValueError, match=r"row 2 has response texts.*model_a.*nashward fit-oracle"):
+    with pytest.raises(ValueError, match=r"row 2 has response texts.*fit-oracle.*the columns model_a and model_b"):
         from_battles([{"model_a": "x", "model_b": "y", "winner": "tie"}, vote])
     named = {"model_a": "x", "model_b": "y"} | vote  # LMArena's rows may have texts beside the models
     assert from_battles([named]).labels == ("x", "y")
     assert from_battles([{"a": "x", "b": "y", "winner": "a", "prompt": None}]).labels == ("x", "y")
-
-
-def test_many_models_that_never_met_have_errors_and_short_lines(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = [
-        {"model_a": f"a{k}\n{'long ' * 30}", "model_b": f"b{k}", "winner": winner, "prompt": "p"}
-        for k in range(30) for winner in ("a", "a", "b")
-    ]  # fmt: skip
-    path = tmp_path / "battles.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)))
-    assert main(["leaderboard", str(path)]) == 0  # warnings are errors here
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "never met" in line]
-    assert line.startswith("1740 pairs ")
-    assert line.count(" and ") == 3
-    assert len(line) < 320
 
 
 def test_a_model_may_be_called_tie_or_model_b() -> None:

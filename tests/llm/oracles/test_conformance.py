@@ -17,7 +17,7 @@ import torch
 from scipy.special import expit
 
 from nashward.llm.oracles import EmbeddingOracle, Function, Judge, Length, PairRM, PreferenceOracle, RewardFunction
-from nashward.llm.oracles.conformance.check_oracle import ConformanceError, check_oracle
+from nashward.llm.oracles.conformance.check_oracle import PROMPTS, ConformanceError, check_oracle
 from nashward.llm.oracles.conformance.conformance_checks import ODD_TEXTS
 from nashward.llm.oracles.fitting.vote_table import VoteTable
 from nashward.llm.oracles.fitting.votes import Vote
@@ -306,6 +306,14 @@ def test_probabilities_are_named_before_symmetry() -> None:
     failed = failures(declared())
     assert list(failed) == ["one logit a pair"]
     assert "symmetric" not in failed["one logit a pair"]
+
+
+def test_probabilities_of_one_prompt_alone_are_named() -> None:
+    class LastPrompt(Probabilities):
+        def one(self, prompt: str, texts: Sequence[str], asked: Pairs, i: int, j: int) -> float:
+            return super().one(prompt, texts, asked, i, j) if prompt == PROMPTS[-1] else float("nan")
+
+    assert "of prompt 2 and 0." in failures(LastPrompt())["one logit a pair"]
 
 
 def test_log_odds_in_place_of_probabilities_are_named_once() -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from nashward.errors import NashwardError
 from nashward.llm.oracles import (
     GPM,
     Function,
@@ -34,6 +35,7 @@ from nashward.llm.oracles.fitting.fit import fit_oracle
 from nashward.llm.oracles.fitting.settings import FitSettings
 from nashward.llm.oracles.fitting.votes import Vote
 from nashward.llm.pocket import PAIRRM, POLICY
+from nashward.python_object import python_object
 
 from .. import tiny_words
 
@@ -295,6 +297,16 @@ def test_what_is_no_oracle_is_told_in_one_line(tmp_path, monkeypatch, source, er
         with pytest.raises(error, match=message) as caught:
             function(source)
         assert "\n" not in str(caught.value)
+
+
+def test_a_module_may_be_called_py(tmp_path, monkeypatch):
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "__init__.py").write_text("")
+    (tmp_path / "packed" / "py.py").write_text("answer = 42\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert python_object("packed.py:answer") == 42
+    with pytest.raises(NashwardError, match=r"write absent:answer, the module without \.py"):
+        python_object("absent.py:answer")
 
 
 class Evil:

@@ -40,6 +40,16 @@ def test_pairs_are_of_different_responses_once(store: VoteStore) -> None:
     assert store.add_responses("Name a tree.", ["No.", "Yes."]) == 1
 
 
+def test_whose_a_response_is_may_be_known_later(store: VoteStore) -> None:
+    tree = "Name a tree."
+    store.add_responses(tree, ["An oak.", "No."])
+    cast(store, "ann", store.pairs()[-1].id, "first")
+    assert store.votes()[0].sources == ("", "")
+    for sources in (["", "m"], ["n", ""], ["other", "other"]):  # the first name stays
+        store.add_responses(tree, ["An oak.", "No."], sources)
+    assert store.votes()[0].sources == ("n", "m")
+
+
 @pytest.mark.parametrize(
     ("choice", "first", "winner"),
     [("first", "a", "a"), ("second", "a", "b"), ("first", "b", "b"), ("second", "b", "a"), ("tie", "b", "tie"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +13,11 @@ import torch
 
 from nashward import games, theory
 from nashward.errors import NashwardError
-from nashward.games.analysis.style import STYLE
+from nashward.games.analysis.contextual import ContextualBradleyTerry
+from nashward.games.analysis.style import STYLE, style_differences
 from nashward.llm.config import DiagnosisLimits
 from nashward.llm.oracles import Calibrated, Ensemble, Function, Length, Plain, StyleControl
+from nashward.llm.oracles.diagnosis import biases
 from nashward.llm.oracles.diagnosis.diagnose import cost, diagnose, noise
 from nashward.llm.oracles.diagnosis.finding import clustered_mean
 from nashward.llm.oracles.diagnosis.probe import Pair, judge_pairs, probe_pairs
@@ -170,6 +175,36 @@ def test_what_is_undecided_is_no_problem() -> None:
     assert "lists," not in problems
 
 
+def test_a_mark_is_acquitted_by_an_interval_that_knows_how_few_prompts_there_are() -> None:
+    """Up to 0.02 + 2.1 * 0.03 of many prompts, below the limit of 0.1; of four up to 0.02 + 3.5 * 0.03."""
+
+    def fit(coefficient: float, error: float, clusters: int) -> ContextualBradleyTerry:
+        of_lists = np.eye(4)[2]
+        return ContextualBradleyTerry(
+            np.zeros(0), np.zeros(0), coefficient * of_lists, error * of_lists, np.ones(4), clusters
+        )
+
+    for prompts in (4, 100):
+        found = SimpleNamespace(fit=fit(0.5, 0.01, prompts), beyond=fit(0.02, 0.03, prompts), beside_length=np.zeros(4))
+        undecided = biases._by_length("lists", 2, found, DiagnosisLimits())  # type: ignore[arg-type]
+        assert bool(undecided.text) == (prompts == 4)
+
+
+def test_style_control_fits_nothing_that_lengths_decide(caplog: pytest.LogCaptureFixture) -> None:
+    judge, pairs = _of_characters(1.0), _with_lists((3, 9, 40), spread=0.02)
+    control = StyleControl.of(judge, judge_pairs(judge, pairs))
+    length, headers, lists, bold = control.coefficients
+    assert (headers, lists, bold) == (0, 0, 0)
+    assert "lists" in caplog.text
+    # what is left has nothing that goes with length
+    x = style_differences([pair.a for pair in pairs], [pair.b for pair in pairs])[:, 0]
+    assert length < 0
+    assert abs(judge_pairs(control, pairs).log_odds @ x) < 1e-3 * np.abs(x).sum()
+    caplog.clear()
+    StyleControl.of(judge, judge_pairs(judge, _with_lists((20, 25, 30), spread=0.7)))
+    assert caplog.text == ""
+
+
 def _of_lengths(factors: dict[str, float], spread: float, prompts: int = 60) -> list[Pair]:
     """Authors who write so many words times a factor of the prompt's, and as much more or less at random."""
     random = np.random.default_rng(0)
@@ -209,6 +244,31 @@ def test_where_authors_lengths_vary_length_is_told_from_the_authors(judge: str) 
         assert abs(length.estimate) < 2 * length.standard_error + 1e-5
 
 
+def _with_authors(pairs: list[Pair]) -> list[Pair]:
+    """The pairs of ``_with_lists``, each of whose kinds three authors write in turn."""
+    kinds = ("short", "list", "essay")
+    return [
+        replace(pair, author_a=f"author {(k // 3 + kinds.index(pair.a.split()[1])) % 3}",
+                author_b=f"author {(k // 3 + kinds.index(pair.b.split()[1])) % 3}")
+        for k, pair in enumerate(pairs)
+    ]  # fmt: skip
+
+
+def test_the_effect_with_authors_is_measured_as_that_within_them() -> None:
+    """Where authors write alike both are the same: of layout beside length, and beyond the labels."""
+    random, pairs = np.random.default_rng(0), _with_authors(_with_lists((3, 9, 40), spread=0.5))
+    probabilities = judge_pairs(Length(), pairs).P
+    labelled = [
+        replace(pair, wins=float(random.random() < p), n=1.0) for pair, p in zip(pairs, probabilities, strict=True)
+    ]
+    for judge, given, kind in ((_of_characters(1.0), pairs, "lists"), (Length(), labelled, "length")):
+        (found,) = (finding for finding in diagnose(judge, given).findings if finding.kind == kind)
+        with_authors = re.search(r"with these (\S+) ±", found.note)
+        assert with_authors is not None
+        assert float(with_authors[1]) == pytest.approx(found.estimate, abs=0.1)
+        assert ("of the labels" in found.text) == (kind == "length")
+
+
 def test_style_control_leaves_in_what_the_authors_decide(caplog: pytest.LogCaptureFixture) -> None:
     pairs = _of_lengths({"ann": 1.0, "bob": 3.0, "cy": 9.0}, spread=0.0)
     control = StyleControl.of(Length(), judge_pairs(Length(), pairs))
@@ -235,6 +295,13 @@ def test_a_certain_judge_has_finite_figures_and_can_be_calibrated() -> None:
     assert judge_pairs(softened, pairs).P[:48] == pytest.approx(0.8, abs=1e-3)
     (after,) = (finding for finding in diagnose(softened, pairs).findings if finding.kind == "calibration")
     assert after.estimate == pytest.approx(1, abs=1e-3)
+
+
+def test_a_certain_judge_is_right_where_most_of_a_label_is() -> None:
+    pairs, certain = _labelled(60, right=48)
+    diagnosis = diagnose(certain, [replace(pair, wins=2, n=3) for pair in pairs])
+    (found,) = (finding for finding in diagnosis.findings if finding.kind == "calibration")
+    assert "60 of 60 pairs and wrong in 12" in found.text
 
 
 def test_log_odds_that_the_labels_contradict_have_a_finite_factor() -> None:

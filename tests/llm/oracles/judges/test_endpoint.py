@@ -182,7 +182,43 @@ def test_a_judge_without_any_verdict_is_called_no_more(tmp_path: Path) -> None:
     assert result.meta["missing"] == 12 * 11
 
 
-def test_no_url_and_no_key_is_said_before_a_call() -> None:
+def test_a_judge_without_any_verdict_stays_refused(script: Script) -> None:
+    script.write = lambda body: ("I like both.", None)
+    judge = judge_of(script, concurrency=1)
+    for responses in ([f"response {k}" for k in range(12)], ["one", "two"]):
+        with pytest.raises(EndpointError, match="none of its first 10"):
+            preference_matrices(judge, PROMPTS[:1], [responses])
+        paid = len(script.verdicts)
+        assert 10 <= paid <= 12
+    with pytest.raises(EndpointError, match="none of its first 10"):
+        preference_matrices(judge, PROMPTS[:1], [["three", "four"]])
+    assert len(script.verdicts) == paid
+
+
+def test_an_output_without_a_verdict_counts_once(script: Script) -> None:
+    script.write = lambda body: ("I like both.", None)
+    judge = judge_of(script)
+    for _ in range(3):
+        (result,) = preference_matrices(judge, PROMPTS[:1], RESPONSES[:1])
+        assert result.meta["missing"] == len(script.verdicts) == 6
+
+
+def test_a_verdict_among_those_that_are_kept_is_enough(script: Script, tmp_path: Path) -> None:
+    """They come in another order than that in which they were written."""
+    script.write = lambda body: (shorter(body)[0] if "clear" in str(body) else "I like both.", None)
+    responses, pairs = [*(f"response {k}" for k in range(4)), "clear"], list(permutations(range(5), 2))
+    for last in (False, True):
+        judge = judge_of(script, concurrency=1)
+        judge.attach_cache(Cache(tmp_path / "j.sqlite"))
+        ordered = sorted(pairs, key=lambda pair: (4 in pair) == last)
+        (result,) = judge.raw_logits(PROMPTS[:1], [responses], [ordered])
+        assert np.isnan(result).sum() == 4 * 3
+    assert len(script.verdicts) == len(pairs)
+
+
+@pytest.mark.parametrize("url", [None, "https://api.openai.com/v1", "https://api.openai.com/v1/"])
+def test_no_url_and_no_key_is_said_before_a_call(url: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", url or "")
     judge = EndpointJudge("judge", JudgeSettings(), Endpoint(key_variable="KEY_OF_NOBODY"))
     with pytest.raises(EndpointError, match=r"openai:judge .*api\.openai\.com.*KEY_OF_NOBODY.*--judge-url"):
         preference_matrices(judge, PROMPTS, RESPONSES)

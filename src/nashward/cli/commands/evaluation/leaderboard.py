@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from nashward.cli import configuration, json_output, options
 from nashward.cli.command import Command
 from nashward.counted import counted
 from nashward.errors import NashwardError
+from nashward.shortened import shortened
 
 SHOWN = 10  # cycles, and categories
 EXAMPLES, WIDTH = 3, 40  # pairs that never met, and characters of a name among them
@@ -122,7 +122,7 @@ def _fought(path: Path, style: bool, category: str | None) -> Standings:
     if category is not None:
         origin[0] += f" of {every.met.sum() / 2:g}: {category}"
     if battles.missing:
-        examples = [" and ".join(_short(name) for name in pair) for pair in battles.missing[:EXAMPLES]]
+        examples = [" and ".join(shortened(pair, WIDTH)) for pair in battles.missing[:EXAMPLES]]
         shown, more = ", ".join(examples), ", ..." * (len(battles.missing) > EXAMPLES)
         origin.append(f"{counted(len(battles.missing), 'pair')} never met (taken as 1/2): {shown}{more}")
     if not style:
@@ -130,11 +130,6 @@ def _fought(path: Path, style: bool, category: str | None) -> Standings:
     controlled, fit = battles.style_controlled()
     origin.append("at equal style: win probabilities and ratings are of responses that are alike in length and layout")
     return Standings(controlled, origin, original=(battles, fit))
-
-
-def _short(name: str) -> str:
-    """A name in one line."""
-    return textwrap.shorten(name, WIDTH, placeholder="...") or repr(name)
 
 
 def _judged(args: argparse.Namespace) -> Standings:
@@ -166,8 +161,7 @@ def _judged(args: argparse.Namespace) -> Standings:
         result = tournament(oracle, prompts, responses, cache=args.cache, progress=bar.update)
     origin = [f"{counted(len(responses), 'model')}, {counted(len(prompts), 'prompt')}, judged by {oracle.name}"]
     if result.spread is not None:
-        who = "its members" if len(args.oracle) > 1 and not isinstance(args.oracle, str) else "the models of its folds"
-        origin.append(f"the win probabilities of {who} differ by {result.spread:.3f} (standard deviation)")
+        origin.append(f"the win probabilities of its members differ by {result.spread:.3f} (standard deviation)")
     unanswered = {name: sum(text is None for text in texts) for name, texts in responses.items()}
     if any(unanswered.values()):
         origin.append(
@@ -245,6 +239,13 @@ def _condorcet_p_value(standings: Standings, winner: int, seed: int) -> float | 
     wins = standings.battles.wins
     met = wins + wins.swapaxes(1, 2)
     return games.analysis.pair_tests.winner_p_value(np.where(met > 0, wins, np.nan), winner, seed=seed)
+
+
+def _fewest_prompts(battles: games.analysis.leaderboard.Battles, model: str) -> int:
+    """On how many prompts a model met each other one at least."""
+    k = battles.labels.index(model)
+    met = (battles.wins + battles.wins.swapaxes(1, 2) > 0).sum(0)[k].tolist()
+    return min(count for other, count in enumerate(met) if other != k)
 
 
 def _cycle_p_value(standings: Standings) -> float | None:
@@ -357,7 +358,8 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
     if judged and content["condorcet_winner"] is not None:
         from nashward.llm.report.results import winner_sentence
 
-        print(winner_sentence(content))
+        fewest = _fewest_prompts(standings.battles, content["condorcet_winner"])
+        print(winner_sentence(content | {"prompts": fewest}, "model"))
     print(f"share of the margins that no score explains (Hodge): {content['curl']:.3f}")
     if standings.logits_curl is not None and standings.logits_curl == standings.logits_curl:
         print(f"share of a prompt's logits that no score explains, mean: {standings.logits_curl:.3f}")

@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     from nashward.cli.configuration import read_text
     from nashward.llm import oracles
     from nashward.llm.people import formats
-    from nashward.llm.people.server import check_place
+    from nashward.llm.people.records import SKIP
+    from nashward.llm.people.server import check_address
     from nashward.llm.people.store import VoteStore
     from nashward.llm.people.vote_file import FILE
 
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     if args.export is not None:
         formats.check_file(args.export)
     elif not moves:
-        check_place(args.host, args.port)
+        check_address(args.host, args.port)
     with VoteStore(folder, create=args.export is None and args.forget is None) as store:
         if args.forget is not None:
             count = store.forget(args.forget)
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             votes = store.votes(skipped=True)
             formats.write_votes(args.export, votes, args.format)
             print(f"{args.export}: {counted(store.count(), 'vote')} of {folder}")
-            nameless = sum(not all(vote.sources) for vote in votes)
+            nameless = sum(not all(vote.sources) for vote in votes if vote.winner != SKIP)
             if nameless and args.format == "battles":
                 print(
                     f"warning: {counted(nameless, 'vote')} without model_a or model_b, as it is not known whose the "

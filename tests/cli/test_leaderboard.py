@@ -1,0 +1,63 @@
+"""``nashward leaderboard``: what it prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nashward.cli.main import main
+
+
+def test_many_models_that_never_met_have_errors_and_short_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"model_a": f"a{k}\n{'long ' * 30}", "model_b": f"b{k}", "winner": winner, "prompt": "p"}
+        for k in range(30) for winner in ("a", "a", "b")
+    ]  # fmt: skip
+    path = tmp_path / "battles.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert main(["leaderboard", str(path)]) == 0  # warnings are errors here
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "never met" in line]
+    assert line.startswith("1740 pairs ")
+    assert line.count(" and ") == 3
+    assert len(line) < 320
+
+
+def test_pairs_that_never_met_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names without blanks keep both ends; what differs in their middle alone is shown whole."""
+    names = [
+        f"{'organisation' * 3}/{middle}-of-some-size-{version}"
+        for middle, version in (("a", "v1"), ("a", "v2"), ("b", "v1"))
+    ]
+    rows = [{"model_a": name, "model_b": "hub", "winner": "tie"} for name in names]
+    path = tmp_path / "battles.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert main(["leaderboard", str(path)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "never met" in line]
+    first, second, third = line.partition("): ")[2].split(", ")
+    assert [end[-2:] for end in first.split(" and ")] == ["v1", "v2"]
+    assert max(map(len, first.split(" and "))) <= 40
+    assert second == f"{names[0]} and {names[2]}"
+    assert [end[-2:] for end in third.split(" and ")] == ["v2", "v1"]
+
+
+def test_the_winner_of_few_prompts_is_not_tested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "answers").mkdir()
+    for model, text in {"long": "a long answer", "short": "no"}.items():
+        (tmp_path / "answers" / f"{model}.json").write_text(json.dumps([text] * 12))
+    (tmp_path / "p.txt").write_text("".join(f"prompt {k}\n" for k in range(12)))
+    board = ["leaderboard", str(tmp_path / "answers"), "--prompts", str(tmp_path / "p.txt")]
+    said = []
+    for count in (9, 12):
+        assert main([*board, "--oracle", "nashward.llm.oracles:Length", "--limit", str(count)]) == 0
+        out = capsys.readouterr().out
+        assert "olicy" not in out
+        (line,) = [line for line in out.splitlines() if "every other one" in line]
+        said.append(line)
+    assert "No model" in said[0]
+    assert "not tested, of 9 prompts (10 are needed)" in said[0]
+    assert "p = " not in said[0]
+    assert said[1].startswith("long beats every other one beyond noise (p = ")
