@@ -169,8 +169,7 @@ class Progress:
 
     def _estimate(self) -> str:
         seconds = remaining_seconds(self._timings, self.iterations)
-        # none left: the first iteration is being measured, in parts of which the later ones are not known yet
-        return "" if seconds is None or round(seconds) == 0 else f"the run: about {clock(seconds)} left"
+        return "" if seconds is None else f"the run: about {clock(seconds)} left"
 
     def raise_if_stopped(self) -> None:
         """Call where the run can be continued from.

@@ -116,7 +116,8 @@ def remaining_seconds(timings: Sequence[dict[str, Any]], iterations: int) -> flo
         iterations: of the whole run.
 
     Returns:
-        None until one iteration has been through every phase: before it nothing is known of those to come.
+        None until one iteration has been through every phase: before it nothing is known of those to come. None too
+        where nothing is known to be left: the first iteration is measured in parts, the later of which are not known.
     """
     amounts: dict[int, dict[str, dict[str, int]]] = {}  # iteration: phase: part of it: how much there is
     done: Counter[tuple[int, str]] = Counter()
@@ -137,7 +138,18 @@ def remaining_seconds(timings: Sequence[dict[str, Any]], iterations: int) -> flo
     one = {phase: sum(parts.values()) for phase, parts in amounts[max(whole or complete)].items()}
     cost = {phase: seconds / max(count, 1) for phase, (_, count, seconds) in rates.items()}
     rest = sum(max(0, one[phase] - done[newest, phase]) * cost[phase] for phase in one)
-    return rest + max(0, iterations - newest) * sum(one[phase] * cost[phase] for phase in one)
+    seconds = rest + max(0, iterations - newest) * sum(one[phase] * cost[phase] for phase in one)
+    return seconds if round(seconds) else None
+
+
+def time_left(rest: float, rate: float | None) -> str:
+    """How long so many units still take at so many a second; empty where none are left, or the rate is not known.
+
+    Example:
+        >>> time_left(90, 0.5), time_left(0, 0.5), time_left(90, None)
+        ('about 3 min left', '', '')
+    """
+    return f"about {clock(rest / rate)} left" if rate and rest > 0 else ""
 
 
 def clock(seconds: float) -> str:
