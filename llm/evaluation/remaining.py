@@ -48,7 +48,7 @@ class Remaining:
     @property
     def text(self) -> str:
         """The time that is left in words; empty before any unit is done, and after the last."""
-        return time_left(self.total - self.done, self.done / self.seconds if self.seconds else None)
+        return time_left(self.seconds / self.done * (self.total - self.done) if self.done else None)
 
     def due(self) -> bool:
         """Whether it is time for another line."""

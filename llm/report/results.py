@@ -12,14 +12,13 @@ from nashward.counted import counted
 from nashward.games.analysis.significant_cycles import MIN_PROMPTS
 
 from ..evaluation.exploit import TRAINED
-from ..evaluation.players import FOLDER, START, remade
+from ..evaluation.players import FOLDER, MIXTURE, START, remade
 from ..store.run_folder import RunFolder
 from .content import Alert, Content, Details, Download, Heading, Paragraph, Picture, Table, with_error
 
 LONGEST = 16  # characters of a name in a picture
 TRAINING = "training"  # the run's own oracle, in the results
 EVALUATION = "evaluation.json"
-EARLIER = " (as it was)"  # behind the name of a policy that is another one now
 ROLES = {True: "the oracle it was trained on", False: "held out"}
 LEVEL = 0.05  # of a test: what is as likely by chance is noise
 
@@ -32,8 +31,8 @@ def evaluation_alerts(folder: Path) -> list[Alert]:
     stale = []
     if others := _others(folder, _read(folder / EVALUATION)):
         stale.append(
-            f"What `nashward evaluate` measured of {' and '.join(others)} is of what it was before, and is marked so: "
-            f"{since}. The same command measures it anew."
+            f"What `nashward evaluate` measured of {' and '.join(others)} is of what it was before, and is called old "
+            f"here: {since}. `{command('evaluate', folder)}` measures it anew."
         )
     for file in _exploit_files(folder):
         for name in _others(folder, _read(file)):
@@ -104,11 +103,11 @@ def command(name: str, *arguments: str | Path) -> str:
 def read_evaluation(folder: Path) -> dict[str, Any]:
     """What ``nashward evaluate`` wrote of a run; empty where it was not run, or where its file is damaged.
 
-    A policy that was made again since, or a mixture that has more members now, has another name in it: what was
-    measured is not of the policy that has the name now.
+    A policy that was made again since, or a mixture that has more members now, is called old in it: what was measured
+    is not of the policy that has the name now.
     """
     results = _read(folder / EVALUATION)
-    return _renamed(results, {name: name + EARLIER for name in _others(folder, results)})
+    return _renamed(results, {name: f"old {name}" for name in _others(folder, results)})
 
 
 def _others(folder: Path, results: Mapping[str, Any]) -> list[str]:
@@ -176,7 +175,7 @@ def exploit_sentence(results: Mapping[str, Any], folder: Path) -> str:
     else:
         text += "no gap is shown beyond noise."
     train = command("exploit", folder, "--of", results["of"], "--train", "4")
-    return text + (f" No best response was trained: `{train}` does." if steps == 0 else "")
+    return text + (f" No best response was trained: `{train}` trains one." if steps == 0 else "")
 
 
 def _percent(adversary: Mapping[str, Any]) -> str:
@@ -219,7 +218,9 @@ def evaluation(folder: Path) -> list[Content]:
     content: list[Content] = []
     if results:
         note = f"By `nashward evaluate`: a response of each policy to {prompts_in_words(results)}, drawn with the same "
-        content.append(Paragraph(f"{note}random numbers, and judged against each other."))
+        mixed = " The mixture draws each response from one of the policies that were played."
+        note += f"random numbers, and judged against each other.{mixed if MIXTURE in results['tokens'] else ''}"
+        content.append(Paragraph(note))
     content += [part for oracle in results.get("games", {}) for part in _tournament(oracle, results)]
     if results:
         content += [*_over_optimisation(results), Download(results, "evaluation", EVALUATION)]

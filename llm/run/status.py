@@ -139,17 +139,17 @@ def remaining_seconds(timings: Sequence[dict[str, Any]], iterations: int) -> flo
     cost = {phase: seconds / max(count, 1) for phase, (_, count, seconds) in rates.items()}
     rest = sum(max(0, one[phase] - done[newest, phase]) * cost[phase] for phase in one)
     seconds = rest + max(0, iterations - newest) * sum(one[phase] * cost[phase] for phase in one)
-    return seconds if round(seconds) else None
+    return seconds or None
 
 
-def time_left(rest: float, rate: float | None) -> str:
-    """How long so many units still take at so many a second; empty where none are left, or the rate is not known.
+def time_left(seconds: float | None) -> str:
+    """The time that is left in words; empty where it is not known, or rounds to nothing.
 
     Example:
-        >>> time_left(90, 0.5), time_left(0, 0.5), time_left(90, None)
-        ('about 3 min left', '', '')
+        >>> time_left(90), time_left(0.2), time_left(None)
+        ('about 1 min 30 s left', '', '')
     """
-    return f"about {clock(rest / rate)} left" if rate and rest > 0 else ""
+    return "" if seconds is None or round(seconds) <= 0 else f"about {clock(seconds)} left"
 
 
 def clock(seconds: float) -> str:

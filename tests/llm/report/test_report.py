@@ -346,7 +346,7 @@ def test_what_was_measured_of_an_adapter_is_not_said_of_another(
     assert drawn_responses(home, "iteration-02")
     game = read_evaluation(home)["games"]["training"]
     assert game["P"] == results["games"]["training"]["P"]
-    before = ["start", "iteration-01 (as it was)", "iteration-02", "mixture (as it was)"]
+    before = ["start", "old iteration-01", "iteration-02", "old mixture"]
     assert game["players"] == before
     (table,) = [part for part in evaluation(home) if isinstance(part, report.Table) and "in the Nash" in str(part.head)]
     assert [row[0] for row in table.rows] == before
@@ -358,7 +358,7 @@ def test_what_was_measured_of_an_adapter_is_not_said_of_another(
     assert "of the duels" not in head
     assert f"nashward evaluate {home}" in head
     shutil.rmtree(home / "start")
-    assert {*read_evaluation(home)["policies"]} == {f"{name} (as it was)" for name in players}
+    assert {*read_evaluation(home)["policies"]} == {f"old {name}" for name in players}
 
 
 def test_what_was_drawn_is_shown_only_of_policies_that_are_known(runs: dict[str, Path], tmp_path: Path) -> None:

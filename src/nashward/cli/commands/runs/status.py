@@ -44,10 +44,10 @@ def run(args: argparse.Namespace) -> int:
         phases = [phase for phase in progress.phases if phase.step == name]
         for phase in phases:
             total = "" if phase.total is None else f" of {phase.total}"
-            rate = "" if phase.rate is None else f"{phase.rate:.3g} a second"
-            done_of = f"{phase.done}{total} {phase.unit}"
-            known = filter(None, (done_of, rate, time_left((phase.total or 0) - phase.done, phase.rate)))
-            print(f"  {name}: {f'{phase.phase} {phase.name}'.rstrip()}: {', '.join(known)}")
+            rate = "" if phase.rate is None else f", {phase.rate:.3g} a second"
+            if phase.rate and phase.total and (left := time_left((phase.total - phase.done) / phase.rate)):
+                rate += f", {left}"
+            print(f"  {name}: {f'{phase.phase} {phase.name}'.rstrip()}: {phase.done}{total} {phase.unit}{rate}")
         if not done and not phases:
             print(f"  {name}: begun")
     if progress.unread:
