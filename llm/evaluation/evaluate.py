@@ -24,7 +24,7 @@ from ..run.selfplay import SelfPlay, metrics
 from ..store.files import finite, write_json, write_jsonl
 from ..store.run_folder import RunFolder
 from .over_optimisation import DEFAULT_THRESHOLDS, Thresholds, verdicts
-from .players import FOLDER, MIXTURE, START, identities, policies, sample_responses, stored_responses
+from .players import FOLDER, MIXTURE, START, identity, policies, sample_responses, stored_responses
 from .refusals import PROBES, refuses
 from .tables import TournamentTables, tournament_tables
 from .win_rates.labelled import TO_LABEL, check_votes, labelled_win_rate, pairs_to_label
@@ -97,7 +97,7 @@ def evaluate(
         stored = stored_responses(home, answers, _tokenizer(run), prompts, run.config.column) if answers else {}
         run = with_largest_rank(run, players, others)
         _ = run.planned  # by all processes, before each samples for itself
-        own = identities(players)
+        own = {name: identity(player) for name, player in players.items()}
         players |= others
 
         def sample(

@@ -45,14 +45,10 @@ def policies(home: RunFolder) -> dict[str, Mixture]:
     """
     if not (home / START / "adapter").exists():
         raise NashwardError(f"{home.path} has no policy yet: its run has not begun")
+    pure = {}
     for folder in mixture.adapter_folders([home.path]):
         verify_checksums(folder)
-    return _unverified(home)
-
-
-def _unverified(home: RunFolder) -> dict[str, Mixture]:
-    adapters = {folder.parent.name: folder for folder in mixture.adapter_folders([home.path])}
-    pure = {name: Mixture(((folder, 1.0),)) for name, folder in adapters.items()}
+        pure[folder.parent.name] = Mixture(((folder, 1.0),))
     if (home / "mixture.json").exists():
         average = Mixture.load(home / "mixture.json")
         if len(average.members) > 1:
@@ -181,18 +177,23 @@ def _sampled_rows(
     ]
 
 
-def identities(players: Mapping[str, Mixture]) -> dict[str, str]:
-    """What tells each policy from another one of the same name: a hash of its adapters and weights."""
-    return {
-        name: hashlib.sha256(json.dumps(_members(player)).encode()).hexdigest()[:12] for name, player in players.items()
-    }
+def identity(player: Mixture) -> str:
+    """What tells a policy from another one of the same name: a hash of its adapters and weights."""
+    return hashlib.sha256(json.dumps(_members(player)).encode()).hexdigest()[:12]
 
 
 def remade(home: RunFolder, measured: Mapping[str, str]) -> list[str]:
     """The policies of a run that are others now than those of that name and identity, which something was measured of:
-    a step was made again, or the mixture has more members. Weights are not read."""
-    now = identities(_unverified(home)) if measured else {}
-    return [name for name, identity in measured.items() if now.get(name) != identity]
+    a step was made again, the mixture has more members, or there is none that can be read. Weights are not read."""
+
+    def now(name: str) -> str | None:
+        adapter = home / name / "adapter"
+        try:
+            return identity(Mixture.load(home / "mixture.json") if name == MIXTURE else Mixture(((adapter, 1.0),)))
+        except (OSError, ValueError):
+            return None
+
+    return [name for name, before in measured.items() if now(name) != before]
 
 
 def _members(player: Mixture) -> list[list[Any]]:

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..processes import processes
-from ..run.status import clock
-
-EVERY = 10.0  # seconds between lines
+from ..run.progress import EVERY
+from ..run.status import time_left
 
 
 class Remaining:
@@ -49,9 +48,7 @@ class Remaining:
     @property
     def text(self) -> str:
         """The time that is left in words; empty before any unit is done, and after the last."""
-        if not 0 < self.done < self.total:
-            return ""
-        return f"about {clock(self.seconds / self.done * (self.total - self.done))} left"
+        return time_left(self.seconds / self.done * (self.total - self.done) if self.done else None)
 
     def due(self) -> bool:
         """Whether it is time for another line."""

@@ -12,14 +12,14 @@ from nashward.errors import CorruptFileError
 
 from ..evaluation.evaluate import DRAWN
 from ..evaluation.players import FOLDER as EVALUATION
-from ..evaluation.players import START, remade
+from ..evaluation.players import START
 from ..run.inputs.augmentation import played_prompts
 from ..run.rollouts import table_name
 from ..run.selfplay import iterates
 from ..store.files import read_jsonl, read_shard, shards
 from ..store.run_folder import RunFolder
 from .content import Alert, Content, Heading, Paragraph, Table
-from .results import read_evaluation
+from .results import command, read_evaluation
 
 LONGEST = 240  # characters that are shown of a text
 
@@ -134,8 +134,7 @@ def newest_iterate(folder: Path) -> str:
 
 def drawn_responses(folder: Path, policy: str) -> list[dict[str, Any]]:
     """What ``nashward evaluate`` drew, a prompt a row; empty where it has drawn nothing of that policy as it is now."""
-    measured = read_evaluation(folder).get("policies", {})
-    if policy in remade(RunFolder(folder), measured):
+    if not {START, policy} <= read_evaluation(folder).get("policies", {}).keys():
         return []
     rows = read_jsonl(folder / EVALUATION / DRAWN)
     return [row for row in rows if {START, policy} <= row["responses"].keys() and policy in row["beats_start"]]
@@ -173,8 +172,8 @@ def _sampled(
     if newest not in names:
         note += (
             f" They are of {' and '.join(names)}: an iteration samples from the policy that the one before it made. "
-            f"{newest}, the last iterate, has not responded yet: `nashward evaluate {folder}` draws its responses, and "
-            "this page then shows them."
+            f"{newest}, the last iterate, has not responded yet: `{command('evaluate', folder)}` draws its responses, "
+            "and this page then shows them."
         )
     heads = [names[0], *(f"{name} (the newest that was sampled)" for name in names[1:])]
     by_prompt = [{judged.prompt: judged for judged in policy} for policy in policies]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from nashward.games.analysis.significant_cycles import MIN_PROMPTS
 from nashward.shortened import shortened
 
 from ..evaluation.exploit import TRAINED
-from ..evaluation.players import remade
+from ..evaluation.players import FOLDER, MIXTURE, START, remade
 from ..store.run_folder import RunFolder
 from .content import Alert, Content, Details, Download, Heading, Paragraph, Picture, Table, with_error
 
 LONGEST = 16  # characters of a name in a picture
 TRAINING = "training"  # the run's own oracle, in the results
+EVALUATION = "evaluation.json"
 ROLES = {True: "the oracle it was trained on", False: "held out"}
 LEVEL = 0.05  # of a test: what is as likely by chance is noise
 
@@ -26,18 +28,24 @@ def evaluation_alerts(folder: Path) -> list[Alert]:
     """A warning for each measure of over-optimisation beyond its threshold, for each damaged file of results, and for
     results of policies that are others now."""
     results = read_evaluation(folder)
+    since = "the run went on, or made a step again"
+    stale = []
+    if others := _others(folder, _read(folder / EVALUATION)):
+        stale.append(
+            f"What `nashward evaluate` measured of {' and '.join(others)} is of what it was before, and is called old "
+            f"here: {since}. `{command('evaluate', folder)}` measures it anew."
+        )
+    for file in _exploit_files(folder):
+        for name in _others(folder, _read(file)):
+            stale.append(
+                f"What `nashward exploit` found against {name}, in {file.relative_to(folder)}, is of what it was "
+                f"before, and is left out: {since}. `{command('exploit', folder, '--of', name)}` looks anew."
+            )
     unusable = [
         Alert(f"{file} cannot be read; the command that wrote it writes it again")
-        for file in (folder / "evaluation.json", *(folder / "evaluation").glob("exploit-*.json"))
+        for file in (folder / EVALUATION, *_exploit_files(folder))
         if file.is_file() and not _read(file)
     ]
-    if others := remade(RunFolder(folder), results.get("policies", {})):
-        unusable.append(
-            Alert(
-                f"What `nashward evaluate` measured of {' and '.join(others)} is of what it was before: the run went "
-                "on, or made a step again. The same command measures it anew."
-            )
-        )
     beyond: dict[str, list[str]] = {}  # by the measure and its threshold
     for policy, measures in results.get("over_optimisation", {}).items():
         for measure in measures:
@@ -46,11 +54,12 @@ def evaluation_alerts(folder: Path) -> list[Alert]:
                 beyond.setdefault(f"{measure['measure']} (threshold {measure['threshold']:g})", []).append(found)
     return [
         *unusable,
+        *map(Alert, stale),
         *(
             Alert(
                 f"Beyond its threshold: {name}: {', '.join(policies)}. The oracle may be gamed: read the responses, "
-                "judge by another oracle (`nashward evaluate --held-out`), and where that agrees take an earlier "
-                "iterate or a smaller --step."
+                f"judge by another oracle (`{command('evaluate', folder)} --held-out ORACLE`), and where that agrees "
+                "take an earlier iterate or a smaller --step."
             )
             for name, policies in beyond.items()
         ),
@@ -82,9 +91,39 @@ def oracle_of_run(config: Mapping[str, Any]) -> str:
     return f"{' and '.join(listed)}, combined by {config['combine']}"
 
 
+def command(name: str, *arguments: str | Path) -> str:
+    """A command as it is typed.
+
+    Example:
+        >>> command("evaluate", Path("runs/my first"))
+        "nashward evaluate 'runs/my first'"
+    """
+    return shlex.join(["nashward", name, *map(str, arguments)])
+
+
 def read_evaluation(folder: Path) -> dict[str, Any]:
-    """What ``nashward evaluate`` wrote of a run; empty where it was not run, or where its file is damaged."""
-    return _read(folder / "evaluation.json")
+    """What ``nashward evaluate`` wrote of a run; empty where it was not run, or where its file is damaged.
+
+    A policy that was made again since, or a mixture that has more members now, is called old in it: what was measured
+    is not of the policy that has the name now.
+    """
+    results = _read(folder / EVALUATION)
+    return _renamed(results, {name: f"old {name}" for name in _others(folder, results)})
+
+
+def _others(folder: Path, results: Mapping[str, Any]) -> list[str]:
+    """The policies that are others than those that results are of; all where the start is: they were made of it."""
+    measured = results.get("policies", {})
+    others = remade(RunFolder(folder), measured)
+    return list(measured) if START in others else others
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {names.get(key, key): _renamed(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_renamed(item, names) for item in value]
+    return names.get(value, value) if isinstance(value, str) else value
 
 
 def prompts_in_words(results: Mapping[str, Any]) -> str:
@@ -108,16 +147,20 @@ def prompts_in_words(results: Mapping[str, Any]) -> str:
 def exploited(folder: Path) -> list[dict[str, Any]]:
     """What ``nashward exploit`` found, a policy each; not of a policy that was made again since, or a mixture that has
     more members now."""
-    found = [_read(file) for file in sorted((folder / "evaluation").glob("exploit-*.json"))]
-    return [one for one in found if one and not remade(RunFolder(folder), one.get("policies", {}))]
+    found = map(_read, _exploit_files(folder))
+    return [one for one in found if one and not _others(folder, one)]
 
 
-def exploit_sentence(results: Mapping[str, Any]) -> str:
+def _exploit_files(folder: Path) -> list[Path]:
+    return sorted((folder / FOLDER).glob("exploit-*.json"))
+
+
+def exploit_sentence(results: Mapping[str, Any], folder: Path) -> str:
     """What a trained best response wins against a policy, and the strongest adversary, with what that says of its gap.
 
     Example:
         >>> best = {"name": "best of 2", "wins": {"value": 0.6, "standard_error": 0.02}, "lower_bound": 0.15}
-        >>> exploit_sentence({"of": "mixture", "adversaries": [best]})[:72]
+        >>> exploit_sentence({"of": "mixture", "adversaries": [best]}, Path("runs/first"))[:72]
         'What `nashward exploit` tried against mixture: the strongest, best of 2,'
     """
     strongest = results["adversaries"][0]
@@ -132,7 +175,8 @@ def exploit_sentence(results: Mapping[str, Any]) -> str:
         text += f"the duality gap of {results['of']} is {strongest['lower_bound']:.2f} or more (95% sure)."
     else:
         text += "no gap is shown beyond noise."
-    return text + (" No best response was trained: `--train 4` does." if steps == 0 else "")
+    train = command("exploit", folder, "--of", results["of"], "--train", "4")
+    return text + (f" No best response was trained: `{train}` trains one." if steps == 0 else "")
 
 
 def _percent(adversary: Mapping[str, Any]) -> str:
@@ -181,10 +225,12 @@ def evaluation(folder: Path) -> list[Content]:
     content: list[Content] = []
     if results:
         note = f"By `nashward evaluate`: a response of each policy to {prompts_in_words(results)}, drawn with the same "
-        content.append(Paragraph(f"{note}random numbers, and judged against each other."))
+        mixed = " The mixture draws each response from one of the policies that were played."
+        note += f"random numbers, and judged against each other.{mixed if MIXTURE in results['tokens'] else ''}"
+        content.append(Paragraph(note))
     content += [part for oracle in results.get("games", {}) for part in _tournament(oracle, results)]
     if results:
-        content += [*_over_optimisation(results), Download(results, "evaluation", "evaluation.json")]
+        content += [*_over_optimisation(results), Download(results, "evaluation", EVALUATION)]
     for adversaries in exploited(folder):
         content += _adversaries(adversaries)
     return content

@@ -16,6 +16,7 @@ from .alerts import ALERTS, alerts
 from .content import Alert, Content, Headline, Paragraph, Pointer, with_error
 from .results import (
     TRAINING,
+    command,
     exploit_sentence,
     exploited,
     oracle_of_run,
@@ -65,11 +66,11 @@ def summary(folder: Path) -> list[Content]:
         content += [
             Headline(f"{moved} nats", f"a response: how far {newest['iteration']} is from the start (KL divergence)."),
             Paragraph(
-                f"Whether that made it better is not measured yet: `nashward evaluate {folder}` lets the "
+                f"Whether that made it better is not measured yet: `{command('evaluate', folder)}` lets the "
                 "policies of this run play against each other."
             ),
         ]
-    content += [Paragraph(exploit_sentence(result)) for result in tried.values()]
+    content += [Paragraph(exploit_sentence(result, folder)) for result in tried.values()]
     return [*content, *pointers(folder)]
 
 
@@ -122,7 +123,7 @@ def _evaluated(folder: Path, newest: str, results: Mapping[str, Any], tried: boo
     among = (
         f" That of {newest} among the policies that were compared here is {with_error(gap, error, 2)}"
         + (f" (its best opponent is {opponent})." if gap > 0 else ".")
-        + ("" if tried else f" Others were not tried: `nashward exploit {folder} --of {newest}` looks for them.")
+        + ("" if tried else f" Others were not tried: `{command('exploit', folder, '--of', newest)}` looks for them.")
     )
     return [*content, Paragraph(" ".join(verdicts)), Paragraph(DUALITY_GAP + among)]
 

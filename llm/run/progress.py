@@ -17,7 +17,7 @@ from nashward.counted import counted
 from ..processes import processes
 from ..store.files import append_jsonl
 from ..store.run_folder import TIMINGS, RunFolder
-from .status import clock, read_timings, remaining_seconds
+from .status import clock, read_timings, remaining_seconds, time_left
 
 logger = logging.getLogger(__name__)
 
@@ -168,9 +168,8 @@ class Progress:
             logger.info(line)
 
     def _estimate(self) -> str:
-        seconds = remaining_seconds(self._timings, self.iterations)
-        # none left: the first iteration is being measured, in parts of which the later ones are not known yet
-        return "" if seconds is None or round(seconds) == 0 else f"the run: about {clock(seconds)} left"
+        left = time_left(remaining_seconds(self._timings, self.iterations))
+        return f"the run: {left}" if left else ""
 
     def raise_if_stopped(self) -> None:
         """Call where the run can be continued from.

@@ -116,7 +116,8 @@ def remaining_seconds(timings: Sequence[dict[str, Any]], iterations: int) -> flo
         iterations: of the whole run.
 
     Returns:
-        None until one iteration has been through every phase: before it nothing is known of those to come.
+        None until one iteration has been through every phase: before it nothing is known of those to come. None too
+        where nothing is known to be left: the first iteration is measured in parts, the later of which are not known.
     """
     amounts: dict[int, dict[str, dict[str, int]]] = {}  # iteration: phase: part of it: how much there is
     done: Counter[tuple[int, str]] = Counter()
@@ -137,7 +138,18 @@ def remaining_seconds(timings: Sequence[dict[str, Any]], iterations: int) -> flo
     one = {phase: sum(parts.values()) for phase, parts in amounts[max(whole or complete)].items()}
     cost = {phase: seconds / max(count, 1) for phase, (_, count, seconds) in rates.items()}
     rest = sum(max(0, one[phase] - done[newest, phase]) * cost[phase] for phase in one)
-    return rest + max(0, iterations - newest) * sum(one[phase] * cost[phase] for phase in one)
+    seconds = rest + max(0, iterations - newest) * sum(one[phase] * cost[phase] for phase in one)
+    return seconds or None
+
+
+def time_left(seconds: float | None) -> str:
+    """The time that is left in words; empty where it is not known, or rounds to nothing.
+
+    Example:
+        >>> time_left(90), time_left(0.2), time_left(None)
+        ('about 1 min 30 s left', '', '')
+    """
+    return "" if seconds is None or round(seconds) <= 0 else f"about {clock(seconds)} left"
 
 
 def clock(seconds: float) -> str:

@@ -139,7 +139,7 @@ class RunFolder:
     @property
     def computed(self) -> bool:
         """Whether the folder holds an adapter or a step, finished or begun."""
-        return (self.path / "start").exists() or bool(self.steps())
+        return (self.path / "start" / "adapter").exists() or bool(self.steps())
 
     def check(self, config: dict[str, Any], redo: Stage | None = None) -> dict[str, Any]:
         """The configuration merged with the one that the folder holds; nothing is written.
@@ -166,7 +166,9 @@ class RunFolder:
             return config
         merged = dict(record["config"])
         if not self.computed:  # whatever stopped it may be put right
-            return merged | self._given(config)
+            named = [name for name in self.MOVABLE if config.get(name) is not None]
+            contents = {f"{name}_content": config.get(f"{name}_content") for name in named}
+            return merged | self._given(config) | contents
         before, now = flatten(merged), flatten(json.loads(json.dumps(finite(config))))
         differing = []
         other_solver = before.get("solver.name") != now.get("solver.name")  # whose settings have other meanings
@@ -191,8 +193,9 @@ class RunFolder:
         return {key: value for key, value in config.items() if value is not None or key not in self.OPTIONAL}
 
     def write(self, config: dict[str, Any], record: dict[str, Any]) -> None:
-        """Record the configuration; ``record`` (versions, hardware, prompts) is kept from the process that started."""
-        self._write({**self.read(), **({} if self.started else record), "config": json.loads(_canonical(config))})
+        """Record the configuration; ``record`` (versions, hardware, prompts) is kept from the process that computed
+        something first."""
+        self._write({**self.read(), **({} if self.computed else record), "config": json.loads(_canonical(config))})
 
     def step_values(self, step: str) -> dict[str, Any]:
         """What ``run.json`` holds of a step's batches and fits, by the step's name; empty where it holds nothing."""

@@ -48,7 +48,9 @@ class SavedInput:
         return content if content is not None and digest is not None and sha256(content).startswith(digest) else None
 
     def save(self, content: bytes) -> None:
-        """Write the content, whose SHA-256 ``run.json`` holds, unless it is there; a damaged file is quarantined.
+        """Write the content, whose SHA-256 ``run.json`` holds, unless it is there.
+
+        Another content is damaged, and quarantined, once the run has computed something; before, it was corrected.
 
         Raises:
             OSError: it cannot be written.
@@ -56,7 +58,7 @@ class SavedInput:
         if self.load() is not None:
             return
         path = self.folder / self.file
-        if self.folder.started and path.exists():
+        if self.folder.computed and path.exists():
             self.folder.quarantine(path, f"{path} was altered or cut")
         with atomic_write(path) as unfinished:
             unfinished.write_bytes(content)

@@ -73,18 +73,21 @@ class RunPrompts:
         return None if self.source is None else read_prompts(self.source, self.column)
 
     def load(self, tokenizer: Any | None) -> Prompts:
-        """The prompts to play on: the folder's, or those of the source that the chat template takes and that are short
-        enough (without a tokenizer: all of them).
+        """The prompts to play on: the folder's once the run has computed something, else those of the source (of none:
+        the folder's) that the chat template takes and that are short enough (without a tokenizer: all of them).
 
         Raises:
             NashwardError: no source is given and the folder holds no prompts; no prompt is left.
         """
-        if self.folder.started and self._is_saved:
+        parsed = self.parsed
+        if self._is_saved and (parsed is None or self.folder.computed):
             self._lengths = {row["id"]: row["tokens"] for row in read_jsonl(self.folder / PROMPTS)}
-            return read_prompts(self.folder / PROMPTS)
-        if self.parsed is None:
+            parsed = read_prompts(self.folder / PROMPTS)
+            if self.folder.computed:
+                return parsed
+        if parsed is None:
             raise NashwardError(f"{self.folder.path} holds no prompts yet; give a file or a dataset id")
-        prompts = Prompts(list(self.parsed.kept), self.parsed.read, Counter(self.parsed.dropped))
+        prompts = Prompts(list(parsed.kept), parsed.read, Counter(parsed.dropped))
         if self.drop_similar is not None:
             drop_near_duplicates(prompts, self.drop_similar)
         if tokenizer is not None:
@@ -103,11 +106,13 @@ class RunPrompts:
             NashwardError: the folder's own are damaged, and these are others.
         """
         data = {"prompts": len(prompts.kept), "sha256": sha256(self._content(prompts))}
-        if self.folder.started and not self._is_saved and self.folder.read()["data"] != data:
+        if self.folder.computed and not self._is_saved and self.folder.read()["data"] != data:
             raise NashwardError(
                 f"{self.folder / PROMPTS} is damaged and the prompts given now make others; restore it, or give the "
                 "prompts that the run began with"
             )
+        if self.source is None:  # the folder's, whose name it has
+            return {"data": data}
         return {"prompts": str(self.source) if isinstance(self.source, str | Path) else "rows", "data": data}
 
     def save(self, prompts: Prompts) -> None:

@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,7 +17,6 @@ import pytest
 from matplotlib.figure import Figure
 
 from nashward import llm
-from nashward.cli.commands.evaluation.exploit import described
 from nashward.cli.demo.demo import demo
 from nashward.cli.main import main
 from nashward.console import printable
@@ -24,23 +24,25 @@ from nashward.llm import report
 from nashward.llm.evaluation.evaluate import evaluate
 from nashward.llm.evaluation.exploit import exploit
 from nashward.llm.evaluation.over_optimisation import Thresholds
-from nashward.llm.evaluation.players import identities, policies
+from nashward.llm.evaluation.players import identity, policies, remade
 from nashward.llm.evaluation.tables import TournamentTables
 from nashward.llm.evaluation.win_rates.win_rate import WinRate
 from nashward.llm.report.content import plotted_numbers
 from nashward.llm.report.curves import LEAST_SPAN, LEAST_SPANS, label_shares, label_styles, training_curves
 from nashward.llm.report.responses import JudgedResponses, drawn_responses, judged_responses, newest_sampled, responses
 from nashward.llm.report.results import (
+    evaluation,
     evaluation_alerts,
     exploit_sentence,
     exploited,
+    read_evaluation,
     win_sentence,
     winner_sentence,
 )
 from nashward.llm.report.summary import gap_among, run_name
 from nashward.llm.run.selfplay import iterates
 from nashward.llm.run.stages.train import TrainStage
-from nashward.llm.store.files import read_jsonl, read_shard, write_json
+from nashward.llm.store.files import read_jsonl, read_shard, write_json, write_jsonl
 from nashward.llm.store.run_folder import RunFolder
 
 from ..tiny_run import PROMPTS, short_run
@@ -322,7 +324,7 @@ def test_what_was_measured_of_an_adapter_is_not_said_of_another(
     asked = [llm.Prompt(({"role": "user", "content": text},)) for text in PROMPTS[:4]]
     evaluate(short_run(tiny_folder, home), asked)
     best = {"name": "best of 2", "wins": {"value": 0.5, "standard_error": 0.1}, "gap": 0.0, "lower_bound": 0.0}
-    players = identities(policies(RunFolder(home)))
+    players = {name: identity(player) for name, player in policies(RunFolder(home)).items()}
     assert players.keys() == {"start", "iteration-01", "iteration-02", "mixture"}
     for of in ("start", "mixture"):
         found = {"of": of, "policies": {of: players[of]}, "theorem": [], "adversaries": [best]}
@@ -330,20 +332,65 @@ def test_what_was_measured_of_an_adapter_is_not_said_of_another(
     assert [one["of"] for one in exploited(home)] == ["mixture", "start"]
     assert not any("made a step again" in alert.text for alert in evaluation_alerts(home))
     assert drawn_responses(home, "iteration-01")
+    results = read_evaluation(home)
+    assert results == json.loads((home / "evaluation.json").read_text())
     for file in (runs["other"] / "iteration-01" / "adapter").iterdir():
         shutil.copy(file, home / "iteration-01" / "adapter")
     assert [one["of"] for one in exploited(home)] == ["start"]  # it is a member of the mixture
-    (alert,) = [alert.text for alert in evaluation_alerts(home) if "made a step again" in alert.text]
-    assert "iteration-01" in alert
-    assert "mixture" in alert
-    assert "iteration-02" not in alert
+    measured, found = [alert.text for alert in evaluation_alerts(home) if "made a step again" in alert.text]
+    assert "iteration-01 and mixture" in measured
+    assert "iteration-02" not in measured
+    assert "exploit-mixture.json" in found
+    assert f"nashward exploit {home} --of mixture" in found
     assert not drawn_responses(home, "iteration-01")
     assert drawn_responses(home, "iteration-02")
+    game = read_evaluation(home)["games"]["training"]
+    assert game["P"] == results["games"]["training"]["P"]
+    before = ["start", "old iteration-01", "iteration-02", "old mixture"]
+    assert game["players"] == before
+    (table,) = [part for part in evaluation(home) if isinstance(part, report.Table) and "in the Nash" in str(part.head)]
+    assert [row[0] for row in table.rows] == before
+    assert "of the duels against the start are won by iteration-02" in report.write(home).read_text()
+    (home / "iteration-02" / "adapter" / "SHA256SUMS").write_bytes(b"\xff")  # no UTF-8
+    (home / "mixture.json").write_text("{")
+    assert remade(RunFolder(home), players) == ["iteration-01", "iteration-02", "mixture"]
+    head = _section(report.write(home).read_text(), "In short")
+    assert "of the duels" not in head
+    assert f"nashward evaluate {home}" in head
+    shutil.rmtree(home / "start")
+    assert {*read_evaluation(home)["policies"]} == {f"old {name}" for name in players}
+
+
+def test_what_was_drawn_is_shown_only_of_policies_that_are_known(runs: dict[str, Path], tmp_path: Path) -> None:
+    home = shutil.copytree(runs["half"], tmp_path / "run")
+    row = {"prompt": "?", "responses": {"start": "No.", "iteration-01": "Yes."}, "beats_start": {"iteration-01": 0.9}}
+    write_jsonl(home / "evaluation" / "drawn.jsonl", [row])
+    known = {name: identity(player) for name, player in policies(RunFolder(home)).items()}
+    for content in (None, "{bad", json.dumps({"policies": {"start": known["start"]}})):
+        (home / "evaluation.json").unlink(missing_ok=True)
+        if content is not None:
+            (home / "evaluation.json").write_text(content)
+        assert drawn_responses(home, "iteration-01") == []
+    write_json(home / "evaluation.json", {"policies": known})
+    assert drawn_responses(home, "iteration-01") == [row]
+
+
+def test_commands_on_the_page_can_be_typed_as_they_stand(runs: dict[str, Path], tmp_path: Path) -> None:
+    home = shutil.copytree(runs["whole"], tmp_path / "my run")
+    best = {"name": "best of 2", "wins": {"value": 0.5, "standard_error": 0.1}, "gap": 0.0, "lower_bound": 0.0}
+    found = {"of": "iteration-01", "adversaries": [best], "theorem": [], "train": 0}
+    write_json(home / "evaluation" / "exploit-iteration-01.json", found)
+    page = html.unescape(report.write(home).read_text())
+    typed = [shlex.split(code) for code in re.findall(r"<code[^>]*>(nashward \w+ [^<]+)</code>", page)]
+    assert ["nashward", "evaluate", str(home)] in typed
+    assert ["nashward", "exploit", str(home), "--of", "iteration-01", "--train", "4"] in typed
+    for _, name, *arguments in typed:
+        assert arguments[0] == str(home), name
 
 
 def test_no_gap_within_noise_is_not_called_one() -> None:
     best = {"name": "best of 2", "wins": {"value": 0.5, "standard_error": 0.1}, "gap": 0.0, "lower_bound": 0.0}
-    assert "no gap is shown" in exploit_sentence({"of": "mixture", "adversaries": [best], "train": 0})
+    assert "no gap is shown" in exploit_sentence({"of": "mixture", "adversaries": [best], "train": 0}, Path("run"))
 
 
 def test_nothing_is_said_to_beat_within_noise() -> None:
@@ -492,8 +539,9 @@ def pages(
         ],
     }
     evaluate(run, llm.read_prompts(PROMPTS).kept, {"length": llm.oracles.Length()}, answers=answers)
-    of, found = exploit(run, llm.read_prompts(PROMPTS).kept, n=2, against=2, train=1)
-    write_json(played / "evaluation" / f"exploit-{of}.json", described(found) | {"of": of, "theorem": ["no theorem"]})
+    found = exploit(run, llm.read_prompts(PROMPTS).kept, n=2, against=2, train=1)
+    file = played / "evaluation" / f"exploit-{found.of}.json"
+    write_json(file, {**found.as_dict(), "theorem": ["no theorem"]})
     return [
         demo(home / "demo", iterations=1, progress=False),
         *(report.write(folder) for folder in (runs["whole"], runs["half"], runs["sampled"], killed, played)),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nashward.cli.main import main
-from nashward.llm.run.status import clock, remaining_seconds, status
+from nashward.llm.run.status import clock, remaining_seconds, status, time_left
 
 from ..tiny_run import quick_run
 
@@ -57,10 +57,11 @@ def test_the_estimate_is_what_an_iteration_took_less_what_is_done() -> None:
     ]  # fmt: skip
     assert remaining_seconds(first, 3) is None  # never measured
     first.append(row("iteration-01", "measuring", "", 100, 100, 5.0))
-    assert remaining_seconds(first, 1) == 0
+    assert remaining_seconds(first, 1) is None  # there may be more to measure: "0 s left" is no estimate
     assert remaining_seconds(first, 3) == pytest.approx(200.0)
     # sampling is twice as slow now, and half done: 10 s of it, 90 s of the rest, and a whole iteration of 110 s
     assert remaining_seconds(
         [*first, row("iteration-02", "sampling", "iteration-01", 50, 100, 10.0)], 3
     ) == pytest.approx(210.0)
+    assert (time_left(89.6), time_left(0.4), time_left(None)) == ("about 1 min 30 s left", "", "")
     assert (clock(0.4), clock(61), clock(7200), clock(90061)) == ("0 s", "1 min 1 s", "2 h", "1 d 1 h")

@@ -24,10 +24,10 @@ from nashward.llm.policy.sampling import Sampling
 from nashward.llm.run.executor import AdapterExecutor
 from nashward.llm.run.stages.shards import ShardedStage, plan_shards
 from nashward.llm.run.status import status
-from nashward.llm.store.files import shards
+from nashward.llm.store.files import read_jsonl, shards
 from nashward.llm.store.run_folder import FORMAT, RunFolder, Stage
 
-from ..tiny_run import quick_run
+from ..tiny_run import PROMPTS, quick_run
 
 
 class Killed(BaseException):
@@ -153,6 +153,49 @@ def test_a_run_that_was_stopped_before_its_first_file_goes_on_and_keeps_its_sett
     quick_run(tiny_folder, home, iterations=1, prompts=None).run("sample")
     quick_run(tiny_folder, tmp_path / "whole", iterations=1).run("sample")
     assert _result(home) == _result(tmp_path / "whole") != {}
+
+
+def test_inputs_may_be_corrected_while_nothing_is_computed(tiny_folder: Path, tmp_path: Path) -> None:
+    home, whole = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "whole")
+    texts = [{"prompt": f"Say {k}", "output": f"{k}"} for k in range(4)]
+    rival = [{"prompt": text, "output": "Yes."} for text in PROMPTS]
+
+    def begun(folder: RunFolder, prompts: list[str] | None, **settings: Any) -> list[str]:
+        """The prompts of a run that ends before its first adapter."""
+        run = quick_run(tiny_folder, folder.path, prompts=prompts, **settings)
+        kept = run.check()
+        run.write(folder, kept)
+        assert [prompt.id for prompt in llm.read_prompts(folder / "prompts.jsonl").kept] == [p.id for p in kept.kept]
+        return [prompt.text for prompt in kept.kept]
+
+    def inputs(folder: RunFolder) -> dict[str, bytes]:
+        return {name: (folder / f"{name}.jsonl").read_bytes() for name in ("prompts", "sft", "opponents")}
+
+    begun(home, PROMPTS, sft=texts[:2], opponents={"rival": [{**row, "output": "No."} for row in rival]})
+    assert begun(home, None) == PROMPTS
+    last: dict[str, Any] = {"sft": texts, "opponents": {"rival": rival}, "responses": 4}
+    for folder in (home, whole):
+        assert begun(folder, PROMPTS[:4], **last) == PROMPTS[:4]
+    assert inputs(home) == inputs(whole)
+    assert home.read()["config"] == whole.read()["config"]
+    assert home.read()["data"] == whole.read()["data"]
+    assert not (home / "set-aside").exists()  # nothing was damaged
+    longest = max(row["tokens"] for row in read_jsonl(home / "prompts.jsonl"))
+    assert begun(home, None, max_prompt_tokens=longest - 1) == PROMPTS[:3]  # the fourth has most exclamation marks
+    assert home.read()["prompts"] == "rows"
+    (home / "start" / "adapter").mkdir(parents=True)
+    with pytest.raises(NashwardError, match=r"prompts .*there, .*now"):
+        begun(home, PROMPTS)
+
+
+def test_what_tells_a_model_is_not_kept_for_another_one(tmp_path: Path) -> None:
+    home = RunFolder(tmp_path)
+    first = {"solver": {"name": "MWU"}, "policy": "/models/a", "policy_content": "1", "oracle_content": "2"}
+    home.write(first, {})
+    assert home.check({"solver": {"name": "MWU"}, "policy": None, "policy_content": None}) == first
+    assert home.check({"solver": {"name": "MWU"}, "policy": "of/hub", "policy_content": None}) == {
+        **first, "policy": "of/hub", "policy_content": None,
+    }  # fmt: skip
 
 
 def test_old_files_that_a_later_step_needs_are_made_again(

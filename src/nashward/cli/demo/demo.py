@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import textwrap
 import time
 from collections.abc import Callable
@@ -70,7 +71,7 @@ def demo(out: Path = Path("demo"), iterations: int = 6, seed: int = 0, progress:
     print(f"report: {file}")
     say("Next:")
     say("  nashward solve rock_paper_scissors --solver mwu --step 0.1 --plot nash.png")
-    say(f"  nashward evaluate {out / 'run'}")
+    say(f"  nashward evaluate {shlex.quote(str(out / 'run'))}")
     say("  nashward align --policy ID_OR_FOLDER --oracle llm-blender/PairRM --prompts prompts.jsonl --out runs/first")
     return file
 

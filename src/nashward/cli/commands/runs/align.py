@@ -74,7 +74,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         prompts = play.check(until, redo)
         if not args.quiet:
             print(f"prompts: {prompts}")
-            begun = configuration.run_folder(play.folder).started
+            begun = configuration.run_folder(play.folder).computed
             if (few := few_prompts(len(prompts.kept), play.config.fit)) and not begun:
                 print(f"note: {few}")
         report_to = getattr(args, "report_to", "none") if processes.main else "none"  # one process writes
@@ -107,7 +107,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
             print(f"{row['iteration']}: {', '.join(achieved)}")
         if result.stopped:
             over = until == "train" and len(iterates(result.folder)) == play.config.iterations
-            following = "" if over else f" Next: nashward {_NEXT[until]} --out {result.folder}"
+            following = "" if over else f" Next: nashward {_NEXT[until]} --out {shlex.quote(str(result.folder))}"
             print(f"{result.stopped}.{following}")
         else:
             print(f"adapter: {result.last}")

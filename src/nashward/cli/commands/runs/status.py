@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nashward.llm.run.status import clock, status
+    from nashward.llm.run.status import clock, status, time_left
 
     if args.json not in (None, STDOUT):
         json_output.check(args.json)
@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
         for phase in phases:
             total = "" if phase.total is None else f" of {phase.total}"
             rate = "" if phase.rate is None else f", {phase.rate:.3g} a second"
-            if phase.rate and phase.total and phase.total > phase.done:
-                rate += f", about {clock((phase.total - phase.done) / phase.rate)} left"
+            if phase.rate and phase.total and (left := time_left((phase.total - phase.done) / phase.rate)):
+                rate += f", {left}"
             print(f"  {name}: {f'{phase.phase} {phase.name}'.rstrip()}: {phase.done}{total} {phase.unit}{rate}")
         if not done and not phases:
             print(f"  {name}: begun")
