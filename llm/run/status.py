@@ -117,7 +117,7 @@ def remaining_seconds(timings: Sequence[dict[str, Any]], iterations: int) -> flo
 
     Returns:
         None until one iteration has been through every phase: before it nothing is known of those to come. None too
-        where nothing is known to be left: the first iteration is measured in parts, the later of which are not known.
+        where it is the only one of the run: it is measured in parts, the later of which are not known.
     """
     amounts: dict[int, dict[str, dict[str, int]]] = {}  # iteration: phase: part of it: how much there is
     done: Counter[tuple[int, str]] = Counter()
@@ -135,21 +135,24 @@ def remaining_seconds(timings: Sequence[dict[str, Any]], iterations: int) -> flo
         return None
     newest = max(amounts)
     whole = [number for number in complete if number < newest]  # the newest may lack parts of what it measures
+    if not whole and iterations <= newest:
+        return None
     one = {phase: sum(parts.values()) for phase, parts in amounts[max(whole or complete)].items()}
     cost = {phase: seconds / max(count, 1) for phase, (_, count, seconds) in rates.items()}
     rest = sum(max(0, one[phase] - done[newest, phase]) * cost[phase] for phase in one)
-    seconds = rest + max(0, iterations - newest) * sum(one[phase] * cost[phase] for phase in one)
-    return seconds or None
+    return rest + max(0, iterations - newest) * sum(one[phase] * cost[phase] for phase in one)
 
 
 def time_left(seconds: float | None) -> str:
-    """The time that is left in words; empty where it is not known, or rounds to nothing.
+    """The time that is left in words; empty where it is not known, or none is left.
 
     Example:
-        >>> time_left(90), time_left(0.2), time_left(None)
-        ('about 1 min 30 s left', '', '')
+        >>> time_left(90), time_left(0.2), time_left(0), time_left(None)
+        ('about 1 min 30 s left', 'less than 1 s left', '', '')
     """
-    return "" if seconds is None or round(seconds) <= 0 else f"about {clock(seconds)} left"
+    if not seconds:
+        return ""
+    return f"about {clock(seconds)} left" if round(seconds) else "less than 1 s left"
 
 
 def clock(seconds: float) -> str:

@@ -337,11 +337,11 @@ def test_what_was_measured_of_an_adapter_is_not_said_of_another(
     for file in (runs["other"] / "iteration-01" / "adapter").iterdir():
         shutil.copy(file, home / "iteration-01" / "adapter")
     assert [one["of"] for one in exploited(home)] == ["start"]  # it is a member of the mixture
-    measured, found = [alert.text for alert in evaluation_alerts(home) if "made a step again" in alert.text]
+    measured, tried = [alert.text for alert in evaluation_alerts(home) if "made a step again" in alert.text]
     assert "iteration-01 and mixture" in measured
     assert "iteration-02" not in measured
-    assert "exploit-mixture.json" in found
-    assert f"nashward exploit {home} --of mixture" in found
+    assert "exploit-mixture.json" in tried
+    assert f"nashward exploit {home} --of mixture" in tried
     assert not drawn_responses(home, "iteration-01")
     assert drawn_responses(home, "iteration-02")
     game = read_evaluation(home)["games"]["training"]

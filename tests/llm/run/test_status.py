@@ -63,5 +63,6 @@ def test_the_estimate_is_what_an_iteration_took_less_what_is_done() -> None:
     assert remaining_seconds(
         [*first, row("iteration-02", "sampling", "iteration-01", 50, 100, 10.0)], 3
     ) == pytest.approx(210.0)
-    assert (time_left(89.6), time_left(0.4), time_left(None)) == ("about 1 min 30 s left", "", "")
+    assert (time_left(89.6), time_left(0.4)) == ("about 1 min 30 s left", "less than 1 s left")
+    assert (time_left(0), time_left(None)) == ("", "")
     assert (clock(0.4), clock(61), clock(7200), clock(90061)) == ("0 s", "1 min 1 s", "2 h", "1 d 1 h")
