@@ -54,11 +54,8 @@ class LoraShape:
             FileNotFoundError: there is no adapter.
             ValueError: as ``peft_format.read_config``: its configuration cannot be read, or it is no plain LoRA.
         """
-        file = folder / CONFIG
-        if not file.is_file():
-            raise FileNotFoundError(f"{folder} is no adapter folder: it has no {CONFIG}")
         try:
-            return cls.of_config(read_config(file))
+            return cls.of_config(read_config(folder))
         except NashwardError as error:
             raise NashwardError(f"{folder} cannot be read as an adapter: {error}") from None
 
