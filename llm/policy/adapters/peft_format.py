@@ -172,6 +172,17 @@ def _unreadable(folder: Path, error: BaseException) -> NashwardError:
     return NashwardError(f"it holds no weights that can be read ({WEIGHTS}): {first_line(error)}")
 
 
+def layer_of(name: str) -> str:
+    """The layer of a matrix, by its name in the base; another name is that of a layer already.
+
+    Example:
+        >>> layer_of("base_model.model.model.layers.0.mlp.up_proj.lora_A.weight")
+        'model.layers.0.mlp.up_proj'
+    """
+    matrix = MATRIX.fullmatch(name)
+    return name if matrix is None else matrix["layer"]
+
+
 def check_names(names: Sequence[str]) -> None:
     """Check that tensors are the matrices A and B of layers, both of each.
 
