@@ -200,7 +200,7 @@ def test_the_markdown_is_what_the_builder_takes_without_a_warning(page: Path) ->
 
 
 def test_docstrings_are_plain_enough_for_the_reference() -> None:
-    """What reads well in the source and is an error in reStructuredText: a lone back-tick, an open literal, a norm's bars."""
+    """What is an error in reStructuredText though it reads well: a lone back-tick, an open literal, a norm's bars."""
     for module, names in public.modules().items():
         for name in names:
             value = getattr(sys.modules[module], name)

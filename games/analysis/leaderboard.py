@@ -43,11 +43,11 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) ->
     Args:
         rows: mappings, or a data frame, with ``model_a``, ``model_b`` (or, where there is no ``prompt``, ``a``, ``b``)
             and one of ``winner`` ("model_a", "model_b", also "A", "B", the name of either, or "tie", also "both_bad"
-            and the like; of these the letters count: "Model A", "modela"),
-            ``wins_a`` with ``wins_b`` (and ``ties`` or ``draws``), counts, and ``winner_model_a`` with
-            ``winner_model_b`` (and ``winner_tie``), of which one is 1; optionally ``prompt``, text or a list of messages (else what the user said first in ``conversation_a``). Models may be
-            numbers. As LMArena's files have it, ``language``, ``is_code`` and ``category_tag`` are the categories, and
-            ``conv_metadata`` has the style.
+            and the like; of these the letters count: "Model A", "modela"), ``wins_a`` with ``wins_b`` (and ``ties`` or
+            ``draws``), counts, and ``winner_model_a`` with ``winner_model_b`` (and ``winner_tie``), of which one is 1;
+            optionally ``prompt``, text or a list of messages (else what the user said first in ``conversation_a``).
+            Models may be numbers. As LMArena's files have it, ``language``, ``is_code`` and ``category_tag`` are the
+            categories, and ``conv_metadata`` has the style.
         smoothing: a > 0 of the prior Beta(a, a) on each win probability; 1/2 is Jeffreys'.
         style: read the style of the responses, from ``conv_metadata`` or else from the responses themselves.
 

@@ -5,14 +5,13 @@ Prompts, votes, task texts and stored answers are all read here, so that one row
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from nashward.errors import NashwardError
 
-from .rows import conversation_of, is_missing
+from .rows import conversation_of, is_missing, likely_field
 
 Message: TypeAlias = Mapping[str, str]
 
@@ -24,7 +23,6 @@ INPUT_FIELDS = ("input", "context")  # what an instruction or a question is abou
 NO_INPUT = "<noinput>"  # as some of these data sets write that there is none
 HISTORY = "history"  # of an instruction: earlier turns, pairs of the user's text and the response to it
 COMPARED_FIELDS = ("chosen", "rejected")  # of a vote: the response, with or without the turns before it
-NEAR = 0.75  # the least ratio of difflib at which a field may be a mistyped one
 _ROLES = ("system", "user", "assistant")
 _SPEAKERS = {**{role: role for role in _ROLES}, "human": "user", "gpt": "assistant", "chatgpt": "assistant"}
 
@@ -53,7 +51,8 @@ def prompt_messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
         if any(name in row for name in fields):
             return ()
         has = ", ".join(map(str, row)) or "nothing"
-        raise NashwardError(f"has no {' or '.join(fields)}; it has {has}{_likely_field(row, fields)}")
+        hint = likely_field(row, fields, option="align --prompt-field")
+        raise NashwardError(f"has no {' or '.join(fields)}; it has {has}{hint}")
     messages = list(before or ()) if field is None else _field_messages(row, field)
     if field is not None and before:
         if _contents(messages) != _contents(before):
@@ -68,22 +67,6 @@ def prompt_messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
     if messages and messages[-1]["role"] != "user":
         raise NashwardError(f"ends with a turn of role {messages[-1]['role']}, expected the user's")
     return tuple(messages)
-
-
-def _likely_field(row: Mapping[str, Any], fields: Sequence[str]) -> str:
-    """Which field of a row without a prompt may be meant: of the nearest name, or the only one that is text.
-
-    Example:
-        >>> _likely_field({"promt": "Why?", "id": "a"}, PROMPT_FIELDS)
-        '; promt may be prompt: rename it, or give align --prompt-field promt'
-        >>> _likely_field({"text": "Why?", "id": 3}, PROMPT_FIELDS)
-        '; rename text to prompt, or give align --prompt-field text'
-    """
-    for name in map(str, row):
-        if near := difflib.get_close_matches(name.lower(), fields, 1, NEAR):
-            return f"; {name} may be {near[0]}: rename it, or give align --prompt-field {name}"
-    texts = [str(name) for name, value in row.items() if isinstance(value, str)]
-    return f"; rename {texts[0]} to prompt, or give align --prompt-field {texts[0]}" if len(texts) == 1 else ""
 
 
 def prompt_field(row: Mapping[str, Any], column: str | None = None) -> str | None:

@@ -12,9 +12,10 @@ from nashward.errors import NashwardError
 
 from .conversations import chat_messages, fields_of_prompt, prompt_field, response_text
 from .prompts import OWN_FIELDS, Prompt, row_prompt
-from .rows import conversation_of, is_missing, is_unicode, numbered_rows, read_rows
+from .rows import conversation_of, is_missing, is_unicode, likely_field, numbered_rows, read_rows
 
 RESPONSE_FIELDS = ("output", "response", "text")  # where a row has its response, the first that it has
+NO_RESPONSE = "has no response; expected a text, or one as output, response or text"
 PROMPT_KEYS = ("prompt_id", "question_id", "instruction_id")  # name a prompt, as its text does
 KEY_FIELDS = (*PROMPT_KEYS, "id", "uid", "idx")  # the last three name one where they are those of the prompts
 _SUFFIXES = (".json", ".jsonl")
@@ -178,14 +179,15 @@ def response_of(row: Any, column: str | None = None) -> str | None:
         if field is None:
             if any(name in row for name in RESPONSE_FIELDS):
                 return None
-            raise NashwardError("has no response; expected a text, or one as output, response or text")
+            hint = likely_field(row, RESPONSE_FIELDS, fields_of_prompt(row, column) | {*KEY_FIELDS})
+            raise NashwardError(f"{NO_RESPONSE}{hint}")
         value = row[field]
         if field not in RESPONSE_FIELDS:
             return chat_messages(conversation_of(value), field)[-1]["content"]
     if value is None or isinstance(value, str):
         return value
     if not isinstance(value, list | tuple):
-        raise NashwardError("has no response; expected a text, or one as output, response or text")
+        raise NashwardError(NO_RESPONSE)
     before, text = response_text(value, str(field))
     if before:
         raise NashwardError(f"has turns before the response in {field}; give the conversation as messages")

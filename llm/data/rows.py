@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import csv
+import difflib
 import gzip
 import json
 import logging
 import math
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ Parsed = TypeVar("Parsed")
 
 FILE_TYPES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
 NAMED = 20  # fields that are not read, at most
+NEAR = 0.75  # the least ratio of difflib at which a field may be a mistyped one
 NAMED_FAULTS = 3  # kinds of faults, and rows of each
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,35 @@ def is_unicode(text: str) -> bool:
         (True, False)
     """
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def likely_field(
+    row: Mapping[str, Any], fields: Sequence[str], read: Collection[str] = (), text: bool = True, option: str = ""
+) -> str:
+    """The end of an error on a row that has none of some fields: which of its own may be meant, that of the nearest
+    name, or the only text. Empty where there is none.
+
+    Args:
+        row: of a file.
+        fields: one of which is needed; the first is the usual one.
+        read: fields that are read as something else.
+        text: a text is needed.
+        option: which names the field to read instead.
+
+    Example:
+        >>> likely_field({"promt": "Why?", "id": "a"}, ["prompt"], option="align --prompt-field")
+        '; promt may be prompt: rename it, or give align --prompt-field promt'
+        >>> likely_field({"prompt": "Why?", "said": "So."}, ["output", "text"], ["prompt"])
+        '; rename said to output'
+    """
+    left = {str(name): value for name, value in row.items() if name not in read}
+    texts = [name for name, value in left.items() if text and isinstance(value, str)]
+    for name in left:
+        if near := difflib.get_close_matches(name.lower(), fields, 1, NEAR):
+            return f"; {name} may be {near[0]}: rename it" + (f", or give {option} {name}" if option else "")
+    if len(texts) != 1:
+        return ""
+    return f"; rename {texts[0]} to {fields[0]}" + (f", or give {option} {texts[0]}" if option else "")
 
 
 def numbered_rows(

@@ -19,6 +19,7 @@ from nashward.errors import NashwardError
 
 from ..policy.adapters.lora import interpolate
 from ..policy.adapters.peft_format import CONFIG, WEIGHTS
+from ..policy.local.hub import fetch
 from ..policy.local.names import local_model
 from ..policy.mixture import Mixture
 from ..run.selfplay import SelfPlay
@@ -140,7 +141,8 @@ class Artefact:
         network.generation_config = GenerationConfig()  # that of the base is copied: transformers would change it
         network.save_pretrained(folder, max_shard_size=SHARD)
         (folder / "generation_config.json").unlink(missing_ok=True)
-        source = _files_of(self.base)
+        source = Path(local_model(self.base))
+        source = source if source.is_dir() else fetch(self.base, "config.json", TOKENIZER)
         for name in TOKENIZER:
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)
@@ -296,16 +298,6 @@ class Verdict:
         return {
             **self.found.as_json(), "other_merge": None if self.other is None else self.other.as_json()
         }  # fmt: skip
-
-
-def _files_of(base: str) -> Path:
-    """The folder of a base: its own, or that in the hub's cache."""
-    source = local_model(base)
-    if Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(str(source), "config.json")).parent
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

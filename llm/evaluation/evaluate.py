@@ -14,7 +14,7 @@ from ..data.prompts import Prompt
 from ..data.rollouts import Response
 from ..oracles import Vote, as_oracle
 from ..oracles.models.network import networks
-from ..policy.adapters.lora import LoraShape
+from ..policy.adapters.lora import slots_for
 from ..policy.base.checks import check_policy
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
@@ -65,7 +65,7 @@ def evaluate(
         prompts: at least one; those of the run or others.
         held_out: oracles by name that the run was not trained on, each as ``oracles.as_oracle`` takes it; they are
             loaded one after another, once all responses are sampled.
-        others: further policies on the same base, by name; of any rank.
+        others: further policies on the same base, by name; of any rank, on any layers.
         thresholds: of the over-optimisation measures.
         seed: of sampling and of the bootstrap.
         progress: called with a message before each stage.
@@ -95,7 +95,7 @@ def evaluate(
         if repeated := [name for name, times in Counter([*players, *others, *answers]).items() if times > 1]:
             raise NashwardError(f"two players would be called {repeated[0]}; call one of them something else")
         stored = stored_responses(home, answers, _tokenizer(run), prompts, run.config.column) if answers else {}
-        run = with_largest_rank(run, players, others)
+        run = with_room(run, players, others)
         _ = run.planned  # by all processes, before each samples for itself
         own = {name: identity(player) for name, player in players.items()}
         players |= others
@@ -176,25 +176,18 @@ def _tokenizer(run: SelfPlay) -> Any:
     return check_policy(str(run.policy), run.config.chat_template)
 
 
-def with_largest_rank(run: SelfPlay, players: Mapping[str, Mixture], others: Mapping[str, Mixture]) -> SelfPlay:
-    """The run with a LoRA rank that holds all adapters; raises for adapters that the model cannot load."""
+def with_room(run: SelfPlay, players: Mapping[str, Mixture], others: Mapping[str, Mixture]) -> SelfPlay:
+    """The run with the LoRA rank and layers that hold all adapters; raises for adapters that the model cannot load."""
     if not others:
         return run
-    base = run.policy.name if isinstance(run.policy, LanguageModel) else str(run.policy)
+    loaded = run.policy if isinstance(run.policy, LanguageModel) else None
     for player in others.values():
-        player.check(base)
-    largest = max(
-        (player.largest for player in [*players.values(), *others.values()]),
-        key=lambda adapter: LoraShape.of(adapter).rank,
-    )
-    rank = LoraShape.of(largest).rank
-    if not isinstance(run.policy, LanguageModel):
-        lora = dataclasses.replace(run.config.lora, rank=rank)
-        return dataclasses.replace(run, adapter=None, config=dataclasses.replace(run.config, lora=lora))
-    if (loaded := run.policy.shape.rank) < rank:
-        raise NashwardError(
-            f"{largest} has rank {rank}, the model was loaded for {loaded}; give its folder in its place"
-        )
+        player.check(str(run.policy) if loaded is None else loaded.name)
+    adapters = [folder for player in [*players.values(), *others.values()] for folder, _ in player.members]
+    if loaded is None:
+        return dataclasses.replace(run, adapter=None, config=dataclasses.replace(run.config, lora=slots_for(adapters)))
+    for adapter in adapters:
+        loaded.check_room(adapter)
     return run
 
 

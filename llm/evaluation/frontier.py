@@ -22,7 +22,7 @@ from ..processes import processes
 from ..run.selfplay import SelfPlay
 from ..store.files import write_json
 from ..store.run_folder import RunFolder
-from .evaluate import with_largest_rank
+from .evaluate import with_room
 from .pareto import ParetoPoint, pareto_front
 from .players import FOLDER, MIXTURE, START, policies, sample_responses
 from .task import task_likelihoods
@@ -80,7 +80,7 @@ def frontier(
         if len(players) < 2:
             raise NashwardError(f"{home.path} has finished no iterate yet: there is nothing to compare with its start")
         blends = _interpolations(home, players)
-        run = with_largest_rank(run, players, blends)
+        run = with_room(run, players, blends)
         _ = run.planned
         players = {**players, **blends}
         drawn = sample_responses(home, players, lambda: run.model, prompts, responses, run.sampling, seed, progress)

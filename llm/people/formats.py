@@ -14,7 +14,7 @@ from typing import Any
 from nashward.errors import NashwardError
 
 from ..config.oracle_fit import VoteFormat
-from ..data.rows import is_missing, is_unicode, numbered_rows, read_rows
+from ..data.rows import is_missing, is_unicode, likely_field, numbered_rows, read_rows
 from ..oracles.fitting.votes import compared_texts, fields_of_vote, vote_of_row
 from ..store.files import atomic_write, to_jsonl
 from .records import SKIP, WINNERS, CastVote
@@ -136,7 +136,9 @@ def _text(row: Mapping[str, Any], *names: str) -> str:
     for name in names:
         if isinstance(row.get(name), str):
             return str(row[name])
-    raise NashwardError(f"has no text as {' or '.join(names)}; it has {', '.join(map(str, row))}")
+    raise NashwardError(
+        f"has no text as {' or '.join(names)}; it has {', '.join(map(str, row))}{likely_field(row, names)}"
+    )
 
 
 def _seconds(value: Any) -> float | None:

@@ -13,11 +13,12 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games import PreferenceGame, nash
 
+from ..config.lora import Lora
 from ..config.sampling import Sampling
 from ..data.rollouts import Response
 from ..store.files import write_json
 from ..store.run_folder import RunFolder
-from .adapters.lora import LoraShape, common_base, is_same_base
+from .adapters.lora import common_base, is_same_base, slots_for
 from .local.names import local_model
 from .model import LanguageModel
 from .sampling import ResponseSource, as_source, seed_of
@@ -36,7 +37,7 @@ class Mixture:
 
     Attributes:
         members: the adapters' folders and their weights w_k, which are not negative and sum to 1. They may be of
-            different runs and ranks.
+            different runs, ranks and layers.
 
     Raises:
         ValueError: no members, or weights that are no distribution.
@@ -54,14 +55,9 @@ class Mixture:
             raise NashwardError(f"the weights of a mixture must be at least 0 and sum to 1, got {weights}")
 
     @property
-    def largest(self) -> Path:
-        """The member with the largest rank: a model loaded in its shape can hold every member.
-
-        Raises:
-            FileNotFoundError: a member is no adapter folder.
-            ValueError: the configuration of one cannot be read.
-        """
-        return max((folder for folder, _ in self.members), key=lambda folder: LoraShape.of(folder).rank)
+    def slots(self) -> Lora:
+        """The shape in which a model is loaded that can hold every member, see ``slots_for``."""
+        return slots_for([folder for folder, _ in self.members])
 
     @classmethod
     def of(cls, adapters: Sequence[Path], weights: Sequence[float] | None = None) -> Mixture:
@@ -106,7 +102,7 @@ class Mixture:
         The draws are grouped by member, so that each adapter is loaded once.
 
         Args:
-            model: loaded for adapters of at least the members' ranks.
+            model: loaded for adapters of the members' ranks and layers, see ``slots``.
             prompts: token ids of each prompt.
             count: responses to a prompt.
             source: how a member's responses are drawn: ``Sampling``, or any ``ResponseSource``.

@@ -26,7 +26,7 @@ from ..store.files import atomic_folder
 from .adapters.adapter_config import adapter_config, local_adapter
 from .adapters.lora import LoraShape, fitted_to_slot, is_same_base, scale_of
 from .adapters.peft_format import WEIGHTS as WEIGHTS
-from .adapters.peft_format import weights_of
+from .adapters.peft_format import layer_of, tensor_shapes, weights_of
 from .base.checks import check_policy, learned_positions
 from .base.targets import lora_targets
 from .base.weights import check_output, compute_dtype, default_device, in_4_bits, load_base
@@ -37,6 +37,8 @@ from .memory import OnEvent, ignore_event
 from .placement import apply_placement, default_placement
 
 SLOTS = ("trained", "frozen")  # PEFT's names of the two adapters in memory; all others are folders on disk
+
+GIVEN = "give the policy as a folder or hub id, which is loaded with room for it"
 
 
 class LanguageModel:
@@ -235,6 +237,21 @@ class LanguageModel:
         except (SafetensorError, RuntimeError, OSError, ValueError) as error:
             raise NashwardError(f"{folder} holds no weights that fit this adapter: {first_line(error)}") from None
         self._loaded[slot] = folder
+
+    def check_room(self, folder: Path) -> None:
+        """Check that the slots have room for the adapter of a folder; no weights are read.
+
+        Raises:
+            FileNotFoundError: the folder holds no adapter.
+            ValueError: its rank is larger than theirs, or it changes other layers.
+        """
+        rank, room = LoraShape.of(folder).rank, self.shape.rank
+        if rank > room:
+            raise NashwardError(f"{folder} has rank {rank}, the model was loaded for {room}; {GIVEN}")
+        if other := [name for name in tensor_shapes(folder) if name not in self._initial]:
+            raise NashwardError(
+                f"{folder} changes {layer_of(other[0])}, and the model was loaded for adapters of other layers; {GIVEN}"
+            )
 
     def _set_weights(self, slot: str, state: dict[str, torch.Tensor]) -> None:
         for name, matrix in state.items():

@@ -136,10 +136,9 @@ def _judges_error(folder: Path, rows: Sequence[tuple[str, str]]) -> list[Content
     """How uncertain several judges left the targets of the steps."""
     if not rows:
         return []
-    fit = RunFolder(folder).read().get("config", {}).get("fit", {})
     weighed = (
         "Responses on which they differ weighed less in the fit, and in R², share and best scale."
-        if fit.get("spread_weights")
+        if RunFolder(folder).read()["config"]["fit"]["spread_weights"]
         else "All responses weighed alike in the fit; --spread-weights lets those on which judges differ weigh less."
     )
     note = (

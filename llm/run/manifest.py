@@ -105,28 +105,19 @@ def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts 
         "phases": [dataclasses.asdict(phase) for phase in config.phases] or None,
         "limits": dataclasses.asdict(config.limits),
         "prompts_per_iteration": config.prompts_per_iteration,
-        "prompt_selection": None  # as runs have it that were begun before there was a choice
-        if config.prompt_selection == "uniform"
-        else {"name": config.prompt_selection, "floor": config.prompt_floor},
+        "prompt_selection": config.prompt_selection,
+        "prompt_floor": config.prompt_floor,
         "prompt_encoder": config.prompt_encoder,
         "seed": config.seed,
         "judge": dataclasses.asdict(config.judge),
         "endpoint": dataclasses.asdict(config.endpoint),
-        "fit": {
-            name: value
-            for name, value in dataclasses.asdict(config.fit).items()
-            if name != "spread_weights" or value  # as runs have it that were begun before there was a choice
-        },
+        "fit": dataclasses.asdict(config.fit),
         "sampling": {"source": type(sampling).__name__, **_fields(sampling)},
         "engine": config.engine,
         "engine_model": config.engine_model,
         "engine_python": config.engine_python,
         "engine_options": config.engine_options,
-        "lora": {
-            name: value
-            for name, value in dataclasses.asdict(config.lora).items()
-            if (name, value) != ("targets", "all")  # as runs have it that were begun before there was a choice
-        },
+        "lora": dataclasses.asdict(config.lora),
         "drop_similar": config.drop_similar,
         "augment": config.augment,
         "augment_url": config.augment_url,

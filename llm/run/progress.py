@@ -70,6 +70,7 @@ class Progress:
         name: str,
         total: int,
         done: int = 0,
+        unit: str = "prompt",
         units: str = "prompts",
         shared: bool = False,
         epochs: int = 1,
@@ -79,6 +80,7 @@ class Progress:
         Args:
             name: of what is sampled or judged, where the phase has several parts.
             total, done: how many there are, and how many an earlier process has done.
+            unit, units: what is counted, one and several.
             epochs: how often each is passed; total and done count all passes.
             shared: each of several processes counts what it has done itself, and the phase ends when all have left it.
         """
@@ -108,12 +110,14 @@ class Progress:
             rate = counted_tokens / (time.monotonic() - began)
             return f"{rate:.{0 if rate >= 10 else 2}f} tokens a second" if counted_tokens else ""
 
+        def number(count: int) -> str:
+            """So many; of several epochs, how many epochs they are."""
+            return str(count) if epochs == 1 else f"{epochs * count / total:.3g}"
+
         def amount(count: int) -> str:
-            """So many in words; of several passes how many each of them has."""
-            each, rest = divmod(count, epochs)
-            whole = epochs == 1 or rest or count < total
-            unit = units.removesuffix("s") + ("" if epochs == 1 else " pass")
-            return counted(count, unit) if whole else f"{counted(each, units.removesuffix('s'))} x {epochs} epochs"
+            """So many in words."""
+            each = counted(total // epochs, unit, units)
+            return counted(count, unit, units) if epochs == 1 else f"{counted(float(number(count)), 'epoch')} of {each}"
 
         with tqdm(
             total=total, initial=done, desc=printable(self.current), unit=f" {units}", disable=self.quiet or None
@@ -145,7 +149,7 @@ class Progress:
                     bar.set_postfix_str("; ".join(filter(None, (speed(), self._estimate()))))
                 if bar.disable and now - shown > EVERY and done < total:
                     shown = now
-                    state = f"{self.current}: {done} of {amount(total)}"
+                    state = f"{self.current}: {number(done)} of {amount(total)}"
                     self.info("; ".join(filter(None, (state, speed(), self._estimate()))))
 
             try:

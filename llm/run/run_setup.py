@@ -34,7 +34,7 @@ from ..processes import processes
 from ..store.run_folder import RunFolder, Stage
 from . import manifest
 from .checks import check_settings
-from .inputs.opponents import StoredOpponents
+from .inputs.opponents import OpponentSource, StoredOpponents
 from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
 from .signals import stop_at_once
@@ -46,7 +46,7 @@ from .stages.sample import vllm_program
 class RunSetup:
     """A run that is not played: its settings, its inputs and its models.
 
-    Args: those of ``SelfPlay``.
+    ``SelfPlay`` plays it, and describes the arguments, which are the same.
     """
 
     policy: str | Path | LanguageModel | None
@@ -54,7 +54,7 @@ class RunSetup:
     solver: Solver
     prompts: str | Path | Iterable[Any] | None
     folder: str | Path
-    opponents: Mapping[str, Any] = field(default_factory=dict)
+    opponents: Mapping[str, OpponentSource] = field(default_factory=dict)
     sft: str | Path | Iterable[Any] | None = None
     adapter: str | Path | None = None
     source: ResponseSource | None = None
@@ -94,7 +94,7 @@ class RunSetup:
         """Everything that can be found wrong before a weight is loaded or a byte is written; the prompts to play on.
 
         Args:
-            until, redo: see ``run``.
+            until, redo: see ``SelfPlay.run``.
 
         Raises:
             FileNotFoundError: a policy, an oracle, an adapter, prompts, opponents or SFT texts that are not there.

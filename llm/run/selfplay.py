@@ -65,15 +65,16 @@ class SelfPlay(RunSetup):
     Everything is written into a run folder; the same settings on the same folder continue it.
 
     Args:
-        policy: a folder or hub id of a chat model, what else ``local_model`` takes, or a loaded ``LanguageModel``.
+        policy: a folder or hub id of a chat model, what else ``local_model`` takes, or a loaded ``LanguageModel``; None
+            while no stage needs it.
         oracle: any ``PreferenceOracle``, a folder or hub id of one, or what else ``oracles.as_oracle`` takes, as
             reward functions and judges are; None while no stage needs it.
         solver: an object with ``play(start, reference)`` that yields Steps.
         prompts: a file, a dataset id, or rows; see ``read_prompts``. None: those in the folder.
         folder: the run folder.
         opponents: the stored responses of other models, by the names that the solver plays against
-            (``games.FixedOpponents`` plays any solver against some); each a file, a dataset id or rows, see
-            ``StoredOpponents``. None in place of one: those in the folder.
+            (``games.FixedOpponents`` plays any solver against some); each a file, a dataset id, rows, or a model behind
+            a server (``EndpointResponses``), see ``StoredOpponents``. None in place of one: those in the folder.
         sft: prompts with responses whose likelihood is kept up beside (``Fit.sft_weight``) and measured; a file, a
             dataset id or rows, see ``SFTFile``. None: those in the folder, if any.
         adapter: a LoRA folder or id to start from and to regress against.

@@ -38,6 +38,9 @@ PROMPT_SELECTION, AUGMENTED = "prompt-selection.jsonl", "augmented-prompts.jsonl
 EVENTS, TIMINGS = "events.jsonl", "timings.jsonl"
 LOCK, QUARANTINE = ".lock", "set-aside"
 
+# by section of the configuration: what runs did before there was a choice
+EARLIER: dict[str, dict[str, Any]] = {"fit": {"spread_weights": False}, "lora": {"targets": "all"}}
+
 Stage = Literal["sample", "judge", "train"]
 # what each stage writes into a step's folder, in order
 STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
@@ -114,13 +117,15 @@ class RunFolder:
     def read(self) -> dict[str, Any]:
         """``run.json``, or its copy where it is damaged; empty where there is no run yet.
 
+        A setting that came after the run was begun is as it then was.
+
         Raises:
             NashwardError: it is of another format or of another program, or it and the copy are damaged.
         """
         damage: CorruptFileError | None = None
         for file in (self.path / RUN, self.path / COPY):
             try:
-                return read_run_json(file)
+                return _completed(read_run_json(file))
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except CorruptFileError as error:
@@ -382,6 +387,17 @@ def read_run_json(file: Path) -> dict[str, Any]:
             f"{file.parent} holds a run of format {record.get('format', 1)}, begun by nashward {version}; this version "
             f"plays format {FORMAT}: finish the run with the version that began it, or choose another folder"
         )
+    return record
+
+
+def _completed(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with the settings that there were not yet when its run was begun."""
+    config = record["config"]
+    for section, settings in EARLIER.items():
+        config[section] = {**settings, **config.get(section, {})}
+    if not isinstance(chosen := config.get("prompt_selection"), str):  # was a table, and none where it was uniform
+        chosen = chosen or {"name": "uniform", "floor": 0.2}
+        config |= {"prompt_selection": chosen["name"], "prompt_floor": chosen["floor"]}
     return record
 
 

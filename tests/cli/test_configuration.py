@@ -88,6 +88,22 @@ def test_a_bad_file_gives_one_line(command: str, text: str, line: str, capsys: p
     assert not Path("new").exists()
 
 
+def test_the_highest_that_says_who_judges_replaces_the_oracles_below() -> None:
+    Path("mine.toml").write_text('objective = ["a=pocket:pairrm", "b=mine:Shorter"]\ncombine = "minimum"\n')
+    Path("judge.toml").write_text('oracle = "pocket:pairrm"\ncorrect = "length"\n')
+    typed = ["--objective", "a=pocket:pairrm", "--objective", "b=mine:Shorter", "--out", "new"]
+    for below in (["--preset", "mistral-7b"], ["--config", "judge.toml"]):
+        chosen = _settings(*typed, *below)
+        assert chosen["objective"].source == "flag"
+        assert not {"oracle", "correct"} & chosen.keys()
+    chosen = _settings("--oracle", "pocket:pairrm", "--config", "mine.toml", "--preset", "mistral-7b", "--out", "new")
+    assert chosen["oracle"] == configuration.Setting("pocket:pairrm", "flag")
+    assert not {"objective", "combine"} & chosen.keys()
+    chosen = _settings("--config", "mine.toml", "--preset", "mistral-7b", "--out", "new")
+    assert "oracle" not in chosen
+    assert chosen["combine"].value == "minimum"
+
+
 def test_a_flag_wins_over_a_file_over_a_preset_over_the_folder_over_the_default(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -117,7 +133,8 @@ def test_a_flag_wins_over_a_file_over_a_preset_over_the_folder_over_the_default(
             name: (value, "folder")
             for name, value in {
                 "policy": str(pocket.POLICY.resolve()), "sampling-batch": 64, "kv-cache": "full", "max-grad-norm": 1.0,
-                "rank": 3, "quantise": torch.cuda.is_available(), "quantise-head": False,
+                "rank": 3, "lora-targets": "all", "spread-weights": False, "prompt-selection": "uniform",
+                "prompt-floor": 0.2, "quantise": torch.cuda.is_available(), "quantise-head": False,
                 "checkpoint-seconds": 300.0, "seed": 0,
                 "plan": True, "refits": 0, "loss": "mirror", "margin": 0.5, "mixtures": "fitted",
                 "sft-weight": 1.0, "limit-factor": 0.5, "limit-lowers": "step",

@@ -11,7 +11,7 @@ from typing import Any
 from nashward.errors import NashwardError
 from nashward.llm.data.conversations import COMPARED_FIELDS, fields_of_prompt, response_text
 from nashward.llm.data.prompts import row_prompt
-from nashward.llm.data.rows import is_missing, numbered_rows, read_rows
+from nashward.llm.data.rows import is_missing, likely_field, numbered_rows, read_rows
 
 WINS = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}
 
@@ -112,7 +112,8 @@ def vote_of_row(row: Any) -> Vote:
     if len(kinds) != 1:
         fields = ", ".join(str(key) for key, value in row.items() if value is not None) or "nothing"
         results = " and ".join(kinds) or "no result"
-        raise NashwardError(f"has {results}; expected one of {', '.join(_KINDS)}; it has {fields}")
+        hint = "" if kinds else likely_field(row, [*_KINDS], fields_of_vote(row), text=False)
+        raise NashwardError(f"has {results}; expected one of {', '.join(_KINDS)}; it has {fields}{hint}")
     prompt, a, b, wins, n = _KINDS[kinds[0]](row)
     annotator = next((row[name] for name in ("voter", "annotator") if not is_missing(row.get(name))), None)
     weight = 1.0 if row.get("weight") in (None, "") else _number(row, "weight")
@@ -139,7 +140,8 @@ def compared_texts(row: Mapping[str, Any], fields: Sequence[str] = ("a", "b")) -
     texts = []
     for name in fields:
         if is_missing(row.get(name)):
-            raise NashwardError(f"has no {name}; it has {', '.join(map(str, row))}")
+            hint = likely_field(row, [name], fields_of_vote(row))
+            raise NashwardError(f"has no {name}; it has {', '.join(map(str, row))}{hint}")
         before, text = response_text(row[name], name)
         if before and name not in COMPARED_FIELDS:
             raise NashwardError(f"has turns before the response in {name}; give them as the prompt")
@@ -172,7 +174,8 @@ def _chosen(row: Mapping[str, Any]) -> Fields:
 def _number(row: Mapping[str, Any], field: str) -> float:
     value = row.get(field)
     if value is None:
-        raise NashwardError(f"has no {field}; it has {', '.join(map(str, row))}")
+        hint = likely_field(row, [field], fields_of_vote(row), text=False)
+        raise NashwardError(f"has no {field}; it has {', '.join(map(str, row))}{hint}")
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -68,8 +68,8 @@ def resolve(id_or_folder: str | Path) -> Path:
     name = str(id_or_folder)
     if not is_id(id_or_folder):
         raise FileNotFoundError(f"no folder {name}; expected the folder of a model or a hub id as llm-blender/PairRM")
-    folder = fetch(name, [*_SMALL, "*.safetensors"])
-    return folder if any(folder.glob("*.safetensors")) else fetch(name, [*_SMALL, "pytorch_model*.bin"])
+    folder = fetch(name, "config.json", [*_SMALL, "*.safetensors"])
+    return folder if any(folder.glob("*.safetensors")) else fetch(name, "config.json", [*_SMALL, "pytorch_model*.bin"])
 
 
 def read_config(folder: Path, expected: str) -> dict[str, Any]:

@@ -27,18 +27,10 @@ def adapter_config(adapter: str | Path, policy: str | Path | None = None) -> Lor
         ValueError: as ``peft_format``: no LoRA, or one that does more than add B A to linear layers (whole layers,
             embeddings, the head, experts); weights of another rank than the configuration's, or of another base.
     """
-    not_found = f"{adapter} is no adapter: it has no {CONFIG} that can be read"
-    if Path(adapter).exists():  # else peft would ask the hub for a repository of this name
-        file = Path(adapter) / CONFIG
-        if not file.is_file():
-            raise FileNotFoundError(not_found)
-    else:
-        file = fetch(str(adapter), [CONFIG], "adapter") / CONFIG
-        if not file.is_file():
-            raise FileNotFoundError(not_found)
+    folder = local_adapter(adapter)
     try:
-        config = read_config(file)
-        shapes = tensor_shapes(local_adapter(adapter))
+        config = read_config(folder)
+        shapes = tensor_shapes(folder)
         LoraShape.of_config(config).check_ranks(shapes)
         if policy is not None:
             check_fit(copy.deepcopy(config), shapes, skeleton(policy))
@@ -48,9 +40,10 @@ def adapter_config(adapter: str | Path, policy: str | Path | None = None) -> Lor
 
 
 def local_adapter(adapter: str | Path) -> Path:
-    """The folder of an adapter; a hub id is downloaded to the cache first."""
-    if Path(adapter).is_dir():
-        return Path(adapter)
-    from huggingface_hub import snapshot_download
+    """The folder of an adapter; a hub id is fetched into the cache first.
 
-    return Path(snapshot_download(str(adapter)))
+    Raises:
+        FileNotFoundError: there is no such folder, and as ``local.hub.fetch`` no such adapter on the hub.
+    """
+    # where there is anything of this name, the hub is not asked for a repository that may be called so too
+    return Path(adapter) if Path(adapter).exists() else fetch(str(adapter), CONFIG, ["adapter_model.*"], "adapter")

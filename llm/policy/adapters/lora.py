@@ -17,8 +17,9 @@ from torch import Tensor
 
 from nashward.errors import NashwardError
 
+from ...config.lora import Lora
 from ...store.files import atomic_folder
-from .peft_format import CONFIG, MATRIX, WEIGHTS, read_config, weights_of
+from .peft_format import CONFIG, WEIGHTS, layer_of, read_config, tensor_shapes, weights_of
 
 # which layers an adapter changes, besides which the configuration names
 SELECTION = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
@@ -54,11 +55,8 @@ class LoraShape:
             FileNotFoundError: there is no adapter.
             ValueError: as ``peft_format.read_config``: its configuration cannot be read, or it is no plain LoRA.
         """
-        file = folder / CONFIG
-        if not file.is_file():
-            raise FileNotFoundError(f"{folder} is no adapter folder: it has no {CONFIG}")
         try:
-            return cls.of_config(read_config(file))
+            return cls.of_config(read_config(folder))
         except NashwardError as error:
             raise NashwardError(f"{folder} cannot be read as an adapter: {error}") from None
 
@@ -73,8 +71,7 @@ class LoraShape:
         """Rank and scale of one layer, by its name in the base or that of its matrix."""
         if self.config is None:
             return self
-        matrix = MATRIX.fullmatch(name)
-        name = name if matrix is None else matrix["layer"]
+        name = layer_of(name)
         ranks, alphas = self.config.rank_pattern or {}, self.config.alpha_pattern or {}
         rank = ranks.get(get_pattern_key(list(ranks), name), self.config.r)
         alpha = alphas.get(get_pattern_key(list(alphas), name), self.config.lora_alpha)
@@ -103,6 +100,30 @@ def slot_config(config: LoraConfig) -> LoraConfig:
         return config
     alpha: Any = shape.scale * shape.rank
     return replace(config, r=shape.rank, lora_alpha=alpha, use_rslora=False, rank_pattern={}, alpha_pattern={})
+
+
+def slots_for(adapters: Sequence[Path]) -> Lora:
+    """The shape of slots in which each of several adapters has room: the largest rank, and the layers of all.
+
+    Args:
+        adapters: their folders; at least one.
+
+    Raises:
+        FileNotFoundError: a folder holds no adapter.
+        ValueError: one cannot be read, or is no plain LoRA.
+
+    See also:
+        ``LanguageModel.load``, which fills what an adapter leaves of its slot with zeros.
+    """
+    largest = max(map(LoraShape.of, adapters), key=lambda shape: shape.rank)
+    layers: set[str] = set()
+    for adapter in adapters:
+        try:
+            layers |= {*map(layer_of, tensor_shapes(adapter))}
+        except NashwardError as error:
+            raise NashwardError(f"{adapter} cannot be read as an adapter: {error}") from None
+    alpha = largest.scale * largest.rank
+    return Lora(largest.rank, alpha if alpha > 0 else None, ",".join(sorted(layers)))
 
 
 def scale_of(config: LoraConfig) -> float:
@@ -217,8 +238,7 @@ def interpolate(members: Sequence[tuple[Path, float]], folder: Path) -> None:
     if all(isinstance(own["target_modules"], list) and not any([*own.values()][1:]) for own in chosen):
         config["target_modules"] = sorted(set().union(*(own["target_modules"] for own in chosen)))
     else:  # patterns have no union: the layers by name
-        layers = {match["layer"] for name in names if (match := MATRIX.fullmatch(name))}
-        config |= dict.fromkeys(SELECTION) | {"target_modules": sorted(layers)}
+        config |= dict.fromkeys(SELECTION) | {"target_modules": sorted({*map(layer_of, names)})}
     with atomic_folder(folder) as unfinished:
         stacked = {name: torch.cat(parts, 0 if "lora_A" in name else 1) for name, parts in rows.items()}
         save_file({name: matrix.contiguous() for name, matrix in stacked.items()}, unfinished / WEIGHTS)

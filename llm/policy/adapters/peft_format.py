@@ -39,19 +39,23 @@ _NO_EFFECT = {
 _BASE_KEPT = (None, True, False, "gaussian", "eva", "orthogonal", "mica")  # the others subtract from the base's weights
 
 
-def read_config(file: Path) -> LoraConfig:
-    """An adapter_config.json, if its policy is the base's with W + s B A in place of W for some linear layers.
+def read_config(folder: Path) -> LoraConfig:
+    """The configuration of an adapter, if its policy is the base's with W + s B A in place of W for some linear layers.
 
     Fields that have no effect on that are left at PEFT's defaults: a new adapter of this configuration has B = 0 and
     leaves the base's weights as they are, whatever ``init_lora_weights`` said.
 
     Raises:
+        FileNotFoundError: the folder has none.
         ValueError: it cannot be read, is no LoRA, or sets a field that makes it another function of the weights.
 
     Example:
-        >>> read_config(Path("my-lora/adapter_config.json")).r  # doctest: +SKIP
+        >>> read_config(Path("my-lora")).r  # doctest: +SKIP
         16
     """
+    file = folder / CONFIG
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder} is no adapter folder: it has no {CONFIG}")
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
         kind = raw.get("peft_type") or "LORA"
@@ -166,6 +170,17 @@ def _unreadable(folder: Path, error: BaseException) -> NashwardError:
             f"where you trust it, save it as {WEIGHTS} (save_pretrained of peft)"
         )
     return NashwardError(f"it holds no weights that can be read ({WEIGHTS}): {first_line(error)}")
+
+
+def layer_of(name: str) -> str:
+    """The layer of a matrix, by its name in the base; another name is that of a layer already.
+
+    Example:
+        >>> layer_of("base_model.model.model.layers.0.mlp.up_proj.lora_A.weight")
+        'model.layers.0.mlp.up_proj'
+    """
+    matrix = MATRIX.fullmatch(name)
+    return name if matrix is None else matrix["layer"]
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -42,37 +42,34 @@ def lora_targets(base: nn.Module, targets: str = "all") -> str | list[str]:
         >>> lora_targets(network), lora_targets(network, "attention"), lora_targets(network, "mlp")
         ('all-linear', ['out'], ['up'])
     """
+    blocks = tuple(f"{block}." for block in blocks_of_experts(base))
+    if targets == "all" and not blocks:
+        return "all-linear"
     head = getattr(base, "get_output_embeddings", lambda: None)()
     linear = [n for n, m in base.named_modules() if isinstance(m, nn.Linear | Conv1D) and m is not head]
-    blocks = tuple(f"{block}." for block in blocks_of_experts(base))
-    eligible = linear
-    if blocks:
-        within = {n.rpartition(".")[2] for n, _ in base.named_modules() if n.startswith(blocks)}
-        within |= {n.rpartition(".")[2] for n, _ in base.named_parameters() if n.startswith(blocks)}
-        within |= _BEFORE_THE_EXPERTS_WERE_ONE_TENSOR
-        eligible = [name for name in linear if name.rpartition(".")[2] not in within]
-    elif targets == "all":
-        return "all-linear"
-    wanted = _wanted(eligible, targets)
+    names = [name for name, _ in (*base.named_modules(), *base.named_parameters())]
+    in_blocks = {_last(name) for name in names if name.startswith(blocks)}
+    in_blocks |= _BEFORE_THE_EXPERTS_WERE_ONE_TENSOR if blocks else set()
+    eligible = [name for name in linear if _last(name) not in in_blocks]
+    groups = {
+        "all": eligible,
+        "attention": [name for name in eligible if ATTENTION.search(name)],
+        "mlp": [name for name in eligible if not ATTENTION.search(name)],
+    }
+    wanted = groups.get(targets) or _named(eligible, targets)
     return _endings(wanted, set(linear) - set(wanted))
 
 
-def _wanted(eligible: list[str], targets: str) -> list[str]:
-    if targets == "all":
-        return eligible
-    names = [name.strip() for name in targets.split(",")]
-    if targets in ("attention", "mlp"):
-        names = [name for name in eligible if (ATTENTION.search(name) is not None) == (targets == "attention")]
-    chosen = [layer for layer in eligible if any(f".{layer}".endswith(f".{name}") for name in names)]
-    missing = [name for name in names if not any(f".{layer}".endswith(f".{name}") for layer in chosen)]
-    if missing or not chosen:
-        there = ", ".join(sorted({layer.rpartition(".")[2] for layer in eligible}))
-        what = ", ".join(missing) or "of these"
+def _named(eligible: Sequence[str], targets: str) -> list[str]:
+    """The layers that names with commas are the ends of."""
+    found = {end: [name for name in eligible if _ends(name, end)] for end in map(str.strip, targets.split(","))}
+    if missing := [end for end, layers in found.items() if not layers]:
+        there = ", ".join(sorted({*map(_last, eligible)}))
         raise NashwardError(
-            f"the LoRA targets are {targets}, and the model has no linear layer {what} that an adapter can change; "
-            f"it has {there}"
+            f"the LoRA targets are {targets}, and the model has no linear layer {', '.join(missing)} that an adapter "
+            f"can change; it has {there}"
         )
-    return chosen
+    return [name for layers in found.values() for name in layers]
 
 
 def _endings(layers: Iterable[str], others: Collection[str]) -> list[str]:
@@ -81,5 +78,13 @@ def _endings(layers: Iterable[str], others: Collection[str]) -> list[str]:
     for layer in layers:
         parts = layer.split(".")
         ends = (".".join(parts[-length:]) for length in range(1, len(parts) + 1))
-        found.add(next(end for end in ends if not any(f".{other}".endswith(f".{end}") for other in others)))
+        found.add(next(end for end in ends if not any(_ends(other, end) for other in others)))
     return sorted(found)
+
+
+def _ends(name: str, end: str) -> bool:
+    return f".{name}".endswith(f".{end}")
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
 
-def fetch(name: str, patterns: Sequence[str], kind: str = "model") -> Path:
+def fetch(name: str, file: str, patterns: Iterable[str] = (), kind: str = "model") -> Path:
     """The files of a model on the hub, or in the cache where the hub cannot be reached.
 
     Args:
         name: a hub id, or what may be the path of a folder that there is not: ``owner/name`` is both.
-        patterns: of the files' names.
+        file: one that the model has to have.
+        patterns: of the names of the others that are wanted.
         kind: what it is, for errors.
 
     Returns:
         the folder of these files in the cache.
 
     Raises:
-        FileNotFoundError: the hub has no such model, does not give it, or cannot be reached; the message says which,
-            and that there is no folder of this name.
+        FileNotFoundError: no id of the hub, or the hub has no such model, does not give it, or cannot be reached, or
+            the model lacks the file; the message says which, and that there is no folder of this name.
 
     See also:
         ``check_on_hub``, which asks the hub only for what is not in the cache.
     """
     try:
-        return Path(snapshot_download(name, allow_patterns=[*patterns]))
+        folder = Path(snapshot_download(name, allow_patterns=[file, *patterns]))
+        if (folder / file).is_file():
+            return folder
+        why = f"and the {kind} {name} of the hub has no {file}"
     except GatedRepoError:
         why = f"and the hub gives {name} to those alone who accepted its terms: do so on its page, then hf auth login"
-    except (RepositoryNotFoundError, HFValidationError):
+    except HFValidationError:
+        why = f"and that is no name of a hub either; expected the folder of the {kind}, or its hub id as owner/name"
+    except RepositoryNotFoundError:
         why = f"and the hub has no {kind} {name} (a private one needs hf auth login)"
     except OSError:
         why = (
@@ -49,9 +56,9 @@ def check_on_hub(name: str, file: str) -> None:
         file: one that the model needs.
 
     Raises:
-        FileNotFoundError: as ``fetch``, or the model has no such file.
+        FileNotFoundError: as ``fetch``.
     """
-    if isinstance(try_to_load_from_cache(name, file), str):
-        return
-    if not (fetch(name, [file]) / file).is_file():
-        raise FileNotFoundError(f"there is no folder {name} here, and the model {name} of the hub has no {file}")
+    with suppress(HFValidationError):  # of a name that is no id; fetch says so
+        if isinstance(try_to_load_from_cache(name, file), str):
+            return
+    fetch(name, file)

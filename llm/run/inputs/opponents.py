@@ -22,6 +22,7 @@ from nashward.llm.store.saved_inputs import SavedInput
 
 from .drawn_opponents import FILE, DrawnTexts
 
+OpponentSource: TypeAlias = str | Path | Iterable[Any] | EndpointResponses | None  # see ``StoredOpponents``
 ResponsesByMember: TypeAlias = dict[str, dict[str, list[str]]]  # by the member's name and the prompt's id
 
 
@@ -44,7 +45,7 @@ class StoredOpponents:
         {'a5316a703e09fdf0': ['The Rhine.', 'The Nile.']}
     """
 
-    sources: Mapping[str, str | Path | Iterable[Any] | EndpointResponses | None]
+    sources: Mapping[str, OpponentSource]
     column: str | None = None
     endpoint: Endpoint = field(default_factory=Endpoint)
 

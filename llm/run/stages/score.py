@@ -61,7 +61,7 @@ class ScoreStage:
         if missing:
             done = len(batches) - sum(len(parts[number]) for number in missing)
             with self.progress.phase(
-                self.step_folder.name, "scoring", "", len(batches), done, "batches", shared=True
+                self.step_folder.name, "scoring", "", len(batches), done, "batch", "batches", shared=True
             ) as tick:
                 for number in processes.share(missing):
                     self.progress.raise_if_stopped()

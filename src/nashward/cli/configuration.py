@@ -41,6 +41,7 @@ PLACES = {option.path: name for name, option in ALL.items()}
 KINDS = {kind.__name__.lower(): kind for kind in SOLVERS}
 # prompts and SFT texts are in files beside; a folder may be from elsewhere: no program that it names is started
 UNREAD = ("prompts", "sft", "out", "engine-python", "engine-options")
+JUDGED_BY = {"oracle", "objective"}  # a run has one of these settings
 SECTIONS = list(dict.fromkeys(path[0] for path in PLACES if len(path) > 1))
 
 
@@ -67,23 +68,33 @@ def settings(args: argparse.Namespace) -> Settings:
     Raises:
         ValueError, OSError: the file cannot be read, or has an unknown key or a value of another type.
     """
-    layers = [flags(args)]
-    if file := getattr(args, "config", None):
-        layers.append(from_toml(read_text(file, "configuration file"), str(file), f"file {file}"))
-    for name in reversed(getattr(args, "preset", None) or ()):  # a later one wins over those before
-        layers.append(preset(name))
-    chosen = merged(layers)
+    chosen = merged(given := layers(args))
     if "out" in chosen:
-        chosen = merged([*layers, from_folder(chosen["out"].value)])
+        chosen = merged([*given, from_folder(chosen["out"].value)])
     chosen.setdefault("solver", Setting(DEFAULT_SOLVER, "default"))
     if "step" in typed_settings(solver_kind(chosen["solver"].value)):
         chosen.setdefault("step", Setting(DEFAULT_STEP, "default"))
     return chosen
 
 
-def preset(name: str) -> Settings:
-    """The settings of a shipped recipe."""
-    return from_toml(options.presets()[name].read_text(encoding="utf-8"), name, f"preset {name}")
+def layers(args: argparse.Namespace) -> list[Settings]:
+    """The settings of the command line, of the file, and of each preset, a later one first; the first that has a
+    setting decides. What the first with ``oracle`` or ``objective`` has replaces the oracles of those below.
+
+    Raises:
+        ValueError, OSError: as ``settings``.
+    """
+    found = [flags(args)]
+    if file := getattr(args, "config", None):
+        found.append(from_toml(read_text(file, "configuration file"), str(file), f"file {file}"))
+    for name in reversed(getattr(args, "preset", None) or ()):
+        found.append(preset(name))
+    chosen: set[str] = next((kinds for layer in found if (kinds := JUDGED_BY & layer.keys())), JUDGED_BY)
+    others = JUDGED_BY | {"combine", "correct"}
+    return [
+        layer if JUDGED_BY & layer.keys() <= chosen else {k: v for k, v in layer.items() if k not in others}
+        for layer in found
+    ]
 
 
 def merged(layers: list[Settings]) -> Settings:
@@ -99,6 +110,11 @@ def merged(layers: list[Settings]) -> Settings:
             if not (other and name in SOLVER):
                 chosen.setdefault(name, setting)
     return chosen
+
+
+def preset(name: str) -> Settings:
+    """The settings of a shipped recipe."""
+    return from_toml(options.presets()[name].read_text(encoding="utf-8"), name, f"preset {name}")
 
 
 def read_text(path: Path, what: str) -> str:

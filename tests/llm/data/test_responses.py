@@ -95,6 +95,11 @@ def test_a_prompt_that_is_not_named_has_no_response(tmp_path: Path) -> None:
         (_named((0, 1, 0)), r"row 3 .*Capital of France.*once more"),
         ([*_named((0, 1)), {"output": "Madrid"}], "row 3 does not name its prompt"),
         (["Paris", *_named((1, 2))], "row 1 does not name its prompt"),
+        (
+            [{"prompt": "Capital of France?", "ouput": "Paris", "model": "m"}],
+            "row 1 has no response.*ouput may be output",
+        ),
+        ([{"prompt": "Capital of France?", "id": "7", "answer": "Paris"}], "row 1 has no response.*rename answer to"),
         ([{"instruction": "Capital of France? ", "output": "Paris"}], "row 1 .*none of the prompts"),
     ],
 )

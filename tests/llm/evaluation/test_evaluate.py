@@ -11,7 +11,7 @@ import pytest
 
 from nashward import games, llm
 from nashward.games.analysis.significant_cycles import significant_cycles
-from nashward.llm.evaluation.evaluate import evaluate
+from nashward.llm.evaluation.evaluate import evaluate, with_room
 from nashward.llm.evaluation.players import policies
 from nashward.llm.evaluation.tables import TournamentTables, tournament_tables
 from nashward.llm.evaluation.tournament import tournament
@@ -247,6 +247,20 @@ def test_an_adapter_of_any_rank_plays_and_what_cannot_is_refused(
     (large / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "org/other"}))
     with pytest.raises(ValueError, match="large is for org/other, not for "):
         evaluate(run, prompts, others=others)
+
+
+def test_an_adapter_on_other_layers_than_the_run_s_has_room_or_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    own, other = (
+        _adapter(tiny_folder, tmp_path / targets, 2, seed=1, targets=targets) for targets in ("attention", "mlp")
+    )
+    players, others = ({"name": Mixture(((folder, 1.0),))} for folder in (own, other))
+    lora = llm.Lora(rank=2, targets="attention")
+    played = with_room(quick_run(tiny_folder, tmp_path / "run", lora=lora), players, others)
+    for folder in (own, other):
+        played.model.check_room(folder)
+    loaded = quick_run(llm.LanguageModel.from_pretrained(tiny_folder, lora=lora), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"mlp changes .*\.mlp\."):
+        with_room(loaded, players, others)
 
 
 def test_a_win_rate_and_its_error_over_prompts_by_hand() -> None:

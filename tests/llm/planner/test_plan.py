@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import FalconConfig, GPT2Config, LlamaConfig, LlamaForCausalLM, MistralConfig
 
+from nashward.cli import options
 from nashward.cli.main import main
 from nashward.llm.oracles import GPM, EnsembleSource, PairRM, RewardModel
 from nashward.llm.oracles.load import oracle_shape
@@ -296,6 +297,17 @@ def test_presets_give_a_plan_what_they_give_align(capsys, tmp_path):
     assert outputs[2] == outputs[3] != outputs[0]
     assert main(["plan", "--preset", "quick"]) == 2
     assert "--policy" in capsys.readouterr().err
+
+
+def test_a_preset_without_a_quantised_head_is_planned_without_one(capsys, tmp_path, monkeypatch):
+    SMALL.save_pretrained(tmp_path / "policy")
+    (tmp_path / "own.toml").write_text("quantise_head = false\n")
+    shipped = {**options.presets(), "quick": tmp_path / "own.toml"}
+    monkeypatch.setattr(options, "presets", lambda: shipped)
+    command = ["plan", "--policy", str(tmp_path / "policy"), "--device", "cpu", "--memory", "4GB", "--no-quantise"]
+    assert main([*command, "--preset", "quick"]) == 0
+    assert main([*command, "--preset", "quick", "--quantise-head"]) == 2
+    assert "--quantise-head needs --quantise" in capsys.readouterr().err
 
 
 def _on_a_cpu(memory, **demand):

@@ -24,9 +24,11 @@ from ..tiny_run import self_play, short_run
 IDS = torch.tensor([[0, 4, 50, 5, 60, 61]])
 
 
-def _adapter(source: Path, folder: Path, rank: int, seed: int, alpha: float | None = None) -> Path:
+def _adapter(
+    source: Path, folder: Path, rank: int, seed: int, alpha: float | None = None, targets: str = "all"
+) -> Path:
     """An adapter with random weights that change the model's logits by about 1."""
-    model = llm.LanguageModel.from_pretrained(source, lora=llm.Lora(rank, alpha), quantise=False)
+    model = llm.LanguageModel.from_pretrained(source, lora=llm.Lora(rank, alpha, targets), quantise=False)
     generator = torch.Generator().manual_seed(seed)
     for name, weight in model.network.named_parameters():
         if "lora_" in name:
@@ -101,6 +103,26 @@ def test_layers_that_an_adapter_leaves_alone_do_not_keep_another_ones_weights(
     for folder in (large, tmp_path / "part"):
         with model.use_adapter(folder) as network:
             torch.testing.assert_close(network(IDS).logits, _logits(tiny_folder, folder), atol=1e-5, rtol=1e-5)
+
+
+def test_members_on_different_layers_have_room_in_one_model(tiny_folder: Path, tmp_path: Path) -> None:
+    """By the words of --lora-targets, and by a pattern with excluded layers; each is PEFT's own policy."""
+    attention = _adapter(tiny_folder, tmp_path / "attention", 2, 1, alpha=6.0, targets="attention")
+    mlp = _adapter(tiny_folder, tmp_path / "mlp", 3, 2, targets="mlp")
+    pattern = _adapter(tiny_folder, tmp_path / "pattern", 2, 3, targets="q_proj")
+    config = json.loads((pattern / "adapter_config.json").read_text())
+    config |= {"target_modules": r".*\.(q|v)_proj", "exclude_modules": ["v_proj"]}
+    (pattern / "adapter_config.json").write_text(json.dumps(config))
+    for members in ((attention, mlp), (mlp, pattern), (pattern,)):
+        mixture = Mixture.of(members)
+        model = llm.LanguageModel.from_pretrained(tiny_folder, lora=mixture.slots, quantise=False)
+        for folder in members:
+            model.check_room(folder)
+            with model.use_adapter(folder) as network:
+                torch.testing.assert_close(network(IDS).logits, _logits(tiny_folder, folder), atol=1e-5, rtol=1e-5)
+        assert mixture.sample(model, [[4, 50]], 2, llm.Sampling(max_new_tokens=2), 0)
+    with pytest.raises(ValueError, match=r"attention changes .*self_attn"):
+        llm.LanguageModel.from_pretrained(tiny_folder, mlp, quantise=False).check_room(attention)
 
 
 @pytest.mark.parametrize("weights", [(0.5, 0.5), (0.0, 1.0), (1.5, -0.5)])

@@ -49,6 +49,14 @@ def test_what_is_in_the_cache_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_
     hub.check_on_hub("owner/name", "config.json")
 
 
+def test_what_is_no_id_of_the_hub_is_refused_without_asking_it() -> None:
+    for name in ("my model", "owner--name", "x" * 97):
+        with pytest.raises(FileNotFoundError, match="owner/name") as caught:
+            hub.check_on_hub(name, "config.json")
+        assert f"there is no folder {name} here" in str(caught.value)
+        assert "hf auth login" not in str(caught.value)
+
+
 def test_a_model_without_the_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(hub, "snapshot_download", lambda name, **_: str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"owner/name of the hub has no config\.json"):

@@ -141,7 +141,7 @@ def _base(model: LanguageModel, folder: Path) -> Mixture:
 
 
 def loaded(args: argparse.Namespace, mixture: Mixture | None) -> tuple[LanguageModel, Sampling, int]:
-    """The model, in the shape of the largest adapter, and how to sample from it."""
+    """The model, with room for each adapter, and how to sample from it."""
     from nashward.llm import LanguageModel, Sampling
     from nashward.llm.policy.adapters.adapter_config import adapter_config
 
@@ -154,7 +154,7 @@ def loaded(args: argparse.Namespace, mixture: Mixture | None) -> tuple[LanguageM
     quantise = chosen.pop("quantise", None)
     sampling = Sampling(**chosen)
     model = LanguageModel.from_pretrained(
-        args.policy, None if mixture is None else mixture.largest, quantise=quantise, seed=seed,
+        args.policy, lora=None if mixture is None else mixture.slots, quantise=quantise, seed=seed,
         chat_template=None if template is None else configuration.template(template),
     )  # fmt: skip
     return model, sampling, seed

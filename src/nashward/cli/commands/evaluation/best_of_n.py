@@ -161,17 +161,18 @@ def _drawn(args: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     ids = drop_refused(check_policy(args.policy, template), prompts)
     if prompts.dropped:
         print(prompts)
-    mixture = Mixture.load(args.adapter) if args.adapter and Path(args.adapter).suffix == ".json" else None
-    adapter: Any = args.adapter if mixture is None else mixture.largest
-    if adapter is not None:
-        members = mixture or Mixture(((local_adapter(adapter), 1.0),))
-        members.check(args.policy)
-        for folder, _ in members.members:
+    mixture = None
+    if args.adapter:
+        stored = Path(args.adapter).suffix == ".json"
+        mixture = Mixture.load(args.adapter) if stored else Mixture(((local_adapter(args.adapter), 1.0),))
+        mixture.check(args.policy)
+        for folder, _ in mixture.members:
             adapter_config(folder, args.policy)
     model = LanguageModel.from_pretrained(
-        args.policy, adapter, quantise=quantise, chat_template=template, seed=args.seed
-    )
-    drawn = _sampled(model, mixture, adapter, ids, args.n + 1, sampling, args.seed)
+        args.policy, lora=None if mixture is None else mixture.slots, quantise=quantise, chat_template=template,
+        seed=args.seed,
+    )  # fmt: skip
+    drawn = _sampled(model, mixture, ids, args.n + 1, sampling, args.seed)
     texts = {prompt.text: [answer.text for answer in row] for prompt, row in zip(prompts.kept, drawn, strict=True)}
     model.offload()
     baseline = [responses[-1] for responses in texts.values()]
@@ -179,7 +180,7 @@ def _drawn(args: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
 
 
 def _sampled(
-    model: Any, mixture: Any, adapter: Any, ids: Sequence[list[int]], count: int, sampling: Any, seed: int
+    model: Any, mixture: Any, ids: Sequence[list[int]], count: int, sampling: Any, seed: int
 ) -> list[list[Any]]:
     """The responses to each prompt; several processes divide the prompts."""
     import tempfile
@@ -190,7 +191,7 @@ def _sampled(
     chunk = len(ids) if processes.count == 1 else CHUNK
     with tempfile.TemporaryDirectory() as place:
         if mixture is None:  # an adapter is a folder, also the one that changes nothing
-            model.write_start_adapter(Path(place) / "adapter", adapter)
+            model.write_start_adapter(Path(place) / "adapter", None)
             mixture = Mixture(((Path(place) / "adapter", 1.0),))
         parts = processes.map(
             lambda first: mixture.sample(model, ids[first : first + chunk], count, sampling, seed, first),

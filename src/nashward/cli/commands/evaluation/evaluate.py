@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--adapter", action="append", default=[], type=options.path, metavar="FOLDER",
-        help="let this adapter on the same base play as well, of any rank (may be given several times)",
+        help="let this adapter on the same base play as well, of any rank, on any layers (may be given several times)",
     )  # fmt: skip
     parser.add_argument(
         "--answers", action="append", default=[], metavar="SOURCE",

@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
                 f"{error}. A plan reads its config.json alone: a folder with that file is enough (--policy FOLDER)"
             ) from None
         print(KNOWN.format(args.policy))
-    head = "quantise_head" in args
+    head = getattr(args, "quantise_head", False)
     quantise = getattr(args, "quantise", None)
     quantise = in_4_bits(policy, device, head, memory) if quantise is None else quantise
     if args.float16 and device == "cpu":
@@ -183,10 +183,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _fill(args: argparse.Namespace) -> None:
     """Give the arguments that were not given the values of the presets."""
-    presets = [configuration.preset(name) for name in reversed(getattr(args, "preset", None) or ())]
-    for name, setting in configuration.merged(presets).items():
-        if name in SHARED and (key := name.replace("-", "_")) not in args:
-            setattr(args, key, setting.value)
+    for name, setting in configuration.merged(configuration.layers(args)).items():
+        if name in SHARED:
+            setattr(args, name.replace("-", "_"), setting.value)
 
 
 def _print(plan: Any, device: str) -> None:
