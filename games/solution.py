@@ -43,7 +43,7 @@ class Status(enum.Enum):
     CONVERGED = "The duality gap of the last or of the average iterate fell to the tolerance in every game."
     NOT_CONVERGED = (
         "All iterations were run and the duality gap is still above the tolerance: raise iterations, lower the step, "
-        "or take a solver whose last iterate converges (OptimisticMWU, ExtraGradient)."
+        "or take another solver (for example OptimisticMWU or ExtraGradient)."
     )
     NOT_FINITE = "The policy is not finite any more: the step is too large for this solver; lower it."
 
