@@ -301,7 +301,7 @@ def _memory_hints(peak: Footprint, demand: Demand, tied: bool, oracle: bool) -> 
     if demand.rank > 4:
         saved = (peak.gradients + peak.optimiser) * (1 - 4 / demand.rank)
         hints.append(f"--rank 4 in place of {demand.rank} about {saved / GIB:.2f}")
-    if not demand.quantise_head and not tied:
+    if demand.quantise and not demand.quantise_head and not tied:
         hints.append("--quantise-head takes the head in 4 bits")
     if demand.kv_cache == "full":
         hints.append("--kv-cache int8 halves keys and values")

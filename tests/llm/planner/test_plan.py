@@ -238,6 +238,7 @@ def test_a_tied_head_is_not_quantised_and_not_advised():
         plan(config, 8 * GIB, Demand(quantise_head=True))
     assert "--quantise-head" not in plan(config, 500 * 2**20).advice[-1]
     assert "--quantise-head" in plan(SMALL, 500 * 2**20).advice[-1]
+    assert "--quantise-head" not in plan(SMALL, 500 * 2**20, Demand(quantise=False)).advice[-1]
 
 
 @pytest.mark.slow
