@@ -90,7 +90,8 @@ def test_an_integer_of_5001_digits_is_refused_by_its_line(
     read: Callable[[Path], Any], name: str, sign: str, tmp_path: Path
 ) -> None:
     file = tmp_path / name
-    row = '{{"model_a": "x", "model_b": "y", "prompt": "p", "a": "x", "b": "y", "n": 1, "wins": {0}, "wins_a": {0}}}'
+    counts = '"n": 1, "wins": {0}, "wins_a": {0}, "wins_b": 1'
+    row = '{{"model_a": "x", "model_b": "y", "prompt": "p", "a": "x", "b": "y", ' + counts + "}}"
     file.write_text(f"{row.format(1)}\n{row.format(sign + '1' * 5001)}\n")
     with pytest.raises(NashwardError, match=rf"{name}.* 4300 digits") as raised:
         read(file)

@@ -102,7 +102,7 @@ def test_settings_that_came_after_a_run_was_begun_are_as_they_were(
         del earlier[section][name]
     del earlier["prompt_floor"]
     home.write(earlier, {})
-    (home / "start").mkdir()
+    (home / "start" / "adapter").mkdir(parents=True)  # the run has begun
     assert home.read()["config"] == json.loads(json.dumps(now))
     short_run(tiny_folder, home.path, **settings).check()
     with pytest.raises(ValueError, match=r"lora\.targets 'all' there, 'attention' now"):

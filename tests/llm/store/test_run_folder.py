@@ -190,8 +190,8 @@ def test_inputs_may_be_corrected_while_nothing_is_computed(tiny_folder: Path, tm
 
 def test_what_tells_a_model_is_not_kept_for_another_one(tmp_path: Path) -> None:
     home = RunFolder(tmp_path)
-    first = {"solver": {"name": "MWU"}, "policy": "/models/a", "policy_content": "1", "oracle_content": "2"}
-    home.write(first, {})
+    home.write({"solver": {"name": "MWU"}, "policy": "/models/a", "policy_content": "1", "oracle_content": "2"}, {})
+    first = home.read()["config"]
     assert home.check({"solver": {"name": "MWU"}, "policy": None, "policy_content": None}) == first
     assert home.check({"solver": {"name": "MWU"}, "policy": "of/hub", "policy_content": None}) == {
         **first, "policy": "of/hub", "policy_content": None,
