@@ -82,6 +82,7 @@ def test_where_nothing_is_gained_the_policy_stays(rate: float, tiny_folder: Path
     (row,) = _run(tiny_folder, tmp_path / "run", _OpposedOnValidation(), learning_rate=rate).run().metrics
     assert row["line_fraction"] == 0
     assert "stays as it was" in row["warning"]
+    assert "6 validation prompts" in row["warning"]
     assert row["train"]["kl"] == 0
     assert torch.equal(_weights(tmp_path / "run"), _weights(tmp_path / "run", "start"))
 

@@ -86,7 +86,7 @@ def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
 
 def run(args: argparse.Namespace) -> int:
     from nashward.llm import Mixture, oracles, report
-    from nashward.llm.evaluation.evaluate import evaluate
+    from nashward.llm.evaluation.evaluate import evaluate, same_as_start
     from nashward.llm.evaluation.players import FOLDER
     from nashward.llm.evaluation.win_rates.labelled import TO_LABEL
     from nashward.llm.policy.adapters.adapter_config import adapter_config
@@ -112,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
     say: Any = (lambda what: None) if args.quiet else print
     results = evaluate(play, prompts, sources, others, seed=args.seed, progress=say, answers=models, labels=labels)
     print(f"{args.folder}: {counted(results['prompts'], 'prompt')}, one response each")
+    if results["same_as_start"]:
+        print(f"{same_as_start(results['same_as_start'])}: there is nothing to compare")
     for name in results["games"]:
         _show(name, results)
     _labelled(results, args.folder / FOLDER / TO_LABEL)
