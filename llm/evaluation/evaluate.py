@@ -106,7 +106,10 @@ def evaluate(
                 "each or an oracle with more spread let a fit gain something"
             )
         if repeated := [name for name, times in Counter([*players, *others, *answers]).items() if times > 1]:
-            raise NashwardError(f"two players would be called {repeated[0]}; call one of them something else")
+            raise NashwardError(
+                f"two players would be called {repeated[0]}: a file of responses and an adapter play under their own "
+                f"names, and the run has {', '.join(policies(home))}; rename the file or folder"
+            )
         stored = stored_responses(home, answers, _tokenizer(run), prompts, run.config.column) if answers else {}
         run = with_room(run, players, others)
         _ = run.planned  # by all processes, before each samples for itself

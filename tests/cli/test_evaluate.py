@@ -143,11 +143,14 @@ def test_other_models_play_by_the_files_of_their_responses(
 ) -> None:
     monkeypatch.chdir(here)
     capsys.readouterr()
-    assert main(["evaluate", "run", "--limit", "4", "--answers", "answers", "--quiet"]) == 0
+    mixture = ["--adapter", "run/mixture.json"]
+    assert main(["evaluate", "run", "--limit", "4", "--answers", "answers", *mixture, "--quiet"]) == 0
     out = capsys.readouterr().out
     found = json.loads((here / "run" / "evaluation.json").read_text())
     assert found["games"]["training"]["players"][-2:] == ["claude", "gpt"]
     assert found["games"]["training"]["P"][-1][-2] == 0.5  # they said the same
+    own, read = (found["games"]["training"]["players"].index(name) for name in ("mixture", "run/mixture"))
+    assert found["games"]["training"]["P"][own][read] == 0.5
     for name in ("claude", "gpt"):
         assert re.search(rf"^{name} .* {found['tokens'][name]:.1f}$", out, re.MULTILINE), name
         assert f"EXCEEDED {name}" not in out
