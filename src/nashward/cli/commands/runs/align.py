@@ -113,7 +113,9 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
             print(f"{result.stopped}.{following}")
         else:
             print(f"adapter: {result.last}")
-            print(f"mixture of the iterates: {result.folder / 'mixture.json'}")
+            played = [folder.parent.name for folder, _ in result.average.members]
+            ends = " to ".join(dict.fromkeys((played[0], played[-1])))
+            print(f"mixture of what was played ({ends}): {result.folder / 'mixture.json'}")
         print(f"report: {processes.decided(lambda: report.write(result.folder))}")
         if not result.stopped and not args.quiet:
             if is_start(RunFolder(result.folder), result.last):
