@@ -60,8 +60,8 @@ def policies(home: RunFolder) -> dict[str, Mixture]:
 
 def is_start(home: RunFolder, adapter: Path) -> bool:
     """Whether an adapter of a run is its start's, as after fits that gained nothing; False where one cannot be read."""
-    files = [folder / WEIGHTS for folder in (home / START / "adapter", adapter)]
-    return all(file.is_file() for file in files) and filecmp.cmp(*files, shallow=False)
+    start, own = home / START / "adapter" / WEIGHTS, adapter / WEIGHTS
+    return start.is_file() and own.is_file() and filecmp.cmp(start, own, shallow=False)
 
 
 def sample_responses(
