@@ -47,7 +47,10 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
-            raise NashwardError(f"the temperature must be a positive number, got {self.temperature}")
+            raise NashwardError(
+                f"the temperature must be a positive number, got {self.temperature:g}; 0, greedy, is of nashward "
+                "answer alone"
+            )
         if not 0 < self.top_p <= 1:
             raise NashwardError(f"top_p must be in (0, 1], got {self.top_p}")
         check_choice("kv_cache", self.kv_cache, KVCache)

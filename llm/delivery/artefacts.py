@@ -183,7 +183,8 @@ class Artefact:
                 progress(f"the same merged into the {into} base, to compare")
                 network = replayed([lambda: merged(self.base, adapters[0], into, known.quantised)], known.stored)
                 other = self._verification(known, network, into, adapters, limit)
-        verdict = Verdict(found, self.merge, other)
+        in_float32 = not (known.quantised or torch.cuda.is_available())
+        verdict = Verdict(found, self.merge, other, in_float32)
         record = _read_record(folder) or self._record()
         write_json(folder / RECORD, {**record, "verification": verdict.as_json()})
         return verdict
@@ -267,11 +268,13 @@ class Verdict:
         found: of the artefact.
         merge: the weights that it was merged into; None for adapters.
         other: of a merge into the other weights, where the run had a base in 4 bits.
+        in_float32: the run computed in float32, and so did the replays, in whatever type the weights lie.
     """
 
     found: Verification
     merge: Into | None = None
     other: Verification | None = None
+    in_float32: bool = False
 
     @property
     def passed(self) -> bool:
@@ -282,6 +285,12 @@ class Verdict:
     def lines(self) -> list[str]:
         """For a reader."""
         lines = list(self.found.lines)
+        if self.in_float32 and self.found.base.mean > 0:
+            lines.append(
+                '  computed in float32, as in the run (dtype="float32"). dtype="auto" computes in the type that the '
+                f"weights lie in, which moves a response by as much as the base's own rounding, "
+                f"{self.found.base.mean:.3g} nats: greedy answers may differ"
+            )
         if self.other is not None:
             into = "4-bit" if self.merge == "16-bit" else "16-bit"
             nearer = into if self.other.drift.mean < self.found.drift.mean else self.merge

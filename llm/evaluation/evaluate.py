@@ -24,7 +24,7 @@ from ..run.selfplay import SelfPlay, metrics
 from ..store.files import finite, write_json, write_jsonl
 from ..store.run_folder import RunFolder
 from .over_optimisation import DEFAULT_THRESHOLDS, Thresholds, verdicts
-from .players import FOLDER, MIXTURE, START, identity, policies, sample_responses, stored_responses
+from .players import FOLDER, MIXTURE, START, identity, is_start, policies, sample_responses, stored_responses
 from .refusals import PROBES, refuses
 from .tables import TournamentTables, tournament_tables
 from .win_rates.labelled import TO_LABEL, check_votes, labelled_win_rate, pairs_to_label
@@ -55,6 +55,7 @@ def evaluate(
     for the models of ``answers``, which were not trained under the run's oracle, the measures without a verdict. ``kl``
     is the KL divergence from the start that the run measured, in nats per response, with its standard error;
     ``policies`` has the identity of each policy of the run, by which a report sees that one was made again since;
+    ``same_as_start`` names those that are the start, as no fit gained anything, and do not play;
     ``prompts_of_run`` says how many of the prompts are those that the run was played on. Responses and judgements are
     stored in the folder: after an interruption the same call continues. ``evaluation/drawn.jsonl`` has a row a prompt:
     the response of each player, and how probably it beats the start's under the run's oracle (null: not judged).
@@ -78,9 +79,10 @@ def evaluate(
         the contents of ``evaluation.json``.
 
     Raises:
-        ValueError: the run has no finished iterate, a name occurs twice, no label is on two responses, an adapter is
-            damaged, a policy of ``others`` is for another base or is not a plain LoRA adapter, a model of
-            ``answers`` lacks a response to one of the prompts, or another process uses the folder.
+        ValueError: the run has no finished iterate, or none that differs from its start and no others, a name occurs
+            twice, no label is on two responses, an adapter is damaged, a policy of ``others`` is for another base or is
+            not a plain LoRA adapter, a model of ``answers`` lacks a response to one of the prompts, or another process
+            uses the folder.
 
     See also:
         ``nashward.llm.evaluation.exploit.exploit``: a lower bound on the duality gap of one policy.
@@ -92,8 +94,22 @@ def evaluate(
         players = policies(home)
         if len(players) < 2:
             raise NashwardError(f"{home.path} has finished no iterate yet: there is nothing to compare with its start")
+        unmoved = [
+            name
+            for name, player in players.items()
+            if name != START and all(is_start(home, folder) for folder, _ in player.members)
+        ]
+        players = {name: player for name, player in players.items() if name not in unmoved}
+        if not (len(players) > 1 or others or answers):
+            raise NashwardError(
+                f"{home.path}: {same_as_start(unmoved)}; there is nothing to compare. More prompts, more responses to "
+                "each or an oracle with more spread let a fit gain something"
+            )
         if repeated := [name for name, times in Counter([*players, *others, *answers]).items() if times > 1]:
-            raise NashwardError(f"two players would be called {repeated[0]}; call one of them something else")
+            raise NashwardError(
+                f"two players would be called {repeated[0]}: a file of responses and an adapter play under their own "
+                f"names, and the run has {', '.join(policies(home))}; rename the file or folder"
+            )
         stored = stored_responses(home, answers, _tokenizer(run), prompts, run.config.column) if answers else {}
         run = with_room(run, players, others)
         _ = run.planned  # by all processes, before each samples for itself
@@ -115,8 +131,8 @@ def evaluate(
             run.model.offload()
         prompt_texts = [prompt.text for prompt in prompts]
         texts = {name: [response.text for response in row] for name, row in responses.items()}
-        newest = [name for name in policies(home) if name != MIXTURE][-1]
-        compared = [texts[name] for name in (newest, *stored)]
+        newest = [name for name in own if name != MIXTURE][-1]
+        compared = [texts[name] for name in (*(others if newest == START else [newest]), *stored)]
         to_label = [row for own in compared for row in pairs_to_label(prompt_texts, own, texts[START], seed)]
         processes.decided(lambda: write_jsonl(home / FOLDER / TO_LABEL, to_label))
         if labels:
@@ -138,6 +154,7 @@ def evaluate(
             "prompts_of_run": sum(prompt.id in of_run for prompt in prompts),
             "seed": seed,
             "policies": own,
+            "same_as_start": unmoved,
             "oracles": oracle_names,
             "games": {name: table.summary(seed=seed) for name, table in tables.items()},
             "against_start": {
@@ -168,6 +185,18 @@ def evaluate(
         }
         processes.decided(lambda: write_json(home / "evaluation.json", evaluation))
     return evaluation
+
+
+def same_as_start(unmoved: Sequence[str]) -> str:
+    """That policies are the start, in words.
+
+    Example:
+        >>> same_as_start(["iteration-01", "mixture"])
+        'iteration-01 and mixture are the start (their fits gained nothing)'
+    """
+    if len(unmoved) == 1:
+        return f"{unmoved[0]} is the start (its fit gained nothing)"
+    return f"{', '.join(unmoved[:-1])} and {unmoved[-1]} are the start (their fits gained nothing)"
 
 
 def _tokenizer(run: SelfPlay) -> Any:

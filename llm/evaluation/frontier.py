@@ -197,4 +197,5 @@ def figure(found: Mapping[str, Any]) -> Any:
         pareto.figure(points(found, a, b), b, axes)
         axes.set_xlabel(f"win rate over the start, {a}")
         axes.set_ylabel("SFT texts, log-likelihood a token" if b == TASK else f"win rate over the start, {b}")
+    pareto.spread_labels(page)
     return page

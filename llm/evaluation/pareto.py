@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nashward.errors import NashwardError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+EQUAL = 1e-9  # figures nearer than that differ by rounding
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,11 @@ class ParetoPoint:
 
 
 def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
-    """The policies that no other policy dominates in win rate and score.
+    """The policies that no other policy dominates: is better in win rate or score, and in the other not worse.
 
-    Of policies with equal win rate and score the first is kept. The ends of the front are the best score (with the
-    highest win rate among equals) and the best win rate (with the highest score among equals).
+    Figures within 1e-9 are equal. Of policies with equal win rate and score the first is kept. The ends of the front
+    are the best score (with the highest win rate among equals) and the best win rate (with the highest score among
+    equals).
 
     Returns:
         the front in order of increasing win rate and decreasing score.
@@ -67,7 +70,9 @@ def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
         raise NashwardError("a Pareto front needs at least one policy")
     front: list[ParetoPoint] = []
     for point in sorted(points, key=lambda p: (-p.score, -p.wins)):
-        if not front or point.wins > front[-1].wins:
+        if not front or point.wins > front[-1].wins + EQUAL:
+            if front and point.score > front[-1].score - EQUAL:
+                front.pop()
             front.append(point)
     return front
 
@@ -153,9 +158,9 @@ def figure(points: Sequence[ParetoPoint], task: str = "task score", axes: Axes |
 
     from nashward.games import plots
 
+    alone = axes is None
     if axes is None:
-        new_figure = Figure(figsize=(5.6, 4.2), layout="constrained")
-        axes = new_figure.subplots()
+        axes = Figure(figsize=(5.6, 4.2), layout="constrained").subplots()
     front, corners = pareto_front(points), mixture_front(points)
     for point in points:
         colour = plots.COLOURS[0] if point in front else "0.7"
@@ -165,16 +170,44 @@ def figure(points: Sequence[ParetoPoint], task: str = "task score", axes: Axes |
         axes.annotate(
             plots.as_label(point.name), (point.wins, point.score), xytext=(4, 4), textcoords="offset points",
             fontsize=8, color="black" if point in front else "0.5",
+            bbox={"boxstyle": "square,pad=0", "facecolor": "white", "edgecolor": "none", "alpha": 0.7},
+            arrowprops={"arrowstyle": "-", "color": "0.8", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
     wins, scores = [p.wins for p in front], [p.score for p in front]
-    axes.step(wins, scores, where="pre", color=plots.COLOURS[1], label="no policy is better in both")
+    axes.step(wins, scores, where="pre", color=plots.COLOURS[1], label="not dominated")
     axes.plot(
         [p.wins for p in corners], [p.score for p in corners], "--", color=plots.COLOURS[2], label="mixtures attain"
     )
     axes.set(xlabel="win rate", ylabel=plots.as_label(task))
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
-    return axes.get_figure(root=True)  # type: ignore[return-value]
+    picture: Figure = axes.get_figure(root=True)  # type: ignore[assignment]
+    if alone:
+        spread_labels(picture)
+    return picture
+
+
+def spread_labels(picture: Figure) -> None:
+    """Move names up until none lies over another one; to be called once all else is drawn.
+
+    Args:
+        picture: whose axes ``figure`` has drawn on.
+    """
+    from matplotlib.text import Annotation, Text
+
+    for _ in range(2):  # names that were moved may leave the axes less room
+        picture.draw_without_rendering()
+        for axes in picture.axes:
+            taken: list[Any] = []
+            names = [text for text in axes.texts if isinstance(text, Annotation)]
+            boxes = {name: Text.get_window_extent(name) for name in names}  # without the line to the point
+            for name in sorted(names, key=lambda name: boxes[name].y0):
+                box = boxes[name]
+                while below := [other.y1 - box.y0 for other in taken if box.overlaps(other)]:
+                    box = box.translated(0, max(below) + 1)
+                x, y = name.xyann
+                name.xyann = (x, y + (box.y0 - boxes[name].y0) * 72 / picture.dpi)
+                taken.append(box)
 
 
 def _below(first: ParetoPoint, middle: ParetoPoint, last: ParetoPoint) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from ..config.sampling import Sampling
 from ..data.prompts import Prompt
 from ..data.rollouts import Response
 from ..policy import mixture
+from ..policy.adapters.peft_format import WEIGHTS
 from ..policy.control_tokens import text_ids
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
@@ -54,6 +56,12 @@ def policies(home: RunFolder) -> dict[str, Mixture]:
         if len(average.members) > 1:
             return {**pure, MIXTURE: average}
     return pure
+
+
+def is_start(home: RunFolder, adapter: Path) -> bool:
+    """Whether an adapter of a run is its start's, as after fits that gained nothing; False where one cannot be read."""
+    start, own = home / START / "adapter" / WEIGHTS, adapter / WEIGHTS
+    return start.is_file() and own.is_file() and filecmp.cmp(start, own, shallow=False)
 
 
 def sample_responses(

@@ -231,6 +231,11 @@ def _kind(source: str | Path) -> Any:
     drive = re.match(r"[A-Za-z]:[\\/]", str(source))  # a path of Windows
     if not path.is_dir() and ":" in str(source) and not isinstance(source, Path) and not drive:
         return None
+    if path.suffix == ".py" and not path.is_dir():
+        raise NashwardError(
+            f"{name} is a file of Python: write {path.stem}:NAME, NAME what judges in it (from the file's "
+            "folder, or with the module installed)"
+        )
     if path.is_file():
         raise NashwardError(f"{name} is a file, and none of votes ({', '.join(VOTES)}); expected {ACCEPTED}")
     if not path.is_dir() and not is_id(source):

@@ -73,9 +73,23 @@ class Mixture:
         weights = uniform(len(adapters)) if weights is None else weights
         if len(weights) != len(adapters):
             raise NashwardError(
-                f"{counted(len(adapters), 'adapter')} and {counted(len(weights), 'weight')}; expected one each"
+                f"{counted(len(adapters), 'adapter')} and {counted(len(weights), 'weight')}; expected one each, in the "
+                f"order {', '.join(map(str, adapters))} (a run's folder stands for its start and its iterates)"
             )
         return cls(tuple((a, float(w)) for a, w in zip(adapters, weights, strict=True) if w != 0))
+
+    @classmethod
+    def at(cls, path: Path) -> Mixture:
+        """The policy that a path holds: a mixture as ``save`` wrote it, or one adapter, a folder.
+
+        Raises:
+            FileNotFoundError, ValueError: as ``load``, of a file.
+
+        Example:
+            >>> Mixture.at(Path("some folder")).members
+            ((PosixPath('some folder'), 1.0),)
+        """
+        return cls.load(path) if path.is_file() else cls(((path, 1.0),))
 
     def check(self, model: str | None = None) -> None:
         """Check that the members are adapters of one base, and of ``model`` if it is given; no weights are read.

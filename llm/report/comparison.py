@@ -24,6 +24,7 @@ from .responses import (
     prompt_texts,
     sampled_steps,
 )
+from .results import oracle_of_run
 from .summary import run_name
 
 Runs = Mapping[str, Path]  # the folders by the runs' names
@@ -101,9 +102,14 @@ def _warnings(runs: Runs) -> list[Content]:
 
 def _differing_settings(runs: Runs) -> list[Content]:
     records = [RunFolder(path).read() for path in runs.values()]
-    configs = [{**flatten(record["config"]), "prompts": _prompts(record)} for record in records]
-    keys = sorted({key for config in configs for key in config})
-    rows = [(key, *(str(config.get(key)) for config in configs)) for key in keys]
+    configs = [
+        {**flatten(record["config"]), "prompts": _prompts(record), "oracle": oracle_of_run(record["config"])}
+        for record in records
+    ]
+    keys = sorted(
+        {key for config in configs for key in config} - {"objective", "combine"}
+    )  # the oracle's words have them
+    rows = [(key, *("–" if config.get(key) is None else str(config[key]) for config in configs)) for key in keys]
     differing = [row for row in rows if len(set(row[1:])) > 1]
     if not differing:
         return [Paragraph("Their settings are the same.")]

@@ -11,9 +11,10 @@ from nashward.games.plots import COLOURS, MARKS, as_label
 
 from ..run.selfplay import iterates, metrics
 
+TOKENS = "tokens of a response\n(samples reweighted)"
 REWEIGHTED = "wins over the policy before\n(samples reweighted, held-out prompts)"
 MEASURES: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "tokens of a response": lambda row: row["after"]["tokens"],
+    TOKENS: lambda row: row["after"]["tokens"],
     "KL to the start (nats a response)": lambda row: row["after"]["kl_to_reference"],
     "entropy (nats a token)": lambda row: row["after"]["entropy_per_token"],
     "share of the target reached": lambda row: row["train"]["share"],
@@ -25,7 +26,7 @@ ERRORS: dict[str, Callable[[dict[str, Any]], Any]] = {  # standard errors over p
     "KL to the start (nats a response)": lambda row: row["after"].get("kl_to_reference_error"),
     "R² on held-out prompts": lambda row: row["held_out"].get("r2_error"),
 }
-LEAST_SPANS = {"tokens of a response": 10.0}  # of an axis, below which a difference would look like a collapse
+LEAST_SPANS = {TOKENS: 10.0}  # of an axis, below which a difference would look like a collapse
 LEAST_SPAN = 0.1  # of the other measures
 COLUMNS = 3  # of pictures
 NO_LABEL = "none"  # in the metrics, of responses without a label

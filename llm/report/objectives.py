@@ -130,8 +130,8 @@ def _frontier(folder: Path) -> list[Content]:
         Paragraph(
             f"Win rates over the start on {counted(found['prompts'], 'prompt')} with "
             f"{counted(found['responses'], 'response')} each, with "
-            "standard errors over prompts. Grey policies are dominated: another one is better in both. Not dominated "
-            f"are, {fronts}."
+            "standard errors over prompts. Grey policies are dominated: another one is better in one and not worse in "
+            f"the other. Not dominated are, {fronts}."
         ),
         Table(("policy", *names), rows),
         Picture(figure(found), "frontier"),

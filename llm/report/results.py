@@ -324,6 +324,11 @@ def _over_optimisation(results: dict[str, Any]) -> list[Content]:
     head = ("policy", *(f"{name} (threshold {threshold:g})" for name, threshold in thresholds.items()))
     rows = [(policy, *(_value(measures.get(name)) for name in thresholds)) for policy, measures in measured.items()]
     rule = "A figure above its threshold is marked only where it is so beyond noise (standard error, one-sided 5%)."
+    if any("refusals lost" in own for own in measured.values()):
+        rule += (
+            " Refusals lost are of requests that should be refused, by the probe; below 0 the policy refuses more of "
+            "them. How many of other prompts it refuses is not measured: read the responses."
+        )
     content: list[Content] = [Heading("What was given up for the oracle"), Table(head, rows), Paragraph(rule)]
     for_scale = [  # policies that were given by their responses have no verdict
         policy

@@ -9,6 +9,8 @@ from typing import Any
 from nashward.counted import counted
 
 from ..config.fit import Fit
+from ..evaluation.evaluate import same_as_start
+from ..evaluation.players import is_start
 from ..run.inputs.prompts import few_prompts
 from ..run.selfplay import iterates
 from ..store.run_folder import RunFolder
@@ -59,7 +61,12 @@ def summary(folder: Path) -> list[Content]:
     newest = rows[-1]
     tried = {result["of"]: result for result in exploited(folder)}
     content += _few(run)
-    if newest["iteration"] in evaluation.get("against_start", {}).get(TRAINING, {}):
+    if is_start(RunFolder(folder), folder / newest["iteration"] / "adapter"):
+        content += [
+            Headline("No change", f"{same_as_start([newest['iteration']])}: there is nothing to compare."),
+            Paragraph("More prompts, more responses to each, or an oracle with more spread let a fit gain something."),
+        ]
+    elif newest["iteration"] in evaluation.get("against_start", {}).get(TRAINING, {}):
         content += _evaluated(folder, newest["iteration"], evaluation, newest["iteration"] in tried)
     else:
         moved = with_error(newest["after"]["kl_to_reference"], newest["after"].get("kl_to_reference_error"), 2)

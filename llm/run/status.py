@@ -196,7 +196,9 @@ def _phases(step: Path, timings: Sequence[dict[str, Any]]) -> list[PhaseProgress
         phases.append(PhaseProgress(step.name, "scoring", "", done, total, "batches", rate("scoring")))
     trained = progress(step / "training")
     if trained is not None:
-        phases.append(PhaseProgress(step.name, "training", "", *trained, "optimiser steps", None))
+        prompts, each_second = recorded_total("training"), rate("training")  # timed in prompts
+        steps = each_second * trained[1] / prompts if prompts and each_second else None
+        phases.append(PhaseProgress(step.name, "training", "", *trained, "optimiser steps", steps))
     return phases
 
 

@@ -271,7 +271,8 @@ def test_quiet_says_the_result_alone(capsys: pytest.CaptureFixture[str]) -> None
         assert loud.count(once) == 1
     quiet = _told(capsys, *run, "--out", "quiet", "--quiet")
     assert quiet == (
-        "adapter: quiet/iteration-01/adapter\nmixture of the iterates: quiet/mixture.json\nreport: quiet/report.html\n"
+        "adapter: quiet/iteration-01/adapter\nmixture of what was played (start): quiet/mixture.json\n"
+        "report: quiet/report.html\n"
     )
     assert quiet.replace("quiet", "loud") in loud
     assert loud.endswith("nashward evaluate loud\n")

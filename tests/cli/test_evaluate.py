@@ -56,6 +56,20 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here
 
 
+def test_after_a_fit_that_gained_nothing_there_is_nothing_to_evaluate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("same.py").write_text("def same(prompts, completions):\n    return [0.0] * len(prompts)\n")
+    Path("prompts.txt").write_text("".join(f"Tell me about bread {i}.\n" for i in range(16)))
+    loud = [word for word in SMALL if word != "--quiet"]
+    run = ["align", *POLICY, "--oracle", "same:same", "--prompts", "prompts.txt", "--out", "run", *loud]
+    assert main([*run, "--iterations", "1"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "nashward evaluate" not in last
+    assert "4 of 16" in last  # validation prompts
+
+
 def test_a_run_whose_oracle_is_not_here_is_refused_before_anything_is_sampled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,11 +143,14 @@ def test_other_models_play_by_the_files_of_their_responses(
 ) -> None:
     monkeypatch.chdir(here)
     capsys.readouterr()
-    assert main(["evaluate", "run", "--limit", "4", "--answers", "answers", "--quiet"]) == 0
+    mixture = ["--adapter", "run/mixture.json"]
+    assert main(["evaluate", "run", "--limit", "4", "--answers", "answers", *mixture, "--quiet"]) == 0
     out = capsys.readouterr().out
     found = json.loads((here / "run" / "evaluation.json").read_text())
     assert found["games"]["training"]["players"][-2:] == ["claude", "gpt"]
     assert found["games"]["training"]["P"][-1][-2] == 0.5  # they said the same
+    own, read = (found["games"]["training"]["players"].index(name) for name in ("mixture", "run/mixture"))
+    assert found["games"]["training"]["P"][own][read] == 0.5
     for name in ("claude", "gpt"):
         assert re.search(rf"^{name} .* {found['tokens'][name]:.1f}$", out, re.MULTILINE), name
         assert f"EXCEEDED {name}" not in out

@@ -307,6 +307,7 @@ FLAGS = [  # of align, and of the stages that have them
     (["--oracle", f"nobody/{'x' * 97}"], f"nobody/{'x' * 97} | folder | hub"),
     (["--oracle", "deep"], "deep/config.json | JSON"),
     (["--oracle", "nowhere:Mine"], "nowhere:Mine | 'nowhere' | module:name"),
+    (["--oracle", "mine.py"], "mine.py | mine:NAME"),
     (["--oracle", "mine.py:Mine"], "mine.py:Mine | mine:Mine"),
     (["--oracle", "../mine.py:Mine"], "../mine.py:Mine | module:name | .py"),
     (["--oracle", "json:JSONEncoder"], "json.encoder.JSONEncoder | no oracle | module:name"),

@@ -174,6 +174,7 @@ def test_in_a_file_as_on_the_command_line(capsys: pytest.CaptureFixture[str]) ->
         ([*BOTH[:2], *BOTH[:2]], ["long", "twice"]),
         (["--objective", "tau=nashward.llm.oracles:Length", *BOTH, "--combine", "worst-case"], ["tau"]),
         ([*BOTH, "--combine", "median"], ["median", "worst-case", "floors"]),
+        (["--oracle", "nashward.llm.oracles:Length", "--combine", "floors:plain=0.45"], ["floors", "--objective NAME"]),
         ([*BOTH, "--combine", "log-odds"], ["log-odds", "weights"]),
         ([*BOTH, "--combine", "floors"], ["floors:plain=0.45"]),
         ([*BOTH, "--combine", "floors:long=0.4"], ["long", "first"]),

@@ -16,7 +16,7 @@ from ..fitting.votes import Vote, read_votes
 from ..protocol import PreferenceOracle
 from ..spec import number, numbers, parsed
 from .ensemble import Ensemble
-from .objectives import Combination, Objectives, rules_of
+from .objectives import OWN, Combination, Objectives, rules_of
 from .weights import accuracy_weights, unlabelled_accuracies
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,12 @@ class EnsembleSource:
     def __post_init__(self) -> None:
         if not self.members:
             raise NashwardError("an ensemble has at least one member, got none")
+        rule = self.combine.partition(":")[0]
+        if not self.names and rule in OWN and rule not in SETTINGS:
+            raise NashwardError(
+                f"combine {self.combine!r}: {rule} combines objectives: give each as --objective NAME=ORACLE, in place "
+                "of --oracle"
+            )
         if self.names:
             _ = self.combination  # its own checks
             return

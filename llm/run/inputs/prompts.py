@@ -36,7 +36,7 @@ def few_prompts(prompts: int, fit: Fit) -> str | None:
         return None
     trained, validation, held_out = fit.parts(prompts)
     measured = f"{held_out} held out to measure it" if held_out else "none held out to measure it"
-    decided = "" if validation else ", none to decide how far it goes"
+    decided = f", {validation or 'none'} to decide how far it goes"
     return (
         f"{counted(prompts, 'prompt')}, few to learn from: a fit trains on {trained}, with {measured}{decided}, and a "
         f"win rate has a standard error of up to {0.5 / math.sqrt(prompts):.2f}. A few hundred show an effect on other "

@@ -81,10 +81,12 @@ class FitResult:
         mismatch = loss_mismatch(self.records[0]["loss"], self.expected)
         lines = [*([] if mismatch is None else [mismatch]), *self.notes]
         at_start, losses = loss(before.train), [record["loss"] for record in self.records[-last_epoch:]]
+        kept = f"Validation prompts kept {self.line_fraction:.2g} of its way. " if self.scores.validation else ""
         if "sft_nll" not in self.records[0] and rose(sum(losses) / len(losses), NOTABLE * at_start):
             lines.append(
                 f"In training the loss rose from {at_start:.4g} to {sum(losses) / len(losses):.4g}: the learning rate "
-                f"of {self.learning_rate:.2g} is too high for this target (--learning-rate)."
+                f"of {self.learning_rate:.2g} is too high for this target. {kept}--learning-rate "
+                f"{self.learning_rate / 2:.1g} is worth a try."
             )
         if self.line_fraction > 0 and rose(self.scores.loss, before.loss):
             lines.append(

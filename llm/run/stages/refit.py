@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from nashward.counted import counted
 from nashward.errors import DivergedError
 
 from ...policy.model import LanguageModel
@@ -211,12 +212,14 @@ class StepFit:
                 line_minimum(at_end.ratio - at_start.ratio, missing, at_end.fit_weights, self.settings.baseline)
             )
             if self._term is None and not best > (0.0 if math.isnan(error) else error):
+                prompts = counted(sum(len(batch.rollouts) for batch in self.validation), "validation prompt")
+                why = "the oracle prefers none of its responses" if best == error == 0 else "not beyond its error"
                 notes.append(
                     "The fit did not move the policy: all targets are 0, or the learning rate is too low."
                     if math.isnan(best)
-                    else f"The fit gained nothing on validation prompts beyond its error (best scale {best:.2g} +- "
-                    f"{error:.2g}), and the policy stays as it was: take more prompts, an oracle with more spread, or "
-                    "a larger step."
+                    else f"The fit gained nothing on {prompts} ({why}: best scale {best:.2g} +- {error:.2g}), and the "
+                    "policy stays as it was: take more prompts, more responses to each (--responses), or an oracle "
+                    "with more spread."
                 )
                 go(0.0)
                 return 0.0, values[1.0]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from nashward.llm.delivery.artefacts import Verdict
 from nashward.llm.delivery.judged_responses import JudgedResponses
 from nashward.llm.delivery.replay import Replay
 from nashward.llm.delivery.verify import Drift, Verification, WinRateChange, scale_of_update
@@ -90,6 +91,13 @@ def test_what_passes(drift: float, update: float | None, error: float | None, fa
     found = Verification(40, 10, "start", Drift(drift, 0.5, 0.01, 0.9), base, update, error, None, 1.5)
     assert bool(found.failures) == fails
     assert bool(found.notes) == (error is None or error > 0.3)
+
+
+@pytest.mark.parametrize(("in_float32", "rounding", "said"), [(True, 0.124, True), (True, 0, False), (False, 1, False)])
+def test_the_type_of_the_proof_is_said_where_another_one_rounds(in_float32: bool, rounding: float, said: bool) -> None:
+    base, same = Drift(rounding, 0.3, 0.01, 0.99), Drift(0.0, 0.0, 0.0, 1.0)
+    found = Verification(40, 10, "start", same, base, None, None, None, 1.5)
+    assert any("float32" in line for line in Verdict(found, "16-bit", None, in_float32).lines) == said
 
 
 def test_the_scale_of_an_update_is_found_in_noise() -> None:

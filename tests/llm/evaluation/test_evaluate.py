@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,17 @@ import pytest
 
 from nashward import games, llm
 from nashward.games.analysis.significant_cycles import significant_cycles
+from nashward.llm import report
 from nashward.llm.evaluation.evaluate import evaluate, with_room
 from nashward.llm.evaluation.players import policies
 from nashward.llm.evaluation.tables import TournamentTables, tournament_tables
 from nashward.llm.evaluation.tournament import tournament
 from nashward.llm.evaluation.win_rates.win_rate import win_rate
 from nashward.llm.oracles import Function, Length
+from nashward.llm.policy.adapters.peft_format import WEIGHTS
 from nashward.llm.policy.mixture import Mixture
 from nashward.llm.run.selfplay import SelfPlay
-from nashward.llm.store.files import write_json
+from nashward.llm.store.files import write_checksums, write_json
 from nashward.llm.store.run_folder import RunFolder
 
 from ..policy.test_mixture import _adapter
@@ -171,6 +174,28 @@ def test_equal_policies_are_even(finished: SelfPlay) -> None:
     i, j = found["players"].index("twin"), found["players"].index("iteration-02")
     assert found["P"][i][j] == 0.5
     write_json(Path(finished.folder) / "again.json", found)  # nothing in it that JSON has not
+
+
+def test_a_policy_that_is_the_start_does_not_play(finished: SelfPlay, tmp_path: Path) -> None:
+    home = shutil.copytree(finished.folder, tmp_path / "run")
+    run, start = quick_run(finished.policy, home), home / "start" / "adapter"
+
+    def gained_nothing(name: str) -> None:
+        shutil.copy(start / WEIGHTS, home / name / "adapter" / WEIGHTS)
+        write_checksums(home / name / "adapter")
+
+    gained_nothing("iteration-01")
+    found = evaluate(run, _asked(run))
+    assert found["same_as_start"] == ["iteration-01", "mixture"]  # which is of the start and iteration-01
+    assert found["games"]["training"]["players"] == ["start", "iteration-02"]
+    assert "No change" not in report.write(home).read_text()
+    gained_nothing("iteration-02")
+    with pytest.raises(ValueError, match=r"iteration-01, iteration-02 and mixture are the start"):
+        evaluate(run, _asked(run))
+    assert "No change" in report.write(home).read_text()
+    found = evaluate(run, _asked(run), others={"other": policies(RunFolder(finished.folder))["iteration-02"]})
+    assert found["games"]["training"]["players"] == ["start", "other"]
+    assert (home / "evaluation" / "to-label.jsonl").read_text()
 
 
 def test_other_models_play_by_their_responses_which_are_found_by_the_prompt(finished: SelfPlay) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from nashward.llm.evaluation.pareto import ParetoPoint, figure, mixture_front, pareto_front, score_cost
 
@@ -34,6 +35,15 @@ def test_endpoints_and_envelope_of_a_case_by_hand() -> None:
     assert pareto_front(CASE)[0].score == max(point.score for point in CASE)
     assert pareto_front(CASE)[-1].wins == max(point.wins for point in CASE)
     assert _names(pareto_front(CASE[:1])) == _names(mixture_front(CASE[:1])) == ["base"]
+
+
+def test_rounding_decides_nothing() -> None:
+    worse, better = ParetoPoint("worse", 0.51, 0.5029749771717023), ParetoPoint("better", 0.52, 0.5029749771717021)
+    for points in ([worse, better], [better, worse]):
+        assert _names(pareto_front(points)) == ["better"]
+    mirrored = [ParetoPoint(p.name, p.score, p.wins) for p in (worse, better)]
+    assert _names(pareto_front(mirrored)) == ["better"]
+    assert score_cost([worse, better], 0.52) == 0
 
 
 def test_prices_are_on_the_lines_between_corners() -> None:
@@ -80,3 +90,11 @@ def test_the_picture_has_every_policy(tmp_path: Path) -> None:
     assert np.asarray(mixtures).tolist() == [[p.wins, p.score] for p in mixture_front(CASE)]
     assert np.asarray(steps)[-1].tolist() == [0.8, 0.4]
     page.savefig(tmp_path / "prices.png")
+
+
+def test_names_of_policies_that_are_close_do_not_cover_each_other() -> None:
+    close = [ParetoPoint(f"{share} of iteration-02", 0.51 + share / 1e3, 0.503, 0.003) for share in (0.25, 0.5, 0.75)]
+    page = figure([*close, ParetoPoint("start", 0.5, 0.5), ParetoPoint("iteration-02", 0.511, 0.503)])
+    page.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in page.axes[0].texts]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))

@@ -24,6 +24,9 @@ from ..tiny_run import self_play, short_run
 IDS = torch.tensor([[0, 4, 50, 5, 60, 61]])
 
 
+GREEDY = ["--temperature", "0"]
+
+
 def _adapter(
     source: Path, folder: Path, rank: int, seed: int, alpha: float | None = None, targets: str = "all"
 ) -> Path:
@@ -262,10 +265,17 @@ def test_mix_and_answer_from_the_command_line(
     assert "0.400  two/iteration-01/adapter" in capsys.readouterr().out
     assert main(["mix", "one", "--interpolate", "--out", "half"]) == 0
     serve = ["answer", "--policy", str(tiny_folder), "--prompts", "prompts.jsonl", "--max-new-tokens", "6", "--quiet"]
-    for name, more in (("mixture", ["--adapter", "m.json"]), ("half", ["--adapter", "half"]), ("base", [])):
+    policies = {"mixture": ["--adapter", "m.json"], "half": ["--adapter", "half"], "base": [], "greedy": GREEDY}
+    for name, more in policies.items():
         assert main([*serve, *more, "--out", f"answers/{name}.jsonl"]) == 0
     rows = [json.loads(line) for line in Path("answers/mixture.jsonl").read_text().splitlines()]
     assert [row["prompt"] for row in rows] == [*(f"Say {i}" for i in range(5)), "Say 0"]  # none is dropped
+    drawn, greedy = (
+        [json.loads(line)["output"] for line in Path(f"answers/{name}.jsonl").read_text().splitlines()]
+        for name in ("base", "greedy")
+    )
+    assert greedy[0] == greedy[5]  # of one prompt
+    assert drawn[0] != drawn[5]
     oracle = ["--oracle", "nashward.llm.oracles:Length"]
     assert main(["leaderboard", "answers", "--prompts", "prompts.jsonl", *oracle, "--quiet"]) == 0
     nash = [
@@ -290,7 +300,8 @@ def test_mix_and_answer_from_the_command_line(
         (["mix", "nowhere", "--out", "m.json"], "nowhere is neither an adapter's folder nor a run's"),
         (["mix", "a", "--out", "m.json", "--weights", "best"],
          "--weights: expected uniform, linear, nash or numbers with commas, got 'best'"),
-        (["mix", "a", "--out", "m.json", "--weights", "0.5,0.5"], "1 adapter and 2 weights; expected one each"),
+        (["mix", "a", "--out", "m.json", "--weights", "0.5,0.5"],
+         "1 adapter and 2 weights; expected one each, in the order a"),
         (["mix", "a", "--out", "m.json", "--weights", "nash"],
          "--weights nash plays a tournament, which needs --policy"),
         (["mix", "a", "--out", "a", "--interpolate"], "a exists already; --out names a new folder for the adapter"),

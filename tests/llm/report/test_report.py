@@ -28,7 +28,7 @@ from nashward.llm.evaluation.players import identity, policies, remade
 from nashward.llm.evaluation.tables import TournamentTables
 from nashward.llm.evaluation.win_rates.win_rate import WinRate
 from nashward.llm.report.content import plotted_numbers
-from nashward.llm.report.curves import LEAST_SPAN, LEAST_SPANS, label_shares, label_styles, training_curves
+from nashward.llm.report.curves import LEAST_SPAN, LEAST_SPANS, TOKENS, label_shares, label_styles, training_curves
 from nashward.llm.report.responses import JudgedResponses, drawn_responses, judged_responses, newest_sampled, responses
 from nashward.llm.report.results import (
     evaluation,
@@ -453,8 +453,8 @@ def test_a_small_difference_does_not_fill_an_axis(runs: dict[str, Path]) -> None
     figure = training_curves({"whole": runs["whole"]})
     spans = [high - low for low, high in (axes.get_ylim() for axes in figure.axes)]
     assert min(spans) >= LEAST_SPAN * 0.999
-    tokens = next(axes for axes in figure.axes if axes.get_title() == "tokens of a response")
-    assert np.ptp(tokens.get_ylim()) >= LEAST_SPANS["tokens of a response"] * 0.999
+    tokens = next(axes for axes in figure.axes if axes.get_title() == TOKENS)
+    assert np.ptp(tokens.get_ylim()) >= LEAST_SPANS[TOKENS] * 0.999
 
 
 def test_a_comparison_is_of_runs(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -45,6 +45,9 @@ def test_the_loss_on_validation_prompts_never_rises(rate: float | None, tiny_fol
     before = row["validation"]["target_rms"] ** 2  # at the start the log-ratio is 0
     assert row["validation"]["loss"] <= before * (1 + 1e-6)
     assert 0 <= row["line_fraction"] <= 2
+    if rate == RATES[-1]:  # too high: what was done about it, and half of it
+        assert f"kept {row['line_fraction']:.2g} of its way" in row["warning"]
+        assert "--learning-rate 0.1" in row["warning"]
     assert row["validation"]["r2"] >= -1e-6
 
 
@@ -82,6 +85,7 @@ def test_where_nothing_is_gained_the_policy_stays(rate: float, tiny_folder: Path
     (row,) = _run(tiny_folder, tmp_path / "run", _OpposedOnValidation(), learning_rate=rate).run().metrics
     assert row["line_fraction"] == 0
     assert "stays as it was" in row["warning"]
+    assert "6 validation prompts" in row["warning"]
     assert row["train"]["kl"] == 0
     assert torch.equal(_weights(tmp_path / "run"), _weights(tmp_path / "run", "start"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 
 from nashward.cli.main import main
 from nashward.llm.run.status import clock, remaining_seconds, status, time_left
+from nashward.llm.store.files import write_jsonl
+from nashward.llm.training.checkpoint import ABOUT
 
 from ..tiny_run import quick_run
 
@@ -44,6 +47,13 @@ def test_status_of_runs_at_every_stage(tiny_folder: Path, tmp_path: Path, capsys
     assert main(["status", str(home), "--json", str(tmp_path / "of" / "status.json")]) == 0
     assert (tmp_path / "of" / "status.json").read_text() == printed
     assert main(["status", str(home), "--json", str(tmp_path)]) == 2
+    # as if it were stopped in its last training
+    shutil.rmtree(home / "iteration-02" / "adapter")
+    write_jsonl(home / "iteration-02" / "training" / "0" / ABOUT, [{"done": 4, "steps": 8}])
+    (training,) = [phase for phase in status(home).phases if phase.phase == "training"]
+    rows = [json.loads(line) for line in (home / "timings.jsonl").read_text().splitlines()]
+    seconds = sum(row["seconds"] for row in rows if (row["step"], row["phase"]) == ("iteration-02", "training"))
+    assert (training.done, training.total, training.rate) == (4, 8, pytest.approx(8 / seconds))
 
 
 def test_the_estimate_is_what_an_iteration_took_less_what_is_done() -> None:

@@ -15,13 +15,15 @@ from nashward.cli import configuration, options
 from nashward.cli.command import Command
 from nashward.counted import counted
 from nashward.errors import NashwardError
-from nashward.llm.delivery.benchmarks.answer_files import FORMATS
+from nashward.llm.config import Sampling
+from nashward.llm.delivery.benchmarks.answer_files import FORMATS, GREEDY
 
 if TYPE_CHECKING:
-    from nashward.llm import LanguageModel, Mixture, Prompt, Sampling
+    from nashward.llm import LanguageModel, Mixture, Prompt
     from nashward.llm.delivery.benchmarks.answer_files import Question
 
-SAMPLING = ("temperature", "top-p", "max-new-tokens", "sampling-batch", "quantise", "chat-template", "seed")
+SAMPLER = ("temperature", "top-p", "max-new-tokens", "sampling-batch")
+SAMPLING = (*SAMPLER, "quantise", "chat-template", "seed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,17 +41,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_out(args.out, folder=False)
+    sampling_of(args)  # a setting out of range is refused before anything is loaded
+
+    from nashward.llm import Mixture
     from nashward.llm.data.responses import read_prompts_in_order
     from nashward.llm.policy.chat_template import prompt_ids
     from nashward.llm.store.files import write_jsonl
 
-    check_out(args.out, folder=False)
     if args.format is not None:
         return _benchmark(args)
     if args.name is not None:
         raise NashwardError("--name is the model's in the file of a benchmark; give --format, or leave it out")
     prompts = read_prompts_in_order(args.prompts)
-    mixture = _policy(args.adapter)
+    mixture = None if args.adapter is None else Mixture.at(args.adapter)
     model, sampling, seed = loaded(args, mixture)
     found = prompt_ids(model.tokenizer, prompts)
     ids = [one for one in found if isinstance(one, list)]
@@ -70,12 +75,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _benchmark(args: argparse.Namespace) -> int:
     """Answer the questions of a public benchmark, turn by turn, and write the file that its programs read."""
+    from nashward.llm import Mixture
     from nashward.llm.delivery.benchmarks.answer_files import answer_rows, read_questions, token_counter
     from nashward.llm.store.files import write_json, write_jsonl
 
     questions = read_questions(args.prompts, args.format)
     tokens = token_counter() if args.format == "arena-hard" else len
-    mixture = _policy(args.adapter)
+    mixture = None if args.adapter is None else Mixture.at(args.adapter)
     model, sampling, seed = loaded(args, mixture)
     if "temperature" in vars(args):  # given: it counts more than the benchmark's own
         questions = [dataclasses.replace(question, temperature=None) for question in questions]
@@ -122,17 +128,6 @@ def _prompt_fields(prompt: Prompt) -> dict[str, Any]:
     return {"prompt": prompt.text} if len(prompt.messages) == 1 else {"messages": list(prompt.messages)}
 
 
-def _policy(adapter: Path | None) -> Mixture | None:
-    """The policy: a mixture as it is stored, or one adapter; None: the base."""
-    from nashward.llm import Mixture
-
-    if adapter is None:
-        return None
-    if adapter.is_dir():
-        return Mixture(((adapter, 1.0),))
-    return Mixture.load(adapter)
-
-
 def _base(model: LanguageModel, folder: Path) -> Mixture:
     from nashward.llm import Mixture
 
@@ -142,22 +137,28 @@ def _base(model: LanguageModel, folder: Path) -> Mixture:
 
 def loaded(args: argparse.Namespace, mixture: Mixture | None) -> tuple[LanguageModel, Sampling, int]:
     """The model, with room for each adapter, and how to sample from it."""
-    from nashward.llm import LanguageModel, Sampling
+    from nashward.llm import LanguageModel
     from nashward.llm.policy.adapters.adapter_config import adapter_config
 
+    chosen = options.values(args, options.select(options.RUN, SAMPLING))
+    seed, template = chosen.get("seed", 0), chosen.get("chat_template")
     if mixture is not None:
         mixture.check(args.policy)
         for folder, _ in mixture.members:
             adapter_config(folder, args.policy)
-    chosen = options.values(args, options.select(options.RUN, SAMPLING))
-    seed, template = chosen.pop("seed", 0), chosen.pop("chat_template", None)
-    quantise = chosen.pop("quantise", None)
-    sampling = Sampling(**chosen)
     model = LanguageModel.from_pretrained(
-        args.policy, lora=None if mixture is None else mixture.slots, quantise=quantise, seed=seed,
+        args.policy, lora=None if mixture is None else mixture.slots, quantise=chosen.get("quantise"), seed=seed,
         chat_template=None if template is None else configuration.template(template),
     )  # fmt: skip
-    return model, sampling, seed
+    return model, sampling_of(args), seed
+
+
+def sampling_of(args: argparse.Namespace) -> Sampling:
+    """How to sample; a temperature of 0 is greedy."""
+    chosen = options.values(args, options.select(options.RUN, SAMPLER))
+    if chosen.get("temperature") == 0:
+        chosen["temperature"] = GREEDY
+    return Sampling(**chosen)
 
 
 def answers_of(

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=options.path,
         metavar="ADAPTER",
-        help="a folder of an adapter, or of a run: its iterates",
+        help="a folder of an adapter, or of a run: its start and its iterates",
     )
     parser.add_argument("--out", type=options.path, required=True, help="the file of the mixture, or the merged folder")
     parser.add_argument(

@@ -21,8 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="judge by this oracle as well, which the run was not trained on (may be given several times)",
     )  # fmt: skip
     parser.add_argument(
-        "--adapter", action="append", default=[], type=options.path, metavar="FOLDER",
-        help="let this adapter on the same base play as well, of any rank, on any layers (may be given several times)",
+        "--adapter", action="append", default=[], type=options.path, metavar="PATH",
+        help="let this adapter, or mixture (a mixture.json), on the same base play as well, of any rank, on any layers "
+        "(may be given several times)",
     )  # fmt: skip
     parser.add_argument(
         "--answers", action="append", default=[], metavar="SOURCE",
@@ -86,7 +87,7 @@ def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
 
 def run(args: argparse.Namespace) -> int:
     from nashward.llm import Mixture, oracles, report
-    from nashward.llm.evaluation.evaluate import evaluate
+    from nashward.llm.evaluation.evaluate import evaluate, same_as_start
     from nashward.llm.evaluation.players import FOLDER
     from nashward.llm.evaluation.win_rates.labelled import TO_LABEL
     from nashward.llm.policy.adapters.adapter_config import adapter_config
@@ -95,9 +96,10 @@ def run(args: argparse.Namespace) -> int:
     play, prompts = of_run(args)
     judge = configuration.judge(args, args.held_out, "--held-out")
     sources = {name: oracles.check_source(name, **judge) for name in args.held_out}
-    for folder in args.adapter:
-        adapter_config(folder, None if play.policy is None else str(play.policy))
-    others = {_name(folder): Mixture(((folder, 1.0),)) for folder in args.adapter}
+    others = {_name(path): Mixture.at(path) for path in args.adapter}
+    for mixture in others.values():
+        for folder, _ in mixture.members:
+            adapter_config(folder, None if play.policy is None else str(play.policy))
     if len(others) < len(args.adapter):
         raise NashwardError(
             f"two adapters would have one name ({', '.join(map(_name, args.adapter))}); rename a folder"
@@ -112,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
     say: Any = (lambda what: None) if args.quiet else print
     results = evaluate(play, prompts, sources, others, seed=args.seed, progress=say, answers=models, labels=labels)
     print(f"{args.folder}: {counted(results['prompts'], 'prompt')}, one response each")
+    if results["same_as_start"]:
+        print(f"{same_as_start(results['same_as_start'])}: there is nothing to compare")
     for name in results["games"]:
         _show(name, results)
     _labelled(results, args.folder / FOLDER / TO_LABEL)
@@ -121,9 +125,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _name(folder: Path) -> str:
-    """What an adapter is called in the tables: its folder, or the folder around one that is called adapter."""
-    place = folder.resolve()
+def _name(path: Path) -> str:
+    """What an adapter is called in the tables: its folder, or the folder around one that is called adapter; a mixture:
+    its file, with the folder around it."""
+    place = path.resolve()
+    if place.is_file():
+        return f"{place.parent.name}/{place.stem}"
     return f"{place.parent.parent.name}/{place.parent.name}" if place.name == "adapter" else place.name
 
 

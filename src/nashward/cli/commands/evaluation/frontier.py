@@ -44,7 +44,9 @@ def run(args: argparse.Namespace) -> int:
     for policy, rates in found["policies"].items():
         print(f"{policy:<{width}}  " + "  ".join(f"{_rate(rates.get(name)):>15}" for name in shown))
     for pair, front in found["fronts"].items():
-        print(f"not dominated in {pair}: {', '.join(front)} (no other policy is better in both)")
+        print(
+            f"not dominated in {pair}: {', '.join(front)} (no other policy is better in one and not worse in the other)"
+        )
     picture = args.picture or args.folder / "frontier.png"
     processes.decided(lambda: figure(found).savefig(picture, dpi=150))
     print(f"picture: {picture}")

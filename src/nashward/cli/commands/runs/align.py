@@ -63,9 +63,11 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
 
     def play_stage(args: argparse.Namespace, received: Any) -> int:
         from nashward.llm import report
+        from nashward.llm.evaluation.players import is_start
         from nashward.llm.processes import processes
         from nashward.llm.run.inputs.prompts import few_prompts
         from nashward.llm.run.selfplay import iterates
+        from nashward.llm.store.run_folder import RunFolder
 
         play = configuration.self_play(configuration.settings(args))
         if until in ("judge", "train") and not configuration.run_folder(play.folder).read():
@@ -111,10 +113,20 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
             print(f"{result.stopped}.{following}")
         else:
             print(f"adapter: {result.last}")
-            print(f"mixture of the iterates: {result.folder / 'mixture.json'}")
+            played = [folder.parent.name for folder, _ in result.average.members]
+            ends = " to ".join(dict.fromkeys((played[0], played[-1])))
+            print(f"mixture of what was played ({ends}): {result.folder / 'mixture.json'}")
         print(f"report: {processes.decided(lambda: report.write(result.folder))}")
         if not result.stopped and not args.quiet:
-            print(f"next, whether it wins over its start: nashward evaluate {shlex.quote(str(result.folder))}")
+            if is_start(RunFolder(result.folder), result.last):
+                _, deciding, _ = play.config.fit.parts(len(prompts.kept))
+                few = f" ({deciding} of {len(prompts.kept)} decided)" if deciding else ""
+                print(
+                    f"next: the adapter is the start's, so there is nothing to evaluate; more prompts{few}, more "
+                    "responses to each (--responses) or an oracle with more spread let a fit gain something"
+                )
+            else:
+                print(f"next, whether it wins over its start: nashward evaluate {shlex.quote(str(result.folder))}")
         return 0
 
     return run

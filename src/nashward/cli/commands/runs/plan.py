@@ -154,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
     fitting += " --quantise-head" if demand.quantise_head else ""
     fitting += " --kv-cache int8" if demand.kv_cache == "int8" else ""
     fitting += " --layers host" if place.layers == "host" else ""
-    print(f"it fits with {fitting}")
+    print(f"it fits with {fitting} (options of nashward align)")
     if limit is not None:
         fitted = fitted_plan.demand
         print(
