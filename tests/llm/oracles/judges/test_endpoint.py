@@ -216,6 +216,18 @@ def test_a_verdict_among_those_that_are_kept_is_enough(script: Script, tmp_path:
     assert len(script.verdicts) == len(pairs)
 
 
+def test_a_judge_of_which_verdicts_are_kept_is_repeated(script: Script, tmp_path: Path) -> None:
+    """Pairs with a verdict are looked up in the cache; the twelve without are no first answers of a judge."""
+    script.write = lambda body: (shorter(body)[0] if "clear" in str(body) else "I like both.", None)
+    responses = [[*(f"response {k}" for k in range(4)), "clear"]]
+    first, second = (
+        preference_matrices(judge_of(script), PROMPTS[:1], responses, cache=tmp_path / "j.sqlite")[0] for _ in range(2)
+    )
+    assert len(script.verdicts) == 5 * 4
+    assert second.meta["missing"] == first.meta["missing"] == 4 * 3
+    np.testing.assert_array_equal(second.P, first.P)
+
+
 @pytest.mark.parametrize("url", [None, "https://api.openai.com/v1", "https://api.openai.com/v1/"])
 def test_no_url_and_no_key_is_said_before_a_call(url: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", url or "")
