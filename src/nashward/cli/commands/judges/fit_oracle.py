@@ -57,7 +57,11 @@ def run(args: argparse.Namespace) -> int:
     voters = {vote.annotator for vote in votes if vote.annotator}
     print(
         f"{counted(len(votes), 'vote')} on {counted(len({vote.prompt for vote in votes}), 'prompt')}"
-        + (f" by {counted(len(voters), 'voter')}" if voters else "")
+        + (
+            f" by {counted(len(voters), 'voter')}"
+            if voters
+            else "; by whom is not known (no voter or annotator in the rows)"
+        )
     )
     print("trained on " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in fit.pairs.items() if count))
     print(
