@@ -340,6 +340,8 @@ def test_reliability_recovers_planted_slopes():
     assert "against" in found["against"].verdict
     assert "less than half" in Reliability(100.0, 0.5, 0.2, 0.05).verdict  # above a coin, and below the others
     assert found["against"].weight == 0.0
+    without = reliabilities(list(names), A, wins, (names != "half").astype(float))
+    assert set(without) == {"one", "noise", "against"}  # of votes that do not count there is none
     # counts are as good as single votes
     doubled = slope(np.concatenate([A, A]), np.concatenate([wins, wins]), np.ones(12_000))
     np.testing.assert_allclose(doubled, slope(A, 2 * wins, np.full(6000, 2.0)), rtol=1e-9)
