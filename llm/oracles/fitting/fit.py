@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib.metadata
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from .train import Trained, VoteTraining
 from .votes import Vote, read_votes
 
 REPORT = "fit.json"
+SEEN = "seen"  # in it: digests of the prompts
 
 
 @dataclass(frozen=True)
@@ -220,6 +223,7 @@ def _write(
                 **summary,
                 "cyclic": training.cyclic,
                 "annotators": {name: {**vars(value), "suspect": value.suspect} for name, value in annotators.items()},
+                SEEN: sorted({_digest(vote.prompt) for vote in training.votes if vote.weight > 0}),
                 "weights": training.data.annotator_weights,
                 "settings": dataclasses.asdict(settings),
                 "versions": {name: importlib.metadata.version(name) for name in ("nashward", "torch", "transformers")},
@@ -252,6 +256,24 @@ def check_fit(votes: Sequence[Vote], kind: str | None, out: str | Path) -> Path:
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     return out
+
+
+def fitted_to(oracle: Any, prompts: Iterable[str]) -> int:
+    """To how many of these prompts an oracle's votes were, by what its fit has written; 0 where it is no such folder.
+
+    Example:
+        >>> fitted_to("somewhere/else", ["Name a river."])
+        0
+    """
+    file = Path(oracle).expanduser() / REPORT if isinstance(oracle, str | Path) else None
+    if file is None or not file.is_file():
+        return 0
+    seen = set(json.loads(file.read_text(encoding="utf-8")).get(SEEN, ()))
+    return sum(_digest(prompt) in seen for prompt in dict.fromkeys(prompts))
+
+
+def _digest(prompt: str) -> str:
+    return blake2b(fold_key(prompt).encode(errors="surrogatepass"), digest_size=6).hexdigest()
 
 
 def free_folder(folder: Path) -> Path:

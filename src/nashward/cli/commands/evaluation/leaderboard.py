@@ -149,7 +149,7 @@ def _judged(args: argparse.Namespace) -> Standings:
     responses = {name: texts[: args.limit] for name, texts in answered.items()}
     prompts = every[: args.limit]
     source = configuration.oracle_of(args)
-    oracle = oracles.as_oracle(source, **configuration.judge(args, base_sources(source)))
+    oracle = oracles.as_oracle(source, **configuration.judge(args, base_sources(source)), cache=args.cache)
     if args.style_control:
         oracle = oracles.StyleControl.of(oracle, judge_pairs(oracle, probe_pairs((), prompts, responses), args.cache))
     with tqdm(
