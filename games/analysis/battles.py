@@ -20,7 +20,7 @@ from nashward.errors import NashwardError
 from ..equilibria.nash import nash
 from ..forms.game import PreferenceGame
 from ..shapes import Bool, Float, Int
-from .contextual import ContextualBradleyTerry, contextual_bradley_terry
+from .contextual import WITHIN, ContextualBradleyTerry, contextual_bradley_terry, share_within
 from .game_ratings import ClassLottery, class_lottery
 from .pair_tests import margin_p_values
 from .ratings import ELO, Ratings, bradley_terry, elo, has_maximum, pearson_p_value, scores
@@ -32,6 +32,7 @@ FLOOR = 1e-9  # of wins that are drawn, so that scores stay finite
 PAIRS = 3  # of a model, whose prior its rating has: fewer make the bands of few prompts too narrow
 LEAST, ENOUGH = 30, 10  # battles of a category, and of a model in it
 CHUNK = 500_000  # win probabilities at once
+LONGEST = 1 - 1e-6  # the relative difference of lengths one of which is 0
 STEPS = 200  # of Newton's method for the pairs
 
 
@@ -234,16 +235,39 @@ class Battles:
             seed: of the draws.
         """
         n = len(self.labels)
-        draws = max(draws, int(n * (n - 1) / level))
+        p = self._p_values(max(draws, int(n * (n - 1) / level)), seed)
+        return cycles_below(np.minimum(p * (n * (n - 1) / 2), 1.0), level)
+
+    def winner_p_value(self, winner: int, draws: int = 20_000, seed: int = 0) -> float:
+        """How likely, at most, a model seems to beat every other one as clearly where none does, as ``winner_p_value``.
+
+        Without prompts each battle counts on its own.
+
+        Args:
+            winner: the model.
+            draws, seed: of the signs.
+        """
+        others = np.delete(self._p_values(draws, seed)[winner], winner)
+        return float(min(1.0, len(self.labels) * others.max()))
+
+    @property
+    def compared(self) -> Int[np.ndarray, "n n"]:
+        """[n, n], on how many prompts each pair met, or in how many battles where prompts are not given."""
+        if not self.by_prompt:
+            return self.met.astype(np.int64)
+        i, j, margin = self._margins
+        return self._summed(np.ones(len(margin)), np.ones(len(margin)), i, j).astype(np.int64)
+
+    def _p_values(self, draws: int, seed: int) -> Float[np.ndarray, "n n"]:
+        """[n, n], one-sided p-values of "i beats j on average"."""
+        n = len(self.labels)
         i, j, margin = self._margins if self.by_prompt else self._each
         if self.by_prompt or not self._counts:
-            p = margin_p_values(n, i, j, margin, draws=draws, seed=seed)
-        else:
-            i, j = np.triu_indices(n, 1)
-            times = np.floor(np.r_[self.total[i, j], self.total.T[i, j]])  # of ties the odd one says nothing
-            signs = np.repeat([0.5, -0.5], len(i))
-            p = margin_p_values(n, np.r_[i, i], np.r_[j, j], signs, times, draws=draws, seed=seed)
-        return cycles_below(np.minimum(p * (n * (n - 1) / 2), 1.0), level)
+            return margin_p_values(n, i, j, margin, draws=draws, seed=seed)
+        i, j = np.triu_indices(n, 1)
+        times = np.floor(np.r_[self.total[i, j], self.total.T[i, j]])  # of ties the odd one says nothing
+        signs = np.repeat([0.5, -0.5], len(i))
+        return margin_p_values(n, np.r_[i, i], np.r_[j, j], signs, times, draws=draws, seed=seed)
 
     def of_category(self, name: str) -> Battles:
         """The battles of one category; the models stay the same, also those that fought none of them.
@@ -361,6 +385,20 @@ class Battles:
         y = y - expit(at_equal[pair] + effect) + expit(at_equal)[pair]
         won = np.where(swapped, 1 - y, y)
         return replace(self, won=won, lost=1 - won), fit
+
+    @cached_property
+    def style_of_models(self) -> Bool[np.ndarray, " 4"]:
+        """[4], the features of style that who wrote a response decides: their effect cannot be told from the models'.
+
+        Lengths are compared by their logarithms, whose difference is 2 artanh of the relative one.
+        """
+        style = self._known_style()
+        length = 2 * np.arctanh(style[:, :1].clip(-LONGEST, LONGEST))
+        return share_within(np.c_[length, style[:, 1:]], self.first, self.second) < WITHIN
+
+    def without_style_of_models(self) -> Battles:
+        """The battles without those features, so that what the models are is not taken for style."""
+        return replace(self, style=np.where(self.style_of_models, 0.0, self._known_style()))
 
     def _known_style(self) -> Float[np.ndarray, "battles 4"]:
         if self.style is None:

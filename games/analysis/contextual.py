@@ -15,6 +15,7 @@ from ..shapes import Float, Int
 
 RIDGE = 1e-6  # on scores and coefficients, relative to the comparisons: decides what the data leave open
 ITERATIONS = 100
+WITHIN = 0.05  # share of a feature's differences within players, from which on its effect is told from theirs
 
 
 @dataclass(frozen=True)
@@ -183,3 +184,30 @@ class _Design:
             return np.zeros(0)
         gained = np.bincount(self.first, values, self.players)
         return gained - np.bincount(self.second, values, self.players)
+
+
+def share_within(
+    differences: Float[np.ndarray, "N d"], first: Int[np.ndarray, " N"], second: Int[np.ndarray, " N"]
+) -> Float[np.ndarray, " d"]:
+    """[d], the share of each feature's squared differences that no number for each player explains; 1 without any.
+
+    Args:
+        differences: [N, d], of both sides' features.
+        first, second: [N], the players.
+
+    Example:
+        >>> first, second, own = np.array([0, 1, 2] * 9), np.array([1, 2, 0] * 9), np.array([3.0, 1.0, -2.0])
+        >>> noise = np.random.default_rng(0).normal(size=27)
+        >>> share_within(np.c_[own[first] - own[second], noise], first, second).round(1).tolist()
+        [0.0, 1.0]
+    """
+    none = np.zeros((len(differences), 0))
+    freedom = max(len(differences) - int(max(first.max(), second.max())), 1) / len(differences)
+    shares = np.ones(differences.shape[1])
+    for k, column in enumerate(differences.T):
+        total = float((column**2).sum())
+        if total > 0:
+            fit = contextual_bradley_terry(column, none, first, second, scale="log-odds")
+            left = column - fit.scores[first] + fit.scores[second]
+            shares[k] = min(float((left**2).sum()) / freedom / total, 1.0)
+    return shares

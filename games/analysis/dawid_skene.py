@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from nashward.errors import NashwardError
 
-from ..shapes import Bool, Float
+from ..shapes import Bool, Float, Int
 
 PRIOR = 0.5  # of a right and as much of a wrong verdict are added for each judge: weights stay finite
 TOLERANCE = 1e-9  # of the probabilities, between two steps of the iteration
@@ -26,6 +26,7 @@ class DawidSkene:
         weights: [judges], log(correct / wrong): what a verdict adds to the log-odds of a pair.
         standard_error: [judges], of the weights.
         log_odds: [pairs], that the first of the pair is better, from all verdicts on it.
+        decided: [judges], how many verdicts are no ties.
 
     Example:
         >>> sure, coin = [1, 1, 0, 0] * 25, [1, 0] * 50
@@ -40,6 +41,7 @@ class DawidSkene:
     weights: Float[np.ndarray, " judges"]
     standard_error: Float[np.ndarray, " judges"]
     log_odds: Float[np.ndarray, " pairs"]
+    decided: Int[np.ndarray, " judges"]
 
     @property
     def accuracy(self) -> Float[np.ndarray, " judges"]:
@@ -54,9 +56,12 @@ class DawidSkene:
 
     @property
     def suspect(self) -> Bool[np.ndarray, " judges"]:
-        """[judges], whether a judge is, at 95%, less than half as far above chance as the others are on average."""
-        above = self.accuracy - 0.5
-        others = (above.sum() - above) / (len(above) - 1)
+        """[judges], whether a judge is, at 95%, less than half as far above chance as the others are on average.
+
+        The average is over their verdicts: of who gave a few little is known, and little is said by them.
+        """
+        above, n = self.accuracy - 0.5, self.decided
+        others = ((n * above).sum() - n * above) / (n.sum() - n)
         return self.interval[1] - 0.5 < others / 2
 
 
@@ -122,4 +127,4 @@ def dawid_skene(verdicts: Float[np.ndarray, "judges pairs"]) -> DawidSkene:
     # Louis 1982: the information on log(c / w) if the better ones were known, less what is lost by not knowing them
     information = np.diag((decided.sum(1) + 2 * PRIOR) * accuracy * (1 - accuracy)) - (side * q * (1 - q)) @ side.T
     error = np.sqrt(np.abs(np.diag(np.linalg.pinv(information, hermitian=True))))
-    return DawidSkene(right / total, ties / total, wrong / total, weights, error, log_odds)
+    return DawidSkene(right / total, ties / total, wrong / total, weights, error, log_odds, decided.sum(1))

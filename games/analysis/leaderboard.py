@@ -212,7 +212,9 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float]]:
     if len(lacking) == 1:
         raise NashwardError(f"has no {lacking[0]}; it has {', '.join(map(str, row))}, expected both counts, 0 for none")
     if not 0 < won + lost + ties < float("inf"):
-        raise NashwardError("has no winner and no counts; expected winner, or wins_a and wins_b (and ties)")
+        raise NashwardError(
+            "has no winner and no counts; expected winner, or wins_a and wins_b (and ties); leave out what was skipped"
+        )
     return a, b, (won + ties / 2, lost + ties / 2)
 
 

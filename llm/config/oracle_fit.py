@@ -49,7 +49,8 @@ class FitSettings:
         near_duplicates, length_matched, style_swapped: pairs added, as shares of the labelled ones: a response against
             its near copy (a tie), labelled pairs of like length once more, the winner in plain text against the loser
             in lists and bold. None: 0.1, 0.1 and 0.05, and 0 for a pooled head.
-        weigh_annotators: fit twice, the second time with the votes of each annotator weighed by their reliability.
+        weigh_annotators: fit twice, the second time with the votes of each annotator weighed by how far they are
+            right beyond chance, by the annotators' agreement where that is known (``annotator_weights``).
         rank: of the LoRA.
         dimensions: d of a new preference embedding.
         ensemble: keep the folds' models beside the one that was trained on everything.
@@ -98,7 +99,7 @@ class FitSettings:
         None, f"winners in plain text, losers in lists and bold, as a share {_pooled('style_swapped')}", "training"
     )
     weigh_annotators: bool = setting(
-        False, "fit again with each voter weighed by their reliability", "training", option="weigh-voters"
+        False, "fit again with each voter weighed by their agreement with the others", "training", option="weigh-voters"
     )
     rank: int = setting(16, "of the LoRA", "training")
     dimensions: int = setting(8, "of a new preference embedding", "training")

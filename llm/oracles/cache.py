@@ -141,5 +141,8 @@ class Cache:
             self._connection.execute("COMMIT")
 
 
+AnyCache = Cache | str | Path | None  # a cache, the path of one, or none
+
+
 def _hash(content: bytes) -> bytes:
     return blake2b(content, digest_size=16).digest()

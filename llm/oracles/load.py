@@ -18,6 +18,7 @@ from ..config.endpoint import Endpoint, JudgeSettings
 from ..data.library_errors import first_line, translated_errors
 from ..data.packaged import REAL, packaged
 from ..data.rows import FILE_TYPES
+from .cache import AnyCache
 from .corrections.correction import CorrectedSource
 from .ensembles.source import EnsembleSource
 from .fitting.vote_table import VoteTable
@@ -48,6 +49,7 @@ def as_oracle(
     device: str | torch.device | None = None,
     judge: JudgeSettings | None = None,
     endpoint: Endpoint | None = None,
+    cache: AnyCache = None,
 ) -> PreferenceOracle:
     """An oracle from its source.
 
@@ -61,6 +63,7 @@ def as_oracle(
             this machine, see ``LocalJudge``.
         device: for checkpoints; None: "cuda" where there is one, else "cpu".
         judge, endpoint: of a language model behind a server, how it judges and how it is called.
+        cache: of judgements, for the pairs that an ensemble or a correction is fitted to.
 
     Raises:
         ValueError: the source is none of these, or importing the module, or creating the object, raises an error.
@@ -75,7 +78,8 @@ def as_oracle(
         True
     """
     if isinstance(source, EnsembleSource | CorrectedSource):
-        return source.load(lambda member: as_oracle(member, device=device, judge=judge, endpoint=endpoint))
+        settings: dict[str, Any] = {"device": device, "judge": judge, "endpoint": endpoint, "cache": cache}
+        return source.load(lambda member: as_oracle(member, **settings), cache)
     if isinstance(source, str | Path):
         if is_endpoint(source):
             return EndpointJudge(str(source).removeprefix(PREFIX), judge, endpoint)

@@ -15,9 +15,9 @@ from nashward.errors import NashwardError
 
 from ..config.oracle_fit import VoteFormat
 from ..data.rows import is_missing, is_unicode, likely_field, numbered_rows, read_rows
-from ..oracles.fitting.votes import compared_texts, fields_of_vote, vote_of_row
+from ..oracles.fitting.votes import SKIP, compared_texts, fields_of_vote, vote_of_row
 from ..store.files import atomic_write, to_jsonl
-from .records import SKIP, WINNERS, CastVote
+from .records import WINNERS, CastVote
 
 NOBODY = "imported"  # the annotator of votes that name none
 MODELS = ("model_a", "model_b")  # the fields of whose responses a and b are

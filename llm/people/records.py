@@ -9,7 +9,6 @@ from nashward.errors import NashwardError
 from ..oracles.fitting.votes import WINS, Vote
 
 WINNERS = ("a", "b", "tie", "both_bad")
-SKIP = "skip"
 OTHER = {"a": "b", "b": "a"}
 
 

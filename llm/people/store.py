@@ -11,7 +11,8 @@ from typing import Literal
 
 from nashward.errors import NashwardError
 
-from .records import OTHER, SKIP, WINNERS, CastVote, PairRow, Question
+from ..oracles.fitting.votes import SKIP
+from .records import OTHER, WINNERS, CastVote, PairRow, Question
 from .vote_file import VoteFile, add_pair, add_prompt, add_response, next_number, text_key
 
 BATCH = 500  # pairs of one query

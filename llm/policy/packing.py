@@ -387,4 +387,4 @@ def packed_states(causal: Any, packing: Packing) -> Float[Tensor, "S H"]:
 
 
 def _explain(reason: str) -> None:
-    logger.info("each response is computed with its prompt, in padded batches: %s", reason)
+    logger.info("prompts are computed once a response, which takes longer and changes no result: %s", reason)

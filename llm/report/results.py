@@ -197,12 +197,13 @@ def win_sentence(player: str, oracle: str, results: Mapping[str, Any]) -> str:
     )
 
 
-def winner_sentence(game: Mapping[str, Any], what: str = "policy") -> str:
+def winner_sentence(game: Mapping[str, Any], what: str = "policy", on: str = "prompt") -> str:
     """Which player beats every other one, which is said only beyond noise.
 
     Args:
         game: its ``condorcet_winner``, ``condorcet_p_value`` and number of ``prompts``.
         what: a player is.
+        on: what ``prompts`` counts.
 
     Example:
         >>> winner_sentence({"condorcet_winner": "new", "condorcet_p_value": 0.2, "prompts": 40})
@@ -215,7 +216,7 @@ def winner_sentence(game: Mapping[str, Any], what: str = "policy") -> str:
         return f"{winner} beats every other one beyond noise (p = {p:.2g})."
     known = "" if p is None else f", by chance as likely as p = {p:.2g}"
     if game["prompts"] < MIN_PROMPTS:
-        known = f", not tested, of {counted(game['prompts'], 'prompt')} ({MIN_PROMPTS} are needed)"
+        known = f", not tested, of {counted(game['prompts'], on)} ({MIN_PROMPTS} are needed)"
     return f"No {what} beats every other one beyond noise: on average {winner} does{known}."
 
 

@@ -259,8 +259,10 @@ class RunSetup:
         """
         if self.oracle is None:
             raise NashwardError(f"the responses are not judged yet, which needs an oracle: {ACCEPTED}")
-        with stop_at_once():
-            oracle = as_oracle(self.oracle_source)
+        own_cache = Path(self.folder).expanduser() / "judgements.sqlite"
+        cache = processes.local(own_cache if self.config.cache is None else Path(self.config.cache))
+        with stop_at_once():  # the run's own file is there once it has judged
+            oracle = as_oracle(self.oracle_source, cache=cache if self.config.cache or cache.exists() else None)
         own = networks(oracle)  # first: a plan takes seconds
         if own and self.planned is not None and self.planned.judging_tokens:
             for network in own:

@@ -16,6 +16,7 @@ from nashward.games.analysis.contextual import contextual_bradley_terry
 from nashward.games.analysis.style import STYLE, style_differences
 from nashward.games.shapes import Float
 
+from ..cache import AnyCache
 from ..diagnosis.biases import LARGEST_FACTOR, WORDS
 from ..diagnosis.probe import Judged, finite, judge_pairs, probe_pairs
 from ..diagnosis.style_fit import style_fit
@@ -26,6 +27,7 @@ from ..protocol import Pairs, PreferenceOracle
 logger = logging.getLogger(__name__)
 
 LEAST = 30  # labelled pairs for a fit
+MOST_TAKEN = 0.2  # the share of log-odds (mean square) that style may leave over without a warning
 MARGIN = 20.0  # log-odds within which two texts may tie, at most
 
 
@@ -114,13 +116,13 @@ class StyleControl(Corrected):
         super().__init__(oracle, self.coefficients.tolist())
 
     @classmethod
-    def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote]) -> StyleControl:
+    def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache = None) -> StyleControl:
         """The effects of style on the oracle's own judgements of these pairs, whose labels are not read.
 
         Raises:
             ValueError: fewer than 30 pairs that it judges.
         """
-        return cls.of(oracle, _judged(oracle, votes))
+        return cls.of(oracle, _judged(oracle, votes, cache))
 
     @classmethod
     def of(cls, oracle: PreferenceOracle, judged: Judged) -> StyleControl:
@@ -135,7 +137,15 @@ class StyleControl(Corrected):
                     "cannot be told from that of the %s",
                     oracle.name, " and ".join(kinds), decides, decides,
                 )  # fmt: skip
-        return cls(oracle, found.control.tolist())
+        control = cls(oracle, found.control.tolist())
+        texts = ([getattr(pair, side) for pair in judged.pairs] for side in "ab")
+        left = np.nanmean(control.corrected(judged.log_odds, *texts) ** 2) / (np.nanmean(judged.log_odds**2) or 1.0)
+        if left < MOST_TAKEN:
+            logger.warning(
+                "%s: style control takes %.0f%% of its log-odds (mean square) out: what is left may say little",
+                oracle.name, 100 * (1 - left),
+            )  # fmt: skip
+        return control
 
     def corrected(
         self, logits: Float[np.ndarray, " pairs"], first: Sequence[str], second: Sequence[str]
@@ -173,13 +183,13 @@ class Calibrated(Corrected):
         self.transitive = oracle.transitive
 
     @classmethod
-    def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote]) -> Calibrated:
+    def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache = None) -> Calibrated:
         """The temperature at which labels are likeliest, at most 20.
 
         Raises:
             ValueError: fewer than 30 labelled pairs that it judges, or labels that contradict it.
         """
-        A, y, _ = _labelled(oracle, votes)
+        A, y, _ = _labelled(oracle, votes, cache)
         fit = contextual_bradley_terry(y, A[:, None])
         slope = float(fit.slopes[0])
         if not slope > 0:
@@ -230,13 +240,13 @@ class Unflipped(Corrected):
         super().__init__(oracle, self.flips)
 
     @classmethod
-    def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote]) -> Unflipped:
+    def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache = None) -> Unflipped:
         """e as the mean probability that the oracle gives to the wrong side of labels; ties do not count.
 
         Raises:
             ValueError: fewer than 30 labelled pairs that it judges, or an e of 1/2 or more.
         """
-        A, y, n = _labelled(oracle, votes)
+        A, y, n = _labelled(oracle, votes, cache)
         decided = y != 0.5
         wrong = expit(np.where(y > 0.5, -A, A))[decided]
         weight = n[decided]
@@ -303,13 +313,13 @@ class WithTies(Corrected):
         super().__init__(oracle, self.margin)
 
     @classmethod
-    def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote]) -> WithTies:
+    def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache = None) -> WithTies:
         """The margin at which labels with ties, a share of wins of 1/2, are likeliest.
 
         Raises:
             ValueError: fewer than 30 labelled pairs that it judges.
         """
-        A, y, n = _labelled(oracle, votes)
+        A, y, n = _labelled(oracle, votes, cache)
 
         def loss(margin: float) -> float:
             win, lose = expit(A - margin), expit(-A - margin)
@@ -328,8 +338,8 @@ class WithTies(Corrected):
         return np.sign(logits) * log_ratio(win, lose)
 
 
-def _judged(oracle: PreferenceOracle, votes: Sequence[Vote]) -> Judged:
-    return judge_pairs(oracle, probe_pairs(votes))
+def _judged(oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache) -> Judged:
+    return judge_pairs(oracle, probe_pairs(votes), cache if oracle.cache_key() else None)
 
 
 def _enough(known: np.ndarray, oracle: PreferenceOracle) -> None:
@@ -340,10 +350,10 @@ def _enough(known: np.ndarray, oracle: PreferenceOracle) -> None:
 
 
 def _labelled(
-    oracle: PreferenceOracle, votes: Sequence[Vote]
+    oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache
 ) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     """Log-odds, shares of wins and numbers of comparisons of the labelled pairs that an oracle judges."""
-    judged = _judged(oracle, votes)
+    judged = _judged(oracle, votes, cache)
     known = ~np.isnan(judged.log_odds)
     _enough(known, oracle)
     n = np.array([pair.n for pair in judged.pairs])

@@ -9,6 +9,7 @@ from typing import Any
 
 from nashward.errors import NashwardError
 
+from ..cache import AnyCache
 from ..fitting.votes import read_votes
 from ..protocol import PreferenceOracle
 from ..spec import number, parsed
@@ -60,8 +61,8 @@ class CorrectedSource:
         """The source, as a tuple of one."""
         return (self.source,)
 
-    def load(self, load: Callable[[Any], PreferenceOracle]) -> Corrected:
-        """The corrected oracle; the one within is loaded by the function.
+    def load(self, load: Callable[[Any], PreferenceOracle], cache: AnyCache = None) -> Corrected:
+        """The corrected oracle; the one within is loaded by the function, and judges the pairs with the cache.
 
         Raises:
             ValueError, OSError: of the oracle, of the file, of a fit.
@@ -71,5 +72,5 @@ class CorrectedSource:
         if by is not None:
             corrected: Corrected = kind(oracle, by)
         else:
-            corrected = kind.fitted(oracle, read_votes(Path(self.settings["pairs"]).expanduser()))
+            corrected = kind.fitted(oracle, read_votes(Path(self.settings["pairs"]).expanduser()), cache)
         return corrected

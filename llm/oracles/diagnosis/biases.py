@@ -83,14 +83,18 @@ def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
             yield NotMeasured(kind, f"labels of which {WORDS[kind]} do not decide every one")
             continue
         slope, error, of_labels = _excess(k, fit, own)
-        likes = "prefers" if slope > 0 else "dislikes"
+        within = ", within authors" * (found.within is not None)
+        size = f"by {abs(slope):.2f} ± {error:.2f} in log-odds a standard deviation{within}"
+        text, net = f"{'prefers' if slope > 0 else 'dislikes'} {WORDS[kind]}, {size}", ""
+        advice = "take it out: --correct style:pairs=FILE, or for length fit-oracle --length remove"
+        if of_labels:
+            net = f"beyond the {of_labels:+.2f} of the labels; its own is {slope + of_labels:+.2f}"
+            text = f"prefers {WORDS[kind]} {'more' if slope > 0 else 'less'} than the labels do, {size} ({net})"
+            if slope * (slope + of_labels) <= 0:  # to take its own out would lead it further away
+                advice = "style control makes this larger: leave it out, or fit a judge to labels (nashward fit-oracle)"
         yield Finding(
-            kind, slope, error, two_sided(slope, error, fit.clusters), abs(slope) > limits.style,
-            f"{likes} {WORDS[kind]}, by {abs(slope):.2f} ± {error:.2f} in log-odds a standard deviation"
-            + (f" beyond the {of_labels:+.2f} of the labels" if of_labels else "")
-            + ", within authors" * (found.within is not None),
-            "take it out: --correct style:pairs=FILE, or for length fit-oracle --length remove",
-            note=_between(k, found, labelled),
+            kind, slope, error, two_sided(slope, error, fit.clusters), abs(slope) > limits.style, text, advice,
+            note="; ".join(filter(None, (net, _between(k, found, labelled)))),
         )  # fmt: skip
 
 
@@ -226,7 +230,7 @@ def favours(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
         yield Finding(
             "favour", lead, error, min(1.0, p * len(found)), lead > limits.favour,
             f"gives {name} {lead:.1%} ± {error:.1%} more wins than the labels do",
-            "let a judge of another family judge this author, or several (--oracle given again)",
+            "let a judge of another family judge this author, or several (--oracle given again)", note=name,
         )  # fmt: skip
 
 

@@ -8,14 +8,13 @@ from typing import Literal
 
 import numpy as np
 
-from nashward.games.analysis.contextual import ContextualBradleyTerry, contextual_bradley_terry
+from nashward.games.analysis.contextual import WITHIN, ContextualBradleyTerry, contextual_bradley_terry, share_within
 from nashward.games.analysis.style import STYLE, relative_differences, style_counts
 from nashward.games.shapes import Float, Int
 
 from .probe import Judged
 
 FEW_PAIRS = 10  # judged ones, from which on the effects of style are
-WITHIN = 0.05  # share of a feature's differences within authors, from which on its effect is told from theirs
 BESIDE = 0.2  # share of a mark's differences that lengths leave over, from which on its effect is told from theirs
 SHORTEST = 0.25  # tokens of a text of one character; an empty one counts as that
 LENGTH = STYLE.index("length")
@@ -53,13 +52,7 @@ class StyleFit:
         """
         if self.first is None or self.second is None:
             return None
-        lead = np.c_[self._log_lengths, self.a[:, 1:] - self.b[:, 1:]]
-        freedom = max(len(lead) - int(max(self.first.max(), self.second.max())), 1) / len(lead)
-        shares = [
-            min(self._left(column, np.zeros((len(lead), 0))) / freedom / total, 1.0) if total > 0 else 1.0
-            for column, total in zip(lead.T, (lead**2).sum(0), strict=True)
-        ]
-        return np.array(shares)
+        return share_within(np.c_[self._log_lengths, self.a[:, 1:] - self.b[:, 1:]], self.first, self.second)
 
     @cached_property
     def beyond(self) -> ContextualBradleyTerry:

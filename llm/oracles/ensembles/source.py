@@ -12,6 +12,7 @@ import numpy as np
 
 from nashward.errors import NashwardError
 
+from ..cache import AnyCache
 from ..fitting.votes import Vote, read_votes
 from ..protocol import PreferenceOracle
 from ..spec import number, numbers, parsed
@@ -105,8 +106,8 @@ class EnsembleSource:
     def _rules(self) -> Mapping[str, Sequence[str]]:
         return rules_of(self.names) if self.names else SETTINGS
 
-    def load(self, load: Callable[[Any], PreferenceOracle]) -> Ensemble:
-        """The ensemble; its members are loaded by the function.
+    def load(self, load: Callable[[Any], PreferenceOracle], cache: AnyCache = None) -> Ensemble:
+        """The ensemble; its members are loaded by the function, and judge pairs of labels with the cache.
 
         Raises:
             ValueError, OSError: of a member, of the file of pairs, of weights that do not fit.
@@ -120,16 +121,16 @@ class EnsembleSource:
         votes = read_votes(Path(self.settings["pairs"]).expanduser())
         if len(votes) < LEAST:
             logger.warning("the accuracies of %d oracles are measured on %d pairs alone", len(members), len(votes))
-        weights = self._measured(members, votes)
+        weights = self._measured(members, votes, cache)
         for member, weight in zip(members, weights, strict=True):
             logger.info("%s: accuracy %.3f", member.name, 1 / (1 + np.exp(-weight)))
         name = f"{self.rule} of {', '.join(member.name for member in members)}"
         return Ensemble(members, "weighted-majority", weights, pessimism=pessimism, name=name)
 
-    def _measured(self, members: Sequence[PreferenceOracle], votes: Sequence[Vote]) -> list[float]:
+    def _measured(self, members: Sequence[PreferenceOracle], votes: Sequence[Vote], cache: AnyCache) -> list[float]:
         if self.rule == "accuracy":
-            return accuracy_weights(members, votes)
-        fit = unlabelled_accuracies(members, votes)
+            return accuracy_weights(members, votes, cache)
+        fit = unlabelled_accuracies(members, votes, cache)
         for member, suspect, accuracy in zip(members, fit.suspect, fit.accuracy, strict=True):
             if suspect:
                 logger.warning(

@@ -11,12 +11,13 @@ from nashward.errors import NashwardError
 from nashward.games.analysis.dawid_skene import DawidSkene, dawid_skene
 from nashward.games.shapes import Float
 
+from ..cache import AnyCache
 from ..diagnosis.probe import Pair, judge_pairs
 from ..fitting.votes import Vote
 from ..protocol import PreferenceOracle
 
 
-def accuracy_weights(members: Sequence[PreferenceOracle], votes: Sequence[Vote]) -> list[float]:
+def accuracy_weights(members: Sequence[PreferenceOracle], votes: Sequence[Vote], cache: AnyCache = None) -> list[float]:
     """log(a / (1 - a)) of each member's accuracy a on labelled pairs that it was not trained on.
 
     a = (1/2 + right) / (1 + right + wrong): of n votes on a pair, those for the side that the member prefers are right.
@@ -36,7 +37,7 @@ def accuracy_weights(members: Sequence[PreferenceOracle], votes: Sequence[Vote])
     weights = []
     wins, n = (np.array([getattr(vote, name) * vote.weight for vote in votes]) for name in ("wins", "n"))
     for member in members:
-        p = _probabilities(member, votes)
+        p = _probabilities(member, votes, cache)
         right = np.where(p > 0.5, wins, n - wins)[(p != 0.5) & ~np.isnan(p)].sum()
         total = n[(p != 0.5) & ~np.isnan(p)].sum()
         if not total > 0:
@@ -45,7 +46,9 @@ def accuracy_weights(members: Sequence[PreferenceOracle], votes: Sequence[Vote])
     return weights
 
 
-def unlabelled_accuracies(members: Sequence[PreferenceOracle], pairs: Sequence[Vote]) -> DawidSkene:
+def unlabelled_accuracies(
+    members: Sequence[PreferenceOracle], pairs: Sequence[Vote], cache: AnyCache = None
+) -> DawidSkene:
     """The members' accuracies from their verdicts on the same pairs; who won these is not read.
 
     Raises:
@@ -57,13 +60,14 @@ def unlabelled_accuracies(members: Sequence[PreferenceOracle], pairs: Sequence[V
         >>> unlabelled_accuracies([Length(), Length(2.0), Length(-1.0)], pairs).suspect.tolist()
         [False, False, True]
     """
-    verdicts = np.stack([_probabilities(member, pairs) for member in members])
+    verdicts = np.stack([_probabilities(member, pairs, cache) for member in members])
     for member, row in zip(members, verdicts, strict=True):
         if not ((row != 0.5) & ~np.isnan(row)).any():
             raise NashwardError(f"{member.name} decides none of {counted(len(pairs), 'pair')}; its accuracy is unknown")
     return dawid_skene(verdicts)
 
 
-def _probabilities(oracle: PreferenceOracle, votes: Sequence[Vote]) -> Float[np.ndarray, " votes"]:
+def _probabilities(oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache) -> Float[np.ndarray, " votes"]:
     """An oracle's P(a beats b) on the pairs of votes; NaN where it has no judgement."""
-    return judge_pairs(oracle, [Pair(vote.prompt, vote.a, vote.b) for vote in votes]).P
+    pairs = [Pair(vote.prompt, vote.a, vote.b) for vote in votes]
+    return judge_pairs(oracle, pairs, cache if oracle.cache_key() else None).P

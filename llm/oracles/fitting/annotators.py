@@ -63,7 +63,7 @@ def reliabilities(
     wins: Num[np.ndarray, " votes"],
     n: Num[np.ndarray, " votes"],
 ) -> dict[str, Reliability]:
-    """Each named annotator's reliability; nothing where one annotator gave all votes.
+    """The reliability of each named annotator whose votes count; nothing where one annotator gave all that do.
 
     Slopes are relative to that of all votes, so that a lone annotator's is 1 whatever the votes are.
 
@@ -78,13 +78,14 @@ def reliabilities(
         >>> both["ann"].agreement, both["bob"].agreement
         (1.0, 0.0)
     """
-    if len(set(annotators)) < 2:
+    names = np.array([annotator or "" for annotator in annotators], dtype=object)
+    count = n > 0
+    if len(set(names[count])) < 2:
         return {}
     of_all, _ = slope(predicted, wins, n)
     scale = of_all if of_all > 0 else 1.0  # the models learned nothing that annotators could agree with
     by_name = {}
-    names = np.array([annotator or "" for annotator in annotators], dtype=object)
-    for name in dict.fromkeys(annotator for annotator in annotators if annotator):
+    for name in dict.fromkeys(name for name in names[count] if name):
         mask = names == name
         value, error = slope(predicted[mask], wins[mask], n[mask])
         total = float(n[mask].sum())
@@ -197,3 +198,25 @@ def annotator_accuracies(votes: Sequence[Vote]) -> dict[str, AnnotatorAccuracy]:
         name: AnnotatorAccuracy(float(value), (float(low), float(high)), bool(suspect))
         for name, (value, low, high, suspect) in zip(names, rows, strict=True)
     }
+
+
+def annotator_weights(votes: Sequence[Vote], found: Mapping[str, Reliability]) -> dict[str, float]:
+    """The weight of each annotator's votes: how far they are right beyond chance, 2 a - 1 with the accuracy a.
+
+    The accuracy is that by the annotators' agreement. Of whom it says nothing the slope counts, up to the largest
+    weight of the others: what a fit finds first may be the length of responses, which who judges by it alone follows
+    best.
+
+    Args:
+        votes: of all.
+        found: by name, from predictions.
+
+    Example:
+        >>> votes = [Vote(f"p{k}", "x", "y", int(n != "bad"), 1, n) for k in range(40) for n in ("a", "b", "bad")]
+        >>> found = dict.fromkeys(("a", "b", "bad"), Reliability(40, 0.9, 4.0, 0.1))
+        >>> {name: round(weight, 1) for name, weight in annotator_weights(votes, found).items()}
+        {'a': 1.0, 'b': 1.0, 'bad': 0.0}
+    """
+    by_agreement = {name: max(2 * own.value - 1, 0.0) for name, own in annotator_accuracies(votes).items()}
+    most = max(by_agreement.values(), default=1.0)
+    return {name: by_agreement.get(name, min(own.weight, most)) for name, own in found.items()}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib.metadata
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from nashward.llm.store.files import atomic_folder, write_json
 from ...processes import processes
 from ..models import checkpoint
 from ..models.network import NetworkOracle
-from .annotators import Reliability
+from .annotators import Reliability, annotator_weights
 from .examples import StatesOfRows
 from .init import Kind, check_kind, init_from_base, kind_of, layout_of, pooled_from_base
 from .settings import FitSettings, fold_key
@@ -33,6 +35,7 @@ from .train import Trained, VoteTraining
 from .votes import Vote, read_votes
 
 REPORT = "fit.json"
+SEEN = "seen"  # in it: digests of the prompts
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class OracleFit:
         cyclic: the share of the log-odds' mean square that no score explains, of a solved head of another kind than
             "bt"; None of any other head.
         annotators: each annotator's reliability; none where one annotator gave all votes.
+        weights: of the annotators' votes, beside those in the votes; empty where they were not weighed.
         pairs: the number of training pairs of each origin.
         texts, cut: how many prompts and responses the votes have, and how many of them were cut.
         held_out: ``[votes]``, the predicted log-odds that a beats b, each from a model that did not see the prompt.
@@ -74,6 +78,7 @@ class OracleFit:
     penalty: float | None
     cyclic: float | None
     annotators: dict[str, Reliability]
+    weights: dict[str, float]
     pairs: dict[str, int]
     texts: int
     cut: int
@@ -159,9 +164,9 @@ def fit_oracle(
     with torch.random.fork_rng(devices=[oracle.device] if oracle.device.type == "cuda" else []):
         training = VoteTraining(oracle, votes, settings, progress, known)
         results = training.cross_validate()
-        weights = {name: reliability.weight for name, reliability in training.annotators(results).items()}
+        weights = annotator_weights(votes, training.annotators(results)) if settings.weigh_annotators else {}
         # without an annotator whose votes differ from chance there are no weights
-        if settings.weigh_annotators and any(weights.values()):
+        if any(weights.values()):
             training.weigh(weights)
             results = training.cross_validate()
         summary = training.summary(results)
@@ -169,7 +174,12 @@ def fit_oracle(
             partial(_write, oracle, training, results, summary, kind, base, settings, place)
         )
     return OracleFit(
-        written, cyclic=cyclic, annotators=training.annotators(results), held_out=training.held_out(results), **summary
+        written,
+        cyclic=cyclic,
+        annotators=training.annotators(results),
+        weights=training.data.annotator_weights,
+        held_out=training.held_out(results),
+        **summary,
     )
 
 
@@ -213,6 +223,8 @@ def _write(
                 **summary,
                 "cyclic": training.cyclic,
                 "annotators": {name: {**vars(value), "suspect": value.suspect} for name, value in annotators.items()},
+                SEEN: sorted({_digest(vote.prompt) for vote in training.votes if vote.weight > 0}),
+                "weights": training.data.annotator_weights,
                 "settings": dataclasses.asdict(settings),
                 "versions": {name: importlib.metadata.version(name) for name in ("nashward", "torch", "transformers")},
             },
@@ -244,6 +256,24 @@ def check_fit(votes: Sequence[Vote], kind: str | None, out: str | Path) -> Path:
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     return out
+
+
+def fitted_to(oracle: Any, prompts: Iterable[str]) -> int:
+    """To how many of these prompts an oracle's votes were, by what its fit has written; 0 where it is no such folder.
+
+    Example:
+        >>> fitted_to("somewhere/else", ["Name a river."])
+        0
+    """
+    file = Path(oracle).expanduser() / REPORT if isinstance(oracle, str | Path) else None
+    if file is None or not file.is_file():
+        return 0
+    seen = set(json.loads(file.read_text(encoding="utf-8")).get(SEEN, ()))
+    return sum(_digest(prompt) in seen for prompt in dict.fromkeys(prompts))
+
+
+def _digest(prompt: str) -> str:
+    return blake2b(fold_key(prompt).encode(errors="surrogatepass"), digest_size=6).hexdigest()
 
 
 def free_folder(folder: Path) -> Path:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.llm.data.conversations import COMPARED_FIELDS, fields_of_prompt, response_text
 from nashward.llm.data.prompts import row_prompt
 from nashward.llm.data.rows import is_missing, likely_field, numbered_rows, read_rows
 
 WINS = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}
+SKIP = "skip"
+EXAMPLE = '{"prompt": "..", "a": "..", "b": "..", "winner": "a", "voter": "ann"}'
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,8 @@ def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
 
     - ``prompt, a, b, wins, n``: a won ``wins`` of ``n`` comparisons;
     - ``prompt, a, b, p``: a judge's probability that a is better (wins = p, n = 1);
-    - ``prompt, a, b, winner``: "a", "b", "tie" or "both_bad";
+    - ``prompt, a, b, winner``: "a", "b", "tie" or "both_bad"; "skip" or an empty one is no vote, and counted in a
+      warning;
     - ``prompt, chosen, rejected``: texts, or lists of chat messages that end with the response, with or without the
       turns before it.
 
@@ -83,10 +90,23 @@ def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
         [Vote(prompt='Name a river.', a='The Rhine.', b='No.', wins=1.0, n=1.0, annotator=None, weight=1.0)]
     """
     name, rows = (str(source), read_rows(source, "votes")) if isinstance(source, str | Path) else ("the votes", source)
-    votes = list(numbered_rows(rows, name, vote_of_row, fields_of_vote))
+    parsed = list(numbered_rows(rows, name, _vote_unless_skipped, fields_of_vote))
+    votes = [vote for vote in parsed if vote is not None]
     if not votes:
-        raise NashwardError(f"{name} holds no votes")
+        raise NashwardError(f"{name} holds no votes" + f", but {counted(len(parsed), 'skip')}" * bool(parsed))
+    if len(votes) < len(parsed):
+        skipped = counted(len(parsed) - len(votes), "row")
+        logger.warning("%s: %s of %d without a winner (skipped), which are no votes", name, skipped, len(parsed))
     return votes
+
+
+def _vote_unless_skipped(row: Any) -> Vote | None:
+    """None where the row has a winner for its result, and names none."""
+    if isinstance(row, Mapping) and "winner" in row:
+        results = [row[kind] for kind in _KINDS if not is_missing(row.get(kind))]
+        if results in ([], [""], [SKIP]):
+            return None
+    return vote_of_row(row)
 
 
 def fields_of_vote(row: Mapping[str, Any]) -> set[str]:
@@ -113,7 +133,9 @@ def vote_of_row(row: Any) -> Vote:
         fields = ", ".join(str(key) for key, value in row.items() if value is not None) or "nothing"
         results = " and ".join(kinds) or "no result"
         hint = "" if kinds else likely_field(row, [*_KINDS], fields_of_vote(row), text=False)
-        raise NashwardError(f"has {results}; expected one of {', '.join(_KINDS)}; it has {fields}{hint}")
+        raise NashwardError(
+            f"has {results}; expected one of {', '.join(_KINDS)}, for example {EXAMPLE}; it has {fields}{hint}"
+        )
     prompt, a, b, wins, n = _KINDS[kinds[0]](row)
     annotator = next((row[name] for name in ("voter", "annotator") if not is_missing(row.get(name))), None)
     weight = 1.0 if row.get("weight") in (None, "") else _number(row, "weight")
@@ -141,7 +163,8 @@ def compared_texts(row: Mapping[str, Any], fields: Sequence[str] = ("a", "b")) -
     for name in fields:
         if is_missing(row.get(name)):
             hint = likely_field(row, [name], fields_of_vote(row))
-            raise NashwardError(f"has no {name}; it has {', '.join(map(str, row))}{hint}")
+            like = "" if name in COMPARED_FIELDS else f", expected as in {EXAMPLE}"
+            raise NashwardError(f"has no {name}; it has {', '.join(map(str, row))}{like}{hint}")
         before, text = response_text(row[name], name)
         if before and name not in COMPARED_FIELDS:
             raise NashwardError(f"has turns before the response in {name}; give them as the prompt")
@@ -163,7 +186,7 @@ def _probability(row: Mapping[str, Any]) -> Fields:
 def _winner(row: Mapping[str, Any]) -> Fields:
     winner = row["winner"]
     if not isinstance(winner, str) or winner not in WINS:
-        raise NashwardError(f"has winner {winner!r}, expected one of {', '.join(WINS)}")
+        raise NashwardError(f"has winner {winner!r}, expected one of {', '.join(WINS)}; a and b are the two responses")
     return *compared_texts(row), WINS[winner], 1.0
 
 

@@ -191,7 +191,7 @@ class EndpointJudge(PreferenceOracle):
         """Refuse a judge whose first outputs hold no verdict: all others would be paid for nothing.
 
         Raises:
-            EndpointError: the first ``UNREAD`` outputs have none.
+            EndpointError: the first ``UNREAD`` outputs have none, and no other one that is kept of this model.
         """
         if self._without is None:
             return
@@ -200,6 +200,10 @@ class EndpointJudge(PreferenceOracle):
             return
         self._without |= outputs
         if len(self._without) >= UNREAD:
+            # pairs with a verdict are in the cache of judgements, and those without alone are asked for again
+            if not all(map(self._is_unread, self.calls.kept())):
+                self._without = None
+                return
             *_, last = self._without.values()
             answers = ", ".join(answer.text for answer in self.protocol.answers)
             cut = "" if last.finished else f", cut off at {self._longest} tokens (--judge-max-tokens)"

@@ -103,3 +103,22 @@ def test_files_keep_line_breaks_and_other_separators(tmp_path: Path) -> None:
     (tmp_path / "long.csv").write_text("model_a,model_b,winner\nx,y,x,z\n")
     with pytest.raises(ValueError, match=r"long.csv: row 1 has more cells than the header"):
         read_battles(tmp_path / "long.csv")
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_style_that_the_models_decide_is_not_taken_out(own: bool) -> None:
+    random, wins = np.random.default_rng(0), {("x", "y"): 0.8, ("y", "z"): 0.7, ("x", "z"): 0.9}
+    rows = []
+    for k in range(240):
+        pair = [*wins][k % 3]
+        texts = ["w" * (40 * "xyz".index(name) + 20 if own else int(random.integers(20, 100))) for name in pair]
+        winner = "model_a" if random.random() < wins[pair] else "model_b"
+        rows.append({"model_a": pair[0], "model_b": pair[1], "winner": winner, "prompt": str(k // 3),
+                     "response_a": texts[0], "response_b": texts[1]})  # fmt: skip
+    battles = from_battles(rows, style=True)
+    assert battles.style_of_models.tolist() == [own, False, False, False]
+    fit = battles.without_style_of_models().style_controlled()[1]
+    assert (fit.slopes[0] == 0) == own
+    assert battles.compared[0, 1] == 80
+    assert battles.winner_p_value(0) < 0.05
+    assert battles.winner_p_value(2) == 1.0

@@ -269,6 +269,28 @@ def test_the_effect_with_authors_is_measured_as_that_within_them() -> None:
         assert ("of the labels" in found.text) == (kind == "length")
 
 
+def test_a_judge_that_goes_by_length_less_than_the_labels_is_not_to_be_controlled() -> None:
+    random = np.random.default_rng(1)
+    pairs = [Pair(f"p{k}", "x" * int(a), "y" * int(b), wins=float(a > b), n=1) for k, (a, b) in
+             enumerate(random.integers(10, 90, (200, 2)))]  # fmt: skip
+    pairs = [replace(pair, wins=pair.wins if random.random() < 0.8 else 1 - pair.wins) for pair in pairs]
+    judge = Function(lambda prompt, a, b: 0.45 if (len(a) % 3 < len(b) % 3) else 0.55)
+    (length,) = (finding for finding in diagnose(judge, pairs).named if finding.kind == "length")
+    assert length.estimate < -0.5  # its own effect is none, that of the labels is large
+    assert "less than the labels" in length.text
+    assert "--correct" not in length.advice
+    assert "its own is" in length.note
+
+
+def test_a_correction_that_leaves_little_over_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    judged = judge_pairs(Length(), [Pair(f"p{k}", "x" * (k + 1), "y" * 30) for k in range(60)])
+    StyleControl.of(Length(), judged)
+    assert "takes 9" in caplog.text
+    caplog.clear()
+    StyleControl.of(Length(), replace(judged, log_odds=np.tile([1.0, -1.0], 30)))
+    assert "takes" not in caplog.text
+
+
 def test_style_control_leaves_in_what_the_authors_decide(caplog: pytest.LogCaptureFixture) -> None:
     pairs = _of_lengths({"ann": 1.0, "bob": 3.0, "cy": 9.0}, spread=0.0)
     control = StyleControl.of(Length(), judge_pairs(Length(), pairs))

@@ -24,7 +24,12 @@ from nashward.llm.oracles import (
 )
 from nashward.llm.oracles.ensembles.weights import accuracy_weights, unlabelled_accuracies
 from nashward.llm.oracles.fingerprint import oracle_fingerprint
-from nashward.llm.oracles.fitting.annotators import annotator_accuracies, weighted_annotators
+from nashward.llm.oracles.fitting.annotators import (
+    Reliability,
+    annotator_accuracies,
+    annotator_weights,
+    weighted_annotators,
+)
 from nashward.llm.oracles.models.network import networks
 
 LENGTH = "nashward.llm.oracles:Length"
@@ -143,9 +148,18 @@ def test_annotators_are_weighed_and_a_bad_one_is_found() -> None:
     votes = read_votes(rows)
     found = annotator_accuracies(votes)
     assert [name for name, accuracy in found.items() if accuracy.suspect] == ["eve"]
+    few = [{**row, "voter": f"new {k % 3}", "winner": "a" if k < 6 else "b"} for k, row in enumerate(rows[:36:3])]
+    with_few = annotator_accuracies([*votes, *read_votes(few)])  # four votes each say little, also of the others
+    assert [name for name, accuracy in with_few.items() if accuracy.suspect] == ["eve"]
     for name, share in (("ann", 0.9), ("bob", 0.8), ("eve", 0.5)):
         assert found[name].interval[0] < share < found[name].interval[1]
     assert annotator_accuracies([vote for vote in votes if vote.annotator != "bob"]) == {}  # two cannot be told apart
+    # a fit that knows the length alone predicts best who judges by it
+    weights = annotator_weights(
+        votes, {name: Reliability(150, 0.9, 4.0 if name == "eve" else 0.6, 0.1) for name in found}
+    )
+    assert weights["eve"] < 0.3 < 0.5 < min(weights["ann"], weights["bob"])
+    assert annotator_weights([], {"eve": Reliability(150, 0.9, 4.0, 0.1)}) == {"eve": 1.0}
     weighed = weighted_annotators(votes, {"ann": 3.0, "eve": 0.0})
     assert {vote.annotator: vote.weight for vote in weighed} == {"ann": 3.0, "bob": 1.0, "eve": 0.0}
     with pytest.raises(NashwardError, match="joe gave no vote"):

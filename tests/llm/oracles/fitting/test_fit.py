@@ -28,6 +28,7 @@ from nashward.llm.oracles.fitting.augment import (
     style_swapped,
 )
 from nashward.llm.oracles.fitting.examples import VoteExamples
+from nashward.llm.oracles.fitting.fit import fitted_to
 from nashward.llm.oracles.fitting.settings import fold_key, folds
 from nashward.llm.oracles.fitting.summary import by_length_alone, score
 from nashward.llm.oracles.fitting.train import VoteTraining
@@ -186,6 +187,9 @@ def test_the_folds_models_are_those_that_were_tested(tmp_path, words, train, kin
     assert result.std is not None
     assert result.std[0, 1] > 0
     report = json.loads((tmp_path / "fit" / "fit.json").read_text())
+    prompts = list(dict.fromkeys(vote.prompt for vote in votes))
+    assert fitted_to(fit.folder, [*prompts[:3], "another one"]) == 3
+    assert fitted_to(PAIRRM, prompts) == 0
     assert report["log_loss"] == pytest.approx(fit.log_loss)
     assert report["settings"]["train"] == train
 
@@ -340,6 +344,8 @@ def test_reliability_recovers_planted_slopes():
     assert "against" in found["against"].verdict
     assert "less than half" in Reliability(100.0, 0.5, 0.2, 0.05).verdict  # above a coin, and below the others
     assert found["against"].weight == 0.0
+    without = reliabilities(list(names), A, wins, (names != "half").astype(float))
+    assert set(without) == {"one", "noise", "against"}  # of votes that do not count there is none
     # counts are as good as single votes
     doubled = slope(np.concatenate([A, A]), np.concatenate([wins, wins]), np.ones(12_000))
     np.testing.assert_allclose(doubled, slope(A, 2 * wins, np.full(6000, 2.0)), rtol=1e-9)

@@ -138,6 +138,17 @@ def test_bad_rows_are_named(row: Any, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_skips_are_no_votes_and_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    row = {"prompt": "p", "a": "x", "b": "y"}
+    skips = [{**row, "winner": winner} for winner in ("skip", "", None)]
+    assert read_votes([{**row, "winner": "a"}, *skips]) == [Vote("p", "x", "y", 1.0, 1.0)]
+    (message,) = caplog.messages
+    assert "3 rows of 4" in message
+    assert read_votes([{**GOOD, "winner": None}]) == [Vote("p", "x", "y", 1.0, 2.0)]
+    with pytest.raises(ValueError, match="holds no votes, but 3 skips"):
+        read_votes(skips)
+
+
 def test_votes_among_the_rows_stay_as_they_are() -> None:
     assert read_votes([VOTES[0], GOOD, VOTES[1]]) == [VOTES[0], Vote("p", "x", "y", 1.0, 2.0), VOTES[1]]
 

@@ -23,8 +23,10 @@ from nashward.llm.clients import client as client_module
 from nashward.llm.config import Endpoint, JudgeSettings
 from nashward.llm.oracles import Cache, Ensemble, as_oracle, check_oracle, check_source, preference_matrices
 from nashward.llm.oracles.corrections.corrected import Calibrated
+from nashward.llm.oracles.corrections.correction import CorrectedSource
 from nashward.llm.oracles.diagnosis.diagnose import diagnose
 from nashward.llm.oracles.diagnosis.probe import Pair
+from nashward.llm.oracles.ensembles.source import EnsembleSource
 from nashward.llm.oracles.judges.endpoint import EndpointJudge
 from nashward.llm.oracles.judges.protocols.references import read_references
 
@@ -214,6 +216,32 @@ def test_a_verdict_among_those_that_are_kept_is_enough(script: Script, tmp_path:
         (result,) = judge.raw_logits(PROMPTS[:1], [responses], [ordered])
         assert np.isnan(result).sum() == 4 * 3
     assert len(script.verdicts) == len(pairs)
+
+
+def test_a_judge_of_which_verdicts_are_kept_is_repeated(script: Script, tmp_path: Path) -> None:
+    """Pairs with a verdict are looked up in the cache; the twelve without are no first answers of a judge."""
+    script.write = lambda body: (shorter(body)[0] if "clear" in str(body) else "I like both.", None)
+    responses = [[*(f"response {k}" for k in range(4)), "clear"]]
+    first, second = (
+        preference_matrices(judge_of(script), PROMPTS[:1], responses, cache=tmp_path / "j.sqlite")[0] for _ in range(2)
+    )
+    assert len(script.verdicts) == 5 * 4
+    assert second.meta["missing"] == first.meta["missing"] == 4 * 3
+    np.testing.assert_array_equal(second.P, first.P)
+
+
+def test_what_a_correction_is_fitted_to_is_paid_once(script: Script, tmp_path: Path) -> None:
+    script.write = letters
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"p{k}", "a": "x" * (k + 1), "b": "y" * (40 - k), "winner": "a"} for k in range(31)]
+    pairs.write_text("\n".join(map(json.dumps, rows)))
+    settings, calls = JudgeSettings(base_url=script.url, protocol="letter"), []
+    for source in (CorrectedSource("openai:judge", f"style:pairs={pairs}"), *[
+        EnsembleSource(("openai:judge",), f"accuracy:pairs={pairs}")
+    ] * 2):  # fmt: skip
+        as_oracle(source, judge=settings, cache=tmp_path / "j.sqlite")
+        calls.append(len(script.verdicts))
+    assert calls == [62, 62, 62]
 
 
 @pytest.mark.parametrize("url", [None, "https://api.openai.com/v1", "https://api.openai.com/v1/"])

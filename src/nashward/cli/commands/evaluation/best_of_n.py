@@ -24,7 +24,11 @@ SAMPLING: dict[str, Option] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(parser, options.select(options.INPUTS, ("oracle",)), required=True)
     options.add(parser, options.select(options.INPUTS, ("combine", "correct")))
-    parser.add_argument("--out", required=True, type=options.path, metavar="FILE", help="a .jsonl file to write")
+    parser.add_argument(
+        "--out", required=True, type=options.path, metavar="FILE",
+        help="a .jsonl file to write, over one that is there: rows of prompt, response, chosen (its place among the "
+        "responses, from 0) and n (how many they are)",
+    )  # fmt: skip
     parser.add_argument(
         "--responses", metavar="FILE", help="ready responses, a row a prompt: prompt, and responses, a list of texts"
     )
@@ -67,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         raise NashwardError(
             f"{args.opponents} has no responses to {counted(len(missing), 'prompt')}, the first {missing[0]!r:.60}"
         )
-    oracle, prompts = oracles.as_oracle(source), list(candidates)
+    oracle, prompts = oracles.as_oracle(source, cache=args.cache), list(candidates)
     against = None if opponents is None else [opponents[prompt] for prompt in prompts]
     indices = oracles.select_best(oracle, prompts, list(candidates.values()), args.rule, args.cache, against)
     rows = [

@@ -127,8 +127,13 @@ def _fought(path: Path, style: bool, category: str | None) -> Standings:
         origin.append(f"{counted(len(battles.missing), 'pair')} never met (taken as 1/2): {shown}{more}")
     if not style:
         return Standings(battles, origin)
+    told, decides = "alike in length and layout", battles.style_of_models
+    if kinds := [kind for kind, decided in zip(games.analysis.style.STYLE, decides, strict=True) if decided]:
+        shown = " and ".join(kinds)
+        told += f", but for {shown}: who wrote a response decides that, it cannot be told from how good the models are"
+    battles = battles.without_style_of_models()
     controlled, fit = battles.style_controlled()
-    origin.append("at equal style: win probabilities and ratings are of responses that are alike in length and layout")
+    origin.append(f"at equal style: win probabilities and ratings are of responses that are {told}")
     return Standings(controlled, origin, original=(battles, fit))
 
 
@@ -149,7 +154,7 @@ def _judged(args: argparse.Namespace) -> Standings:
     responses = {name: texts[: args.limit] for name, texts in answered.items()}
     prompts = every[: args.limit]
     source = configuration.oracle_of(args)
-    oracle = oracles.as_oracle(source, **configuration.judge(args, base_sources(source)))
+    oracle = oracles.as_oracle(source, **configuration.judge(args, base_sources(source)), cache=args.cache)
     if args.style_control:
         oracle = oracles.StyleControl.of(oracle, judge_pairs(oracle, probe_pairs((), prompts, responses), args.cache))
     with tqdm(
@@ -206,7 +211,7 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
         "clones": [[labels[i] for i in players] for players in lottery.clones],
         "share_of_draws": bands.share,
         "condorcet_winner": labels[winner] if winner >= 0 else None,
-        "condorcet_p_value": _condorcet_p_value(standings, winner, seed),
+        "condorcet_p_value": battles.winner_p_value(winner, seed=seed) if winner >= 0 else None,
         "smith_set": [label for label, member in zip(labels, smith, strict=True) if member],
         "curl": float(social_choice.curl_fraction(game.P - 0.5)),
         "logits_curl": standings.logits_curl,
@@ -228,24 +233,6 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
         "labels": labels,
         "P": game.P,
     }  # fmt: skip
-
-
-def _condorcet_p_value(standings: Standings, winner: int, seed: int) -> float | None:
-    """How likely a winner as clear is a chance of the prompts, where models were judged; None without a winner."""
-    if standings.rates is None or winner < 0:
-        return None
-    import numpy as np
-
-    wins = standings.battles.wins
-    met = wins + wins.swapaxes(1, 2)
-    return games.analysis.pair_tests.winner_p_value(np.where(met > 0, wins, np.nan), winner, seed=seed)
-
-
-def _fewest_prompts(battles: games.analysis.leaderboard.Battles, model: str) -> int:
-    """On how many prompts a model met each other one at least."""
-    k = battles.labels.index(model)
-    met = (battles.wins + battles.wins.swapaxes(1, 2) > 0).sum(0)[k].tolist()
-    return min(count for other, count in enumerate(met) if other != k)
 
 
 def _cycle_p_value(standings: Standings) -> float | None:
@@ -323,6 +310,8 @@ def _by_label(labels: tuple[str, ...], values: Any) -> dict[str, float | None]:
 
 
 def _print(standings: Standings, content: dict[str, Any]) -> None:
+    import numpy as np
+
     rows = content["models"]
     width, judged = max(len(row["model"]) for row in rows), standings.rates is not None
     between = f"{content['share_of_draws']:.0%} of draws"
@@ -355,11 +344,16 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
     if not content["nash_unique_over_classes"]:
         print("shown is the Nash of the largest entropy")
     print(f"Condorcet winner: {content['condorcet_winner'] or 'none'}; Smith set: {', '.join(content['smith_set'])}")
-    if judged and content["condorcet_winner"] is not None:
+    if content["condorcet_winner"] is not None:
         from nashward.llm.report.results import winner_sentence
 
-        fewest = _fewest_prompts(standings.battles, content["condorcet_winner"])
-        print(winner_sentence(content | {"prompts": fewest}, "model"))
+        winner = standings.battles.labels.index(content["condorcet_winner"])
+        fewest = int(np.delete(standings.battles.compared[winner], winner).min())
+        print(
+            winner_sentence(
+                content | {"prompts": fewest}, "model", "prompt" if standings.battles.by_prompt else "battle"
+            )
+        )
     print(f"share of the margins that no score explains (Hodge): {content['curl']:.3f}")
     if standings.logits_curl is not None and standings.logits_curl == standings.logits_curl:
         print(f"share of a prompt's logits that no score explains, mean: {standings.logits_curl:.3f}")

@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.oracles.diagnosis.diagnose import diagnose
+    from nashward.llm.oracles.fitting.fit import fitted_to
     from nashward.llm.oracles.load import base_sources
     from nashward.llm.report.diagnosis import MEANING, write_diagnosis
     from nashward.theory import OracleError
@@ -60,12 +61,19 @@ def run(args: argparse.Namespace) -> int:
     source = oracles.check_source(given, **judging)
     sources = {name: oracles.check_source(name, **judging) for name in args.beside}
     pairs = _pairs(args)
-    oracle = oracles.as_oracle(source, **judging)
+    oracle = oracles.as_oracle(source, **judging, cache=args.cache)
     others = {name: oracles.as_oracle(one, **judging) for name, one in sources.items()}
     diagnosis = diagnose(oracle, pairs, others, limits, args.cache, args.seed)
     bound = None if diagnosis.cost is None else float(OracleError(diagnosis.cost.error).value())
     print(diagnosis.headline)
     print(f"examined on {counted(diagnosis.pairs, 'pair')}, {diagnosis.labelled} of them labelled")
+    labelled = {pair.prompt for pair in pairs if pair.n}
+    for one in base_sources(given):
+        if seen := fitted_to(one, labelled):
+            print(
+                f"in-sample: {one} was fitted to votes on {seen} of {counted(len(labelled), 'prompt')} with labels: "
+                "accuracy and calibration look better there than elsewhere; fit-oracle printed held-out figures"
+            )
     for finding in diagnosis.findings:
         error = "" if math.isnan(finding.standard_error) else f" ± {finding.standard_error:.3f}"
         problem = "PROBLEM: " if finding.named else ""

@@ -54,10 +54,14 @@ def run(args: argparse.Namespace) -> int:
     fit = oracles.fit_oracle(
         votes, args.base, args.kind, args.out, settings, device=args.device, progress=not args.quiet
     )
-    voters = {vote.annotator for vote in votes if vote.annotator}
+    voters = {vote.annotator for vote in votes if vote.annotator and vote.weight > 0}
     print(
         f"{counted(len(votes), 'vote')} on {counted(len({vote.prompt for vote in votes}), 'prompt')}"
-        + (f" by {counted(len(voters), 'voter')}" if voters else "")
+        + (
+            f" by {counted(len(voters), 'voter')}"
+            if voters
+            else "; by whom is not known (no voter or annotator in the rows)"
+        )
     )
     print("trained on " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in fit.pairs.items() if count))
     print(
@@ -75,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
     prompts = len({vote.prompt for vote in votes})
     over = f"{fit.gain:+.4f} ± {fit.gain_error:.4f} nats over the length alone"
     told = fit.chance - fit.log_loss
+    if fit.accuracy < fit.length_accuracy:
+        print("warning: it is on the right side less often than the length of the responses alone")
     advice = "more votes, another base or --train lora may help"
     if settings.train != "head":
         advice = "more votes or another base may help"
@@ -90,17 +96,21 @@ def run(args: argparse.Namespace) -> int:
         print(f"warning: these votes show no more than the length of the responses ({over}); {advice}")
     else:
         print(f"{over}, which tells {fit.length_share:.0%} of what the oracle tells")
+    accuracies = annotator_accuracies(votes)
+    less = "these votes count less" if fit.weights else "--weigh-voters counts these votes less"
     for name, annotator in sorted(fit.annotators.items(), key=lambda item: item[1].slope):
         line = f"voter {name}: {counted(annotator.votes, 'vote')}, {annotator.agreement:.0%} as predicted, "
         line += f"slope {annotator.slope:.2f} ± {annotator.standard_error:.2f}"
         if annotator.suspect:
-            counts = "these votes count less" if settings.weigh_annotators else "--weigh-voters counts these votes less"
-            line += f": {annotator.verdict}; {counts}"
+            line += f": {annotator.verdict}" + f"; {less}" * (name not in accuracies)
         print(line)
-    for name, accuracy in annotator_accuracies(votes).items():
+    for name, accuracy in accuracies.items():
         low, high = accuracy.interval
         line = f"voter {name}: right in {accuracy.value:.0%} ({low:.0%} to {high:.0%}) by the agreement of the voters"
-        print(line + ", far below the others" * accuracy.suspect)
+        print(line + f", far below the others; {less}" * accuracy.suspect)
+    if fit.weights:
+        by = "how far a voter is right beyond chance, by agreement" if accuracies else "the slope, at most 1"
+        print(f"weights ({by}): " + ", ".join(f"{name} {weight:.2f}" for name, weight in fit.weights.items()))
     print(f"oracle: {fit.folder}")
     return 0
 

@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nashward.cli.configuration import read_text
     from nashward.llm import oracles
+    from nashward.llm.oracles.fitting.votes import SKIP
     from nashward.llm.people import formats
-    from nashward.llm.people.records import SKIP
     from nashward.llm.people.server import check_address
     from nashward.llm.people.store import VoteStore
     from nashward.llm.people.vote_file import FILE
