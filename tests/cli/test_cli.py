@@ -686,6 +686,18 @@ def test_a_files_table_has_its_nash_in_fractions_where_they_are_one_exactly(
         assert ("/1" in capsys.readouterr().out.replace(str(tmp_path), "")) == (expected is not None)
 
 
+def test_whether_the_nash_is_unique_is_said_of_the_fractions_that_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of these tenths (2/7, 0, 4/7, 1/7, 0, 0) and (8, 0, 16, 1, 6, 0) / 31 are a Nash, of their doubles the first."""
+    rows = ["5,7,6,1,3,2", "3,5,2,5,7,3", "4,8,5,7,6,8", "9,5,3,5,5,5", "7,3,4,5,5,1", "8,7,2,5,9,5"]
+    (tmp_path / "t.csv").write_text("\n".join("." + row.replace(",", ",.") for row in rows))
+    assert main(["solve", str(tmp_path / "t.csv"), "--json", str(tmp_path / "t.json")]) == 0
+    nash = json.loads((tmp_path / "t.json").read_text())["nash"]
+    assert (nash["unique"], nash["gap"], nash["fractions"][0]) == (False, 0.0, "2/7")
+    assert "one of several" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("game", "solver", "iterations", "tolerance", "advice"),
     [

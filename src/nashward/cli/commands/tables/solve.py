@@ -118,8 +118,7 @@ def run(args: argparse.Namespace) -> int:
         json_output.check(args.json)
 
     entry = specs.entry(args.table)
-    equilibrium = games.nash(game) if entry is None else entry.equilibrium()
-    fractions = _fractions(game, equilibrium, entry)
+    equilibrium, fractions = _without_rounding(game, games.nash(game) if entry is None else entry.equilibrium(), entry)
     _print_nash(args.table, game, equilibrium, entry, fractions)
     played = []
     for solver in solvers:
@@ -249,18 +248,24 @@ def _print_nash(
                 print(f"  {side}{labels[i]:<{width}}  {float(policy[i]):.3f}" + (f"  {known[i]}" if known else ""))
 
 
-def _fractions(
+def _without_rounding(
     game: Any, equilibrium: games.equilibria.Equilibrium, entry: games.zoo.Entry | None
-) -> list[Sequence[Fraction] | None]:
-    """The probabilities of each player in fractions, where these are an equilibrium exactly."""
+) -> tuple[games.equilibria.Equilibrium, list[Sequence[Fraction] | None]]:
+    """The equilibrium, and the probabilities of each player in fractions, where these are an equilibrium exactly.
+
+    Of the table in fractions is then also what is said of its gap and of others beside it.
+    """
+    from nashward.games.equilibria.certificates.decision import Decision
     from nashward.games.equilibria.rational import in_fractions
 
-    if entry is not None and entry.nash is not None:
-        return [entry.nash]
     policies = [policy.cpu().numpy() for _, _, policy in _sides(game, equilibrium.policy)]
     payoff = game.P if isinstance(game, games.PreferenceGame) else game.payoff
     found = in_fractions(payoff.cpu().double().numpy(), policies[0], policies[-1])
-    return [None] * len(policies) if found is None else list(found[: len(policies)])
+    if found is None:
+        return equilibrium, [None] * len(policies) if entry is None or entry.nash is None else [entry.nash]
+    decision = Decision(found.unique, None, "decided in fractions, without rounding")
+    exact = games.equilibria.Equilibrium(equilibrium.policy, equilibrium.value, 0.0, lambda: [decision])
+    return exact, list(found[: len(policies)])
 
 
 def _print_gaps(played: Sequence[Played], start: str) -> None:
