@@ -215,4 +215,5 @@ COMMAND = Command(
     run,
     first=("prompts", "held-out", "answers", "adapter", "labels", "oracle"),
     divides=True,
+    continues=True,
 )
