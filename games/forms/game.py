@@ -382,7 +382,13 @@ def _counted(n: int) -> tuple[str, ...]:
 
 
 def _policy(policy: Any, n: int, device: torch.device, what: str) -> Float[Tensor, "... n"]:
-    row = torch.as_tensor(policy, dtype=torch.float64, device=device)
+    try:
+        row = torch.as_tensor(policy, dtype=torch.float64, device=device)
+    except (TypeError, ValueError, RuntimeError):  # torch's own error names neither the policy nor what it should be
+        raise NashwardError(
+            f"the {what} must be probabilities in a list, an array or a tensor of shape [..., {n}], got {policy!r:.60} "
+            "(a start that is left out is uniform)"
+        ) from None
     if row.ndim == 0 or row.shape[-1] != n:
         raise NashwardError(f"the {what} must have shape [..., {n}], got {_shape(row)}")
     if not row.isfinite().all() or (row < -1e-12).any() or ((row.sum(-1) - 1).abs() > 1e-6).any():
