@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from nashward import games, theory
+from nashward.errors import NashwardError
 from nashward.games import MWU, ExtraGradient, MagneticMirrorDescent, OptimisticMWU
 from nashward.games.forms.symmetrize import symmetrised
 from nashward.games.solution import SolverError
