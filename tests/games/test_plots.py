@@ -283,6 +283,33 @@ def test_three_actions_are_on_the_simplex_and_what_has_no_plane_is_refused() -> 
             games.plots.trajectories({"a": np.eye(4)}, actions=actions)
 
 
+@pytest.mark.parametrize("picture", [games.plots.simplex, games.plots.trajectories])
+def test_solutions_and_equilibria_are_drawn_as_their_arrays_are(picture: Any) -> None:
+    game = games.zoo.comal_cycle()
+    solution = games.solve(game, games.MWU(0.5), 50, [0.6, 0.3, 0.1], keep_policies=True)
+    exact = games.nash(game)
+    drawn, expected = (
+        [line.get_xydata() for line in picture({"MWU": path}, star).axes[0].lines]
+        for path, star in ((solution, exact), (solution.policies["last"], exact.policy))
+    )
+    for line, wanted in zip(drawn, expected, strict=True):
+        np.testing.assert_array_equal(line, wanted)
+    picture({"INPO": solution}, games.regularised_nash(game, 0.1))
+    pay = games.ConstantSumGame(np.arange(12).reshape(3, 4) % 5, total=0.0)
+    two = games.solve(pay, games.MWU(0.1), 5, keep_policies=True)
+    for paths, options, says in (
+        ({"MWU": games.solve(game, games.MWU(0.5), 5)}, {}, "MWU has kept no policies.*keep_policies=True"),
+        ({"MWU": two}, {}, "MWU has two, of an n x m game"),
+        ({"MWU": two.policies["last"]}, {}, "MWU has two, of an n x m game"),
+        ({"MWU": solution}, {"equilibrium": games.nash(pay)}, "the equilibrium has two"),
+        ({"MWU": solution}, {"equilibrium": [0.5, 0.5]}, r"equilibrium .* shape \[3\], got \(2,\)"),
+        ({"MWU": solution}, {"labels": ("a", "b")}, "3 actions, got 2 labels: a, b"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            picture(paths, **options)
+    picture({"row": two.policies["last"].row}, games.nash(pay).policy.row)
+
+
 @pytest.mark.parametrize("actions", [None, [2, 0]])
 @pytest.mark.parametrize("game", [games.zoo.comal_cycle(), games.zoo.mujoco_soccer()], ids=["three", "ten"])
 def test_all_paths_go_from_the_start_that_is_marked(game: games.PreferenceGame, actions: Any) -> None:
