@@ -99,7 +99,8 @@ def only(payoff: Sequence[Sequence[Fraction]], x: Sequence[Fraction], y: Sequenc
     actions S and T that they play, no policy but y makes all of S earn the value, and none but x all of T.
     Under (a) every equilibrium policy plays within T (or S), where by (b) there is one. Without (a) there is another
     one, since of equilibria some are strictly complementary (Goldman and Tucker); without (b) a part of another
-    solution can be added to the policy.
+    solution can be added to the policy. With a value other than 0, to which any can be shifted, (b) of both players
+    says that the table of S and T is invertible: so S and T are of one size, and one player's equations decide.
 
     Args:
         payoff: [n][m], of the row player.
@@ -119,10 +120,7 @@ def only(payoff: Sequence[Sequence[Fraction]], x: Sequence[Fraction], y: Sequenc
     if of_rows.count(value) > len(S) or of_columns.count(value) > len(T):
         return False
     square = [[payoff[i][j] for j in T] for i in S]
-    return all(
-        _reduced([*map(list, lines), [Fraction(1)] * len(lines[0])], len(lines[0])) is not None
-        for lines in ([square] if x == y else [square, list(zip(*square, strict=True))])
-    )
+    return len(S) == len(T) and _reduced([*square, [Fraction(1)] * len(T)], len(T)) is not None
 
 
 def in_fractions(

@@ -254,6 +254,7 @@ def test_each_condition_of_uniqueness_decides_a_table() -> None:
     assert not only([[none, none]], [one], [one, none])
     assert not only([[none], [none]], [half, half], [one])
     assert not only([[none, none]], [one], [half, half])
+    assert not only([[none, none], [none, none]], [half, half], [half, half])
     assert only([[none, one]], [one], [one, none])
     rock = games.nash_fractions(games.zoo.cloned_rock())
     assert not rock.unique

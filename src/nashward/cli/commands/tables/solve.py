@@ -270,7 +270,7 @@ def _without_rounding(
         return equilibrium, [None] * len(policies) if entry is None or entry.nash is None else [entry.nash]
     decision = Decision(found.unique, None, "decided in fractions, without rounding")
     exact = games.equilibria.Equilibrium(equilibrium.policy, equilibrium.value, 0.0, lambda: [decision])
-    return exact, list(found[: len(policies)])
+    return exact, [*(found.row, found.column)[: len(policies)]]
 
 
 def _print_gaps(played: Sequence[Played], start: str) -> None:
