@@ -360,6 +360,7 @@ def test_quantiles_shade_the_middle_of_a_batch() -> None:
     np.testing.assert_allclose(np.asarray(axes.lines[0].get_ydata()), median.numpy())
     assert len(axes.collections) == 4
     assert [line.get_label() for line in axes.lines] == ["eg", "omwu"]
+    assert "nine tenths" in axes.get_ylabel()  # what is shaded
     with pytest.raises(ValueError, match="one holds a single game"):
         games.plots.quantiles({"one": _solutions(games.zoo.comal_cycle())["eg"]})
 
@@ -372,6 +373,10 @@ def test_the_cycle_graph_points_from_winner_to_loser_and_marks_upsets() -> None:
     arrows = {(at[text.xyann], at[text.xy]): arrow.get_linestyle() for text, arrow in drawn if arrow is not None}
     assert arrows == {("b", "a"): "-", ("c", "b"): "-", ("a", "c"): "--"}
     assert place["c"][1] == pytest.approx(1.0)
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [line.get_linestyle() for line in legend.get_lines()] == ["-", "--"]
+    assert games.plots.cycle_graph(games.zoo.bradley_terry()).axes[0].get_legend() is None
     tied = games.plots.cycle_graph(games.zoo.indifference()).axes[0]
     assert not [a for a in tied.texts if isinstance(a, Annotation)]
 
