@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,7 +47,8 @@ def cycle_graph(
         raise NashwardError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
     figure, axes = drawn_on(axes, 5.2, 5.0)
     P, n = game.P.cpu(), game.sizes[0]
-    with_order, against = {"color": COLOURS[0], "linestyle": "-"}, {"color": COLOURS[1], "linestyle": "--"}
+    with_order: dict[str, Any] = {"color": COLOURS[0], "linestyle": "-"}
+    against: dict[str, Any] = {"color": COLOURS[1], "linestyle": "--"}
     upsets = False
     order = _ordered(order, P.mean(-1).argsort(descending=True, stable=True).tolist())
     angle = np.pi / 2 - 2 * np.pi * np.arange(n) / n
