@@ -122,7 +122,7 @@ def _settings(solver: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dic
     solvers: dict[str, Any] = {}
     for values in itertools.product(*swept.values()):
         each = dataclasses.replace(chosen, **dict(zip(swept, values, strict=True)))
-        name = solver_label(each, [*swept, "step"])
+        name = solver_label(each, [*swept])
         again = sum(other == name or other.startswith(f"{name} #") for other in solvers)
         solvers[f"{name} #{again + 1}" if again else name] = each  # two functions may have one name
     return solvers, {name: value for name, value in options.items() if name not in names}

@@ -56,6 +56,7 @@ class MWUAverage:
     @classmethod
     def best(cls, iterations: int, C: float) -> MWUAverage:
         """The theorem at the step that makes its bound smallest after ``iterations``: sqrt(8 C / T)."""
+        _check_best(iterations, C)
         return cls(math.sqrt(8 * C / iterations), C)
 
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
@@ -115,6 +116,7 @@ class SPPOTheorem:
     @classmethod
     def best(cls, iterations: int, C: float) -> SPPOTheorem:
         """The theorem at its best step, 2 sqrt(C / T)."""
+        _check_best(iterations, C)
         return cls(2 * math.sqrt(C / iterations), C)
 
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
@@ -179,6 +181,14 @@ class MWULeaves:
         check_covered(game, solver, games.MWU, n=self.nash.shape[-1])
         kl = kl_to_target(game, solver, self.nash, iterations, start)
         return Check.of(range(1, iterations + 1), self.value(kl[:-1]), kl[1:], exceeds=True)
+
+
+def _check_best(iterations: int, C: float) -> None:
+    if not (iterations >= 1 and 0 < C < math.inf):
+        raise NashwardError(
+            "the best step is a multiple of sqrt(C / iterations): expected at least 1 iteration and a finite C > 0, as "
+            f"theory.complexity(start) of a start that plays several actions, got iterations = {iterations}, C = {C}"
+        )
 
 
 def _check(step: float, C: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -83,13 +83,17 @@ class Contraction:
     def check(
         self, game: games.PreferenceGame, solver: Any, iterations: int = 60, start: Any = None, reference: Any = None
     ) -> Check:
-        """KL after each step against the factor times KL before it; rows where KL is rounding are left at its level."""
+        """KL after each step against the factor times KL before it; rows where KL is rounding are left at its level.
+
+        Of a step above ``largest`` the result is not ``claimed``.
+        """
         check_covered(game, solver, self.kind, step=self.step, tau=self.tau)
         pull = start if reference is None else reference
         target = games.regularised_nash(game, self.tau, pull).policy
         kl = kl_to_target(game, solver, target, iterations, start, pull)
         bound = self.factor * kl[:-1]
-        return Check.of(range(1, iterations + 1), bound, kl[1:], tolerance=1e-6, rounding=ROUNDING)
+        check = Check.of(range(1, iterations + 1), bound, kl[1:], tolerance=1e-6, rounding=ROUNDING)
+        return replace(check, claimed=self.applies)
 
 
 @dataclass(frozen=True)

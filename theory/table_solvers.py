@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -216,6 +216,7 @@ class OptimisticGradientAverage:
         return constant / np.asarray(iterations, dtype=np.float64)
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
-        """The gap of the average against the bound."""
+        """The gap of the average against the bound; of a step that is too large here it is not ``claimed``."""
         check_covered(game, solver, games.OptimisticGDA, n=self.n, step=self.step)
-        return check_average(lambda T: self.value(T, start), game, solver, iterations, start)
+        check = check_average(lambda T: self.value(T, start), game, solver, iterations, start)
+        return replace(check, claimed=self.applies(game))

@@ -1,4 +1,4 @@
-"""The equilibrium of a small game in fractions, checked without rounding."""
+"""The equilibrium of a small game in fractions, and whether it is the only one, without rounding."""
 
 from __future__ import annotations
 
@@ -24,17 +24,32 @@ class Rational(NamedTuple):
         policy: n fractions that sum to 1.
         value: 1/2.
         gap: the duality gap, exactly 0.
+        unique: whether it is the only equilibrium of the table in fractions, decided as ``only`` does.
 
     Example:
         >>> from nashward import games
         >>> equilibrium = games.nash_fractions(games.zoo.rock_paper_scissors())
-        >>> [str(p) for p in equilibrium.policy], str(equilibrium.value), str(equilibrium.gap)
-        (['1/3', '1/3', '1/3'], '1/2', '0')
+        >>> [str(p) for p in equilibrium.policy], str(equilibrium.value), str(equilibrium.gap), equilibrium.unique
+        (['1/3', '1/3', '1/3'], '1/2', '0', True)
     """
 
     policy: tuple[Fraction, ...]
     value: Fraction
     gap: Fraction
+    unique: bool
+
+
+class RationalPair(NamedTuple):
+    """An equilibrium of two players in fractions.
+
+    Attributes:
+        row, column: the policies.
+        unique: whether it is the only equilibrium of the table in fractions, decided as ``only`` does.
+    """
+
+    row: list[Fraction]
+    column: list[Fraction]
+    unique: bool
 
 
 def fractions(P: Float[np.ndarray, "n n"], denominator: int) -> list[list[Fraction]]:
@@ -71,15 +86,46 @@ def certify(table: Sequence[Sequence[Fraction]], x: Float[np.ndarray, " n"]) -> 
     policy = [Fraction(0)] * n
     for i, weight in zip(S, _solution(rows), strict=True):
         policy[i] = weight
-    gap = 2 * max(sum((a * p for a, p in zip(row, policy, strict=True)), Fraction(0)) for row in A)
+    gap = 2 * max(_mean(row, policy) for row in A)
     if gap != 0 or min(policy) < 0:
         raise ArithmeticError(f"the fractions near this policy are no equilibrium (gap {float(gap):.1e})")
-    return Rational(tuple(policy), Fraction(1, 2), gap)
+    return Rational(tuple(policy), Fraction(1, 2), gap, only(A, policy, policy))
+
+
+def only(payoff: Sequence[Sequence[Fraction]], x: Sequence[Fraction], y: Sequence[Fraction]) -> bool:
+    """Whether the equilibrium (x, y) of a zero-sum table is the only one.
+
+    It is if and only if (a) every action that x and y do not play loses against the other policy, and (b) on the
+    actions S and T that they play, no policy but y makes all of S earn the value, and none but x all of T.
+    Under (a) every equilibrium policy plays within T (or S), where by (b) there is one. Without (a) there is another
+    one, since of equilibria some are strictly complementary (Goldman and Tucker); without (b) a part of another
+    solution can be added to the policy. With a value other than 0, to which any can be shifted, (b) of both players
+    says that the table of S and T is invertible: so S and T are of one size, and one player's equations decide.
+
+    Args:
+        payoff: [n][m], of the row player.
+        x, y: an equilibrium, exactly.
+
+    Source: Goldman & Tucker 1956, "Theory of linear programming" (strict complementarity).
+
+    Example:
+        >>> half, (win, tie) = Fraction(1, 2), (Fraction(1), Fraction(0))
+        >>> only([[win, -win], [-win, win]], [half, half], [half, half]), only([[tie, tie]], [win], [win, tie])
+        (True, False)
+    """
+    S, T = ([i for i, p in enumerate(policy) if p] for policy in (x, y))
+    of_rows = [_mean(line, y) for line in payoff]
+    of_columns = [_mean(line, x) for line in zip(*payoff, strict=True)]
+    value = of_rows[S[0]]
+    if of_rows.count(value) > len(S) or of_columns.count(value) > len(T):
+        return False
+    square = [[payoff[i][j] for j in T] for i in S]
+    return len(S) == len(T) and _reduced([*square, [Fraction(1)] * len(T)], len(T)) is not None
 
 
 def in_fractions(
     payoff: Float[np.ndarray, "n m"], row: Float[np.ndarray, " n"], column: Float[np.ndarray, " m"]
-) -> tuple[list[Fraction], list[Fraction]] | None:
+) -> RationalPair | None:
     """An equilibrium in the fractions that its probabilities round, where these are one without rounding.
 
     Args:
@@ -87,13 +133,14 @@ def in_fractions(
         row, column: the policies, as ``nash`` finds them.
 
     Returns:
-        Both policies; None where the payoffs or the probabilities are no fractions of small denominators, where the
-        duality gap in fractions is not exactly 0, and for more than 30 actions.
+        Both policies, and whether they are the only ones; None where the payoffs or the probabilities are no fractions
+        of small denominators, where the duality gap in fractions is not exactly 0, and for more than 30 actions.
 
     Example:
-        >>> row, column = in_fractions(np.array([[3.0, -1.0], [-1.0, 1.0]]), np.array([1, 2]) / 3, np.array([1, 2]) / 3)
-        >>> [str(p) for p in row], [str(p) for p in column]
-        (['1/3', '2/3'], ['1/3', '2/3'])
+        >>> third = np.array([1, 2]) / 3
+        >>> row, column, unique = in_fractions(np.array([[3.0, -1.0], [-1.0, 1.0]]), third, third)
+        >>> [str(p) for p in row], [str(p) for p in column], unique
+        (['1/3', '2/3'], ['1/3', '2/3'], True)
     """
     if max(payoff.shape) > MOST:
         return None
@@ -101,9 +148,13 @@ def in_fractions(
     x, y = ([Fraction(p).limit_denominator(LARGEST - 1) for p in policy.tolist()] for policy in (row, column))
     if sum(map(len, table)) < payoff.size or sum(x) != 1 or sum(y) != 1:
         return None
-    best = max(sum((u * q for u, q in zip(line, y, strict=True)), Fraction(0)) for line in table)
-    least = min(sum((u * p for u, p in zip(line, x, strict=True)), Fraction(0)) for line in zip(*table, strict=True))
-    return (x, y) if best == least else None
+    best = max(_mean(line, y) for line in table)
+    least = min(_mean(line, x) for line in zip(*table, strict=True))
+    return RationalPair(x, y, only(table, x, y)) if best == least else None
+
+
+def _mean(line: Sequence[Fraction], policy: Sequence[Fraction]) -> Fraction:
+    return sum((u * p for u, p in zip(line, policy, strict=True) if p), Fraction(0))
 
 
 def _rounded(payoffs: Float[np.ndarray, "n m"], denominator: int) -> list[list[Fraction | None]]:
@@ -122,13 +173,23 @@ def _rounded(payoffs: Float[np.ndarray, "n m"], denominator: int) -> list[list[F
 
 
 def _solution(rows: list[list[Fraction]]) -> list[Fraction]:
-    """The one solution of linear equations [coefficients..., right-hand side], by Gauss-Jordan elimination."""
+    """The one solution of linear equations [coefficients..., right-hand side]."""
     unknowns = len(rows[0]) - 1
-    rows = [row[:] for row in rows]
+    reduced = _reduced(rows, unknowns)
+    if reduced is None:
+        raise ArithmeticError("the policy is no vertex of the equilibria: its support does not determine it")
+    if any(row[unknowns] for row in reduced[unknowns:]):
+        raise ArithmeticError("the ties of the policy contradict each other in fractions")
+    return [row[unknowns] for row in reduced[:unknowns]]
+
+
+def _reduced(rows: list[list[Fraction]], unknowns: int) -> list[list[Fraction]] | None:
+    """Gauss-Jordan elimination; None where the equations leave an unknown free."""
+    rows = rows[:]
     for column in range(unknowns):
         pivot = next((k for k in range(column, len(rows)) if rows[k][column]), None)
         if pivot is None:
-            raise ArithmeticError("the policy is no vertex of the equilibria: its support does not determine it")
+            return None
         rows[column], rows[pivot] = rows[pivot], rows[column]
         lead = [entry / rows[column][column] for entry in rows[column]]
         rows[column] = lead
@@ -136,6 +197,4 @@ def _solution(rows: list[list[Fraction]]) -> list[Fraction]:
             if k != column and row[column]:
                 factor = row[column]
                 rows[k] = [entry - factor * top for entry, top in zip(row, lead, strict=True)]
-    if any(row[unknowns] for row in rows[unknowns:]):
-        raise ArithmeticError("the ties of the policy contradict each other in fractions")
-    return [row[unknowns] for row in rows[:unknowns]]
+    return rows

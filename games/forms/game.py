@@ -19,6 +19,7 @@ from .exact_sums import exact_sums, exact_sums_of, largest_size, plain
 from .keyed import in_order
 from .payoff_numbers import labels_of, numbers
 
+_ROUNDED = 0.1  # a sum further from 1 is a mistake in the table
 _PIECE = 2**18  # numbers checked at once
 _COUNTED = 64  # actions up to which the labels that only count are kept
 
@@ -143,10 +144,12 @@ class PreferenceGame:
         off = table + table.mT - 1
         *batch, i, j = (off.abs() > tolerance).nonzero()[0].tolist()
         where = f" of game {tuple(batch)}" if batch else ""
+        most = math.ceil(1000 * float(off.abs().max())) / 1000
+        rounded = f"; where that is rounding, games.PreferenceGame(P, tolerance={most:g}) takes it" * (most < _ROUNDED)
         raise NashwardError(
             f"P + P^T must be 1{where}: P[{self.labels[i]}, {self.labels[j]}] = {table[(*batch, i, j)]:g} and "
             f"P[{self.labels[j]}, {self.labels[i]}] = {table[(*batch, j, i)]:g} sum to "
-            f"{1 + off[(*batch, i, j)]:g} (the diagonal is 1/2)"
+            f"{1 + off[(*batch, i, j)]:g} (the diagonal is 1/2){rounded}"
         )
 
     @property
@@ -382,7 +385,13 @@ def _counted(n: int) -> tuple[str, ...]:
 
 
 def _policy(policy: Any, n: int, device: torch.device, what: str) -> Float[Tensor, "... n"]:
-    row = torch.as_tensor(policy, dtype=torch.float64, device=device)
+    try:
+        row = torch.as_tensor(policy, dtype=torch.float64, device=device)
+    except (TypeError, ValueError, RuntimeError):  # torch's own error names neither the policy nor what it should be
+        raise NashwardError(
+            f"the {what} must be probabilities in a list, an array or a tensor of shape [..., {n}], got {policy!r:.60} "
+            "(a start that is left out is uniform)"
+        ) from None
     if row.ndim == 0 or row.shape[-1] != n:
         raise NashwardError(f"the {what} must have shape [..., {n}], got {_shape(row)}")
     if not row.isfinite().all() or (row < -1e-12).any() or ((row.sum(-1) - 1).abs() > 1e-6).any():

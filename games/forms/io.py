@@ -73,6 +73,10 @@ def load(
 def _game(
     table: np.ndarray, total: float | None, rows: list[str] | None, columns: list[str] | None
 ) -> PreferenceGame | ConstantSumGame:
+    if table.ndim == 2 and not np.isfinite(table).all():
+        i, j = np.argwhere(~np.isfinite(table))[0]
+        place = f"{rows[i] if rows else i}, {columns[j] if columns else j}"
+        raise NashwardError(f"entry [{place}] is not a finite number: {table[i, j]}")
     if total is not None:
         return ConstantSumGame(table, total, rows, columns)
     if rows is not None and columns is not None and len(rows) != len(columns):
@@ -89,10 +93,14 @@ def _game(
             "for a game of two different players give the total of the payoffs (--total)"
         )
     if np.isfinite(table).all() and (table.min() < 0 or table.max() > 1):
+        advice = (
+            "of counts take shares, or give nashward leaderboard a row a pair: model_a, model_b, wins_a, wins_b; and "
+            "for payoffs give the total of the two players (0 where one wins what the other loses)"
+        )
+        if table.ndim == 2 and table.min() >= 0 and np.allclose(table + table.T, 100):
+            advice = "these are percents: divide by 100"
         raise NashwardError(
-            f"a preference game holds win probabilities, got numbers from {table.min():g} to {table.max():g}; of "
-            "counts take shares, and for payoffs give the total of the two players (0 where one wins what the other "
-            "loses)"
+            f"a preference game holds win probabilities, got numbers from {table.min():g} to {table.max():g}; {advice}"
         )
     if rows is not None and columns is not None and rows != columns:  # before the payoffs, which are wrong for it
         wrong = next((r, c) for r, c in zip(rows, columns, strict=True) if r != c)
@@ -113,6 +121,8 @@ def _csv(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
         raise NashwardError(f"{file} is empty; expected labels in the first row and column, and numbers")
     if len(lines[0]) == 1 and (other := next((sign for sign in ";\t|" if sign in lines[0][0]), None)):
         raise NashwardError(f"{file}: cells are separated by {other!r}; expected commas, and points in numbers")
+    if all(len(row) == 1 and len(row[0].split()) > 1 for row in lines):
+        raise NashwardError(f"{file}: cells are separated by blanks; expected commas")
     rows, columns, cells = layout(lines, labels, symmetric)
     width = len(columns) if columns is not None else len(cells[0]) if cells else 0
     if not cells or not width:
@@ -127,7 +137,8 @@ def _csv(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
             value = number(cell)
             if value is None:
                 column = columns[j] if columns else str(j)
-                raise NashwardError(f"{file}: entry [{name}, {column}] is not a number: {cell!r}")
+                percent = "; divide percents by 100" * cell.strip().endswith("%")
+                raise NashwardError(f"{file}: entry [{name}, {column}] is not a number: {cell!r}{percent}")
             table[i, j] = value
     if symmetric and (rows is None) != (columns is None):  # the same actions in both directions
         rows = columns = rows or columns

@@ -141,7 +141,8 @@ def quantiles(
             T, q[2], look[name].line, color=colour, marker=look[name].mark, markevery=0.15, markersize=4,
             label=as_legend(name),
         )  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel=f"gap of the {which} iterate", title=title)
+    what = f"gap of the {which} iterate\nmedian, middle half, middle nine tenths"
+    axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel=what, title=title)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
     return figure

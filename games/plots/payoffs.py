@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +30,8 @@ def cycle_graph(
     """Who beats whom: an arrow from each winner to the loser, the wider the surer; ties have none.
 
     Actions stand in a ring clockwise from the top, by default in the order of their mean win rate, the best first.
-    Arrows against that order (upsets, without which there is no cycle) are in the second colour and dashed.
+    Arrows against that order (upsets, without which there is no cycle) are in the second colour and dashed; where there
+    are some a legend says so.
 
     Args:
         game: a single game.
@@ -46,6 +47,9 @@ def cycle_graph(
         raise NashwardError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
     figure, axes = drawn_on(axes, 5.2, 5.0)
     P, n = game.P.cpu(), game.sizes[0]
+    with_order: dict[str, Any] = {"color": COLOURS[0], "linestyle": "-"}
+    against: dict[str, Any] = {"color": COLOURS[1], "linestyle": "--"}
+    upsets = False
     order = _ordered(order, P.mean(-1).argsort(descending=True, stable=True).tolist())
     angle = np.pi / 2 - 2 * np.pi * np.arange(n) / n
     place = {action: np.array([np.cos(t), np.sin(t)]) for action, t in zip(order, angle, strict=True)}
@@ -53,8 +57,8 @@ def cycle_graph(
         for other, j in enumerate(order):
             margin = float(P[i, j]) - 0.5
             if margin > least:
-                upset = rank > other
-                style = {"color": COLOURS[1] if upset else COLOURS[0], "linestyle": "--" if upset else "-"}
+                upsets |= rank > other
+                style = against if rank > other else with_order
                 arrow = {"arrowstyle": "-|>", "linewidth": 0.5 + 4 * margin, "shrinkA": 14, "shrinkB": 14, **style}
                 axes.annotate("", xy=tuple(place[j]), xytext=tuple(place[i]), arrowprops=arrow)
         x, y = place[i]
@@ -62,6 +66,12 @@ def cycle_graph(
                   bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "black"})  # fmt: skip
     axes.set(title=title, aspect="equal", xlim=(-1.35, 1.35), ylim=(-1.25, 1.25))
     axes.axis("off")
+    if upsets:
+        from matplotlib.lines import Line2D
+
+        kinds = (("beats a later one", with_order), ("upset: beats an earlier one", against))
+        lines = [Line2D([], [], label=label, **style) for label, style in kinds]
+        axes.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=2, fontsize=8)
     return figure
 
 

@@ -9,7 +9,11 @@ import numpy as np
 
 from nashward.errors import NashwardError
 
+from ..equilibria.nash import Equilibrium
+from ..equilibria.regularized import RegularisedEquilibrium
+from ..forms.game import Profile
 from ..shapes import Float
+from ..solution import Solution
 from .appearance import as_label, as_legend, drawn_on, looks
 
 if TYPE_CHECKING:
@@ -28,17 +32,24 @@ def simplex(
     """Trajectories on the simplex of three actions.
 
     Args:
-        policies: by name, [records, 3] probabilities, as in ``Solution.policies["last"]``.
-        equilibrium: [3], drawn as a star.
+        policies: by name, solutions with ``keep_policies=True``, whose last iterates are drawn; or [records, 3]
+            probabilities.
+        equilibrium: [3], or as ``games.nash`` gives it, drawn as a star.
         labels: of the three corners.
         title: above the picture.
         axes: to draw on; a new figure when None.
         start: [3], from which all of them go, drawn as a ring; None: each has a hollow mark at its first record.
 
     Raises:
-        ValueError: a trajectory or a start of another shape.
+        ValueError: a trajectory, an equilibrium or a start of another shape, or of an ``n x m`` game, which has two
+            policies; a solution that kept none; other than three labels.
         TypeError: trajectories without names.
     """
+    paths = _paths(policies)
+    if wrong := [f"{name} has {path.shape}" for name, path in paths.items() if path.shape[1] != 3]:
+        raise NashwardError(f"a trajectory on the simplex has shape [records, 3], {wrong[0]}; see plots.trajectories")
+    first, star = _point(start, 3, "start"), _point(equilibrium, 3, "equilibrium")
+    _check_labels(labels, 3)
     figure, axes = drawn_on(axes, 4.8, 4.4)
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
     axes.fill(*corners.T, facecolor="none", edgecolor="black", linewidth=1)
@@ -46,13 +57,9 @@ def simplex(
     for corner, offset, label in zip(corners, offsets, labels, strict=True):
         x, y = corner + offset
         axes.text(x, y, as_label(label), ha="center", va="center")
-    paths = _paths(policies)
-    if wrong := [f"{name} has {path.shape}" for name, path in paths.items() if path.shape[1] != 3]:
-        raise NashwardError(f"a trajectory on the simplex has shape [records, 3], {wrong[0]}; see plots.trajectories")
-    first = _first(start, 3)
     _draw(axes, {name: path @ corners for name, path in paths.items()}, None if first is None else first @ corners)
-    if equilibrium is not None:
-        axes.plot(*(np.asarray(equilibrium) @ corners), "*", color="black", markersize=14, label="Nash")
+    if star is not None:
+        axes.plot(*(star @ corners), "*", color="black", markersize=14, label="Nash")
     axes.set(title=title, aspect="equal")
     axes.axis("off")
     axes.legend(fontsize=8, loc="upper right")
@@ -76,8 +83,9 @@ def trajectories(
     seen, and arrows show the directions of the three actions that point furthest in it.
 
     Args:
-        policies: by name, [records, n] probabilities, as in ``Solution.policies["last"]``.
-        equilibrium: [n], drawn as a star.
+        policies: by name, solutions with ``keep_policies=True``, whose last iterates are drawn; or [records, n]
+            probabilities.
+        equilibrium: [n], or as ``games.nash`` gives it, drawn as a star.
         labels: of the n actions.
         actions: two of them, by number, whose probabilities are the axes; None: the principal plane.
         title: above the picture.
@@ -85,7 +93,8 @@ def trajectories(
         start: [n], from which all of them go, drawn as a ring; None: each has a hollow mark at its first record.
 
     Raises:
-        ValueError: no trajectory, or trajectories of different sizes or of fewer than three actions; a start of
+        ValueError: no trajectory, or trajectories of different sizes or of fewer than three actions, or of an
+            ``n x m`` game, which has two policies; a solution that kept none; an equilibrium, a start or labels of
             another size; other than two actions, or one that there is not.
         TypeError: trajectories without names.
     """
@@ -95,10 +104,11 @@ def trajectories(
         raise NashwardError(f"trajectories in a plane are of one number of actions, at least 3; got {sizes}")
     (n,) = sizes
     names = tuple(map(str, range(n))) if labels is None else tuple(labels)
-    star = None if equilibrium is None else np.asarray(equilibrium, dtype=np.float64)
+    _check_labels(names, n)
+    star = _point(equilibrium, n, "equilibrium")
     if actions is None and n == 3:
         return simplex(policies, star, names, title, axes, start)
-    first = _first(start, n)
+    first = _point(start, n, "start")
     figure, axes = drawn_on(axes, 5.6, 4.6)
     if actions is not None:
         _plane_of_actions(axes, paths, star, first, names, actions)
@@ -115,23 +125,47 @@ def _paths(policies: Mapping[str, Any]) -> dict[str, Float[np.ndarray, "_ _"]]:
         raise TypeError(
             f'expected trajectories by name, as {{"MWU": solution.policies["last"]}}, got {type(policies).__name__}'
         )
-    paths = {name: np.asarray(path, dtype=np.float64) for name, path in policies.items()}
+    paths = {name: _path(name, path) for name, path in policies.items()}
     for name, path in paths.items():
         if path.ndim != 2 or not len(path):
             raise NashwardError(
                 f"a trajectory has shape [records, n], {name} has {path.shape}; solve(..., keep_policies=True) keeps "
-                "one in Solution.policies"
+                "that of one game and one start"
             )
     return paths
 
 
-def _first(start: Any, n: int) -> Float[np.ndarray, " n"] | None:
-    if start is None:
+def _path(name: str, path: Any) -> Float[np.ndarray, "..."]:
+    if isinstance(path, Solution):
+        if "last" not in path.policies:
+            raise NashwardError(f"{name} has kept no policies: give games.solve(..., keep_policies=True)")
+        path = path.policies["last"]
+    return _of_one_player(path, name)
+
+
+def _of_one_player(policy: Any, name: str) -> Float[np.ndarray, "..."]:
+    if isinstance(policy, Profile):
+        raise NashwardError(
+            f"this picture is of one policy, {name} has two, of an n x m game: draw one player's, as "
+            '{"row": solution.policies["last"].row} and nash(game).policy.row'
+        )
+    return np.asarray(policy, dtype=np.float64)
+
+
+def _point(given: Any, n: int, name: str) -> Float[np.ndarray, " n"] | None:
+    """A policy to mark, from an equilibrium or from its probabilities."""
+    if given is None:
         return None
-    first = np.asarray(start, dtype=np.float64)
-    if first.shape != (n,):
-        raise NashwardError(f"the start of these trajectories has shape [{n}], got {first.shape}")
-    return first
+    held = given.policy if isinstance(given, Equilibrium | RegularisedEquilibrium) else given
+    point = _of_one_player(held, f"the {name}")
+    if point.shape != (n,):
+        raise NashwardError(f"the {name} of these trajectories has shape [{n}], got {point.shape}")
+    return point
+
+
+def _check_labels(labels: Sequence[str], n: int) -> None:
+    if len(labels) != n:
+        raise NashwardError(f"there are {n} actions, got {len(labels)} labels: {', '.join(map(str, labels)):.60}")
 
 
 def _draw(

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def solver_label(solver: Any, swept: Sequence[str] = ("step",)) -> str:
-    """A solver's name with those settings, where it has them, and all that are not the usual ones.
+def solver_label(solver: Any, swept: Sequence[str] = ()) -> str:
+    """A solver's name with its numbers that are not 0, all that is not the usual one, and the swept settings.
 
     Args:
         solver: any; of one that is no dataclass the name of its class alone is known.
-        swept: the settings that are always shown.
+        swept: settings that are shown whatever they are.
 
     Example:
         >>> from nashward import games
-        >>> solver_label(games.INPO(0.25, tau=0.1)), solver_label(games.INPO(), ["tau"])
-        ('INPO(step=0.25)', 'INPO(tau=0.1)')
+        >>> solver_label(games.INPO(0.25)), solver_label(games.ExtraGradient())
+        ('INPO(step=0.25, tau=0.1)', 'ExtraGradient(step=1.0)')
     """
     if not dataclasses.is_dataclass(solver):
         return type(solver).__name__
@@ -26,9 +26,13 @@ def solver_label(solver: Any, swept: Sequence[str] = ("step",)) -> str:
     shown = [
         f"{field.name}={_text(values[field.name])}"
         for field in fields
-        if field.name in swept or values[field.name] != field.default
+        if field.name in swept or values[field.name] != field.default or _is_number(values[field.name])
     ]
     return f"{type(solver).__name__}({', '.join(shown)})"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value != 0
 
 
 def _text(value: Any) -> str:

@@ -112,7 +112,7 @@ def test_solve_draws_the_gaps_of_several_solvers_and_writes_json(
     assert main(["solve", "zoo:comal_cycle", *solvers, *settings, *files]) == 0
     told = capsys.readouterr()
     assert "source" in told.out
-    labels = ["MWU(step=0.1)", "OptimisticMWU(step=2.0)", "Momentum(step=0.1, nesterov=True)"]
+    labels = ["MWU(step=0.1)", "OptimisticMWU(step=2.0)", "Momentum(step=0.1, momentum=0.3, nesterov=True)"]
     assert drawn == [(labels, ["last"]), (labels, ["average"])]
     content = json.loads((tmp_path / "deep" / "all.json").read_text())
     game, start = games.zoo.comal_cycle(), [0.6, 0.3, 0.1]
@@ -684,6 +684,27 @@ def test_a_files_table_has_its_nash_in_fractions_where_they_are_one_exactly(
         assert main(["solve", str(tmp_path / f"{name}.csv"), *options, "--json", str(out)]) == 0
         assert json.loads(out.read_text())["nash"]["fractions"] == expected
         assert ("/1" in capsys.readouterr().out.replace(str(tmp_path), "")) == (expected is not None)
+
+
+def test_whether_the_nash_is_unique_is_said_of_the_fractions_that_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of these tenths (2/7, 0, 4/7, 1/7, 0, 0) and (8, 0, 16, 1, 6, 0) / 31 are a Nash, of their doubles the first."""
+    rows = ["5,7,6,1,3,2", "3,5,2,5,7,3", "4,8,5,7,6,8", "9,5,3,5,5,5", "7,3,4,5,5,1", "8,7,2,5,9,5"]
+    (tmp_path / "t.csv").write_text("\n".join("." + row.replace(",", ",.") for row in rows))
+    assert main(["solve", str(tmp_path / "t.csv"), "--json", str(tmp_path / "t.json")]) == 0
+    nash = json.loads((tmp_path / "t.json").read_text())["nash"]
+    assert (nash["unique"], nash["gap"], nash["fractions"][0]) == (False, 0.0, "2/7")
+    assert "one of several" in capsys.readouterr().out
+
+
+def test_whether_a_last_iterate_is_at_the_regularised_nash_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Within the step's threshold it is; beyond it, and with Nash-MD's constant step, it is elsewhere."""
+    solvers = "INPO:tau=0.1:step=0.2,INPO:tau=0.01:step=1,NashMD:tau=0.1:step=3"
+    assert main(["solve", "comal_cycle", "--solver", solvers, "--start", "0.6,0.3,0.1", "--iterations", "2000"]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "drawn to" in line]
+    assert ["is there" in line for line in told] == [True, False, False]
+    assert ["away" in line for line in told] == [False, True, True]
 
 
 @pytest.mark.parametrize(

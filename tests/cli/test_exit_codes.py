@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -107,7 +108,41 @@ def test_an_interrupt_has_its_own_code(
     monkeypatch.chdir(here)
     monkeypatch.setattr(games, "nash", _planted(KeyboardInterrupt()))
     assert main(["solve", "good.csv"]) == 130
-    assert "Traceback" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "nothing was kept" in said
+    assert "continues" not in said
+
+
+@pytest.mark.parametrize("command", ["demo --out d", "leaderboard t.csv --cache kept.sqlite"])
+def test_what_an_interrupted_command_keeps(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nashward.cli.commands.evaluation import leaderboard
+    from nashward.cli.commands.tables import demo
+
+    for module in (demo, leaderboard):
+        interrupted = dataclasses.replace(module.COMMAND, run=_planted(KeyboardInterrupt()))
+        monkeypatch.setattr(module, "COMMAND", interrupted)
+    assert main(command.split()) == 130
+    assert ("continues" if command.startswith("demo") else "kept.sqlite") in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_a_terminated_command_that_goes_on_says_so(here: Path) -> None:
+    (here / "slow.py").write_text(
+        "import dataclasses, os, signal, sys\n"
+        "from nashward.cli.commands.tables import demo, solve\n"
+        "from nashward.cli.main import main\n"
+        "for module in (demo, solve):\n"
+        "    ended = lambda args: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    module.COMMAND = dataclasses.replace(module.COMMAND, run=ended)\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    for command, said in (("demo", "same command continues"), ("solve good.csv", "")):
+        ended = _shell(here, f'exec "$PYTHON" slow.py {command}')
+        assert ended.returncode == -15
+        assert said in ended.stderr
+        assert bool(said) == bool(ended.stderr)
 
 
 def _shell(here: Path, line: str) -> subprocess.CompletedProcess[str]:
@@ -166,7 +201,7 @@ def test_quick_interrupts_are_one(here: Path) -> None:
     )
     ended = _shell(here, '"$PYTHON" slow.py solve good.csv')
     assert (ended.returncode, ended.stdout) == (130, "")
-    assert ended.stderr == "\nnashward: interrupted; the same command continues where it stopped\n"
+    assert ended.stderr == "\nnashward: interrupted; nothing was kept\n"
 
 
 def test_quick_interrupts_of_a_run_are_two(monkeypatch: pytest.MonkeyPatch) -> None:

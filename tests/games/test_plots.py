@@ -283,6 +283,33 @@ def test_three_actions_are_on_the_simplex_and_what_has_no_plane_is_refused() -> 
             games.plots.trajectories({"a": np.eye(4)}, actions=actions)
 
 
+@pytest.mark.parametrize("picture", [games.plots.simplex, games.plots.trajectories])
+def test_solutions_and_equilibria_are_drawn_as_their_arrays_are(picture: Any) -> None:
+    game = games.zoo.comal_cycle()
+    solution = games.solve(game, games.MWU(0.5), 50, [0.6, 0.3, 0.1], keep_policies=True)
+    exact = games.nash(game)
+    drawn, expected = (
+        [line.get_xydata() for line in picture({"MWU": path}, star).axes[0].lines]
+        for path, star in ((solution, exact), (solution.policies["last"], exact.policy))
+    )
+    for line, wanted in zip(drawn, expected, strict=True):
+        np.testing.assert_array_equal(line, wanted)
+    picture({"INPO": solution}, games.regularised_nash(game, 0.1))
+    pay = games.ConstantSumGame(np.arange(12).reshape(3, 4) % 5, total=0.0)
+    two = games.solve(pay, games.MWU(0.1), 5, keep_policies=True)
+    for paths, options, says in (
+        ({"MWU": games.solve(game, games.MWU(0.5), 5)}, {}, "MWU has kept no policies.*keep_policies=True"),
+        ({"MWU": two}, {}, "MWU has two, of an n x m game"),
+        ({"MWU": two.policies["last"]}, {}, "MWU has two, of an n x m game"),
+        ({"MWU": solution}, {"equilibrium": games.nash(pay)}, "the equilibrium has two"),
+        ({"MWU": solution}, {"equilibrium": [0.5, 0.5]}, r"equilibrium .* shape \[3\], got \(2,\)"),
+        ({"MWU": solution}, {"labels": ("a", "b")}, "3 actions, got 2 labels: a, b"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            picture(paths, **options)
+    picture({"row": two.policies["last"].row}, games.nash(pay).policy.row)
+
+
 @pytest.mark.parametrize("actions", [None, [2, 0]])
 @pytest.mark.parametrize("game", [games.zoo.comal_cycle(), games.zoo.mujoco_soccer()], ids=["three", "ten"])
 def test_all_paths_go_from_the_start_that_is_marked(game: games.PreferenceGame, actions: Any) -> None:
@@ -333,6 +360,7 @@ def test_quantiles_shade_the_middle_of_a_batch() -> None:
     np.testing.assert_allclose(np.asarray(axes.lines[0].get_ydata()), median.numpy())
     assert len(axes.collections) == 4
     assert [line.get_label() for line in axes.lines] == ["eg", "omwu"]
+    assert "nine tenths" in axes.get_ylabel()  # what is shaded
     with pytest.raises(ValueError, match="one holds a single game"):
         games.plots.quantiles({"one": _solutions(games.zoo.comal_cycle())["eg"]})
 
@@ -345,6 +373,10 @@ def test_the_cycle_graph_points_from_winner_to_loser_and_marks_upsets() -> None:
     arrows = {(at[text.xyann], at[text.xy]): arrow.get_linestyle() for text, arrow in drawn if arrow is not None}
     assert arrows == {("b", "a"): "-", ("c", "b"): "-", ("a", "c"): "--"}
     assert place["c"][1] == pytest.approx(1.0)
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [line.get_linestyle() for line in legend.get_lines()] == ["-", "--"]
+    assert games.plots.cycle_graph(games.zoo.bradley_terry()).axes[0].get_legend() is None
     tied = games.plots.cycle_graph(games.zoo.indifference()).axes[0]
     assert not [a for a in tied.texts if isinstance(a, Annotation)]
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from nashward import games, theory
+from nashward.errors import NashwardError
 from nashward.games import MWU, ExtraGradient, MagneticMirrorDescent, OptimisticMWU
 from nashward.games.forms.symmetrize import symmetrised
 from nashward.games.solution import SolverError
@@ -283,3 +284,9 @@ def test_what_has_no_table_or_is_no_average_is_refused(build: Callable[[object],
     table = games.PreferenceGame([[0.5, 0.6], [0.4, 0.5]])
     with pytest.raises(TypeError, match=message):
         build(games.ImplicitGame(table.win_rate, 2))
+
+
+@pytest.mark.parametrize("start", ["uniform", object(), [[0.5, 0.5], [1.0]]], ids=["word", "object", "ragged"])
+def test_what_is_no_policy_is_refused_by_name(start: Any) -> None:
+    with pytest.raises(NashwardError, match=r"policy must be probabilities .* \[..., 3\]"):
+        games.solve(games.zoo.comal_cycle(), games.MWU(0.1), 10, start)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from nashward import games, theory
+from nashward.errors import NashwardError
 from nashward.games import zoo
 
 COMAL = zoo.comal_cycle()
@@ -31,8 +33,18 @@ def test_bounds_of_averages() -> None:
     rings = games.zoo.rock_paper_scissors()  # of norm sqrt(3) / 2
     assert theory.OptimisticGradientAverage(0.408, 3).applies(rings)
     assert not theory.OptimisticGradientAverage(0.409, 3).applies(rings)
+    for step, claimed in ((0.408, True), (0.409, False)):
+        theorem = theory.OptimisticGradientAverage(step, 3)
+        assert theorem.check(rings, games.OptimisticGDA(step), 20).claimed is claimed
     assert theory.FictitiousPlayRate(0.5).value(100) == pytest.approx(0.05)
     assert theory.MWULeaves(PI).value(0.3) == theory.ProximalMonotone(PI).value(0.3) == 0.3
+
+
+@pytest.mark.parametrize("kind", [theory.MWUAverage, theory.SPPOTheorem])
+@pytest.mark.parametrize(("iterations", "C"), [(1000, -1.0), (1000, 0.0), (0, 1.0), (10, math.inf), (10, math.nan)])
+def test_no_step_is_the_best_without_iterations_or_a_start_that_mixes(kind: Any, iterations: int, C: float) -> None:
+    with pytest.raises(NashwardError, match=f"iterations = {iterations}, C = {C}"):
+        kind.best(iterations, C)
 
 
 def test_thresholds_and_factors() -> None:

@@ -98,12 +98,12 @@ def from_guess(U: Float[np.ndarray, "n m"], found: Pair, middle: Pair, *, skew: 
 def _of_face(U: Float[np.ndarray, "n m"], exact: ExactFace, found: Pair) -> Decision:
     if not exact.dimension:
         return Decision(
-            None, 0, "this table has one equilibrium in whole numbers, but one that rounds to it may have several",
-            face=exact,
+            None, 0, "the stored table has one equilibrium, but one of fractions that rounds to it may have several; "
+            "games.nash_fractions decides for small fractions", face=exact,
         )  # fmt: skip
     inside = max(exact.points, key=lambda pair: sum(np.abs(a - b).sum() for a, b in zip(pair, found, strict=True)))
     other = _to_the_edge(U, inside, found)
-    return Decision(False, exact.dimension, "another equilibrium, found in whole numbers", other, exact)
+    return Decision(False, exact.dimension, "another equilibrium, found without rounding", other, exact)
 
 
 def _to_the_edge(U: Float[np.ndarray, "n m"], inside: Pair, found: Pair) -> Pair:

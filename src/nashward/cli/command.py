@@ -18,6 +18,7 @@ class Command:
         run: does it, and returns the exit code.
         first: the options, without dashes, that its ``--help`` shows; ``--help-all`` shows all. Empty: it shows all.
         divides: whether several processes divide its work; else the first one does all of it.
+        continues: whether it keeps what it has computed, so that the same command goes on after it was stopped.
         writes: the arguments, by their names, of the files that it writes: none of them may be one that it reads;
             "out/scores.json" is that file in a folder.
     """
@@ -27,6 +28,7 @@ class Command:
     run: Callable[[argparse.Namespace], int]
     first: tuple[str, ...] = ()
     divides: bool = False
+    continues: bool = False
     writes: tuple[str, ...] = ()
 
 

@@ -19,6 +19,7 @@ from .. import __version__
 from . import help_pages, hints, outputs
 from .command import Entry
 from .commands import COMMANDS
+from .terminated import said_when_terminated
 
 PROGRAM = "nashward"
 BAD_INPUT, INTERRUPTED, CLOSED = 2, 130, 141
@@ -67,7 +68,7 @@ def _code(arguments: Sequence[str]) -> int:
         return CLOSED
     except KeyboardInterrupt:
         if processes.main:
-            _print_error("\nnashward: interrupted; the same command continues where it stopped")
+            _print_error("\nnashward: interrupted before anything was begun")
         return INTERRUPTED
     except Exception as error:
         message = _one_line(error)
@@ -100,14 +101,30 @@ def _run(arguments: Sequence[str]) -> int:
             return 0
         _print_error(f"{args.parser.prog}: one of the {processes.count} processes does it")
         processes.alone()
-    with ExitStack() as inside:
-        if not processes.main:  # the first one shows what all of them find
-            inside.enter_context(redirect_stdout(inside.enter_context(open(os.devnull, "w"))))
-        inside.enter_context(console_log(args.quiet, always=True, silent=not processes.main))
-        inside.enter_context(processes.session())
-        code = args.command(args)
+    try:
+        with ExitStack() as inside:
+            if not processes.main:  # the first one shows what all of them find
+                inside.enter_context(redirect_stdout(inside.enter_context(open(os.devnull, "w"))))
+            inside.enter_context(console_log(args.quiet, always=True, silent=not processes.main))
+            inside.enter_context(processes.session())
+            if args.continues and processes.count == 1:
+                inside.enter_context(said_when_terminated(f"\n{PROGRAM}: SIGTERM; {_kept(args)}\n"))
+            code = args.command(args)
+    except KeyboardInterrupt:
+        if processes.main:
+            _print_error(f"\n{PROGRAM}: interrupted; {_kept(args)}")
+        return INTERRUPTED
     sys.stdout.flush()
     return code
+
+
+def _kept(args: argparse.Namespace) -> str:
+    """What is left of a command that was stopped."""
+    if args.continues:
+        return "the same command continues where it stopped"
+    if getattr(args, "cache", None) is not None:
+        return f"the judgements until then are kept in {args.cache}, and the same command reads them"
+    return "nothing was kept"
 
 
 def _one_line(error: Exception) -> str | None:
@@ -198,7 +215,9 @@ def _add(commands: argparse._SubParsersAction[Parser], name: str, entry: Entry, 
         return
     command = entry.load()
     parser.epilog = f"example: {command.example}"
-    parser.set_defaults(command=command.run, parser=parser, divides=command.divides, writes=command.writes)
+    parser.set_defaults(
+        command=command.run, parser=parser, divides=command.divides, continues=command.continues, writes=command.writes
+    )
     help_pages.add_help(parser, command.first)
     parser.add_argument("--quiet", action="store_true", help="only the result and warnings, no progress")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")

@@ -295,7 +295,7 @@ def test_payoffs_are_fractions_within_a_rounding_of_their_own_size() -> None:
     payoff, thirds, even = np.array([[3.0, -1.0], [-1.0, 1.0]]), np.array([1, 2]) / 3, np.array([0.5, 0.5])
     exact = [Fraction(1, 3), Fraction(2, 3)]
     for scale in (1.0, 1e-3, 1e6 + 0.1):
-        assert in_fractions(scale * payoff, thirds, thirds) == (exact, exact)
+        assert in_fractions(scale * payoff, thirds, thirds) == (exact, exact, True)
     assert in_fractions(payoff, even, even) is None
     assert in_fractions(1e-17 * payoff, even, even) is None  # no zeros: against them all policies would be equilibria
     assert in_fractions(payoff + 1e-12, thirds, thirds) is None

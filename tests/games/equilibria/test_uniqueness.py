@@ -12,6 +12,7 @@ import torch
 
 from nashward import games
 from nashward.games.equilibria.certificates.enclosure import UNIT, proved_unique
+from nashward.games.equilibria.rational import in_fractions, only
 
 from .. import mixed
 
@@ -213,3 +214,62 @@ def test_games_without_a_table() -> None:
     equilibrium = games.nash(twin)
     assert equilibrium.unique is None
     assert "without a table" in equilibrium.uniqueness
+
+
+# a second equilibrium of these tenths is (8, 0, 16, 1, 6, 0) / 31; doubles are not exactly tenths, and have one
+TENTHS = [[5, 7, 6, 1, 3, 2], [3, 5, 2, 5, 7, 3], [4, 8, 5, 7, 6, 8], [9, 5, 3, 5, 5, 5], [7, 3, 4, 5, 5, 1],
+          [8, 7, 2, 5, 9, 5]]  # fmt: skip
+
+
+def test_in_fractions_a_table_of_tenths_has_two_equilibria_where_its_doubles_have_one() -> None:
+    second = [Fraction(k, 31) for k in (8, 0, 16, 1, 6, 0)]
+    assert max(sum(Fraction(u, 10) * p for u, p in zip(row, second, strict=True)) for row in TENTHS) == Fraction(1, 2)
+    for order in (range(6), [3, 5, 0, 1, 4, 2]):
+        game = games.PreferenceGame(np.array(TENTHS)[np.ix_(order, order)] / 10)
+        assert games.nash(game).unique is None
+        assert games.nash_fractions(game).unique is False
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_unique_in_fractions_against_all_vertices(seed: int) -> None:
+    """Tenths, where most ties are ties of the fractions only, and two players with few payoffs."""
+    random = np.random.default_rng(seed)
+    n, m = (int(k) for k in random.integers(2, 6, 2))
+    upper = np.triu(random.integers(-2, 3, (n, n)), 1)
+    tenths = [[Fraction(5 + int(k), 10) for k in row] for row in upper - upper.T]
+    exact = games.nash_fractions(games.PreferenceGame(np.array(tenths, dtype=float)))
+    assert exact.unique == (len(_vertices(tenths)) == 1)
+    pay = [[Fraction(int(k), 10) for k in row] for row in random.integers(-1, 3, (n, m))]
+    columns, rows = _vertices(pay), _vertices([[-u for u in column] for column in zip(*pay, strict=True)])
+    payoff = np.array(pay, dtype=float)
+    found = in_fractions(payoff, *games.nash(games.ConstantSumGame(payoff, total=0.0)).numpy())
+    assert found is not None
+    assert found.unique == (len(columns) == len(rows) == 1)
+
+
+def test_each_condition_of_uniqueness_decides_a_table() -> None:
+    """An action outside that ties, of the row or the column; and a policy that others of its actions can replace."""
+    one, none, half = Fraction(1), Fraction(0), Fraction(1, 2)
+    assert not only([[none], [none]], [one, none], [one])
+    assert not only([[none, none]], [one], [one, none])
+    assert not only([[none], [none]], [half, half], [one])
+    assert not only([[none, none]], [one], [half, half])
+    assert not only([[none, none], [none, none]], [half, half], [half, half])
+    assert only([[none, one]], [one], [one, none])
+    rock = games.nash_fractions(games.zoo.cloned_rock())
+    assert not rock.unique
+    assert games.nash_fractions(games.zoo.comal_cycle()).unique
+    table = [[Fraction(p).limit_denominator(100) - half for p in row] for row in games.zoo.cloned_rock().P.tolist()]
+    middle = [Fraction(k, 6) for k in (1, 1, 2, 2)]
+    assert max(sum(a * p for a, p in zip(row, middle, strict=True)) for row in table) == 0
+    assert not only(table, middle, middle)
+
+
+@pytest.mark.parametrize("name", [name for name in games.zoo.names() if games.zoo.GAMES[name].nash])
+def test_the_zoo_is_unique_in_fractions_where_it_knows_of_no_other(name: str) -> None:
+    entry = games.zoo.GAMES[name]
+    x = np.array(entry.nash, dtype=float)
+    found = in_fractions(games.zoo.get(name).P.numpy(), x, x)
+    if found is not None:
+        assert found.row == list(entry.nash or ())
+        assert found.unique == ("several equilibria" not in entry.properties)

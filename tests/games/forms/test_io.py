@@ -48,16 +48,24 @@ def test_a_table_of_two_different_players(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (",a,b\na,0.5,0.9\nb,0.2,0.5\n", r"P\[a, b\] = 0.9 and P\[b, a\] = 0.2"),
-        (",a,b\na,0.5,nan\nb,0.2,0.5\n", r"entry \[0, 1\] .* not a finite"),
-        (",a,b\na,0.5,x\nb,0.2,0.5\n", r"entry \[a, b\] is not a number: 'x'"),
+        (",a,b\na,0.5,0.9\nb,0.2,0.5\n", r"P\[a, b\] = 0.9 and P\[b, a\] = 0.2 sum to 1.1 \(the diagonal is 1/2\)$"),
+        (",a,b\na,0.5,0.56\nb,0.48,0.5\n", r"sum to 1.04 .*tolerance=0.041"),
+        (",a,b\na,0.5,nan\nb,0.2,0.5\n", r"entry \[a, b\] .* not a finite"),
+        ("0.5,inf\n0.2,0.5\n", r"entry \[0, 1\] .* not a finite"),
+        (",a,b\na,0.5,x\nb,0.2,0.5\n", r"entry \[a, b\] is not a number: 'x'$"),
+        (",a,b\na,50%,90%\nb,10%,50%\n", "'50%'; divide percents by 100"),
+        (",a,b\na,50,90\nb,10,50\n", "from 10 to 90; .* divide by 100"),
+        (" a b\na 0.5 0.9\nb 0.1 0.5\n", "separated by blanks; expected commas"),
         (",a,a\na,0.5,0.9\na,0.1,0.5\n", "distinct, repeated: a"),
         (",a,b\na,0.5\nb,0.1,0.5\n", "row a has 1 numbers, expected 2"),
         (",a,b\nb,0.5,0.9\na,0.1,0.5\n", "same order, got b and a"),
         (",a,b\nb,0.1,0.5\na,0.5,0.9\n", "same order, got b and a"),  # and not that P + P^T is wrong, as it is then
         ("", "is empty"),
         (";a;b\na;0,5;0,9\nb;0,1;0,5\n", "separated by ';'; expected commas"),
-        (",a,b\na,0,7\nb,3,0\n", "probabilities, got numbers from 0 to 7; of counts take shares"),
+        (
+            ",a,b\na,0,7\nb,3,0\n",
+            "probabilities, got numbers from 0 to 7; of counts take shares.* leaderboard",
+        ),
     ],
 )
 def test_bad_tables(tmp_path: Path, text: str, message: str) -> None:

@@ -251,5 +251,6 @@ COMMAND = Command(
     "--out scores/first",
     add_arguments,
     run,
+    continues=True,
     writes=("out/scores.json",),
 )

@@ -222,4 +222,5 @@ COMMAND = Command(
     run,
     first=("prompts", "held-out", "answers", "adapter", "labels", "oracle"),
     divides=True,
+    continues=True,
 )

@@ -67,5 +67,6 @@ COMMAND = Command(
     run,
     first=("objective", "responses", "prompts", "picture", "oracle"),
     divides=True,
+    continues=True,
     writes=("picture",),
 )

@@ -192,5 +192,6 @@ COMMAND = Command(
     "nashward vote people --pairs pairs.jsonl",
     add_arguments,
     run,
+    continues=True,
     writes=("export",),
 )

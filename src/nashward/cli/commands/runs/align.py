@@ -151,6 +151,7 @@ ALIGN = Command(
         "policy", "oracle", "prompts", "out", "iterations", "responses", "max-new-tokens", "solver", "step", "preset",
     ),
     divides=True,
+    continues=True,
 )  # fmt: skip
 SAMPLE = Command(
     f"nashward sample {_POLICY} --prompts prompts.jsonl --out runs/first",
@@ -158,6 +159,7 @@ SAMPLE = Command(
     _stage("sample"),
     first=("policy", "prompts", "out", "responses", "max-new-tokens", "preset"),
     divides=True,
+    continues=True,
 )
 JUDGE = Command(
     "nashward judge --oracle llm-blender/PairRM --out runs/first",
@@ -165,6 +167,7 @@ JUDGE = Command(
     _stage("judge"),
     first=("oracle", "objective", "out", "cache", "combine"),
     divides=True,
+    continues=True,
 )
 TRAIN = Command(
     "nashward train --out runs/first",
@@ -172,4 +175,5 @@ TRAIN = Command(
     _stage("train"),
     first=("out", "solver", "step", "learning-rate", "epochs"),
     divides=True,
+    continues=True,
 )

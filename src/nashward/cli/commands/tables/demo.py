@@ -46,4 +46,5 @@ COMMAND = Command(
     "nashward demo",
     add_arguments,
     run,
+    continues=True,
 )

@@ -26,18 +26,23 @@ DRAWN = (  # to the reference, for good
     games.MagneticMirrorDescent, games.INPO, games.NashMD, games.NashEMA, games.HistoryMixture, games.ExtraGradient,
 )  # fmt: skip
 PICTURES = ("table", "gaps", "race", "path")
+THERE = 1e-3  # total variation
 MOST_DRAWN = 10_000  # iterations of a path; of more a part is recorded
 AVERAGES = {"linear": games.averaging.linear}
 
 
 @dataclass(frozen=True)
 class Played:
-    """A solver, what it found, what was warned of, and the gap of the regularised Nash that it is drawn to, if any."""
+    """A solver, what it found, what was warned of, and the regularised Nash that it is drawn to, if any.
+
+    ``away`` is how far the last iterate is from that, in total variation; of two players the larger.
+    """
 
     solver: Any
     solution: games.Solution
     warnings: list[str]
-    drawn_to: float | None
+    drawn_to: games.equilibria.RegularisedEquilibrium | None
+    away: float = 0.0
 
     @property
     def label(self) -> str:
@@ -118,8 +123,7 @@ def run(args: argparse.Namespace) -> int:
         json_output.check(args.json)
 
     entry = specs.entry(args.table)
-    equilibrium = games.nash(game) if entry is None else entry.equilibrium()
-    fractions = _fractions(game, equilibrium, entry)
+    equilibrium, fractions = _without_rounding(game, games.nash(game) if entry is None else entry.equilibrium(), entry)
     _print_nash(args.table, game, equilibrium, entry, fractions)
     played = []
     for solver in solvers:
@@ -133,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
             except NashwardError as error:
                 raise NashwardError(f"{solver_label(solver)}: {error}") from error
         told = [str(warning.message) for warning in caught]
-        played.append(Played(solver, solution, told, _drawn_to(game, solver, start)))
+        played.append(Played(solver, solution, told, *_drawn_to(game, solver, start, solution)))
         for message in played[-1].warnings:
             print(f"warning: {message}", file=sys.stderr)
     if played:
@@ -249,18 +253,24 @@ def _print_nash(
                 print(f"  {side}{labels[i]:<{width}}  {float(policy[i]):.3f}" + (f"  {known[i]}" if known else ""))
 
 
-def _fractions(
+def _without_rounding(
     game: Any, equilibrium: games.equilibria.Equilibrium, entry: games.zoo.Entry | None
-) -> list[Sequence[Fraction] | None]:
-    """The probabilities of each player in fractions, where these are an equilibrium exactly."""
+) -> tuple[games.equilibria.Equilibrium, list[Sequence[Fraction] | None]]:
+    """The equilibrium, and the probabilities of each player in fractions, where these are an equilibrium exactly.
+
+    Of the table in fractions is then also what is said of its gap and of others beside it.
+    """
+    from nashward.games.equilibria.certificates.decision import Decision
     from nashward.games.equilibria.rational import in_fractions
 
-    if entry is not None and entry.nash is not None:
-        return [entry.nash]
     policies = [policy.cpu().numpy() for _, _, policy in _sides(game, equilibrium.policy)]
     payoff = game.P if isinstance(game, games.PreferenceGame) else game.payoff
     found = in_fractions(payoff.cpu().double().numpy(), policies[0], policies[-1])
-    return [None] * len(policies) if found is None else list(found[: len(policies)])
+    if found is None:
+        return equilibrium, [None] * len(policies) if entry is None or entry.nash is None else [entry.nash]
+    decision = Decision(found.unique, None, "decided in fractions, without rounding")
+    exact = games.equilibria.Equilibrium(equilibrium.policy, equilibrium.value, 0.0, lambda: [decision])
+    return exact, [*(found.row, found.column)[: len(policies)]]
 
 
 def _print_gaps(played: Sequence[Played], start: str) -> None:
@@ -276,10 +286,14 @@ def _print_gaps(played: Sequence[Played], start: str) -> None:
         print(f"  {one.label:<{width}}  {int(solution.iterations[-1]):>10}  {gaps}")
 
 
-def _drawn_to(game: Any, solver: Any, start: Any) -> float | None:
-    """The gap of the regularised Nash that a solver is drawn to, where it is: not the Nash that is printed."""
+def _drawn_to(game: Any, solver: Any, start: Any, solution: games.Solution) -> tuple[Any, float]:
+    """The regularised Nash that a solver is drawn to, where it is: not the Nash that is printed; and how far it is."""
     tau = getattr(solver, "tau", 0.0) if isinstance(solver, DRAWN) else 0.0
-    return float(games.regularised_nash(game, tau, start).gap) if tau > 0 else None
+    if tau <= 0 or solution.status is games.Status.NOT_FINITE:
+        return None, 0.0
+    exact = games.regularised_nash(game, tau, start)
+    both = zip(_sides(game, solution.last), _sides(game, exact.policy), strict=True)
+    return exact, max(float(games.total_variation(last, there)) for (_, _, last), (_, _, there) in both)
 
 
 def _print_drawn(played: Sequence[Played]) -> None:
@@ -287,14 +301,17 @@ def _print_drawn(played: Sequence[Played]) -> None:
 
     for one in played:
         if one.drawn_to is not None:
-            name, tau = type(one.solver).__name__, one.solver.tau
-            gap = shown_gap(one.drawn_to)
-            print(f"  {name} is drawn to the start by tau = {tau:g}: the Nash regularised by it has a gap of {gap}")
+            name, tau, gap = type(one.solver).__name__, one.solver.tau, shown_gap(one.drawn_to.gap)
+            last = "is there" if one.away < THERE else f"is {one.away:.2g} away from it in total variation"
+            print(
+                f"  {name} is drawn to the start by tau = {tau:g}: the Nash regularised by it has a gap of {gap}; "
+                f"the last iterate {last}"
+            )
 
 
 def _advice(one: Played, tolerance: float) -> str:
     """What may bring a run to the tolerance that it has not reached, by how its second half went."""
-    if one.drawn_to is not None and one.drawn_to > tolerance:
+    if one.drawn_to is not None and float(one.drawn_to.gap) > tolerance:
         return "a smaller tau"
     iterations = one.solution.iterations
     gaps = [one.solution.gaps[name] for name in ("last", "average")]
