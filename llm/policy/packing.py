@@ -345,7 +345,7 @@ def _agrees(causal: Any) -> bool:
         limit = AGREEMENT.get(row.dtype, HALF_AGREEMENT)
         agrees = difference <= limit
         if not agrees:
-            _explain(f"its states would differ by {difference:.2g} of their size, more than {limit:g}")
+            _explain(f"packed together its states would differ by {difference:.2g} of their size, more than {limit:g}")
     except torch.OutOfMemoryError:
         raise
     # what the code of a model raises that cannot take these arguments
@@ -387,4 +387,7 @@ def packed_states(causal: Any, packing: Packing) -> Float[Tensor, "S H"]:
 
 
 def _explain(reason: str) -> None:
-    logger.info("prompts are computed once a response, which takes longer and changes no result: %s", reason)
+    logger.info(
+        "each response is computed with its prompt, in padded batches, which takes longer and changes no result: %s",
+        reason,
+    )

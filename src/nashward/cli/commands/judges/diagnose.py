@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     sources = {name: oracles.check_source(name, **judging) for name in args.beside}
     pairs = _pairs(args)
     oracle = oracles.as_oracle(source, **judging, cache=args.cache)
-    others = {name: oracles.as_oracle(one, **judging) for name, one in sources.items()}
+    others = {name: oracles.as_oracle(one, **judging, cache=args.cache) for name, one in sources.items()}
     diagnosis = diagnose(oracle, pairs, others, limits, args.cache, args.seed)
     bound = None if diagnosis.cost is None else float(OracleError(diagnosis.cost.error).value())
     print(diagnosis.headline)
