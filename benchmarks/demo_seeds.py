@@ -7,7 +7,7 @@ It plays what ``nashward demo`` plays with a language model: optimistic multipli
 prompts more are played on and neither trained on nor asked how far a fit goes. For each seed and iteration it prints R2
 and best scale s* of the fit on held-out prompts, the KL per response to the iterate before, and the win rate over it,
 measured on one new response a prompt; then the gap of the mix of styles in the game as the oracle learned it, before
-and after, and after what the same solver does on the table. Standard errors are over prompts. A seed takes about four
+and after, and after what the same solver does on the table. Standard errors are over prompts. A seed takes about three
 minutes of one core, and leaves its figures in the folder, so that the same command goes on where it was stopped.
 """
 

@@ -116,7 +116,7 @@ class PaidCalls:
                 self._paid.put(key, judge, output)
             before.close()
 
-    def kept(self) -> list[Completion]:
+    def stored_outputs(self) -> list[Completion]:
         """All outputs of the model that are kept, of this command and of earlier ones."""
         every = (output for _, judge, output in self._paid.items() if judge == self.model)
         return [output for output in every if output.model == self.served.model]

@@ -201,7 +201,7 @@ class EndpointJudge(PreferenceOracle):
         self._without |= outputs
         if len(self._without) >= UNREAD:
             # pairs with a verdict are in the cache of judgements, and those without alone are asked for again
-            if not all(map(self._is_unread, self.calls.kept())):
+            if not all(map(self._is_unread, self.calls.stored_outputs())):
                 self._without = None
                 return
             *_, last = self._without.values()

@@ -19,7 +19,7 @@ from .. import __version__
 from . import help_pages, hints, outputs
 from .command import Entry
 from .commands import COMMANDS
-from .terminated import said_when_terminated
+from .sigterm import sigterm_message
 
 PROGRAM = "nashward"
 BAD_INPUT, INTERRUPTED, CLOSED = 2, 130, 141
@@ -108,17 +108,17 @@ def _run(arguments: Sequence[str]) -> int:
             inside.enter_context(console_log(args.quiet, always=True, silent=not processes.main))
             inside.enter_context(processes.session())
             if args.continues and processes.count == 1:
-                inside.enter_context(said_when_terminated(f"\n{PROGRAM}: SIGTERM; {_kept(args)}\n"))
+                inside.enter_context(sigterm_message(f"\n{PROGRAM}: SIGTERM; {_after_stop(args)}\n"))
             code = args.command(args)
     except KeyboardInterrupt:
         if processes.main:
-            _print_error(f"\n{PROGRAM}: interrupted; {_kept(args)}")
+            _print_error(f"\n{PROGRAM}: interrupted; {_after_stop(args)}")
         return INTERRUPTED
     sys.stdout.flush()
     return code
 
 
-def _kept(args: argparse.Namespace) -> str:
+def _after_stop(args: argparse.Namespace) -> str:
     """What is left of a command that was stopped."""
     if args.continues:
         return "the same command continues where it stopped"

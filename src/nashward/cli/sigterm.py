@@ -11,7 +11,7 @@ from types import FrameType
 
 
 @contextmanager
-def said_when_terminated(line: str) -> Iterator[None]:
+def sigterm_message(line: str) -> Iterator[None]:
     """A block in which SIGTERM writes the line to stderr, and ends the process. A handler that is there is left."""
     here = threading.current_thread() is threading.main_thread()
     if not here or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
