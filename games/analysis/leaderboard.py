@@ -14,6 +14,7 @@ import numpy as np
 
 from nashward.errors import NashwardError
 from nashward.text_rows import csv_rows, json_rows, jsonl_rows
+from nashward.winners import winner_of
 
 from .battles import JEFFREYS, Bands, Battles, InCategory
 from .style import STYLE, relative_differences, style_counts
@@ -22,7 +23,6 @@ __all__ = ["Bands", "Battles", "InCategory", "from_battles", "read_battles"]
 
 TYPES = (".csv", ".json", ".jsonl", ".parquet")
 
-TIES = ("tie", "draw", "both", "bothbad", "bothgood", "tiebothbad", "tiebothgood", "neither")  # letters alone
 NAMES = (("model_a", "model_b"), ("a", "b"))  # the columns of the models, as files have them
 EXAMPLE = '{"model_a": "x", "model_b": "y", "winner": "model_a"}'
 COUNTS = ("wins_a", "wins_b")
@@ -42,9 +42,9 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) ->
 
     Args:
         rows: mappings, or a data frame, with ``model_a``, ``model_b`` (or, where there is no ``prompt``, ``a``, ``b``)
-            and one of ``winner`` ("model_a", "model_b", also "A", "B", the name of either, or "tie", also "both_bad"
-            and the like; of these the letters count: "Model A", "modela"), ``wins_a`` with ``wins_b`` (and ``ties`` or
-            ``draws``), counts, and ``winner_model_a`` with ``winner_model_b`` (and ``winner_tie``), of which one is 1;
+            and one of ``winner`` (the name of either, "model_a", "model_b", "tie" or "both_bad", and what
+            ``nashward.winners`` reads beside), ``wins_a`` with ``wins_b`` (and ``ties`` or ``draws``), counts, and
+            ``winner_model_a`` with ``winner_model_b`` (and ``winner_tie``), of which one is 1;
             optionally ``prompt``, text or a list of messages (else what the user said first in ``conversation_a``).
             Models may be numbers. As LMArena's files have it, ``language``, ``is_code`` and ``category_tag`` are the
             categories, and ``conv_metadata`` has the style.
@@ -241,23 +241,14 @@ def _name(row: Mapping[Any, Any], field: str) -> str:
 
 
 def _result(result: Any, a: str, b: str) -> tuple[float, float]:
-    """The wins of both models by the name of the winner, whose letters count, not their case and what joins them."""
-    names = {a: (1.0, 0.0), b: (0.0, 1.0)}
-    if isinstance(result, Hashable) and result in names:
-        return names[result]
-    if isinstance(result, str):
-        spoken = "".join(letter for letter in result.casefold() if letter.isalnum())
-        if spoken in TIES:
-            return 0.5, 0.5
-        sides = (("a", a, b, (1.0, 0.0)), ("b", b, a, (0.0, 1.0)))
-        for side, name, other, wins in sides:
-            if spoken == f"model{side}" or result.strip() == name:
-                return wins
-            if spoken == side and other.strip().casefold() != side:  # else it may be the other model's name
-                return wins
+    """The wins of both models by what is said of the winner."""
+    side = winner_of(result, (a, b))
+    if side is not None:
+        won = {"a": 1.0, "b": 0.0}.get(side, 0.5)
+        return won, 1.0 - won
     raise NashwardError(
-        f"has the winner {result!r}; expected model_a, model_b, {a}, {b}, tie or both_bad (case, blanks and _ do not "
-        f"matter, but in the models' own names), for example {EXAMPLE}"
+        f"has the winner {result!r}; expected model_a, model_b, {a}, {b}, tie or both_bad, also left or first (case, "
+        f"blanks and _ do not matter, but in the models' own names), for example {EXAMPLE}"
     )
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from nashward.errors import NashwardError
+from nashward.winners import winner_of
 
 from ..config.oracle_fit import VoteFormat
 from ..data.rows import is_missing, is_unicode, likely_field, numbered_rows, read_rows
-from ..oracles.fitting.votes import SKIP, compared_texts, fields_of_vote, vote_of_row
+from ..oracles.fitting.votes import MODELS, SKIP, compared_texts, fields_of_vote, vote_of_row, winner_of_row
 from ..store.files import atomic_write, to_jsonl
-from .records import WINNERS, CastVote
+from .records import CastVote
 
 NOBODY = "imported"  # the annotator of votes that name none
-MODELS = ("model_a", "model_b")  # the fields of whose responses a and b are
 QUESTION = "preference"  # what the question is called in Argilla's records
 
 
@@ -202,7 +202,8 @@ def _from_jsonl(row: Mapping[str, Any]) -> list[CastVote]:
     outcome = {0.0: "b", 0.5: "tie", 1.0: "a"}.get(vote.wins)
     if vote.n != 1 or outcome is None:
         raise NashwardError(f"has {vote.wins:g} wins of {vote.n:g}; expected one vote a row")
-    winner = winner if winner in (*WINNERS, SKIP) else outcome
+    if winner != SKIP:
+        winner = outcome if is_missing(winner) else winner_of_row(row)
     first, seconds = _first(row.get("shown_first")), _seconds(row.get("seconds"))
     return [
         CastVote(
@@ -215,7 +216,6 @@ def _from_jsonl(row: Mapping[str, Any]) -> list[CastVote]:
 # battles
 
 BATTLE = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "tie (bothbad)"}
-WINNER_OF = {"modela": "a", "modelb": "b", "tie": "tie", "tiebothbad": "both_bad", "bothbad": "both_bad"}
 
 
 def _to_battles(votes: Sequence[CastVote]) -> list[dict[str, Any]]:
@@ -246,15 +246,15 @@ def _from_battles(row: Mapping[str, Any]) -> list[CastVote]:
         sides.append(turns)
     if sides[0][:-1] != sides[1][:-1]:
         raise NashwardError("has two different conversations before the responses; one prompt has both")
-    winner = "".join(sign for sign in str(row.get("winner", "")).casefold() if sign.isalnum())
-    if winner not in WINNER_OF:
+    winner = winner_of(row.get("winner"), _sources(row))
+    if winner is None:
         raise NashwardError(f"has winner {row.get('winner')!r:.40}, expected one of {', '.join(BATTLE.values())}")
     prompt, a, b = compared_texts(
         {"prompt": sides[0][:-1], "a": _text(sides[0][-1], "content"), "b": _text(sides[1][-1], "content")}
     )
     key = _name(row.get("id"))
     who = NOBODY if is_missing(row.get("judge")) else str(row["judge"])
-    return [CastVote(prompt, a, b, WINNER_OF[winner], who, id=key, sources=_sources(row))]
+    return [CastVote(prompt, a, b, winner, who, id=key, sources=_sources(row))]
 
 
 # Label Studio: what its Pairwise tag compares are the values answer1 and answer2 of a task

@@ -14,9 +14,11 @@ from nashward.errors import NashwardError
 from nashward.llm.data.conversations import COMPARED_FIELDS, fields_of_prompt, response_text
 from nashward.llm.data.prompts import row_prompt
 from nashward.llm.data.rows import is_missing, likely_field, numbered_rows, read_rows
+from nashward.winners import winner_of
 
 WINS = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}
 SKIP = "skip"
+MODELS = ("model_a", "model_b")  # the fields of whose responses a and b are
 EXAMPLE = '{"prompt": "..", "a": "..", "b": "..", "winner": "a", "voter": "ann"}'
 
 logger = logging.getLogger(__name__)
@@ -69,8 +71,9 @@ def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
 
     - ``prompt, a, b, wins, n``: a won ``wins`` of ``n`` comparisons;
     - ``prompt, a, b, p``: a judge's probability that a is better (wins = p, n = 1);
-    - ``prompt, a, b, winner``: "a", "b", "tie" or "both_bad"; "skip" or an empty one is no vote, and counted in a
-      warning;
+    - ``prompt, a, b, winner``: "a", "b", "tie" or "both_bad", also "left", "second", "model_a" and what else
+      ``nashward.winners`` reads, the value of ``model_a`` or ``model_b`` too; "skip" or an empty one is no vote, and
+      counted in a warning;
     - ``prompt, chosen, rejected``: texts, or lists of chat messages that end with the response, with or without the
       turns before it.
 
@@ -183,11 +186,31 @@ def _probability(row: Mapping[str, Any]) -> Fields:
     return *compared_texts(row), p, 1.0
 
 
-def _winner(row: Mapping[str, Any]) -> Fields:
+def winner_of_row(row: Mapping[str, Any]) -> str:
+    """What the field ``winner`` of a row says: "a", "b", "tie" or "both_bad".
+
+    Raises:
+        ValueError: it has no meaning, or more than one.
+
+    Example:
+        >>> winner_of_row({"winner": "Left"}), winner_of_row({"winner": "opt", "model_a": "gpt", "model_b": "opt"})
+        ('a', 'b')
+    """
     winner = row["winner"]
-    if not isinstance(winner, str) or winner not in WINS:
-        raise NashwardError(f"has winner {winner!r}, expected one of {', '.join(WINS)}; a and b are the two responses")
-    return *compared_texts(row), WINS[winner], 1.0
+    if isinstance(winner, str) and winner in WINS:  # as ``nashward vote`` writes it, whatever the models are called
+        return winner
+    first, second = ("" if is_missing(row.get(name)) else str(row[name]) for name in MODELS)
+    side = winner_of(winner, (first, second), swapped=row.get("shown_first") == "b")
+    if side is None:
+        raise NashwardError(
+            f"has winner {winner!r}, expected one of {', '.join(WINS)}; a and b are the two responses, and left, first "
+            "or model_a is a too (numbers are not read: some count from 0, some from 1)"
+        )
+    return side
+
+
+def _winner(row: Mapping[str, Any]) -> Fields:
+    return *compared_texts(row), WINS[winner_of_row(row)], 1.0
 
 
 def _chosen(row: Mapping[str, Any]) -> Fields:
@@ -214,4 +237,4 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], Fields]] = {
 }
 # from seconds on what ``nashward vote`` exports beside, which no fit reads
 _FIELDS = {*_KINDS, "a", "b", "n", "rejected", "voter", "annotator", "weight", "seconds", "shown_first", "why", "id",
-           "model_a", "model_b"}  # fmt: skip
+           *MODELS}  # fmt: skip

@@ -18,7 +18,7 @@ from nashward.games.analysis.leaderboard import from_battles, read_battles
     [
         ("tie", 0.5), ("Tie", 0.5), ("TIE ", 0.5), ("both_bad", 0.5), ("tie (bothbad)", 0.5), ("Both Bad", 0.5),
         ("both-good", 0.5), ("draw", 0.5), ("neither", 0.5), ("model_a", 1.0), ("Model_A", 1.0), ("modela", 1.0),
-        ("MODEL_B", 0.0),
+        ("MODEL_B", 0.0), ("left", 1.0), ("Second", 0.0),
         ("x", 1.0), ("y", 0.0),
     ],
 )  # fmt: skip
@@ -40,6 +40,8 @@ def test_a_model_may_be_called_tie_or_model_b() -> None:
     """What names one of the two is its name."""
     assert from_battles([{"model_a": "tie", "model_b": "y", "winner": "tie"}]).total.tolist() == [[0, 1], [0, 0]]
     assert from_battles([{"model_a": "model_b", "model_b": "y", "winner": "model_b"}]).total[0, 1] == 1
+    with pytest.raises(ValueError, match="row 1 has the winner 'model_a'"):  # or is it model B's own name?
+        from_battles([{"model_a": "x", "model_b": "Model A", "winner": "model_a"}])
 
 
 def test_one_hot_winners() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from nashward.llm import read_prompts
 from nashward.llm.oracles.fitting.votes import Vote, read_votes
+from nashward.llm.people import read_cast_votes
 
 VOTES = [
     Vote("Name a river.", "The Rhine.", "No.", 2.0, 3.0, "ann", 0.5),
@@ -64,6 +65,35 @@ def test_a_kind_is_told_by_its_fields(row: dict[str, Any], wins: float, n: float
     assert read_votes([{"prompt": "p", "a": "x", "b": "y", **row}]) == [Vote("p", "x", "y", wins, n)]
     (known,) = read_votes([{"prompt": "p", "a": "x", "b": "y", "voter": 7, "weight": 2, **row}])
     assert known == Vote("p", "x", "y", wins, n, "7", 2.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "more", "wins"),
+    [
+        ("left", {}, 1.0), ("Right", {}, 0.0), ("first", {}, 1.0), ("Second response", {}, 0.0), ("A", {}, 1.0),
+        ("model_b", {}, 0.0), ("Response A", {}, 1.0), ("Tie", {}, 0.5), ("tie (bothbad)", {}, 0.5),
+        ("opt", {"model_a": "gpt", "model_b": "opt"}, 0.0),
+        ("a", {"model_a": "b", "model_b": "a"}, 1.0),  # as the votes are exported, whatever the models are called
+        ("left", {"shown_first": "a"}, 1.0),
+        ("left", {"shown_first": "b"}, None),
+        ("A", {"model_a": "B", "model_b": "a"}, None),
+        ("gpt", {"model_a": "gpt", "model_b": "gpt"}, None),
+        ("1", {}, None), ("response_2", {}, None), (1, {}, None), (True, {}, None), ("chosen", {}, None),
+    ],
+)  # fmt: skip
+def test_winners_are_read_as_annotators_write_them_or_refused(
+    said: Any, more: dict[str, Any], wins: float | None
+) -> None:
+    row = {"prompt": "p", "a": "x", "b": "y", "winner": said, **more}
+    if wins is None:
+        for read in (read_votes, read_cast_votes):
+            with pytest.raises(ValueError, match=f"row 1 has winner {said!r}, expected one of a, b, tie"):
+                read([row])
+        return
+    assert read_votes([row])[0].wins == wins
+    (cast,) = read_cast_votes([row])
+    assert cast.as_vote().wins == wins
+    assert (cast.winner == "both_bad") == ("bad" in said)
 
 
 USER = {"role": "user", "content": "Hi"}

@@ -1,0 +1,51 @@
+"""Winners as people, arenas and tools to annotate write them: of two sides the one that won, or neither."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SHOWN = {"left": "a", "first": "a", "right": "b", "second": "b"}  # where a side stands
+NOUNS = ("", "model", "response", "answer", "assistant")
+TIES = {
+    **dict.fromkeys(("tie", "draw", "both", "bothgood", "tiebothgood", "neither"), "tie"),
+    **dict.fromkeys(("bothbad", "tiebothbad"), "both_bad"),
+}
+PLACES = {place + noun: side for noun in NOUNS for place, side in SHOWN.items()}
+WORDS = TIES | PLACES | {noun + side: side for noun in NOUNS for side in "ab"}
+
+
+def _letters(said: str) -> str:
+    """A text without its case and what joins its words.
+
+    Example:
+        >>> _letters("Tie (both bad)"), _letters("Model_A")
+        ('tiebothbad', 'modela')
+    """
+    return "".join(letter for letter in said.casefold() if letter.isalnum())
+
+
+def winner_of(said: Any, names: tuple[str, str] = ("", ""), swapped: bool = False) -> str | None:
+    """Which side a word names: "a", "b", "tie" or "both_bad"; None where it has no meaning or more than one.
+
+    The name of a side comes first. A word that may be the other side's name has two meanings, and a number too: sides
+    are counted from 0 and from 1.
+
+    Args:
+        said: the word, of which the letters count: "model_a", "Response A", "left", "first" and "A" are all a.
+        names: of both sides; "" where they have none.
+        swapped: b was shown first, so that "left" and "first" may be either.
+
+    Example:
+        >>> winner_of("Left"), winner_of("gpt", ("opt", "gpt")), winner_of("tie (bothbad)"), winner_of("1")
+        ('a', 'b', 'both_bad', None)
+    """
+    if not isinstance(said, str):
+        return None
+    for compared in filter(None, (said, said.strip())):
+        if compared in names:
+            return None if names[0] == names[1] else "ab"[names.index(compared)]
+    word = _letters(said)
+    side = WORDS.get(word)
+    if side in ("a", "b") and (_letters(names["ab".index(side) - 1]) == word or (swapped and word in PLACES)):
+        return None
+    return side
