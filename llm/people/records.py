@@ -52,7 +52,7 @@ class CastVote:
         """
         if self.winner not in WINNERS:
             raise NashwardError(f"has winner {self.winner!r}, expected one of {', '.join(WINNERS)}")
-        return Vote(self.prompt, self.a, self.b, WINS[self.winner], 1.0, self.annotator)
+        return Vote(self.prompt, self.a, self.b, WINS[self.winner], 1.0, self.annotator, models=self.sources)
 
     def swapped(self) -> CastVote:
         """The same vote with a and b exchanged.

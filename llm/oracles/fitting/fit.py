@@ -31,6 +31,7 @@ from .annotators import Reliability, annotator_weights
 from .examples import StatesOfRows
 from .init import Kind, check_kind, init_from_base, kind_of, layout_of, pooled_from_base
 from .settings import FitSettings, fold_key
+from .summary import VoteCycle
 from .train import Trained, VoteTraining
 from .votes import Vote, read_votes
 
@@ -56,6 +57,8 @@ class OracleFit:
         penalty: of the solved head's ridge.
         cyclic: the share of the log-odds' mean square that no score explains, of a solved head of another kind than
             "bt"; None of any other head.
+        kind: of the oracle: "pairrm", "gpm", "bt" or "hrc".
+        cycles: that the votes confirm, with what the held-out predictions have of them (``vote_cycles``).
         annotators: each annotator's reliability; none where one annotator gave all votes.
         weights: of the annotators' votes, beside those in the votes; empty where they were not weighed.
         pairs: the number of training pairs of each origin.
@@ -77,6 +80,8 @@ class OracleFit:
     epochs: list[int]
     penalty: float | None
     cyclic: float | None
+    kind: Kind
+    cycles: list[VoteCycle]
     annotators: dict[str, Reliability]
     weights: dict[str, float]
     pairs: dict[str, int]
@@ -176,6 +181,8 @@ def fit_oracle(
     return OracleFit(
         written,
         cyclic=cyclic,
+        kind=kind,
+        cycles=training.cycles(results),
         annotators=training.annotators(results),
         weights=training.data.annotator_weights,
         held_out=training.held_out(results),
@@ -222,6 +229,7 @@ def _write(
                 "prompts": len({vote.prompt for vote in training.votes}),
                 **summary,
                 "cyclic": training.cyclic,
+                "cycles": [dataclasses.asdict(cycle) for cycle in training.cycles(results)],
                 "annotators": {name: {**vars(value), "suspect": value.suspect} for name, value in annotators.items()},
                 SEEN: sorted({_digest(vote.prompt) for vote in training.votes if vote.weight > 0}),
                 "weights": training.data.annotator_weights,

@@ -1,4 +1,4 @@
-"""What a fit is worth on prompts that were held out, beside the length of the responses, the majority and a coin."""
+"""What a fit is worth on prompts that were held out: beside the length, the majority and a coin; on cycles of votes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nashward.games.analysis.battles import Battles
+from nashward.games.analysis.confidence import side_of_zero
+from nashward.games.analysis.pair_tests import MIN_PROMPTS
 from nashward.games.shapes import Float, Int, Num
 
 from .annotators import slope
@@ -40,6 +43,38 @@ class Lead:
 
     value: float
     standard_error: float
+
+
+@dataclass(frozen=True)
+class VoteCycle:
+    """A cycle of three that the votes confirm, and what a fit predicts of it on prompts that it did not see.
+
+    Attributes:
+        names: each beats the next, the last one the first: models, or responses to one prompt.
+        prompt: of the responses; None: models, over all prompts.
+        p_value: as of ``games.analysis.significant_cycles.Cycle``.
+        leads, errors: the predicted log-odds that each beats the next, on average over the votes on both, with their
+            standard errors over prompts; NaN on a single one.
+        prompts: on how many prompts these votes are.
+
+    Example:
+        >>> cycle = VoteCycle(("x", "y", "z"), None, 0.01, (0.9, 0.1, -0.8), (0.1, 0.2, 0.1), (20, 20, 20))
+        >>> cycle.sides  # z over x is the other way
+        [1, 0, -1]
+    """
+
+    names: tuple[str, str, str]
+    prompt: str | None
+    p_value: float
+    leads: tuple[float, ...]
+    errors: tuple[float, ...]
+    prompts: tuple[int, ...]
+
+    @property
+    def sides(self) -> list[int]:
+        """Of each pair 1: as the votes have it, -1: the other way, 0: not told apart at 95%; on one prompt the sign."""
+        each = zip(self.leads, self.errors, self.prompts, strict=True)
+        return [(lead > 0) - (lead < 0) if n == 1 else side_of_zero(lead, error, n) for lead, error, n in each]
 
 
 def score(
@@ -124,3 +159,75 @@ def lead_over(
     """By how much the log-loss of predictions is below that of others."""
     each = cross_entropy(other, wins, n) - cross_entropy(predicted, wins, n)
     return Lead(float(each.sum() / n.sum()), error_over_prompts(votes, each, n))
+
+
+def vote_cycles(votes: Sequence[Vote], predicted: Float[np.ndarray, " votes"], level: float = 0.05) -> list[VoteCycle]:
+    """The cycles of three that are no chance of the votes, the clearest first, and whether predictions have them.
+
+    Of models where votes name three, over prompts; else of the responses to one prompt, over its comparisons, of which
+    each pair then needs ten.
+
+    Args:
+        votes: those with a weight count, alike.
+        predicted: [votes], held-out log-odds that a beats b.
+        level: how many sets of votes without a cycle may seem to have one (over prompts by Bonferroni).
+
+    Source: ``games.analysis.significant_cycles``.
+
+    Example:
+        >>> pairs = (("x", "y"), ("y", "z"), ("z", "x"))
+        >>> votes = [Vote(f"p{k}", i, j, wins=1, n=1, models=(i, j)) for k in range(20) for i, j in pairs]
+        >>> (cycle,) = vote_cycles(votes, np.tile([1.0, 1.0, -2.0], 20))
+        >>> cycle.names, cycle.leads
+        (('x', 'y', 'z'), (1.0, 1.0, -2.0))
+    """
+    counted = [k for k, vote in enumerate(votes) if vote.weight > 0 and vote.a != vote.b]
+    named = [k for k in counted if all(votes[k].models) and votes[k].models[0] != votes[k].models[1]]
+    if len({name for k in named for name in votes[k].models}) > 2:
+        return _cycles(votes, named, [votes[k].models for k in named], predicted, None, level)
+    of_prompt: dict[str, list[int]] = {}
+    for k in counted:
+        of_prompt.setdefault(votes[k].prompt, []).append(k)
+    tested = {
+        prompt: own
+        for prompt, own in of_prompt.items()
+        if sum(votes[k].n for k in own) >= 3 * MIN_PROMPTS
+        and len({text for k in own for text in (votes[k].a, votes[k].b)}) > 2
+    }
+    found = []
+    for prompt, own in tested.items():
+        sides = [(votes[k].a, votes[k].b) for k in own]
+        found += _cycles(votes, own, sides, predicted, prompt, level / len(tested))
+    return sorted(found, key=lambda cycle: cycle.p_value)
+
+
+def _cycles(
+    votes: Sequence[Vote],
+    own: Sequence[int],
+    sides: Sequence[tuple[str, str]],
+    predicted: Float[np.ndarray, " votes"],
+    prompt: str | None,
+    level: float,
+) -> list[VoteCycle]:
+    """The cycles among the names of both sides of some votes, on one prompt or over all."""
+    labels, places = np.unique(np.array(sides, dtype=object), return_inverse=True)
+    first, second = places.reshape(-1, 2).T
+    won, n = (np.array([getattr(votes[k], name) for k in own], dtype=float) for name in ("wins", "n"))
+    texts, prompts = np.unique(np.array([votes[k].prompt for k in own], dtype=object), return_inverse=True)
+    battles = Battles(tuple(labels), first, second, won, n - won, prompts, len(texts), by_prompt=prompt is None)
+    found = []
+    for cycle in battles.cycles(level):
+        leads, errors, on = [], [], []
+        for i, j in zip(cycle.players, (*cycle.players[1:], cycle.players[0]), strict=True):
+            sign = ((first == i) & (second == j)) * 1.0 - ((first == j) & (second == i))
+            met = np.flatnonzero(sign)
+            of = [votes[own[k]] for k in met]
+            each = sign[met] * predicted[[own[k] for k in met]]
+            leads.append(float(each.mean()))
+            on.append(len({vote.prompt for vote in of}))
+            errors.append(error_over_prompts(of, each, np.ones(len(of))) if on[-1] > 1 else math.nan)
+        a, b, c = cycle.players
+        found.append(
+            VoteCycle((labels[a], labels[b], labels[c]), prompt, cycle.p_value, tuple(leads), tuple(errors), tuple(on))
+        )
+    return found

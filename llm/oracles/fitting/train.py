@@ -25,7 +25,7 @@ from .examples import StatesOfRows, VoteExamples, cross_entropy
 from .heads import Heads
 from .progress import shown
 from .settings import RATES, FitSettings, warmed_cosine
-from .summary import by_length_alone, by_majority, error_over_prompts, lead_over, score
+from .summary import VoteCycle, by_length_alone, by_majority, error_over_prompts, lead_over, score, vote_cycles
 from .votes import Vote
 
 
@@ -331,6 +331,10 @@ class VoteTraining:
         """Each annotator's reliability, from the held-out predictions."""
         names = [vote.annotator for vote in self.votes]
         return reliabilities(names, self.held_out(results), *self.data.counts())
+
+    def cycles(self, results: Sequence[Trained]) -> list[VoteCycle]:
+        """The cycles that the votes confirm, with the held-out predictions of their pairs."""
+        return vote_cycles(self.votes, self.held_out(results))
 
     def summary(self, results: Sequence[Trained]) -> dict[str, Any]:
         """The fields of ``OracleFit`` that are numbers."""

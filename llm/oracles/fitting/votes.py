@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Vote:
         n: how many comparisons, above 0.
         annotator: the person or model that compared, if it is known.
         weight: of these comparisons, at least 0.
+        models: whose ``a`` and ``b`` are; "" where that is not known.
 
     Raises:
         ValueError: a text is no string, or a number is out of its range.
@@ -51,6 +52,7 @@ class Vote:
     n: float
     annotator: str | None = None
     weight: float = 1.0
+    models: tuple[str, str] = field(default=("", ""), repr=False)
 
     def __post_init__(self) -> None:
         for name in ("prompt", "a", "b"):
@@ -67,7 +69,8 @@ class Vote:
 def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
     """Read votes, one a row.
 
-    A row has the fields of one of these kinds; each may also have ``voter`` or ``annotator``, and ``weight``:
+    A row has the fields of one of these kinds; each may also have ``voter`` or ``annotator``, and ``weight``, and those
+    with ``a`` and ``b`` ``model_a`` and ``model_b``, whose they are:
 
     - ``prompt, a, b, wins, n``: a won ``wins`` of ``n`` comparisons;
     - ``prompt, a, b, p``: a judge's probability that a is better (wins = p, n = 1);
@@ -142,7 +145,9 @@ def vote_of_row(row: Any) -> Vote:
     prompt, a, b, wins, n = _KINDS[kinds[0]](row)
     annotator = next((row[name] for name in ("voter", "annotator") if not is_missing(row.get(name))), None)
     weight = 1.0 if row.get("weight") in (None, "") else _number(row, "weight")
-    return Vote(prompt, a, b, wins, n, None if annotator in (None, "") else str(annotator), weight)
+    annotator = None if annotator in (None, "") else str(annotator)
+    models = ("", "") if kinds == ["chosen"] else _models(row)  # which of them is model_a's is not known
+    return Vote(prompt, a, b, wins, n, annotator, weight, models)
 
 
 Fields = tuple[str, str, str, float, float]  # prompt, a, b, wins, n
@@ -199,14 +204,18 @@ def winner_of_row(row: Mapping[str, Any]) -> str:
     winner = row["winner"]
     if isinstance(winner, str) and winner in WINS:  # as ``nashward vote`` writes it, whatever the models are called
         return winner
-    first, second = ("" if is_missing(row.get(name)) else str(row[name]) for name in MODELS)
-    side = winner_of(winner, (first, second), swapped=row.get("shown_first") == "b")
+    side = winner_of(winner, _models(row), swapped=row.get("shown_first") == "b")
     if side is None:
         raise NashwardError(
             f"has winner {winner!r}, expected one of {', '.join(WINS)}; a and b are the two responses, and left, first "
             "or model_a is a too (numbers are not read: some count from 0, some from 1)"
         )
     return side
+
+
+def _models(row: Mapping[str, Any]) -> tuple[str, str]:
+    first, second = ("" if is_missing(row.get(name)) else str(row[name]) for name in MODELS)
+    return first, second
 
 
 def _winner(row: Mapping[str, Any]) -> Fields:
@@ -236,5 +245,5 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], Fields]] = {
     "chosen": _chosen,
 }
 # from seconds on what ``nashward vote`` exports beside, which no fit reads
-_FIELDS = {*_KINDS, "a", "b", "n", "rejected", "voter", "annotator", "weight", "seconds", "shown_first", "why", "id",
-           *MODELS}  # fmt: skip
+_FIELDS = {*_KINDS, "a", "b", "n", "rejected", "voter", "annotator", "weight", *MODELS, "seconds", "shown_first",
+           "why", "id"}  # fmt: skip

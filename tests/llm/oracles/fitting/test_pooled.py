@@ -1,6 +1,7 @@
 """Linear heads on pooled states: what is read of a response, what is solved, and what a fit says of the length."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from nashward.llm.oracles import (
 )
 from nashward.llm.oracles.fitting.convex import logistic_ridge, regularised_path
 from nashward.llm.oracles.fitting.init import kind_of, layout_of
+from nashward.llm.oracles.fitting.summary import vote_cycles
 from nashward.llm.oracles.models.segments import Segment, Segments, fitted
 from nashward.llm.pocket import PAIRRM, POLICY
 from tests.llm import tiny_words
@@ -48,6 +50,51 @@ def by_word(count: int, seed: int = 0, *, padded: bool = False) -> list[Vote]:
         else:
             votes.append(Vote(f"question {k}", bad, good, float(rng.random() < 0.1), 1.0))
     return votes
+
+
+def going_round(prompts: int, p: float = 0.85) -> list[Vote]:
+    """Votes on three models, of which each uses a word that beats the next one's."""
+    rng = np.random.default_rng(3)
+    votes = []
+    for k in range(prompts):
+        for one, other in (("warm", "dry"), ("dry", "crisp"), ("crisp", "warm")):
+            a, b = (f"{word} {word} w{k % 7}" for word in (one, other))
+            vote = Vote(f"question {k}", a, b, float(rng.random() < p), 1.0, models=(one, other))
+            turned = replace(vote, a=b, b=a, wins=1 - vote.wins, models=(other, one))
+            votes.append(turned if rng.random() < 0.5 else vote)
+    return votes
+
+
+def test_a_cycle_of_the_votes_is_named_and_which_pair_a_reward_has_the_other_way(tmp_path: Path, words: Path) -> None:
+    votes = going_round(60)
+    held = {}
+    for kind in ("bt", "gpm"):
+        fit = fit_oracle(votes, words, kind, tmp_path / kind, FAST, progress=False)
+        (cycle,) = fit.cycles
+        assert cycle.names == ("crisp", "warm", "dry")
+        assert cycle.p_value < 1e-3
+        held[kind] = cycle.sides
+        (written,) = json.loads((fit.folder / "fit.json").read_text())["cycles"]
+        assert written["names"] == ["crisp", "warm", "dry"]
+        assert written["leads"] == pytest.approx(cycle.leads)
+    assert held["gpm"] == [1, 1, 1]
+    assert min(held["bt"]) == -1  # the scores' differences around a cycle add up to 0
+
+
+def test_what_may_be_chance_or_is_of_few_comparisons_is_no_cycle() -> None:
+    nothing = np.zeros(3)
+    ring = (("x", "y"), ("y", "z"), ("z", "x"))
+    counts = [Vote("p", a, b, wins=17, n=20) for a, b in ring]  # no model is named: responses to one prompt
+    (cycle,) = vote_cycles(counts, np.array([0.5, 0.25, -0.75]))
+    assert (cycle.names, cycle.prompt, cycle.sides) == (("x", "y", "z"), "p", [1, 1, -1])
+    assert cycle.leads == (0.5, 0.25, -0.75)
+    assert vote_cycles([replace(vote, wins=11) for vote in counts], nothing) == []
+    assert vote_cycles([replace(vote, wins=3, n=3) for vote in counts], nothing) == []
+    assert vote_cycles([replace(vote, weight=0.0) for vote in counts], nothing) == []
+    # the same comparisons of models on a single prompt say nothing of others
+    assert vote_cycles([replace(vote, models=(vote.a, vote.b)) for vote in counts], nothing) == []
+    fair = going_round(60, p=0.5)
+    assert vote_cycles(fair, np.zeros(len(fair))) == []
 
 
 def test_the_ridge_is_where_the_gradient_vanishes_and_another_solver_agrees() -> None:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from nashward.cli import options
 from nashward.cli.command import Command
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.llm.config import FitSettings
+from nashward.shortened import shortened
+
+if TYPE_CHECKING:
+    from nashward.llm.oracles.fitting.summary import VoteCycle
+
+SHOWN, LONGEST = 3, 40  # cycles, and characters of a name
 
 KINDS = {
     "pairrm": "reads both responses together",
@@ -96,6 +103,13 @@ def run(args: argparse.Namespace) -> int:
         print(f"warning: these votes show no more than the length of the responses ({over}); {advice}")
     else:
         print(f"{over}, which tells {fit.length_share:.0%} of what the oracle tells")
+    for cycle in fit.cycles[:SHOWN]:
+        print(_cycle(cycle))
+        if min(cycle.sides) < 1:
+            helps = "--kind gpm or pairrm can, a reward cannot" if fit.kind == "bt" else advice
+            print(f"warning: the oracle does not hold this cycle; {helps}")
+    if len(fit.cycles) > SHOWN:
+        print(f"and {counted(len(fit.cycles) - SHOWN, 'more cycle')} (fit.json)")
     accuracies = annotator_accuracies(votes)
     less = "these votes count less" if fit.weights else "--weigh-voters counts these votes less"
     for name, annotator in sorted(fit.annotators.items(), key=lambda item: item[1].slope):
@@ -113,6 +127,23 @@ def run(args: argparse.Namespace) -> int:
         print(f"weights ({by}): " + ", ".join(f"{name} {weight:.2f}" for name, weight in fit.weights.items()))
     print(f"oracle: {fit.folder}")
     return 0
+
+
+def _cycle(cycle: VoteCycle) -> str:
+    """A cycle of the votes, and what the oracle has of each of its pairs."""
+    names = shortened(cycle.names, LONGEST)
+    ahead = {1: "", 0: " (not told apart)", -1: " (the other way)"}
+    pairs = [
+        f"{name} over {other} {lead:+.2f}" + ("" if n == 1 else f" ± {error:.2f}") + ahead[side]
+        for name, other, lead, error, n, side in zip(
+            names, (*names[1:], names[0]), cycle.leads, cycle.errors, cycle.prompts, cycle.sides, strict=True
+        )
+    ]
+    where = "" if cycle.prompt is None else f" among responses to {shortened([cycle.prompt], LONGEST)[0]!r}"
+    return (
+        f"cycle of the votes beyond noise{where} (p = {cycle.p_value:.2g}): {' beats '.join((*names, names[0]))}; the "
+        f"oracle's held-out log-odds: {', '.join(pairs)}"
+    )
 
 
 def _weights(text: str) -> dict[str, float]:
