@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from nashward.errors import EndpointError
 from .client import Client
 
 TOP_LOGPROBS = 20  # the most that OpenAI's protocol has
+NEWEST = {"latest", "main"}  # words of a name that stand for its newest version
+STAMP = 3  # digits that a date or a version begins with at least: gpt-4.1 is no version of gpt-4
 END_OF_THOUGHT = "</think>"  # ends the thoughts of open models, which a server may leave in the output
 
 logger = logging.getLogger(__name__)
@@ -118,6 +121,30 @@ class Chat:
             self._unsupported |= names
             logger.info("%s takes no %s", self.client.server.place, refused[0])
             return True
+
+
+def is_same_model(asked: str, reported: str) -> bool:
+    """Whether two names may be one model: of paths the ends count, and a date or a version may follow.
+
+    Args:
+        asked: the name that a server was asked for.
+        reported: that which it says has answered.
+
+    Example:
+        >>> is_same_model("gpt-4o", "gpt-4o-2024-08-06"), is_same_model("org/Judge", "/models/judge.gguf")
+        (True, True)
+        >>> is_same_model("gpt-4o", "gpt-4o-mini"), is_same_model("gpt-4", "gpt-4.1")
+        (False, False)
+    """
+    short, long = sorted((_words(asked), _words(reported)), key=len)
+    rest = long[len(short) :]
+    stamped = all(word.isdigit() for word in rest) and len(rest[0]) >= STAMP if rest else True
+    return long[: len(short)] == short and stamped
+
+
+def _words(name: str) -> list[str]:
+    end = name.casefold().removesuffix(".gguf").rstrip("/").rpartition("/")[2]
+    return [word for word in re.split(r"[\W_]+", end) if word and word not in NEWEST]
 
 
 def _completion(answer: Any, place: str) -> Completion:

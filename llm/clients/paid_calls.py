@@ -13,7 +13,7 @@ from nashward.errors import EndpointError, NashwardError
 
 from ..config.endpoint import OPENAI, Endpoint, JudgeSettings, server_url
 from ..processes import processes
-from .chat import Chat, Completion
+from .chat import Chat, Completion, is_same_model
 from .client import Client
 from .paid import Budget, PaidOutputs, Spent
 
@@ -201,6 +201,12 @@ class PaidCalls:
         paid = f"; {spent} calls are paid already" if spent > 0 else ""
         limits = ", ".join(f"{limit:g} {unit}" for unit, limit in self.budget.limits.items()) or "none"
         self.client.announce(f"{sent}, for {self.model} as a judge, {about} (budget: {limits}){paid}")
+        answering = self.served.model
+        if answering and not is_same_model(self.model, answering):
+            logger.warning(
+                "%s was asked for %s and answers as %s: the verdicts are that model's, and kept under its name",
+                self.client.server.place, self.model, answering,
+            )  # fmt: skip
         if self._paid.path is None:
             logger.warning("the verdicts are kept in memory alone: name a file with --cache, and none is paid twice")
 

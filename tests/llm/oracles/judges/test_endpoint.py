@@ -373,6 +373,30 @@ def test_another_model_on_the_way_is_refused(script: Script) -> None:
         preference_matrices(judge, PROMPTS[:1], RESPONSES[:1])
 
 
+@pytest.mark.parametrize(
+    ("asked", "answers", "same"),
+    [
+        ("judge", "judge", True), ("judge", "judge-2026-01-01", True), ("gpt-4", "gpt-4-0613", True),
+        ("org/Judge", "judge", True), ("judge", "/models/judge.gguf", True), ("judge:latest", "judge", True),
+        ("judge", "", True),  # not told
+        ("judge", "another", False), ("gpt-4o", "gpt-4o-mini-2024-07-18", False), ("gpt-4", "gpt-4.1", False),
+        ("org/judge", "org/other", False), ("judge-8b", "judge-70b", False),
+    ],
+)  # fmt: skip
+def test_a_server_that_answers_as_another_model_is_named_once(
+    script: Script, caplog: pytest.LogCaptureFixture, tmp_path: Path, asked: str, answers: str, same: bool
+) -> None:
+    script.model = answers
+    judge = EndpointJudge(asked, JudgeSettings(base_url=script.url, protocol="pair"))
+    for k in (0, 1):
+        preference_matrices(judge, PROMPTS[k : k + 1], RESPONSES[k : k + 1], cache=tmp_path / "cache.sqlite")
+    said = [record.getMessage() for record in caplog.records if f"asked for {asked}" in record.getMessage()]
+    assert len(said) == (0 if same else 1)
+    assert all(f"answers as {answers}" in line for line in said)
+    with sqlite3.connect(tmp_path / "cache.verdicts.sqlite") as paid:
+        assert paid.execute("SELECT DISTINCT judge, model FROM output").fetchall() == [(asked, answers)]
+
+
 def test_references_reach_the_judge(script: Script, tmp_path: Path) -> None:
     file = tmp_path / "references.jsonl"
     file.write_text(
