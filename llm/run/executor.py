@@ -26,7 +26,7 @@ from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
 from ..policy.sampling import ResponseSource
 from ..processes import processes
-from ..store.run_folder import RunFolder, Stage
+from ..store.run_folder import JUDGEMENTS, RunFolder, Stage
 from .inputs.augmentation import Augmenter, EndpointWriter, PolicyWriter, Writer
 from .inputs.prompt_selection import PromptSelector
 from .payoffs.objectives import StepObjectives
@@ -96,7 +96,7 @@ class AdapterExecutor:
         self._judge = JudgeStage(
             *stage,
             lambda: self._on_device(self._at_step(oracle())),
-            folder / "judgements.sqlite" if cache is None else Path(cache),
+            folder / JUDGEMENTS if cache is None else Path(cache),
         )
         self._selection = PromptSelector(folder, self.prompts, lengths, config, self.rollouts, progress.info)
         if config.augment is not None:

@@ -31,7 +31,7 @@ from ..policy.engines.vllm import VLLM
 from ..policy.model import LanguageModel
 from ..policy.sampling import ResponseSource
 from ..processes import processes
-from ..store.run_folder import RunFolder, Stage
+from ..store.run_folder import JUDGEMENTS, RunFolder, Stage
 from . import manifest
 from .checks import check_settings
 from .inputs.opponents import OpponentSource, StoredOpponents
@@ -259,10 +259,12 @@ class RunSetup:
         """
         if self.oracle is None:
             raise NashwardError(f"the responses are not judged yet, which needs an oracle: {ACCEPTED}")
-        own_cache = Path(self.folder).expanduser() / "judgements.sqlite"
-        cache = processes.local(own_cache if self.config.cache is None else Path(self.config.cache))
-        with stop_at_once():  # the run's own file is there once it has judged
-            oracle = as_oracle(self.oracle_source, cache=cache if self.config.cache or cache.exists() else None)
+        home = RunFolder(Path(self.folder).expanduser())
+        cache = processes.local(home.path / JUDGEMENTS if self.config.cache is None else Path(self.config.cache))
+        # pairs of a correction may be paid before there is a run, and what is paid is kept at once
+        keeps = self.config.cache is not None or home.started or not home.foreign
+        with stop_at_once():
+            oracle = as_oracle(self.oracle_source, cache=cache if keeps else None)
         own = networks(oracle)  # first: a plan takes seconds
         if own and self.planned is not None and self.planned.judging_tokens:
             for network in own:

@@ -37,6 +37,8 @@ RUN, COPY, PROMPTS, SHARDS = "run.json", ".run.json", "prompts.jsonl", "shards.j
 PROMPT_SELECTION, AUGMENTED = "prompt-selection.jsonl", "augmented-prompts.jsonl"
 EVENTS, TIMINGS = "events.jsonl", "timings.jsonl"
 LOCK, QUARANTINE = ".lock", "set-aside"
+JUDGEMENTS = "judgements.sqlite"
+KEPT = re.compile(r"judgements.*\.sqlite(-wal|-shm)?")  # judgements, verdicts that were paid, those of other machines
 
 # by section of the configuration: what runs did before there was a choice
 EARLIER: dict[str, dict[str, Any]] = {"fit": {"spread_weights": False}, "lora": {"targets": "all"}}
@@ -142,6 +144,13 @@ class RunFolder:
         return self.computed or any((self.path / file).exists() for file in (RUN, COPY))
 
     @property
+    def foreign(self) -> list[str]:
+        """The names of what lies in the folder that no run leaves before it has begun."""
+        names = [entry.name for entry in self.path.iterdir()] if self.path.is_dir() else []
+        ours = (RUN, COPY, LOCK)
+        return [name for name in names if name not in ours and not any(k.fullmatch(name) for k in (TEMPORARY, KEPT))]
+
+    @property
     def computed(self) -> bool:
         """Whether the folder holds an adapter or a step, finished or begun."""
         return (self.path / "start" / "adapter").exists() or bool(self.steps())
@@ -161,10 +170,7 @@ class RunFolder:
             raise NashwardError(f"{self.path} is a file; --out names a folder for the run")
         record = self.read()
         if not record:
-            entries = self.path.iterdir() if self.path.exists() else ()
-            ignored = (RUN, COPY, LOCK)  # what is there before run.json, or without it
-            foreign = [e.name for e in entries if e.name not in ignored and not TEMPORARY.fullmatch(e.name)]
-            if foreign:
+            if foreign := self.foreign:
                 raise NashwardError(
                     f"{self.path} is not empty and holds no run ({foreign[0]}, ...); choose another folder"
                 )

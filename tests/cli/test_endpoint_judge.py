@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from nashward import llm
+from nashward import games, llm
 from nashward.cli.main import main
+from nashward.errors import EndpointError
 from nashward.llm.clients import client as client_module
 from nashward.llm.store.files import read_shard, shards
 
@@ -69,6 +70,34 @@ def test_align_and_evaluate(script: Script, capsys: pytest.CaptureFixture[str]) 
     for written in Path("run").rglob("*"):
         if written.is_file():
             assert KEY.encode() not in written.read_bytes(), written
+
+
+def test_what_a_correction_is_fitted_to_is_paid_once_whatever_stops_the_run(script: Script) -> None:
+    shorter_wins = [(k < 20) != (k % 5 == 0) for k in range(31)]  # mostly, as the judge says
+    rows = [
+        {"prompt": f"p{k}", "a": "x" * (k + 1), "b": "y" * (40 - k), "winner": "a" if a else "b"}
+        for k, a in enumerate(shorter_wins)
+    ]
+    Path("pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = llm.JudgeSettings(base_url=script.url)
+    config = llm.RunConfig(judge=settings, endpoint=llm.Endpoint(retries=0, concurrency=1))
+
+    def check(folder: str) -> None:
+        source = llm.oracles.CorrectedSource("openai:judge", "temperature:pairs=pairs.jsonl")
+        llm.SelfPlay(llm.pocket.POLICY, source, games.MWU(step=1.0), PROMPTS, Path(folder), config=config).check()
+
+    script.fault = lambda body, before: "death" if len(script.verdicts) >= 9 else ""
+    with pytest.raises(EndpointError):
+        check("run")  # the server fails before there is a run
+    script.fault = lambda body, before: ""
+    for _ in range(2):
+        check("run")
+        assert len(script.verdicts) == 2 * len(rows)
+    Path("other").mkdir()
+    Path("other/mine.txt").write_text("what somebody has there")
+    with pytest.raises(ValueError, match="other is not empty and holds no run"):
+        check("other")
+    assert [file.name for file in Path("other").iterdir()] == ["mine.txt"]
 
 
 def test_thirty_percent_of_failures_end_in_the_same_run() -> None:
