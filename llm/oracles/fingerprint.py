@@ -14,9 +14,9 @@ from ..store import fingerprints
 from .corrections.correction import CorrectedSource
 from .ensembles.source import EnsembleSource
 from .load import as_oracle
-from .models.checkpoint import is_id
 from .protocol import PreferenceOracle, StepwiseOracle
 from .scalar import RewardFunction
+from .source_names import is_id
 
 Several = EnsembleSource | CorrectedSource  # sources that have sources
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,14 @@ from nashward.python_object import python_object
 from ..clients.paid_calls import PREFIX
 from ..config.endpoint import Endpoint, JudgeSettings
 from ..data.library_errors import first_line, translated_errors
-from ..data.packaged import REAL, packaged
-from ..data.rows import FILE_TYPES
+from ..data.packaged import packaged
 from .cache import AnyCache
 from .corrections.correction import CorrectedSource
 from .ensembles.source import EnsembleSource
 from .fitting.vote_table import VoteTable
 from .judges.endpoint import EndpointJudge
-from .judges.local_judge import PREFIX as LOCAL
 from .judges.local_judge import LocalJudge, check_local_judge
-from .models.checkpoint import is_id, read_config, resolve, tensor_names
+from .models.checkpoint import read_config, resolve, tensor_names
 from .models.gpm import GPM
 from .models.network import OracleShape
 from .models.pairrm import PairRM
@@ -34,13 +31,7 @@ from .models.reward_model import RewardModel
 from .pairwise import Judge
 from .protocol import PreferenceOracle
 from .scalar import RewardFunction
-
-VOTES = tuple(kind for kind in FILE_TYPES if kind != ".txt")
-ACCEPTED = (
-    f"the folder or hub id of a PairRM, a GPM or a reward model, pocket:pairrm, a file of votes ({', '.join(VOTES)}), "
-    "openai:MODEL or judge:MODEL (a language model behind a server, or here), module:name, a "
-    "PreferenceOracle, an object with judge(prompts, pairs), or reward functions (prompts, completions) -> numbers"
-)
+from .source_names import ACCEPTED, LOCAL, form_of, is_endpoint, is_language_model, is_local_judge
 
 
 def as_oracle(
@@ -101,36 +92,6 @@ def as_oracle(
     if callable(source) or several:
         return RewardFunction(source)
     raise NashwardError(f"{source!r:.80} is no oracle; expected {ACCEPTED}")
-
-
-def is_endpoint(source: Any) -> bool:
-    """Whether a source is a language model behind a server, ``openai:MODEL``.
-
-    Example:
-        >>> is_endpoint("openai:qwen3"), is_endpoint("open:AI")
-        (True, False)
-    """
-    return isinstance(source, str) and source.startswith(PREFIX)
-
-
-def is_local_judge(source: Any) -> bool:
-    """Whether a source is a language model on this machine as a judge, ``judge:FOLDER_OR_ID``.
-
-    Example:
-        >>> is_local_judge("judge:real:smollm2-135m"), is_local_judge("judges:Mine")
-        (True, False)
-    """
-    return isinstance(source, str) and source.startswith(LOCAL)
-
-
-def is_language_model(source: Any) -> bool:
-    """Whether a source is a language model as a judge, here or behind a server.
-
-    Example:
-        >>> is_language_model("judge:models/chat"), is_language_model("openai:qwen3"), is_language_model("models/chat")
-        (True, True, False)
-    """
-    return is_endpoint(source) or is_local_judge(source)
 
 
 def check_source(source: Any, *, judge: JudgeSettings | None = None, endpoint: Endpoint | None = None) -> Any:
@@ -221,30 +182,10 @@ def oracle_shape(
 
 def _kind(source: str | Path) -> Any:
     """The class that reads a source; None for a name in Python."""
-    if str(source).startswith(REAL):
-        raise NashwardError(
-            f"{source} is a model of a package and no oracle by itself: a chat model judges as judge:{source}, an "
-            f"encoder once an oracle is fitted on it (nashward fit-oracle --base {source})"
-        )
-    name, source = source, packaged(source)
-    path = Path(source).expanduser()
-    if path.name.removesuffix(".gz").endswith(VOTES) and not path.is_dir():
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no file of votes {source}")
-        return VoteTable
-    drive = re.match(r"[A-Za-z]:[\\/]", str(source))  # a path of Windows
-    if not path.is_dir() and ":" in str(source) and not isinstance(source, Path) and not drive:
-        return None
-    if path.suffix == ".py" and not path.is_dir():
-        raise NashwardError(
-            f"{name} is a file of Python: write {path.stem}:NAME, NAME what judges in it (from the file's "
-            "folder, or with the module installed)"
-        )
-    if path.is_file():
-        raise NashwardError(f"{name} is a file, and none of votes ({', '.join(VOTES)}); expected {ACCEPTED}")
-    if not path.is_dir() and not is_id(source):
-        raise FileNotFoundError(f"no oracle {source}: there is no such folder, and a hub id reads owner/name")
-    folder = resolve(source)
+    form = form_of(source)
+    if form != "checkpoint":
+        return VoteTable if form == "votes" else None
+    folder = resolve(packaged(source))
     settings = read_config(folder, "an oracle: a PairRM, a GPM or a reward model")
     if FORM in settings:
         return PooledOracle

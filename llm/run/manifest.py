@@ -25,8 +25,8 @@ from ..data.packaged import packaged
 from ..data.prompts import Prompt, Prompts
 from ..oracles import CorrectedSource, EnsembleSource, as_oracle
 from ..oracles.fingerprint import oracle_fingerprint
-from ..oracles.load import base_sources, is_language_model
-from ..oracles.models.checkpoint import is_id
+from ..oracles.load import base_sources
+from ..oracles.source_names import is_id, is_language_model
 from ..policy.local.names import local_model
 from ..store.fingerprints import fingerprint
 

@@ -19,9 +19,10 @@ from ..data.prompts import Prompt, Prompts
 from ..oracles import Cache, PreferenceOracle, as_oracle, check_source
 from ..oracles.ensembles.objectives import Combination, combination_of
 from ..oracles.fitting.vote_table import VoteTable
-from ..oracles.load import ACCEPTED, base_sources
+from ..oracles.load import base_sources
 from ..oracles.models.network import networks
 from ..oracles.protocol import StepwiseOracle
+from ..oracles.source_names import ACCEPTED
 from ..planner.device import device_plan
 from ..planner.plan import Plan
 from ..policy.adapters.adapter_config import adapter_config

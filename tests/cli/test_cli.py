@@ -46,6 +46,23 @@ def test_the_help_of_every_command_is_made_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+def test_what_can_be_no_oracle_by_its_name_is_refused_without_torch(tmp_path: Path) -> None:
+    names = ("pocket:pairm", "votes.jsonl", "mine", "no_such_module:Judge", "real:minilm", "judge:pocket:polcy")
+    code = (
+        "import sys; from nashward.cli.main import main\n"
+        "run = ['align', '--policy', 'pocket:policy', '--prompts', 'pocket:prompts', '--out', 'run']\n"
+        f"print([main([*run, '--oracle', name]) for name in {names}],\n"
+        "      main([*run, '--objective', 'a=pocket:pairm', '--objective', 'b=pocket:pairrm']),\n"
+        "      main(['evaluate', 'run', '--held-out', 'pocket:pairm']),\n"
+        "      'torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert found.stdout == "[2, 2, 2, 2, 2, 2] 2 2 False False\n"
+    said = found.stderr.splitlines()
+    assert all(name in line for name, line in zip(names, said, strict=False))
+    assert len(said) == len(names) + 2
+
+
 def test_align_leaves_an_adapter_that_plain_peft_loads(
     capsys: pytest.CaptureFixture[str], prompts: Path, tmp_path: Path
 ) -> None:

@@ -28,12 +28,12 @@ from ...policy.packing import PackedRows
 from ..models.chat import replace_surrogates
 from ..models.network import Key, NetworkOracle, Row, freeze, target_device
 from ..protocol import Pairs
+from ..source_names import LOCAL
 from .protocols.answers import Answer, begun_by
 from .protocols.protocol_of_judge import JudgeProtocol
 from .protocols.references import read_references
 from .protocols.user_template import named_protocol, read_rubric
 
-PREFIX = "judge:"
 LONGEST = 8192  # tokens of a row, where the network has no table of positions
 GAP = " [...] "  # in place of what is left out of a text that is too long
 
@@ -299,7 +299,7 @@ def check_local_judge(source: str, settings: JudgeSettings | None) -> None:
     """
     check_settings(settings or JudgeSettings())
     if not source.strip():
-        raise NashwardError(f"{PREFIX} lacks a model: {PREFIX}MODEL, a folder, a hub id or a GGUF file")
+        raise NashwardError(f"{LOCAL} lacks a model: {LOCAL}MODEL, a folder, a hub id or a GGUF file")
     check_policy(local_model(source))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import pickle
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -25,6 +24,8 @@ from nashward.llm.data.library_errors import translated_errors
 from nashward.llm.policy.local.hub import fetch
 from nashward.llm.policy.local.names import local_model
 
+from ..source_names import is_id
+
 SAFE, BINARY = "model.safetensors", "pytorch_model.bin"
 MEMBERS = "members"
 # What a member of an ensemble holds: for a parameter that differs its own value, or a change of low rank, up @ down.
@@ -42,11 +43,6 @@ _SMALL = ["*.json", "*.model", "*.txt", "*.jinja"]
 def fetch_hint(model_id: str) -> str:
     """The end of an error message about a model that is not in the local cache."""
     return f"Fetch it on a machine with network (hf download {model_id}) or pass a local folder."
-
-
-def is_id(name: str | Path) -> bool:
-    """Whether the name has the form of a hub id, ``owner/name``."""
-    return not isinstance(name, Path) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None
 
 
 def resolve(id_or_folder: str | Path) -> Path:

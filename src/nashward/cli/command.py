@@ -21,6 +21,7 @@ class Command:
         continues: whether it keeps what it has computed, so that the same command goes on after it was stopped.
         writes: the arguments, by their names, of the files that it writes: none of them may be one that it reads;
             "out/scores.json" is that file in a folder.
+        loads: False: it writes settings alone, of models that may lie on another machine.
     """
 
     example: str
@@ -30,6 +31,7 @@ class Command:
     divides: bool = False
     continues: bool = False
     writes: tuple[str, ...] = ()
+    loads: bool = True
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,8 @@ def _run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         raise
     outputs.check(args, args.parser, args.writes)
+    if args.loads:
+        _check_oracles(args)
     if (
         args.quiet or not processes.main or not sys.stderr.isatty()
     ):  # the bars of transformers and of the hub, read on their import
@@ -116,6 +118,17 @@ def _run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     sys.stdout.flush()
     return code
+
+
+def _check_oracles(args: argparse.Namespace) -> None:
+    """Refuse oracles that cannot be any by their names, before the packages are imported that load them."""
+    for name in ("oracle", "objective", "held_out", "beside"):
+        given = getattr(args, name, None)
+        for one in given if isinstance(given, list | tuple) else (given,):
+            if isinstance(one, str):  # align's --held-out is a number
+                from nashward.llm.oracles.source_names import check_name
+
+                check_name(one.partition("=")[2] if name == "objective" else one)
 
 
 def _after_stop(args: argparse.Namespace) -> str:
@@ -216,8 +229,9 @@ def _add(commands: argparse._SubParsersAction[Parser], name: str, entry: Entry, 
     command = entry.load()
     parser.epilog = f"example: {command.example}"
     parser.set_defaults(
-        command=command.run, parser=parser, divides=command.divides, continues=command.continues, writes=command.writes
-    )
+        command=command.run, parser=parser, divides=command.divides, continues=command.continues,
+        writes=command.writes, loads=command.loads,
+    )  # fmt: skip
     help_pages.add_help(parser, command.first)
     parser.add_argument("--quiet", action="store_true", help="only the result and warnings, no progress")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")

@@ -93,4 +93,5 @@ COMMAND = Command(
     "nashward config --preset sppo-paper --config mine.toml --step 3",
     add_arguments,
     run,
+    loads=False,
 )
