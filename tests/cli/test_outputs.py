@@ -73,3 +73,20 @@ def test_what_is_read_is_not_written_over(here: Path, arguments: tuple[str, ...]
 )
 def test_another_file_is_written(here: Path, arguments: tuple[str, ...]) -> None:
     _check(*arguments)
+
+
+def test_only_a_file_of_its_own_kind_is_replaced(tmp_path: Path) -> None:
+    fields = ("prompt", "chosen")
+    kept = {
+        "people.jsonl": '{"prompt": "p", "a": "x"}\n{"prompt": "p", "chosen": 1}\n', "notes.jsonl": "what I think\n",
+        "list.json": '[{"prompt": "p"}]', "bytes.jsonl": "\udcff", "number.json": "7",
+    }  # fmt: skip
+    for name, text in kept.items():
+        (tmp_path / name).write_bytes(text.encode(errors="surrogateescape"))
+        with pytest.raises(ValueError, match=rf"{name} is there already.*name another file"):
+            outputs.check_replaced(tmp_path / name, fields)
+    own = {"own.jsonl": '{"prompt": "p", "chosen": 0}\nbroken', "own.json": '[{"prompt": "p", "chosen": 0}]', "no": ""}
+    for name, text in own.items():
+        (tmp_path / name).write_text(text)
+        outputs.check_replaced(tmp_path / name, fields)
+    outputs.check_replaced(tmp_path / "new.jsonl", fields)

@@ -1,8 +1,9 @@
-"""A file that a command writes is none that it reads."""
+"""A file that a command writes is none that it reads, and replaces none but one of its own kind."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -58,6 +59,32 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser, written: Se
                     raise NashwardError(
                         f"{names[name]} {out} is a part of {option} {given}, which would be lost; name another file"
                     )
+
+
+def check_replaced(out: Path, fields: Sequence[str]) -> None:
+    """Refuse to replace a file that is of another kind than the command writes: it may be somebody's work.
+
+    Args:
+        out: what will be written; nothing, an empty file, or one of rows with these fields may be there.
+        fields: that each of its rows has, or the object that it holds.
+
+    Raises:
+        ValueError: something else is there.
+    """
+    if not out.is_file() or not out.stat().st_size:
+        return
+    try:
+        with out.open(encoding="utf-8") as handle:
+            held = json.loads(handle.readline() if out.suffix == ".jsonl" else handle.read())
+    except (ValueError, RecursionError):  # no JSON, or no text
+        held = None
+    if isinstance(held, list):
+        held = next(iter(held), None)
+    if not isinstance(held, dict) or (missing := [name for name in fields if name not in held]):
+        lacks = "it is no JSON" if not isinstance(held, dict) else f"it has no {missing[0]}"
+        raise NashwardError(
+            f"--out {out} is there already, not written by this command ({lacks}): remove it, or name another file"
+        )
 
 
 def _named(value: Any) -> Iterator[str | Path]:

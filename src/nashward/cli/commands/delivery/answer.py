@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from nashward.cli import configuration, options
+from nashward.cli import configuration, options, outputs
 from nashward.cli.command import Command
 from nashward.counted import counted
 from nashward.errors import NashwardError
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 SAMPLER = ("temperature", "top-p", "max-new-tokens", "sampling-batch")
 SAMPLING = (*SAMPLER, "quantise", "chat-template", "seed")
+
+
+WRITTEN = {
+    None: ("output",), "alpaca-eval": ("output", "generator"), "mt-bench": ("answer_id",), "arena-hard": ("ans_id",),
+}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_out(args.out, folder=False)
+    outputs.check_replaced(args.out, WRITTEN[args.format])
     sampling_of(args)  # a setting out of range is refused before anything is loaded
 
     from nashward.llm import Mixture

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nashward.cli import configuration, options
+from nashward.cli import configuration, options, outputs
 from nashward.cli.command import Command
 from nashward.errors import NashwardError
 
@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if len({adapter.resolve() for adapter in adapters}) < len(adapters):
         raise NashwardError("an adapter is given twice; name each once, with --weights for how much it counts")
     check_out(args.out, folder=args.interpolate)
+    outputs.check_replaced(args.out, ("members",))
     Mixture.of(adapters).check(getattr(args, "policy", None))
     if args.weights == "nash":
         weights = nash_weights(_tournament(args, adapters))

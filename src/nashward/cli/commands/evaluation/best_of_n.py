@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nashward.cli import configuration, options
+from nashward.cli import configuration, options, outputs
 from nashward.cli.command import Command
 from nashward.cli.options import Option
 from nashward.counted import counted
@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(parser, options.select(options.INPUTS, ("combine", "correct")))
     parser.add_argument(
         "--out", required=True, type=options.path, metavar="FILE",
-        help="a .jsonl file to write, over one that is there: rows of prompt, response, chosen (its place among the "
-        "responses, from 0) and n (how many they are)",
+        help="a .jsonl file to write, over one that this command wrote before: rows of prompt, response, chosen (its "
+        "place among the responses, from 0) and n (how many they are)",
     )  # fmt: skip
     parser.add_argument(
         "--responses", metavar="FILE", help="ready responses, a row a prompt: prompt, and responses, a list of texts"
@@ -101,6 +101,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.out.suffix != ".jsonl":
         raise NashwardError(f"--out {args.out}: the responses are written as JSON lines; name a .jsonl file")
     configuration.check_place(args.out)
+    outputs.check_replaced(args.out, ("prompt", "response", "chosen", "n"))
     if args.n < 1:
         raise NashwardError(f"--n is {args.n}; expected at least 1")
     if args.opponents is not None and args.rule != "mean-win-rate":
