@@ -113,8 +113,18 @@ def status(folder: str | Path) -> RunStatus:
             events["set aside"] += 1
     unread = tuple(path.name for path in run.unread())
     left = TimeLeft(0.0, 0.0, ()) if finished >= iterations else remaining(timings, iterations)
-    seconds = (None, None, PHASES) if left is None else (left.run, left.iteration, left.untimed)
-    return RunStatus(run.path, iterations, steps, tuple(phases), *seconds, events, _playing(run / LOCK), unread)
+    return RunStatus(
+        run.path,
+        iterations,
+        steps,
+        tuple(phases),
+        remaining_seconds=None if left is None else left.run,
+        iteration_seconds=None if left is None else left.iteration,
+        untimed=PHASES if left is None else left.untimed,
+        events=events,
+        playing=_playing(run / LOCK),
+        unread=unread,
+    )
 
 
 def read_timings(run: RunFolder) -> list[dict[str, Any]]:

@@ -157,6 +157,9 @@ def test_evaluate_says_who_beats_whom_and_what_was_given_up(
     assert "LC" not in out
     assert "(held out)" in out
     assert re.search(r"KL from the start, nats a response: iteration-01 \d+\.\d\d ± \d+\.\d\d", out)
+    for name in players:
+        shares = (f"{100 * found[of][name]:.0f}%" for of in ("prompt_refusals", "refusals"))
+        assert "{} {} ({})".format(name, *shares) in out
 
 
 def test_other_models_play_by_the_files_of_their_responses(
