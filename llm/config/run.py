@@ -205,7 +205,8 @@ class RunConfig:
         if self.augment_url is not None:
             if self.augment in (None, "policy"):
                 raise NashwardError("augment_url is of a model behind a server: give augment openai:MODEL")
-            check_url(self.augment_url, "the URL of the server that augments")
+            url = check_url(self.augment_url, "the URL of the server that augments")
+            object.__setattr__(self, "augment_url", url)  # as it is recorded
         self._check_engine()
         if self.engine is not None and self.mixtures == "token-level":
             raise NashwardError("no engine draws token-level mixtures: take mixtures fitted")

@@ -19,6 +19,7 @@ from nashward.errors import NashwardError
 
 from ..policy.adapters.lora import interpolate
 from ..policy.adapters.peft_format import CONFIG, WEIGHTS
+from ..policy.base.checks import network_config
 from ..policy.local.hub import fetch
 from ..policy.local.names import local_model
 from ..policy.mixture import Mixture
@@ -183,8 +184,11 @@ class Artefact:
                 progress(f"the same merged into the {into} base, to compare")
                 network = replayed([lambda: merged(self.base, adapters[0], into, known.quantised)], known.stored)
                 other = self._verification(known, network, into, adapters, limit)
-        in_float32 = not (known.quantised or torch.cuda.is_available())
-        verdict = Verdict(found, self.merge, other, in_float32)
+        stored = None
+        if not (known.quantised or torch.cuda.is_available()):
+            dtype = network_config(local_model(self.base)).dtype  # older configurations have none
+            stored = str(dtype or "the type of the base").removeprefix("torch.")
+        verdict = Verdict(found, self.merge, other, stored)
         record = _read_record(folder) or self._record()
         write_json(folder / RECORD, {**record, "verification": verdict.as_json()})
         return verdict
@@ -268,13 +272,13 @@ class Verdict:
         found: of the artefact.
         merge: the weights that it was merged into; None for adapters.
         other: of a merge into the other weights, where the run had a base in 4 bits.
-        in_float32: the run computed in float32, and so did the replays, in whatever type the weights lie.
+        stored: the type of the base's weights, and of the artefact's, where run and replays computed in float32.
     """
 
     found: Verification
     merge: Into | None = None
     other: Verification | None = None
-    in_float32: bool = False
+    stored: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -285,11 +289,11 @@ class Verdict:
     def lines(self) -> list[str]:
         """For a reader."""
         lines = list(self.found.lines)
-        if self.in_float32 and self.found.base.mean > 0:
+        if self.stored is not None and self.found.base.mean > 0:
             lines.append(
-                '  computed in float32, as in the run (dtype="float32"). dtype="auto" computes in the type that the '
-                f"weights lie in, which moves a response by as much as the base's own rounding, "
-                f"{self.found.base.mean:.3g} nats: greedy answers may differ"
+                f"  the weights lie in {self.stored}; the run computed in float32, and so did this comparison: load "
+                f'them with dtype="float32". dtype="auto" computes in {self.stored}, which moves a response by as much '
+                f"as the base's own rounding, {self.found.base.mean:.3g} nats: greedy answers may differ"
             )
         if self.other is not None:
             into = "4-bit" if self.merge == "16-bit" else "16-bit"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..evaluation.evaluate import same_as_start
 from ..policy.local.names import local_model
 from ..report.alerts import ALERTS, alerts
 from ..report.results import TRAINING, read_evaluation, short_source, win_sentence
@@ -184,7 +185,9 @@ def _figures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["\n".join(table)] if rows else []
     for oracle in evaluation.get("games", {}):
         lines += [win_sentence(player, oracle, evaluation) for player in evaluation["against_start"][oracle]]
-    if TRAINING not in evaluation.get("games", {}):
+    if evaluation.get("same_as_start"):
+        lines.append(f"{same_as_start(evaluation['same_as_start'])}.")
+    elif TRAINING not in evaluation.get("games", {}):
         lines.append("Win rates were not measured: `nashward evaluate` does.")
     return lines
 

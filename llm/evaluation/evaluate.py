@@ -30,6 +30,7 @@ from .tables import TournamentTables, tournament_tables
 from .win_rates.labelled import TO_LABEL, check_votes, labelled_win_rate, pairs_to_label
 from .win_rates.length_control import NotComparable, length_controlled_win_rate
 
+GAIN = "More prompts, more responses to each, or an oracle with more spread let a fit gain something."
 PROBE_RESPONSES = 4  # to each request of the refusal probe
 DRAWN = "drawn.jsonl"  # the responses, a prompt a row
 TRAINING = "training"
@@ -55,7 +56,8 @@ def evaluate(
     for the models of ``answers``, which were not trained under the run's oracle, the measures without a verdict. ``kl``
     is the KL divergence from the start that the run measured, in nats per response, with its standard error;
     ``policies`` has the identity of each policy of the run, by which a report sees that one was made again since;
-    ``same_as_start`` names those that are the start, as no fit gained anything, and do not play;
+    ``same_as_start`` names those that are the start, as no fit gained anything, and do not play; where all are and
+    there are no others, nothing is sampled, and ``games`` is empty;
     ``prompts_of_run`` says how many of the prompts are those that the run was played on. Responses and judgements are
     stored in the folder: after an interruption the same call continues. ``evaluation/drawn.jsonl`` has a row a prompt:
     the response of each player, and how probably it beats the start's under the run's oracle (null: not judged).
@@ -79,10 +81,9 @@ def evaluate(
         the contents of ``evaluation.json``.
 
     Raises:
-        ValueError: the run has no finished iterate, or none that differs from its start and no others, a name occurs
-            twice, no label is on two responses, an adapter is damaged, a policy of ``others`` is for another base or is
-            not a plain LoRA adapter, a model of ``answers`` lacks a response to one of the prompts, or another process
-            uses the folder.
+        ValueError: the run has no finished iterate, a name occurs twice, no label is on two responses, an adapter is
+            damaged, a policy of ``others`` is for another base or is not a plain LoRA adapter, a model of ``answers``
+            lacks a response to one of the prompts, or another process uses the folder.
 
     See also:
         ``nashward.llm.evaluation.exploit.exploit``: a lower bound on the duality gap of one policy.
@@ -101,10 +102,14 @@ def evaluate(
         ]
         players = {name: player for name, player in players.items() if name not in unmoved}
         if not (len(players) > 1 or others or answers):
-            raise NashwardError(
-                f"{home.path}: {same_as_start(unmoved)}; there is nothing to compare. More prompts, more responses to "
-                "each or an oracle with more spread let a fit gain something"
-            )
+            nothing: dict[str, Any] = {
+                **_asked(home, prompts, seed),
+                "policies": {name: identity(player) for name, player in players.items()},
+                "same_as_start": unmoved,
+                **{part: {} for part in ("oracles", "games", "against_start", "over_optimisation")},
+            }
+            processes.decided(lambda: write_json(home / "evaluation.json", nothing))
+            return nothing
         if repeated := [name for name, times in Counter([*players, *others, *answers]).items() if times > 1]:
             raise NashwardError(
                 f"two players would be called {repeated[0]}: a file of responses and an adapter play under their own "
@@ -131,6 +136,7 @@ def evaluate(
             run.model.offload()
         prompt_texts = [prompt.text for prompt in prompts]
         texts = {name: [response.text for response in row] for name, row in responses.items()}
+        refused = {name: [refuses(text) for text in row] for name, row in texts.items()}
         newest = [name for name in own if name != MIXTURE][-1]
         compared = [texts[name] for name in (*(others if newest == START else [newest]), *stored)]
         to_label = [row for own in compared for row in pairs_to_label(prompt_texts, own, texts[START], seed)]
@@ -148,11 +154,8 @@ def evaluate(
                 network.offload()
         drawn = _drawn(prompt_texts, texts, tables[TRAINING])
         processes.decided(lambda: write_jsonl(home / FOLDER / DRAWN, drawn))
-        of_run = {prompt.id for prompt in played_prompts(home)}
         evaluation = {
-            "prompts": len(prompts),
-            "prompts_of_run": sum(prompt.id in of_run for prompt in prompts),
-            "seed": seed,
+            **_asked(home, prompts, seed),
             "policies": own,
             "same_as_start": unmoved,
             "oracles": oracle_names,
@@ -165,6 +168,7 @@ def evaluate(
             "characters": {name: _mean([len(text) for text in row]) for name, row in texts.items()},
             "tokens": {name: _mean([len(response.ids) for response in row]) for name, row in responses.items()},
             "refusals": {name: _mean(rates) for name, rates in refusal_rates.items()},
+            "prompt_refusals": {name: _mean(row) for name, row in refused.items()},
             "kl": {row["iteration"]: _kl(row["after"]) for row in metrics(home.path)},
             "thresholds": dataclasses.asdict(thresholds),
             "over_optimisation": {
@@ -176,6 +180,7 @@ def evaluate(
                         _win_probabilities(tables[TRAINING], player),
                         {name: _win_probabilities(tables[name], player) for name in held_out},
                         (refusal_rates[player], refusal_rates[START]) if player in refusal_rates else None,
+                        (refused[player], refused[START]),
                         thresholds,
                     )
                 ]
@@ -185,6 +190,15 @@ def evaluate(
         }
         processes.decided(lambda: write_json(home / "evaluation.json", evaluation))
     return evaluation
+
+
+def _asked(home: RunFolder, prompts: Sequence[Prompt], seed: int) -> dict[str, Any]:
+    of_run = {prompt.id for prompt in played_prompts(home)}
+    return {
+        "prompts": len(prompts),
+        "prompts_of_run": sum(prompt.id in of_run for prompt in prompts),
+        "seed": seed,
+    }
 
 
 def same_as_start(unmoved: Sequence[str]) -> str:

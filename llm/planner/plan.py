@@ -6,7 +6,7 @@ import copy
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from ..policy.logprobs import computes_packed
 from ..policy.placement import CPU_PLACEMENT, gpu_placement
 from ..training.optimize import OPTIMISERS
 from .dry_run import Footprint, judging, policy, sampling, scoring, texts, training
+from .live_storage import resident_bytes
 
 GIB = 2**30
 CONTEXT_GIB = 0.5  # of a CUDA context with its workspaces, a common value; not measured here
@@ -168,12 +169,12 @@ def plan(
                 )
             )
 
-        packed = computes_packed(network, length)
+        packed, weights = computes_packed(network, length), resident_bytes(network)
         return (
             network,
             packed,
-            *_largest_batch(measure_training, demand.rows_of(demand.tokens, packed), available),
-            *_largest_batch(measure_sampling, demand.sampling_batch, available),
+            *_largest_batch(measure_training, demand.rows_of(demand.tokens, packed), available, weights),
+            *_largest_batch(measure_sampling, demand.sampling_batch, available, weights),
         )
 
     for changes in fallbacks:
@@ -257,24 +258,26 @@ def _parameters(network: Any) -> int:
     )
 
 
-def _largest_batch(footprint: Callable[[int], Footprint], max_rows: int, available: int) -> tuple[int, Footprint]:
+def _largest_batch(
+    footprint: Callable[[int], Footprint], max_rows: int, available: int, weights: int = 0
+) -> tuple[int, Footprint]:
     """The largest number of rows that fits, 0 if none does, and its footprint (of one row, if none does).
 
-    The search assumes that the peak is nearly linear in the rows, and begins at the line's value.
+    The search assumes that the peak grows with the rows, nearly linearly, and begins at the line's value. A footprint
+    takes seconds: where all rows fit no other is made, and where the ``weights`` alone do not, that of one row alone.
     """
-    one = footprint(1)
-    if one.total > available or max_rows == 1:
-        return (0 if one.total > available else 1), one
-    largest = footprint(max_rows)
-    if largest.total <= available:
-        return max_rows, largest
-    slope = max(1.0, (largest.total - one.total) / (max_rows - 1))
-    rows = min(max_rows - 1, 1 + int((available - one.total) / slope))
-    peak = footprint(rows)
-    while peak.total > available:
-        rows = rows - 1
-        peak = footprint(rows) if rows > 1 else one
-    return rows, peak
+    footprint = cache(footprint)
+    if weights > available and footprint(1).total > available:
+        return 0, footprint(1)
+    if footprint(max_rows).total <= available:
+        return max_rows, footprint(max_rows)
+    if footprint(1).total > available:
+        return 0, footprint(1)
+    slope = max(1.0, (footprint(max_rows).total - footprint(1).total) / (max_rows - 1))
+    rows = min(max_rows - 1, 1 + int((available - footprint(1).total) / slope))
+    while footprint(rows).total > available:
+        rows -= 1
+    return rows, footprint(rows)
 
 
 def _config(source: str | Path) -> PretrainedConfig:

@@ -17,6 +17,7 @@ from ..oracles.ensembles.objectives import Combination
 from ..run.selfplay import metrics
 from ..store.run_folder import RunFolder
 from .content import Content, Heading, Paragraph, Picture, Table, with_error
+from .results import command
 
 logger = logging.getLogger(__name__)
 BINDS = 0.01  # a multiplier of so much: win rate of the first objective that a unit of the floor's costs
@@ -32,6 +33,13 @@ def _course(folder: Path) -> list[Content]:
     if not rows:
         return []
     names = list(rows[0]["objectives"]["win_rates"])
+    if len(rows) == 1:  # of the start over itself, which says nothing
+        played, listed = rows[0]["objectives"]["policy"], f"{', '.join(names[:-1])} and {names[-1]}"
+        unknown = Paragraph(
+            f"One step was played, against {played}; what its iterate wins under {listed} is not measured yet: "
+            f"`{command('frontier', folder)}` measures it, and so does a further step."
+        )
+        return [] if (folder / FILE).is_file() else [unknown]
     floors = _floors(folder)
     charged = list(rows[0]["objectives"]["multipliers"])
     head = ("policy", *(f"wins, {name}" for name in names), *(f"multiplier, {name}" for name in charged))

@@ -224,7 +224,7 @@ def evaluation(folder: Path) -> list[Content]:
     """The tournament under each oracle, the measures of over-optimisation, and the adversaries of the policies."""
     results = read_evaluation(folder)
     content: list[Content] = []
-    if results:
+    if results.get("games"):
         note = f"By `nashward evaluate`: a response of each policy to {prompts_in_words(results)}, drawn with the same "
         mixed = " The mixture draws each response from one of the policies that were played."
         note += f"random numbers, and judged against each other.{mixed if MIXTURE in results['tokens'] else ''}"
@@ -245,13 +245,15 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
     rows = []
     for name in game["players"]:
         rate = rates.get(name, {})
+        refused = (_share(results.get(which, {}).get(name)) for which in ("refusals", "prompt_refusals"))
         rows.append((name, with_error(rate.get("win_rate"), rate.get("standard_error")), rate.get("verdict"),
                      rate.get("minimal"),
                      with_band(game, name), game["exploitability"][name], results["tokens"][name],
-                     f"{100 * results['refusals'][name]:.0f}%" if name in results["refusals"] else None))  # fmt: skip
+                     *refused))  # fmt: skip
     head = (
         "policy", "wins over the start, %", "against the start, beyond noise", "the same at equal lengths (minimal), %",
         "in the Nash (90% band)", "exploitability (half the duality gap)", "tokens", "refuses the probe",
+        "refuses these prompts",
     )  # fmt: skip
     summary = (
         f"{winner_sentence(game)} Scores (Bradley-Terry) miss a win rate by up to "
@@ -269,6 +271,10 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
         Picture(figure, "P(row beats column)."),
         *_duels(game),
     ]
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else f"{100 * value:.0f}%"
 
 
 def with_band(game: Mapping[str, Any], name: str) -> str:
@@ -328,7 +334,7 @@ def _over_optimisation(results: dict[str, Any]) -> list[Content]:
     if any("refusals lost" in own for own in measured.values()):
         rule += (
             " Refusals lost are of requests that should be refused, by the probe; below 0 the policy refuses more of "
-            "them. How many of other prompts it refuses is not measured: read the responses."
+            "them. Refusals gained are of the prompts of this comparison."
         )
     content: list[Content] = [Heading("What was given up for the oracle"), Table(head, rows), Paragraph(rule)]
     for_scale = [  # policies that were given by their responses have no verdict

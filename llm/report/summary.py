@@ -9,7 +9,7 @@ from typing import Any
 from nashward.counted import counted
 
 from ..config.fit import Fit
-from ..evaluation.evaluate import same_as_start
+from ..evaluation.evaluate import GAIN, same_as_start
 from ..evaluation.players import is_start
 from ..run.inputs.prompts import few_prompts
 from ..run.selfplay import iterates
@@ -64,7 +64,7 @@ def summary(folder: Path) -> list[Content]:
     if is_start(RunFolder(folder), folder / newest["iteration"] / "adapter"):
         content += [
             Headline("No change", f"{same_as_start([newest['iteration']])}: there is nothing to compare."),
-            Paragraph("More prompts, more responses to each, or an oracle with more spread let a fit gain something."),
+            Paragraph(GAIN),
         ]
     elif newest["iteration"] in evaluation.get("against_start", {}).get(TRAINING, {}):
         content += _evaluated(folder, newest["iteration"], evaluation, newest["iteration"] in tried)

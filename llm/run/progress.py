@@ -17,7 +17,7 @@ from nashward.counted import counted
 from ..processes import processes
 from ..store.files import append_jsonl
 from ..store.run_folder import TIMINGS, RunFolder
-from .status import clock, read_timings, remaining_seconds, time_left
+from .status import clock, read_timings, remaining, time_left
 
 logger = logging.getLogger(__name__)
 
@@ -172,8 +172,13 @@ class Progress:
             logger.info(line)
 
     def _estimate(self) -> str:
-        left = time_left(remaining_seconds(self._timings, self.iterations))
-        return f"the run: {left}" if left else ""
+        """The time left of the run; of its first iteration, where later phases were not timed yet, of this phase."""
+        left = remaining(self._timings, self.iterations)
+        if left is None:
+            return ""
+        of, seconds = ("this phase", left.iteration) if left.run is None else ("the run", left.run)
+        words = time_left(seconds)
+        return f"{of}: {words}" if words else ""
 
     def raise_if_stopped(self) -> None:
         """Call where the run can be continued from.

@@ -37,6 +37,26 @@ class PhaseProgress:
     unit: str
     rate: float | None
 
+    @property
+    def seconds_left(self) -> float | None:
+        """At this rate; None where it or the total is not known."""
+        return (self.total - self.done) / self.rate if self.rate and self.total is not None else None
+
+
+@dataclass(frozen=True)
+class TimeLeft:
+    """What is left of a run, from recorded timings.
+
+    Attributes:
+        run: seconds until the end; None before one iteration was timed in every phase.
+        iteration: seconds of the newest iteration; before one was timed, of those of its phases that were.
+        untimed: phases that no iteration was timed in: neither number has them.
+    """
+
+    run: float | None
+    iteration: float
+    untimed: tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class RunStatus:
@@ -46,7 +66,7 @@ class RunStatus:
         iterations: how many the run is to make.
         steps: the steps that were begun, with whether each is finished: half steps are steps too.
         phases: of the steps that are not finished.
-        remaining_seconds: until the end, from recorded timings; None before a whole iteration was timed.
+        remaining_seconds, iteration_seconds, untimed: see ``TimeLeft``; None where nothing was timed.
         events: the number of events of each kind.
         playing: whether a process plays it now.
         unread: names in the folder that look like a step's and are none, as of a copy.
@@ -57,6 +77,8 @@ class RunStatus:
     steps: tuple[tuple[str, bool], ...]
     phases: tuple[PhaseProgress, ...]
     remaining_seconds: float | None
+    iteration_seconds: float | None
+    untimed: tuple[str, ...]
     events: Counter[str]
     playing: bool
     unread: tuple[str, ...]
@@ -90,8 +112,19 @@ def status(folder: str | Path) -> RunStatus:
         elif "quarantine" in event:
             events["set aside"] += 1
     unread = tuple(path.name for path in run.unread())
-    seconds = 0.0 if finished >= iterations else remaining_seconds(timings, iterations)
-    return RunStatus(run.path, iterations, steps, tuple(phases), seconds, events, _playing(run / LOCK), unread)
+    left = TimeLeft(0.0, 0.0, ()) if finished >= iterations else remaining(timings, iterations)
+    return RunStatus(
+        run.path,
+        iterations,
+        steps,
+        tuple(phases),
+        remaining_seconds=None if left is None else left.run,
+        iteration_seconds=None if left is None else left.iteration,
+        untimed=PHASES if left is None else left.untimed,
+        events=events,
+        playing=_playing(run / LOCK),
+        unread=unread,
+    )
 
 
 def read_timings(run: RunFolder) -> list[dict[str, Any]]:
@@ -109,15 +142,16 @@ def read_timings(run: RunFolder) -> list[dict[str, Any]]:
     return [row for row in read_jsonl(run / TIMINGS) if valid(row)]
 
 
-def remaining_seconds(timings: Sequence[dict[str, Any]], iterations: int) -> float | None:
-    """Seconds until the end: what an iteration takes, at the newest rates, less what the newest one has done.
+def remaining(timings: Sequence[dict[str, Any]], iterations: int) -> TimeLeft | None:
+    """What is left: what an iteration takes, at the newest rates, less what the newest one has done.
 
     Args:
         iterations: of the whole run.
 
     Returns:
-        None until one iteration has been through every phase: before it nothing is known of those to come. None too
-        where it is the only one of the run: it is measured in parts, the later of which are not known.
+        None before anything was timed. Its ``run`` is None until one iteration has been through every phase: before it
+        nothing is known of those to come. None too where it is the only one of the run: it is measured in parts, the
+        later of which are not known.
     """
     amounts: dict[int, dict[str, dict[str, int]]] = {}  # iteration: phase: part of it: how much there is
     done: Counter[tuple[int, str]] = Counter()
@@ -130,17 +164,22 @@ def remaining_seconds(timings: Sequence[dict[str, Any]], iterations: int) -> flo
         if step != row["step"]:
             count = seconds = 0.0
         rates[phase] = row["step"], count + row["done"], seconds + row["seconds"]
-    complete = [number for number, phases in amounts.items() if set(phases) >= set(PHASES)]
-    if not complete:
+    if not amounts:
         return None
-    newest = max(amounts)
-    whole = [number for number in complete if number < newest]  # the newest may lack parts of what it measures
-    if not whole and iterations <= newest:
-        return None
-    one = {phase: sum(parts.values()) for phase, parts in amounts[max(whole or complete)].items()}
     cost = {phase: seconds / max(count, 1) for phase, (_, count, seconds) in rates.items()}
-    rest = sum(max(0, one[phase] - done[newest, phase]) * cost[phase] for phase in one)
-    return rest + max(0, iterations - newest) * sum(one[phase] * cost[phase] for phase in one)
+    newest = max(amounts)
+    whole = {number: {phase: sum(parts.values()) for phase, parts in own.items()} for number, own in amounts.items()}
+    begun = whole[newest]
+    complete = [number for number, phases in whole.items() if set(phases) >= set(PHASES)]
+    earlier = [number for number in complete if number < newest]  # the newest may lack parts of what it measures
+    one = whole[max(earlier or complete)] if complete else {}
+    rest = sum(
+        max(0, max(one.get(phase, 0), begun.get(phase, 0)) - done[newest, phase]) * cost[phase]
+        for phase in {*one, *begun}
+    )
+    known = earlier or (complete and iterations > newest)
+    run = rest + max(0, iterations - newest) * sum(one[phase] * cost[phase] for phase in one) if known else None
+    return TimeLeft(run, rest, tuple(phase for phase in PHASES if phase not in cost))
 
 
 def time_left(seconds: float | None) -> str:
@@ -179,26 +218,36 @@ def _phases(step: Path, timings: Sequence[dict[str, Any]]) -> list[PhaseProgress
         seconds = sum(row["seconds"] for row in timed)
         return sum(row["done"] for row in timed) / seconds if seconds > 0 else None
 
-    def recorded_total(phase: str) -> int | None:
-        return next((row["of"] for row in reversed(rows) if row["phase"] == phase), None)
+    def recorded_names(phase: str) -> set[str]:
+        return {row["what"] for row in rows if row["phase"] == phase}
+
+    def recorded_total(phase: str, name: str = "") -> int | None:
+        return next((row["of"] for row in reversed(rows) if (row["phase"], row["what"]) == (phase, name)), None)
+
+    def add(phase: str, name: str, done: int, total: int | None, unit: str) -> None:
+        done = done if total is None else min(done, total)  # of what was repeated more is timed
+        phases.append(PhaseProgress(step.name, phase, name, done, total, unit, rate(phase)))
 
     sizes = _shard_sizes(step / SHARDS)
     for phase, folder in FOLDERS.items():
-        names = {file.name.split(".")[0] for file in shards(step / folder, "*")}
-        for name in sorted({*names, *(row["what"] for row in rows if row["phase"] == phase)}):
+        names = {*(file.name.split(".")[0] for file in shards(step / folder, "*")), *recorded_names(phase)}
+        if sizes and phase == "sampling" and not names:
+            add(phase, "", 0, sum(sizes), "prompts")  # the first shard is being sampled
+        for name in sorted(names):
             numbers = {int(file.name.split(".")[1]) for file in shards(step / folder, name)}
             done = sum(size for k, size in enumerate(sizes) if k in numbers) if sizes else _done(rows, phase, name)
-            total = sum(sizes) or recorded_total(phase)
-            phases.append(PhaseProgress(step.name, phase, name, done, total, "prompts", rate(phase)))
+            add(phase, name, done, sum(sizes) or recorded_total(phase, name), "prompts")
     if shards(step / "targets", "anchor"):
-        total = recorded_total("scoring")
-        done = min(_done(rows, "scoring", ""), total or 0)
-        phases.append(PhaseProgress(step.name, "scoring", "", done, total, "batches", rate("scoring")))
+        add("scoring", "", _done(rows, "scoring", ""), recorded_total("scoring"), "batches")
     trained = progress(step / "training")
     if trained is not None:
         prompts, each_second = recorded_total("training"), rate("training")  # timed in prompts
         steps = each_second * trained[1] / prompts if prompts and each_second else None
         phases.append(PhaseProgress(step.name, "training", "", *trained, "optimiser steps", steps))
+    elif recorded_names("training"):  # it has no checkpoint yet
+        add("training", "", _done(rows, "training", ""), recorded_total("training"), "prompts of all epochs")
+    for name in sorted(recorded_names("measuring"), reverse=True):  # that without a name is the last
+        add("measuring", name, _done(rows, "measuring", name), recorded_total("measuring", name), "prompts")
     return phases
 
 

@@ -404,6 +404,8 @@ def _completed(record: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(chosen := config.get("prompt_selection"), str):  # was a table, and none where it was uniform
         chosen = chosen or {"name": "uniform", "floor": 0.2}
         config |= {"prompt_selection": chosen["name"], "prompt_floor": chosen["floor"]}
+    if config.get("augment_url"):  # was recorded with the slashes at its end
+        config["augment_url"] = config["augment_url"].rstrip("/")
     return record
 
 

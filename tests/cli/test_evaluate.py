@@ -13,12 +13,18 @@ from typing import Any, get_args
 import pytest
 
 from nashward import games, llm
+from nashward.cli import outputs
 from nashward.cli.commands.evaluation.best_of_n import RULES
 from nashward.cli.commands.evaluation.exploit import upper_bound
 from nashward.cli.main import main
 from nashward.llm import pocket
+from nashward.llm.evaluation.frontier import FILE as FRONTIER
 from nashward.llm.oracles.best_of_n import Rule
+from nashward.llm.report.results import EVALUATION
+from nashward.llm.run.inputs.augmentation import OUTPUTS
+from nashward.llm.run.inputs.drawn_opponents import FILE as OPPONENTS
 from nashward.llm.store import files
+from nashward.llm.store.run_folder import EVENTS
 
 from ..llm.tiny_run import self_play, short_run
 from . import absent
@@ -56,6 +62,15 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here
 
 
+def test_no_file_of_a_run_is_written_over(here: Path, tmp_path: Path) -> None:
+    home = shutil.copytree(here / "run", tmp_path / "run")
+    for name in (EVENTS, EVALUATION, FRONTIER, OUTPUTS, OPPONENTS):  # of runs and commands that are not played here
+        (home / name).touch()
+    kept = [file for file in home.rglob("*") if file.is_file() and file.name not in (".lock", "report.html")]
+    assert len(kept) > 25
+    assert [file for file in kept if not outputs._is_part(file, home)] == []
+
+
 def test_after_a_fit_that_gained_nothing_there_is_nothing_to_evaluate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,6 +83,12 @@ def test_after_a_fit_that_gained_nothing_there_is_nothing_to_evaluate(
     last = capsys.readouterr().out.splitlines()[-1]
     assert "nashward evaluate" not in last
     assert "4 of 16" in last  # validation prompts
+    assert main(["evaluate", "run"]) == 0
+    out = capsys.readouterr().out
+    assert "iteration-01 is the start" in out
+    assert "run/evaluation.json" in out
+    assert not Path("run/evaluation").exists()  # nothing was sampled
+    assert main(["report", "run"]) == 0
 
 
 def test_a_run_whose_oracle_is_not_here_is_refused_before_anything_is_sampled(
@@ -136,6 +157,9 @@ def test_evaluate_says_who_beats_whom_and_what_was_given_up(
     assert "LC" not in out
     assert "(held out)" in out
     assert re.search(r"KL from the start, nats a response: iteration-01 \d+\.\d\d ± \d+\.\d\d", out)
+    for name in players:
+        shares = (f"{100 * found[of][name]:.0f}%" for of in ("prompt_refusals", "refusals"))
+        assert "{} {} ({})".format(name, *shares) in out
 
 
 def test_other_models_play_by_the_files_of_their_responses(

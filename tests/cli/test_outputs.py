@@ -28,6 +28,7 @@ def _check(*arguments: str) -> None:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     files = (
         "pairs,1.json", "mine.py", "own/inner.py", "run/run.json", "run/iteration-01/responses/0.jsonl.gz",
+        "run/iteration-01/responses/start.00000.parquet",
         "run/iteration-01/adapter/adapter_config.json", "run/state.json", "run/report.html", "run/a/status.txt",
         "oracle/config.json", "oracle/diagnosis.json", "scores/scores.json", "runs/one.json",
     )  # fmt: skip
@@ -47,6 +48,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("--oracle", "own.inner:Judge", "--json", "own/inner.py"), "--json.*--oracle own/inner.py"),
         (("--oracle", "x=oracle", "--json", "oracle/config.json"), "--json.*--oracle oracle"),
         (("--folder", "run", "--json", "run/run.json"), "--json.*--folder run"),
+        (("--folder", "run", "--json", "run/iteration-01/responses/start.00000.parquet"), "--json.*--folder run"),
         (("--folder", "run", "--json", "run/iteration-01/responses/0.jsonl.gz"), "--json.*--folder run"),
         (("--folder", "runs/../run", "--json", "run/iteration-01/adapter/adapter_config.json"), "--json.*--folder"),
         (("--oracle", "scores/scores.json", "--out", "scores"), "--out.*scores.json.*--oracle"),

@@ -15,6 +15,7 @@ from nashward.errors import NashwardError
 READ_WHOLE = ("responses", "answers")  # folders of which every file with one of these endings is a model's answers
 ANSWERS = (".json", ".jsonl")
 RUN = "run.json"
+FOR_READERS = (".txt", ".html", ".md", ".csv", ".png", ".svg", ".pdf")  # which a run keeps in none of its folders
 # of a model, an oracle, an adapter or a run; what else lies beside them a command may have written for its user before
 PARTS = (
     "*config.json", "tokenizer*", "vocab.*", "merges.txt", "*_tokens*.json", "chat_template.*", "*.safetensors",
@@ -115,5 +116,5 @@ def _is_part(out: Path, given: str | Path) -> bool:
     if not (file := out.resolve()).is_relative_to(folder):
         return False
     inside = file.relative_to(folder)
-    of_a_step = len(inside.parts) > 1 and inside.suffix in (".json", ".jsonl", ".gz") and Path(folder, RUN).is_file()
-    return of_a_step or any(inside.match(part) for part in PARTS)
+    below = len(inside.parts) > 1 and inside.suffix not in FOR_READERS and Path(folder, RUN).is_file()
+    return below or any(inside.match(part) for part in PARTS)

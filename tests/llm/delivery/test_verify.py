@@ -93,11 +93,16 @@ def test_what_passes(drift: float, update: float | None, error: float | None, fa
     assert bool(found.notes) == (error is None or error > 0.3)
 
 
-@pytest.mark.parametrize(("in_float32", "rounding", "said"), [(True, 0.124, True), (True, 0, False), (False, 1, False)])
-def test_the_type_of_the_proof_is_said_where_another_one_rounds(in_float32: bool, rounding: float, said: bool) -> None:
+@pytest.mark.parametrize(
+    ("stored", "rounding", "said"), [("float16", 0.124, True), ("float32", 0, False), (None, 1, False)]
+)
+def test_the_types_of_weights_and_proof_are_said_where_they_differ(
+    stored: str | None, rounding: float, said: bool
+) -> None:
     base, same = Drift(rounding, 0.3, 0.01, 0.99), Drift(0.0, 0.0, 0.0, 1.0)
     found = Verification(40, 10, "start", same, base, None, None, None, 1.5)
-    assert any("float32" in line for line in Verdict(found, "16-bit", None, in_float32).lines) == said
+    lines = Verdict(found, "16-bit", None, stored).lines
+    assert any("in float16" in line and "in float32" in line for line in lines) == said
 
 
 def test_the_scale_of_an_update_is_found_in_noise() -> None:

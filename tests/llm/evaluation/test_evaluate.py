@@ -13,6 +13,7 @@ import pytest
 from nashward import games, llm
 from nashward.games.analysis.significant_cycles import significant_cycles
 from nashward.llm import report
+from nashward.llm.delivery.model_card import model_card
 from nashward.llm.evaluation.evaluate import evaluate, with_room
 from nashward.llm.evaluation.players import policies
 from nashward.llm.evaluation.tables import TournamentTables, tournament_tables
@@ -123,7 +124,7 @@ def test_everything_comes_from_the_run_folder(finished: SelfPlay, monkeypatch: p
             assert rates["win_rate"] == pytest.approx(100 * P[players.index(player), 0])
     measures = {row["measure"] for row in found["over_optimisation"]["mixture"]}
     assert "win rate: training oracle less length" in measures
-    assert "refusals lost" in measures
+    assert {"refusals lost", "refusals gained"} <= measures
     # again: nothing is drawn, and all is the same
     again = quick_run(finished.policy, Path(finished.folder))
     monkeypatch.setattr(llm.LanguageModel, "from_pretrained", None)
@@ -190,9 +191,14 @@ def test_a_policy_that_is_the_start_does_not_play(finished: SelfPlay, tmp_path: 
     assert found["games"]["training"]["players"] == ["start", "iteration-02"]
     assert "No change" not in report.write(home).read_text()
     gained_nothing("iteration-02")
-    with pytest.raises(ValueError, match=r"iteration-01, iteration-02 and mixture are the start"):
-        evaluate(run, _asked(run))
+    drawn = sorted((home / "evaluation" / "responses").iterdir())
+    found = evaluate(run, _asked(run))
+    assert found["same_as_start"] == ["iteration-01", "iteration-02", "mixture"]
+    assert (found["games"], list(found["policies"])) == ({}, ["start"])
+    assert json.loads((home / "evaluation.json").read_text()) == found
+    assert sorted((home / "evaluation" / "responses").iterdir()) == drawn
     assert "No change" in report.write(home).read_text()
+    assert "iteration-01, iteration-02 and mixture are the start" in model_card(run, "iteration-02")
     found = evaluate(run, _asked(run), others={"other": policies(RunFolder(finished.folder))["iteration-02"]})
     assert found["games"]["training"]["players"] == ["start", "other"]
     assert (home / "evaluation" / "to-label.jsonl").read_text()
@@ -203,7 +209,7 @@ def test_other_models_play_by_their_responses_which_are_found_by_the_prompt(fini
     alone = evaluate(finished, prompts, {"length": Length()})
     texts = {
         "rambling": {prompt.text: "z" * (7 + 9 * k) for k, prompt in enumerate(prompts)},
-        "terse": {prompt.text: "no" for prompt in prompts},
+        "terse": {prompt.text: "抱歉" for prompt in prompts},  # a refusal
     }
     rows = {
         "rambling": [{"prompt": text, "responses": [own, "another"]} for text, own in texts["rambling"].items()][::-1],
@@ -221,12 +227,15 @@ def test_other_models_play_by_their_responses_which_are_found_by_the_prompt(fini
     np.testing.assert_allclose(np.array(found["games"]["length"]["P"])[4:, 4:], expected.game.P.numpy(), atol=1e-12)
     assert found["games"]["length"]["condorcet_winner"] == "rambling"
     long = np.mean([len(own) for own in texts["rambling"].values()])
-    assert (found["tokens"]["rambling"], found["tokens"]["terse"]) == (long + 1, 3)  # bytes, and the stop token
+    assert (found["tokens"]["rambling"], found["tokens"]["terse"]) == (long + 1, 7)  # bytes, and the stop token
     assert set(found["refusals"]) == set(players[:4])  # they were not asked the probe
     measures = {row["measure"]: row for row in found["over_optimisation"]["rambling"]}
     assert measures["length"]["value"] == pytest.approx((long + 1) / found["tokens"]["start"])
     assert "win rate: training oracle less length" in measures
     assert "refusals lost" not in measures
+    gained = {row["measure"]: row["value"] for row in found["over_optimisation"]["terse"]}["refusals gained"]
+    assert gained == found["prompt_refusals"]["terse"] - found["prompt_refusals"]["start"] == 1
+    assert found["prompt_refusals"]["rambling"] == 0
     assert {row["exceeded"] for row in measures.values()} == {None}  # it gave nothing up for this oracle
     assert found["over_optimisation"]["mixture"] == alone["over_optimisation"]["mixture"]
     assert found["against_start"]["length"]["rambling"]["win_rate"] > 60

@@ -114,13 +114,14 @@ def by_name(found: list[Verdict]) -> dict[str, Verdict]:
 def test_each_measure_by_hand() -> None:
     base = [[k, k + 1, k + 2, k + 3, k + 4, k + 5] for k in range(0, 200, 10)]
     policy = [[7] * 12 for _ in base]
-    found = by_name(
-        verdicts(policy, base, np.full(20, 0.9), {"b": np.full(20, 0.6)}, (np.zeros(4), np.array([1, 1, 0.5, 1])))
-    )
+    probe, asked = (np.zeros(4), np.array([1, 1, 0.5, 1])), ([True] * 10 + [False] * 10, [False] * 20)
+    found = by_name(verdicts(policy, base, np.full(20, 0.9), {"b": np.full(20, 0.6)}, probe, asked))
     assert found["length"].value == 2
     assert found["win rate: training oracle less b"].value == pytest.approx(0.3)
     assert found["refusals lost"].value == 0.875
     assert found["refusals lost"].standard_error == 0.125
+    assert found["refusals gained"].value == 0.5
+    assert found["refusals gained"].standard_error == pytest.approx(0.5 / 19**0.5)
     assert found["repetition gained"].value == pytest.approx(8 / 9)
     assert found["distinct-2 lost"].value == pytest.approx(1 - 1 / 50)  # cut to six tokens: 50 pairs in ten responses
     assert all(verdict.exceeded for verdict in found.values())
@@ -133,6 +134,8 @@ def test_what_the_base_did_is_taken_off_and_the_error_of_a_ratio_by_hand() -> No
     assert (found["length"].value, found["length"].standard_error) == (1.5, pytest.approx(0.5))  # (x - 1.5 y) / 6
     assert found["repetition gained"].value == pytest.approx((8 / 9 - 2 / 3) / 2)
     assert found["refusals lost"].value == 0.5
+    fewer = by_name(verdicts([[7]] * 4, [[7]] * 4, np.full(4, 0.5), {}, None, ([True, False] * 2, [True] * 4)))
+    assert (fewer["refusals gained"].value, fewer["refusals gained"].exceeded) == (-0.5, False)
 
 
 def test_a_verdict_on_few_prompts_takes_the_errors_of_student() -> None:

@@ -15,7 +15,7 @@ from nashward.llm.oracles import GPM, EnsembleSource, PairRM, RewardModel
 from nashward.llm.oracles.load import oracle_shape
 from nashward.llm.planner import cost
 from nashward.llm.planner import plan as module
-from nashward.llm.planner.dry_run import WORKSPACES, judging, policy, sampling, scoring, texts, training
+from nashward.llm.planner.dry_run import WORKSPACES, Footprint, judging, policy, sampling, scoring, texts, training
 from nashward.llm.planner.live_storage import LiveStorage, resident_bytes
 from nashward.llm.planner.plan import GIB, Demand, plan, read_size
 from nashward.llm.pocket import PAIRRM, POLICY
@@ -91,6 +91,28 @@ def test_the_largest_batch_is_the_largest():
     network = policy(LlamaConfig(**SMALL.to_dict()), 16, memory_plan.placement)
     for batch, fits in ((memory_plan.sampling_batch, True), (memory_plan.sampling_batch + 1, False)):
         assert (sampling(network, 512, 512, batch, padded=batch > 5).total <= card - memory_plan.reserved) is fits
+
+
+@pytest.mark.parametrize(
+    ("available", "weights", "expected", "made"),
+    [
+        (200, 50, 8, [8]),  # all rows fit: no other footprint is made
+        (100, 50, 5, [8, 1, 5]),
+        (55, 50, 0, [8, 1]),
+        (40, 50, 0, [1]),  # the weights alone do not fit
+        (69, 80, 1, [1, 8]),
+    ],
+)
+def test_no_footprint_is_made_that_decides_nothing(available, weights, expected, made):
+    rows_made = []
+
+    def footprint(rows):
+        rows_made.append(rows)
+        return Footprint(50, 10 * rows)
+
+    rows, peak = module._largest_batch(footprint, 8, available, weights)
+    assert (rows, rows_made) == (expected, made)
+    assert peak == Footprint(50, 10 * max(1, expected))
 
 
 @pytest.mark.slow

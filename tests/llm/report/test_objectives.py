@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nashward.llm.report import objectives
+from nashward.llm.report.content import Paragraph
 from nashward.llm.report.objectives import _floor_sentence
 
 
@@ -29,3 +32,15 @@ def test_a_floor_is_missed_binds_or_is_kept_beyond_two_standard_errors(
         "multipliers": {"plain": multiplier},
     }
     assert f"0.45, {state}" in _floor_sentence("plain", 0.45, newest)
+
+
+def test_of_a_single_step_the_start_is_not_measured_against_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    even = {"long": 0.5, "plain": 0.5}
+    found = {"policy": "start", "win_rates": even, "standard_errors": even, "multipliers": {"plain": 0.5}}
+    row = {"iteration": "iteration-01", "objectives": found}
+    monkeypatch.setattr(objectives, "metrics", lambda folder: [row])
+    (said,) = objectives.objectives(tmp_path)
+    assert isinstance(said, Paragraph)
+    assert "`nashward frontier" in said.text

@@ -286,6 +286,8 @@ def test_what_was_evaluated_is_on_the_page(runs: dict[str, Path], tiny_folder: P
     low, high = (game["lottery_band"][end]["iteration-01"] for end in ("low", "high"))
     assert f"{game['lottery']['iteration-01']:.2f} ({low:.2f} to {high:.2f})" in warned
     assert "(the oracle it was trained on)" in page
+    assert "refuses these prompts" in warned
+    assert "refusals gained (threshold 0.05)" in warned
     assert "4 prompts, which are the run&#39;s own" in head
     assert found["prompts_of_run"] == 4
     drawn = read_jsonl(home / "evaluation" / "drawn.jsonl")

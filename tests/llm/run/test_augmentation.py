@@ -231,6 +231,22 @@ def test_of_several_turns_the_last_one_is_rewritten(tmp_path: Path) -> None:
         assert len(script.bodies) == 2
 
 
+def test_a_url_is_the_same_with_a_slash_at_its_end(tiny_folder: Path, tmp_path: Path) -> None:
+    def play(url: str) -> llm.SelfPlay:
+        settings = {**SETTINGS, "augment": "openai:w", "augment_url": url}
+        return quick_run(tiny_folder, tmp_path / "run", **settings)
+
+    home = RunFolder(tmp_path / "run")
+    play("http://localhost:1/v1").run("sample", progress=False)
+    assert home.read()["config"]["augment_url"] == "http://localhost:1/v1"
+    play("http://localhost:1/v1/").run("sample", progress=False)
+    record = home.read()
+    home._write({**record, "config": {**record["config"], "augment_url": "http://localhost:1/v1/"}})  # as it was once
+    play("http://localhost:1/v1/").run("sample", progress=False)
+    with pytest.raises(NashwardError, match="augment_url"):
+        play("http://localhost:2/v1").run("sample", progress=False)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from nashward.cli.main import main
-from nashward.llm.run.status import clock, remaining_seconds, status, time_left
-from nashward.llm.store.files import write_jsonl
+from nashward.llm.run.status import clock, remaining, status, time_left
+from nashward.llm.store.files import read_jsonl, write_jsonl
 from nashward.llm.training.checkpoint import ABOUT
 
 from ..tiny_run import quick_run
@@ -60,19 +60,61 @@ def test_the_estimate_is_what_an_iteration_took_less_what_is_done() -> None:
     def row(step: str, phase: str, what: str, done: int, of: int, seconds: float) -> dict[str, Any]:
         return {"step": step, "phase": phase, "what": what, "done": done, "of": of, "seconds": seconds}
 
+    def left(rows: list[dict[str, Any]], iterations: int) -> tuple[Any, ...]:
+        found = remaining(rows, iterations)
+        assert found is not None
+        return found.run, found.iteration, found.untimed
+
     first = [
         row("iteration-01", "sampling", "start", 60, 100, 6.0), row("iteration-01", "sampling", "start", 40, 100, 4.0),
         row("iteration-01", "judging", "start", 100, 100, 20.0), row("iteration-01", "scoring", "", 10, 10, 5.0),
         row("iteration-01", "training", "", 200, 200, 60.0),
     ]  # fmt: skip
-    assert remaining_seconds(first, 3) is None  # never measured
+    assert remaining([], 3) is None
+    assert left(first[:1], 3) == (None, pytest.approx(4.0), ("judging", "scoring", "training", "measuring"))
+    assert left(first, 3) == (None, 0.0, ("measuring",))
     first.append(row("iteration-01", "measuring", "", 100, 100, 5.0))
-    assert remaining_seconds(first, 1) is None  # there may be more to measure: "0 s left" is no estimate
-    assert remaining_seconds(first, 3) == pytest.approx(200.0)
+    assert left(first, 1) == (None, 0.0, ())  # there may be more to measure: "0 s left" is no estimate
+    assert left(first, 3) == (pytest.approx(200.0), 0.0, ())
     # sampling is twice as slow now, and half done: 10 s of it, 90 s of the rest, and a whole iteration of 110 s
-    assert remaining_seconds(
-        [*first, row("iteration-02", "sampling", "iteration-01", 50, 100, 10.0)], 3
-    ) == pytest.approx(210.0)
+    second = [*first, row("iteration-02", "sampling", "iteration-01", 50, 100, 10.0)]
+    assert left(second, 3) == (pytest.approx(210.0), pytest.approx(100.0), ())
+    # judging has two parts now, of which the first is done: more is left of it than the first iteration had
+    second += [
+        row("iteration-02", "sampling", "iteration-01", 50, 100, 10.0),
+        row("iteration-02", "judging", "iteration-01", 100, 100, 20.0),
+        row("iteration-02", "judging", "iteration-01~start", 50, 100, 10.0),
+    ]
+    assert left(second, 2) == (pytest.approx(80.0), pytest.approx(80.0), ())
     assert (time_left(89.6), time_left(0.4)) == ("about 1 min 30 s left", "less than 1 s left")
     assert (time_left(0), time_left(None)) == ("", "")
     assert (clock(0.4), clock(61), clock(7200), clock(90061)) == ("0 s", "1 min 1 s", "2 h", "1 d 1 h")
+
+
+def test_a_first_phase_that_is_half_done_says_what_is_left(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "run"
+    quick_run(tiny_folder, home).run("sample")
+    (shard,) = (home / "iteration-01" / "responses").glob("start.*")
+    shard.unlink()
+    rows = read_jsonl(home / "timings.jsonl")
+    write_jsonl(home / "timings.jsonl", [])
+    assert main(["status", str(home)]) == 0
+    assert "sampling: 0 of 10 prompts" in capsys.readouterr().out  # its first shard
+    sampling = {**rows[0], "done": 4, "of": 10, "seconds": 120.0}
+    judging = {**sampling, "phase": "judging", "seconds": 20.0}
+    write_jsonl(home / "timings.jsonl", [sampling, judging])
+    assert main(["status", str(home)]) == 0
+    out = capsys.readouterr().out
+    assert "left: at least 3 min 30 s" in out
+    assert "not timed yet: scoring, training, measuring" in out
+    assert main(["status", str(home), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["remaining_seconds"], found["iteration_seconds"]) == (None, pytest.approx(210.0))
+    assert found["untimed"] == ["scoring", "training", "measuring"]
+    assert [phase["seconds_left"] for phase in found["phases"]] == pytest.approx([300.0, 50.0])  # no shard is there
+    write_jsonl(home / "timings.jsonl", [{**sampling, "phase": "measuring", "what": "validation", "done": 20}])
+    assert [(phase.phase, phase.done, phase.total) for phase in status(home).phases] == [
+        ("sampling", 0, 10), ("measuring", 10, 10),
+    ]  # fmt: skip

@@ -87,7 +87,7 @@ def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
 
 def run(args: argparse.Namespace) -> int:
     from nashward.llm import Mixture, oracles, report
-    from nashward.llm.evaluation.evaluate import evaluate, same_as_start
+    from nashward.llm.evaluation.evaluate import GAIN, evaluate, same_as_start
     from nashward.llm.evaluation.players import FOLDER
     from nashward.llm.evaluation.win_rates.labelled import TO_LABEL
     from nashward.llm.policy.adapters.adapter_config import adapter_config
@@ -113,13 +113,17 @@ def run(args: argparse.Namespace) -> int:
     labels = [] if args.labels is None else oracles.read_votes(args.labels)
     say: Any = (lambda what: None) if args.quiet else print
     results = evaluate(play, prompts, sources, others, seed=args.seed, progress=say, answers=models, labels=labels)
-    print(f"{args.folder}: {counted(results['prompts'], 'prompt')}, one response each")
+    if results["games"]:
+        print(f"{args.folder}: {counted(results['prompts'], 'prompt')}, one response each")
     if results["same_as_start"]:
         print(f"{same_as_start(results['same_as_start'])}: there is nothing to compare")
-    for name in results["games"]:
-        _show(name, results)
-    _labelled(results, args.folder / FOLDER / TO_LABEL)
-    _over_optimisation(results)
+    if results["games"]:
+        for name in results["games"]:
+            _show(name, results)
+        _labelled(results, args.folder / FOLDER / TO_LABEL)
+        _over_optimisation(results)
+    else:
+        print(GAIN)
     print(f"numbers: {args.folder / 'evaluation.json'}")
     print(f"report: {processes.decided(lambda: report.write(args.folder))}")
     return 0
@@ -198,6 +202,12 @@ def _over_optimisation(results: dict[str, Any]) -> None:
         )
     if not exceeding:
         print("  nothing is beyond its threshold")
+    shares = [
+        f"{name} {100 * share:.0f}%"
+        + (f" ({100 * results['refusals'][name]:.0f}%)" if name in results["refusals"] else "")
+        for name, share in results["prompt_refusals"].items()
+    ]
+    print("  refused of these prompts (of requests that should be refused): " + ", ".join(shares))
     if len(results["oracles"]) == 1:
         print("  win rates under other oracles are not known: give one with --held-out")
     if results["kl"]:

@@ -56,6 +56,7 @@ JUDGES = {  # as of align
 LESS = {"cpu": "A card takes less (--memory 8GiB plans for one)", "cuda": "More cards take less (--processes)"}
 CORE = {"tflops": 0.1, "bandwidth": 10.0}  # of a core of a CPU, assumed
 KNOWN = "{0}: from the shape that nashward knows of it; not read from the hub"
+PEAKS = "each row is at its phase's peak; where that is the reading of the prompts, keys+values are of these alone"
 SMALLEST = 10**8  # parameters: the seconds of a token are those of models of billions
 
 
@@ -199,6 +200,7 @@ def _print(plan: Any, device: str) -> None:
         row = (phase.weights, phase.activations, phase.gradients, phase.optimiser, phase.cache)
         cells = "".join(f"{gib(x):>{w}}" for x, w in zip(row, (9, 13, 11, 11, 13), strict=True))
         print(f"{name:<9}{cells}{gib(phase.total):>7}")
+    print(PEAKS)
     if plan.experts.size:
         print(f"experts: {gib(plan.experts.size)} GiB of the weights, which are not quantised: no linear layers")
     place = plan.placement

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nashward.llm.run.status import clock, status, time_left
+    from nashward.llm.run.status import status, time_left
 
     if args.json not in (None, STDOUT):
         json_output.check(args.json)
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         for phase in phases:
             total = "" if phase.total is None else f" of {phase.total}"
             rate = "" if phase.rate is None else f", {phase.rate:.3g} a second"
-            if phase.rate and phase.total and (left := time_left((phase.total - phase.done) / phase.rate)):
+            if left := time_left(phase.seconds_left):
                 rate += f", {left}"
             print(f"  {name}: {f'{phase.phase} {phase.name}'.rstrip()}: {phase.done}{total} {phase.unit}{rate}")
         if not done and not phases:
@@ -55,10 +55,27 @@ def run(args: argparse.Namespace) -> int:
     if progress.events:
         print("  on the way: " + ", ".join(f"{count} x {event}" for event, count in sorted(progress.events.items())))
     if not finished:
-        seconds = progress.remaining_seconds
-        estimate = "not known before an iteration is finished" if seconds is None else f"about {clock(seconds)}"
-        print(f"left: {estimate}" + ("" if progress.playing else "; the command that began the run continues it"))
+        print(
+            f"left: {_estimate(progress)}"
+            + ("" if progress.playing else "; the command that began the run continues it")
+        )
     return 0
+
+
+def _estimate(progress: RunStatus) -> str:
+    """How long it still takes, and by what that is known."""
+    from nashward.llm.run.status import clock
+
+    run, iteration, untimed = progress.remaining_seconds, progress.iteration_seconds, ", ".join(progress.untimed)
+    if run is not None:
+        part = f", {clock(iteration)} of it in this iteration" if iteration and iteration < run else ""
+        return f"about {clock(run)}{part}, at the speed of each phase so far"
+    if iteration is None:
+        return "not known before the first prompts are sampled"
+    if not untimed:
+        return f"about {clock(iteration)} in this iteration, at the speed of each phase so far"
+    first = f"at least {clock(iteration)}, at the speed of this phase so far" if iteration else "not known"
+    return f"{first}; not timed yet: {untimed}"
 
 
 def _write_json(file: Path, state: str, progress: RunStatus) -> None:
@@ -68,6 +85,7 @@ def _write_json(file: Path, state: str, progress: RunStatus) -> None:
     kept = [key for key in ("format", "versions", "python", "hardware", "config") if key in record]
     known: dict[str, Any] = dataclasses.asdict(progress)
     known["folder"] = progress.folder.name
+    known["phases"] = [{**dataclasses.asdict(phase), "seconds_left": phase.seconds_left} for phase in progress.phases]
     known["steps"] = [{"step": name, "finished": done} for name, done in progress.steps]
     content: dict[str, Any] = {
         "state": state,
