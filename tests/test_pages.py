@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from nashward.games.zoo.page import page as zoo_page
 from nashward.llm import report
+from nashward.llm.people.markdown import safe_html
+from nashward.pages import COLOURS
 
 from .browser import opened
 
@@ -102,3 +104,20 @@ def test_a_wide_table_keeps_its_first_column_on_a_phone_and_all_columns_on_paper
         cut = "[...document.querySelectorAll('.wide')].filter((box) => box.scrollWidth > box.clientWidth + 1).length"
         assert browser.value(cut) == 0
         assert browser.value("document.documentElement.scrollWidth") <= 700
+
+
+@pytest.mark.browser
+def test_a_table_in_a_response_keeps_its_words_on_a_phone(tmp_path: Path) -> None:
+    names = "|".join(["name"] * 8)
+    table = safe_html(f"|{names}|\n|{'-|' * 8}\n|{names}|\n")
+    style = COLOURS + resources.files("nashward.llm.people.page").joinpath("page.css").read_text(encoding="utf-8")
+    file = tmp_path / "page.html"
+    head = '<!doctype html><meta name="viewport" content="width=device-width">'
+    file.write_text(f'{head}<style>{style}</style><div class="text">{table}</div>', encoding="utf-8")
+    with opened(tmp_path / "profile") as browser:
+        browser.window(360, 700)
+        browser.go(file.as_uri())
+        heights = browser.value("[...document.querySelectorAll('td')].map((cell) => cell.offsetHeight)")
+        assert len(heights) == 8
+        assert max(heights) < 40  # one line each
+        assert browser.value("document.documentElement.scrollWidth") <= 360
