@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from nashward.pages import document
+
 from ..forms.game import PreferenceGame
 from ..measures import shown_unique
 from ..plots.appearance import COLOURS, as_label, save
@@ -21,17 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_NAMED = 12  # actions whose names find room beside a table
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin: 2.2rem 0 0.2rem; }
-p { margin: 0.2rem 0; } .source { color: #595959; } nav { columns: 13rem; }
-.wide { overflow-x: auto; } img { display: block; width: 880px; }
-.property { background: #eef3f8; border-radius: 4px; padding: 0 0.4em; margin-right: 0.3em; }
-@media (prefers-color-scheme: dark) {
-  body { background: #181a1d; color: #ddd; } a { color: #8bb8e8; } .property { background: #2a3440; }
-  .source { color: #a8a8a8; } img { background: white; }
-}
-"""
+_SIDE = 3.8  # inches of each of the three parts of a picture, which on a phone stand below each other
 
 
 def page(names: Sequence[str], progress: Callable[[str], object] = lambda name: None) -> str:
@@ -47,7 +39,7 @@ def page(names: Sequence[str], progress: Callable[[str], object] = lambda name: 
     Example:
         >>> text = page(["comal_cycle"])
         >>> text.count("<img "), "<code>games.zoo.comal_cycle()</code>" in text
-        (1, True)
+        (3, True)
     """
     parts = []
     for name in names:
@@ -57,15 +49,15 @@ def page(names: Sequence[str], progress: Callable[[str], object] = lambda name: 
         f'<p><span class="property">{html.escape(one)}</span> {html.escape(meaning)}</p>\n'
         for one, meaning in definitions(names).items()
     )
-    links = "\n".join(f'<a href="#{name}">{name}</a><br>' for name in names)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>The zoo of preference games</title>\n<style>{_STYLE}</style>\n<h1>The zoo of preference games</h1>\n"
-        "<p>Left the table, P(row beats column): blue where the row wins, red where it loses. In the middle an arrow "
-        "from each winner to the loser, dashed against the order of the mean win rates. Right the Nash equilibrium "
-        "of the text below: of several the exact one that is given there.</p>\n"
-        f"{meanings}<nav>\n{links}\n</nav>\n" + "\n".join(parts) + "\n</html>\n"
+    links = "\n".join(f'<a href="#{name}">{name}</a>' for name in names)
+    return document(
+        "The zoo of preference games",
+        "<p>Of each game three pictures. The first is its table, P(row beats column): blue where the row wins, red "
+        "where it loses, the stronger the surer. The second has an arrow from each winner to the loser, the wider the "
+        "surer, dashed where the loser has the higher mean win rate. The third is the Nash equilibrium, the "
+        "probability of each action; the line below says whether it is the only one, and gives it exactly where that "
+        "is known. Actions stand in the order of their mean win rate, the best first.</p>\n"
+        f'{meanings}<nav class="links">\n{links}\n</nav>\n' + "\n".join(parts) + "\n",
     )
 
 
@@ -79,16 +71,31 @@ def _part(name: str, entry: Entry) -> str:
         weights = [(as_label(label), weight) for label, weight in zip(game.labels, entry.nash, strict=True)]
         exact = "; exact: " + ", ".join(f"{label}: {weight}" for label, weight in weights if weight)
     equilibrium = entry.equilibrium()
-    buffer = io.BytesIO()
-    save(picture(game, equilibrium.policy), buffer, format="png", dpi=80)
-    image = base64.b64encode(buffer.getvalue()).decode()
+    images = "".join(
+        f'<img alt="{part} of {name}" width="{_SIDE * 80:.0f}" src="data:image/png;base64,{image}">\n'
+        for part, image in zip(("table", "graph", "Nash"), _parts(picture(game, equilibrium.policy)), strict=True)
+    )
     return (
         f'<h2 id="{name}">{name}</h2>\n<p>{html.escape(about)} {properties}</p>\n'
-        f'<p class="source">{game.sizes[0]} actions; {html.escape(entry.source)}; '
-        f"<code>games.zoo.{name}()</code></p>\n"
-        f'<div class="wide"><img alt="table, graph and Nash of {name}" src="data:image/png;base64,{image}"></div>\n'
+        f"<p>{game.sizes[0]} actions; {html.escape(entry.source)}; <code>games.zoo.{name}()</code></p>\n"
+        f'<div class="row">\n{images}</div>\n'
         f"<p>Nash equilibrium ({shown_unique(equilibrium.unique)}){html.escape(exact)}</p>"
     )
+
+
+def _parts(figure: Figure) -> list[str]:
+    """The thirds of a picture, side by side, as PNG in base64."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    save(figure, buffer, format="png", dpi=120)
+    whole = Image.open(buffer).convert("RGB").quantize(128)
+    width, parts = whole.width // 3, []
+    for k in range(3):
+        part = io.BytesIO()
+        whole.crop((k * width, 0, (k + 1) * width, whole.height)).save(part, "PNG")
+        parts.append(base64.b64encode(part.getvalue()).decode())
+    return parts
 
 
 def picture(game: PreferenceGame, equilibrium: Float[Tensor, " n"]) -> Figure:
@@ -106,15 +113,15 @@ def picture(game: PreferenceGame, equilibrium: Float[Tensor, " n"]) -> Figure:
     order = game.P.mean(-1).argsort(descending=True, stable=True).cpu()
     names = [as_label(game.labels[i], longest=14) for i in order.tolist()]
     n = len(names)
-    figure = Figure(figsize=(11.0, 3.4))
-    table, graph, bars = figure.subplots(1, 3, width_ratios=[1.0, 1.15, 0.8])
-    figure.subplots_adjust(left=0.1, right=0.98, bottom=0.16, top=0.97, wspace=0.28)
+    figure = Figure(figsize=(3 * _SIDE, 3.6))
+    places = [(0.28, 0.2, 0.7, 0.74), (0.03, 0.14, 0.94, 0.84), (0.28, 0.2, 0.66, 0.74)]
+    table, graph, bars = (figure.add_axes(((k + x) / 3, y, w / 3, h)) for k, (x, y, w, h) in enumerate(places))
     table.imshow(game.P.cpu()[order][:, order].numpy(), cmap="RdBu", vmin=0.0, vmax=1.0)
     shown = range(n) if n <= _MOST_NAMED else range(0)
-    table.set_xticks(shown, [names[i] for i in shown], rotation=60, ha="right", fontsize=8)
-    table.set_yticks(shown, [names[i] for i in shown], fontsize=8)
+    table.set_xticks(shown, [names[i] for i in shown], rotation=60, ha="right", fontsize=9)
+    table.set_yticks(shown, [names[i] for i in shown], fontsize=9)
     cycle_graph(game, axes=graph, order=order.tolist())
     bars.barh(range(n), equilibrium.cpu()[order].numpy(), color=COLOURS[0])
     bars.set(xlabel="probability", xlim=(0, 1), ylim=(n - 0.5, -0.5))
-    bars.set_yticks(shown, [names[i] for i in shown], fontsize=8)
+    bars.set_yticks(shown, [names[i] for i in shown], fontsize=9)
     return figure

@@ -35,7 +35,8 @@ DEFINITIONS: dict[Property, str] = {
     "transitive": "i beats j and j beats k implies that i beats k",
     "degenerate": "some action has several best replies",
     "near-boundary": "the only Nash equilibrium plays an action with a probability below 0.05",
-    "slow": "the last iterate of optimistic MWU (step 1/2, from uniform) has a gap above 1e-3 after 2000 iterations",
+    "slow": "the last iterate of optimistic multiplicative weights (step 1/2, from uniform) has a duality gap above "
+    "1e-3 after 2000 iterations",
     "several equilibria": "more than one policy is a Nash equilibrium",
     "Condorcet winner": "one action beats every other one",
     "low rank": "the rank of P - 1/2 is at most half the number of actions",

@@ -169,7 +169,7 @@ def figure(points: Sequence[ParetoPoint], task: str = "task score", axes: Axes |
         )
         axes.annotate(
             plots.as_label(point.name), (point.wins, point.score), xytext=(4, 4), textcoords="offset points",
-            fontsize=8, color="black" if point in front else "0.5",
+            fontsize=8, color="black" if point in front else "0.4",
             bbox={"boxstyle": "square,pad=0", "facecolor": "white", "edgecolor": "none", "alpha": 0.7},
             arrowprops={"arrowstyle": "-", "color": "0.8", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from nashward.errors import NashwardError
+from nashward.pages import COLOURS
 from nashward.text_rows import jsonl_rows
 
 from ..clients.loopback import is_loopback
@@ -283,6 +284,7 @@ class VotingServer(ThreadingHTTPServer):
         self.page, self.guard = page, Guard.of(page.store, host, self.server_address[1])
         folder = importlib.resources.files("nashward.llm.people.page")
         self.files = {name: folder.joinpath(name).read_bytes() for name, _ in FILES.values()}
+        self.files["page.css"] = COLOURS.encode() + self.files["page.css"]
 
     @property
     def address(self) -> str:

@@ -13,8 +13,8 @@ from ..run.selfplay import iterates
 from ..store.files import atomic_write
 from ..store.run_folder import RunFolder, flatten
 from .alerts import ALERTS, alerts
-from .content import Alert, Content, Heading, Paragraph, Picture, Section, Table
-from .curves import MEASURES, training_curves
+from .content import Alert, Content, Heading, Paragraph, Picture, Section, Table, with_error
+from .curves import ERRORS, MEASURES, training_curves
 from .page import render
 from .responses import (
     drawn_responses,
@@ -128,8 +128,19 @@ def _newest_iterates(runs: Runs) -> list[Content]:
     if not newest:
         return [Paragraph("No step is finished yet.")]
     names = ("iterate", *(row["iteration"] for row in newest.values()))
-    measured = [(title, *(measure(row) for row in newest.values())) for title, measure in MEASURES.items()]
-    return [Table(("", *newest), [names, *measured])]
+    measured = [
+        (
+            title,
+            *(
+                with_error(measure(row), ERRORS[title](row), 3) if title in ERRORS else measure(row)
+                for row in newest.values()
+            ),
+        )
+        for title, measure in MEASURES.items()
+        if any(measure(row) is not None for row in newest.values())
+    ]
+    note = "Standard errors are over prompts; what has none was measured without one."
+    return [Table(("", *newest), [names, *measured]), Paragraph(note)]
 
 
 def _curves(runs: Runs) -> list[Content]:
@@ -138,7 +149,12 @@ def _curves(runs: Runs) -> list[Content]:
     if not begun:
         return []
     without = [f"{name} has no iterate yet." for name in runs if name not in begun]
-    return [Picture(training_curves(begun), " ".join(["A line a run.", *without]))]
+    return [
+        Picture(
+            training_curves(begun),
+            " ".join(["The iterates of the runs, a line a run; bars are standard errors over prompts.", *without]),
+        )
+    ]
 
 
 def _responses(runs: Runs, count: int) -> list[Content]:

@@ -143,4 +143,4 @@ def _plot_shares(axes: Any, shares: Mapping[int, tuple[Mapping[str, float], int]
         axes.plot(list(shares), values, f"{mark}-", color=colour, label=as_label(label))
         axes.errorbar(list(shares), values, most, fmt="none", ecolor=colour, capsize=2)
     axes.set_title("share of the responses (0: the start)", fontsize=9)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=3)  # below: it would lie on the lines

@@ -142,5 +142,9 @@ def _frontier(folder: Path) -> list[Content]:
             f"the other. Not dominated are, {fronts}."
         ),
         Table(("policy", *names), rows),
-        Picture(figure(found), "frontier"),
+        Picture(
+            figure(found),
+            "Policies by their win rates, with standard errors; mixtures of two policies attain what lies on the "
+            "dashed line.",
+        ),
     ]

@@ -1,4 +1,4 @@
-"""A page that needs no other file: sections rendered by the templates, with styles, images and numbers inline."""
+"""A page that needs no other file: sections rendered by the templates, with images and numbers inline."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 from nashward.console import printable
+from nashward.pages import document
 
 from .content import Section, pieces
 
@@ -18,12 +19,12 @@ def render(title: str, sections: Sequence[Section]) -> str:
 
     Example:
         >>> from nashward.llm.report import Paragraph
-        >>> page = render("P & Q", [Section("Here", [Paragraph("<x>")]), Section("Nothing", [])])
-        >>> page[page.index("<h1>"):].replace("\\n", "")
+        >>> text = render("P & Q", [Section("Here", [Paragraph("<x>")]), Section("Nothing", [])])
+        >>> text[text.index("<h1>"):].replace("\\n", "")
         '<h1>P &amp; Q</h1><section id="here"><h2>Here</h2><p>&lt;x&gt;</p></section></body></html>'
     """
     filled = [section for section in sections if section.content]
-    return _environment().get_template("page.html.j2").render(title=title, sections=filled)
+    return document(printable(title), _environment().get_template("page.html.j2").render(sections=filled))
 
 
 @cache

@@ -149,6 +149,21 @@ def test_every_command_has_help_with_a_worked_line(capsys: pytest.CaptureFixture
         build_parser().parse_args(shlex.split(example))  # the worked line is one that the parser takes
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_help_fits_the_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    for line in (["--help"], ["align", "--help-all"], ["solve", "--help"]):
+        with pytest.raises(SystemExit):
+            main(line)
+        page = capsys.readouterr().out
+        copied = "nashward align --policy pocket:policy"  # a line to copy is not broken
+        assert [text for text in page.splitlines() if len(text) > width and copied not in text] == []
+        if "--help-all" in line:
+            assert "smollm2-135m" in page  # every choice is named
+
+
 def _real_prompts(
     data: Path, tmp_path: Path, count: int | None, out: str, capsys: pytest.CaptureFixture[str], *more: str
 ) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import textwrap
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from .command import Entry
 
 HEAD = "From reward to Nash: the policy that no other policy beats, for a table and for a language model."
 TO_TRY = {
-    "nashward demo": "what this is, on a page: four minutes on a CPU",
-    "nashward solve table.csv": "the equilibrium of a table of win probabilities",
+    "nashward demo": "what this is, on a page: 4 minutes on a CPU",
+    "nashward solve table.csv": "the Nash of a table of win probabilities",
     "nashward leaderboard battles.csv": "who is in the Nash of an arena's battles",
     "nashward plan --policy ID --memory 8GiB": "will it fit",
     "nashward align --policy pocket:policy --oracle pocket:pairrm \\\n"
@@ -32,25 +33,45 @@ COLUMN = 14
 
 
 class Formatter(argparse.HelpFormatter):
-    """Breaks no line within a word, so that the worked line can be copied."""
+    """Breaks no line within a word, so that the worked line can be copied; many choices stand in the help of theirs."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _choices(self, action: argparse.Action) -> str:
+        """The choices of an option, where they are too many to stand beside it; else nothing."""
+        shown = action.metavar or "{" + ",".join(map(str, action.choices or ())) + "}"
+        long = isinstance(shown, str) and shown.startswith("{") and len(shown) > self._width // 2
+        return ", ".join(str(shown)[1:-1].split(",")) if long else ""
+
+    def _metavar_formatter(self, action: argparse.Action, default_metavar: str) -> Callable[[int], tuple[str, ...]]:
+        if self._choices(action):
+            return lambda size: (default_metavar,) * size
+        return super()._metavar_formatter(action, default_metavar)
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        choices = self._choices(action)
+        return f"{action.help}; one of {choices}" if choices else action.help
+
 
 def overview(commands: Mapping[str, Entry]) -> str:
     """The page of ``nashward --help``, which is also that of ``nashward`` alone."""
-    lines = ["usage: nashward COMMAND [OPTION ...]", "", *textwrap.wrap(HEAD, WIDTH), "", "to try:"]
+    width = min(WIDTH, shutil.get_terminal_size().columns - 1)
+    lines = ["usage: nashward COMMAND [OPTION ...]", "", *textwrap.wrap(HEAD, width), "", "to try:"]
     longest = max(len(line) for line in TO_TRY if len(line) < WIDTH // 2)
     for line, what in TO_TRY.items():
-        lines += [f"  {line:{longest}}  {what}"] if len(line) <= longest else [f"  {line}", f"  {'':{longest}}  {what}"]
+        column = longest + 4 if longest + 4 + len(what) <= width else 6
+        lines += [f"  {line:{longest}}  {what}"] if len(line) < column - 3 else [f"  {line}", f"{'':{column}}{what}"]
     for folder, title in TITLES.items():
         lines += ["", f"{title}:"]
         for name, entry in commands.items():
             if entry.folder == folder:
-                first, *others = textwrap.wrap(entry.summary, WIDTH - COLUMN, break_on_hyphens=False)
+                first, *others = textwrap.wrap(entry.summary, width - COLUMN, break_on_hyphens=False)
                 lines += [f"  {name:{COLUMN - 3}} {first}", *(" " * COLUMN + line for line in others)]
-    lines += ["", "nashward COMMAND --help shows its options; --version the version", ""]
+    lines += ["", *textwrap.wrap("nashward COMMAND --help shows its options; --version the version", width), ""]
     return "\n".join(lines)
 
 

@@ -140,12 +140,12 @@ def test_it_can_be_read_and_reached_at_any_width(
     assert browser.value("document.documentElement.scrollWidth") <= width
     assert browser.value(CONTRAST) >= 4.5  # WCAG 2, level AA
     assert browser.value("getComputedStyle(document.body).backgroundColor") == (
-        "rgb(22, 24, 27)" if dark else "rgb(255, 255, 255)"
+        "rgb(26, 26, 26)" if dark else "rgb(255, 255, 255)"
     )
     # every button is in the window, has a name, and is reached by Tab
     assert browser.value(
         "[...document.querySelectorAll('#choices button')].every((b) => { const r = b.getBoundingClientRect();"
-        "return r.top >= 0 && r.bottom <= innerHeight && r.height >= 40 && b.textContent.trim(); })"
+        "return r.top >= 0 && r.bottom <= innerHeight && r.height >= 44 && b.textContent.trim(); })"
     )
     reached = set()
     for _ in range(16):

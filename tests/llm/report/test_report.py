@@ -128,7 +128,10 @@ def test_shares_stand_at_the_policy_that_wrote_the_responses(tmp_path: Path) -> 
         _row("iteration-02", {"iteration-01": 2.0, "start": -1.0}, {"b": 0.9, "none": 0.1}),
     ])  # fmt: skip
     assert label_shares(folder) == {0: ({"a": 0.5, "b": 0.5}, 100), 1: ({"b": 0.9, "none": 0.1}, 100)}
-    (axes,) = [axes for axes in training_curves({"": folder}).axes if "share of the responses" in axes.get_title()]
+    figure = training_curves({"": folder})
+    (axes,) = [axes for axes in figure.axes if "share of the responses" in axes.get_title()]
+    figure.draw_without_rendering()
+    assert axes.get_legend().get_window_extent().y1 < axes.get_window_extent().y0  # not on the lines
     lines = {line.get_label(): line for line in axes.get_lines() if not line.get_label().startswith("_")}
     assert {name: (list(line.get_xdata()), list(line.get_ydata())) for name, line in lines.items()} == {
         "a": ([0, 1], [0.5, 0.0]), "b": ([0, 1], [0.5, 0.9]), "none": ([0, 1], [0.0, 0.1]),
@@ -433,6 +436,9 @@ def test_a_comparison_names_what_differs_and_shows_the_same_prompts(
     assert {"responses", "fit.epochs", "fit.learning_rate"} <= set(differing)
     assert "seed" not in differing
     assert text.count("iteration-02") >= 2
+    after = iterates(runs["whole"])[-1]["after"]
+    assert f"{after['kl_to_reference']:.3f} ± {after['kl_to_reference_error']:.3f}" in text
+    assert "SFT texts" not in text  # a measure that no run has
     assert report.compare([runs["half"], runs["sampled"]], tmp_path / "unfinished.html").exists()
     odd = shutil.copytree(runs["whole"], tmp_path / r"x$\frac$ <b>")
     text = report.compare([odd, runs["half"]], tmp_path / "odd.html").read_text()

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nashward import games, theory
+from nashward.counted import counted
 from nashward.games import plots
+from nashward.games.measures import shown_gap
 
 from ..one_thread import one_thread
 
@@ -99,24 +101,27 @@ def tables(say: Say) -> list[Section]:
         theorem = theory.MWUAverage(float(mwu.step), theory.complexity(start or [1 / game.sizes[0]] * game.sizes[0]))  # type: ignore[arg-type]
         bound = float(theorem.bound(2000))
         for solver, solution in solutions.items():
-            last, average = (float(solution.gaps[which][-1]) for which in ("last", "average"))
+            last, average = (shown_gap(solution.gaps[which][-1]) for which in ("last", "average"))
             limit = f"{bound:.4f}" if solver == "MWU" else ""
-            rows.append((name, solver, f"{last:.2e}", f"{average:.2e}", limit))
+            rows.append((name, solver, last, average, limit))
             say(
-                f"   {name:<28} {solver:<22} {last:>16.1e} {average:>16.1e}"
+                f"   {name:<28} {solver:<22} {last:>16} {average:>16}"
                 + (f"  (the theorem: at most {limit})" if limit else "")
             )
         if name == ZOO[0]:
             figure = plots.gap_curves(solutions, {"bound for MWU's average": theorem.bound}, title=name)
             curves.append(
-                report.Picture(figure, "Duality gap after t iterations; MWU's average stays below its bound.")
+                report.Picture(
+                    figure, "Duality gap of the last iterate and of the average; MWU's average stays below its bound."
+                )
             )
             paths = {solver: solution.policies["last"] for solver, solution in solutions.items()}
             exact = games.nash(game).policy
             curves.append(
                 report.Picture(
                     plots.simplex(paths, exact, game.labels, title=f"last iterates on {name}", start=start),
-                    "Multiplicative weights circle the Nash; optimism and extragradient reach it, the magnet stops.",
+                    "MWU circles the Nash equilibrium, OptimisticMWU and ExtraGradient reach it, and "
+                    "MagneticMirrorDescent, which is drawn to a fixed policy, stops beside it.",
                 )
             )
     head = ("game", "solver", "gap of the last", "gap of the average", "bound for the average")
@@ -166,8 +171,9 @@ def language_model(
     write_json(out / "demo.json", style.numbers())
     picture = report.Picture(
         style_game.figure(style),
-        "Left: the duality gap of the language model's mix of styles over the table's; right: what it writes. Bars are "
-        f"standard errors over prompts, the Nash's are its {100 * style_game.SHARE:.0f}% band.",
+        "Left: the duality gap of the language model's mix of styles, dashed that of the same solver on the table; "
+        "right: the share of each style in what it writes, stars the Nash equilibrium. Bars are standard errors over "
+        f"prompts, those of the stars a {100 * style_game.SHARE:.0f}% band.",
     )
     _print_results(style, say)
     summary = [*_summary(style, play, len(play.prompts)), *report.pointers(run.folder)]
@@ -222,8 +228,8 @@ def _summary(style: StyleGame, play: Any, prompts: int) -> list[Content]:
             "go round in a circle: it prefers direct answers to lists of steps, steps to friendly chat, and friendly "
             "chat to direct answers; evasive answers, which the model gives most, lose to all three. So no style is "
             "best. What exists is a mix of styles that no other mix beats, the Nash equilibrium, and self-play looks "
-            f"for it: {play.config.iterations} times the model answered, the oracle compared the answers in pairs, "
-            "and the model was trained towards what wins (optimistic multiplicative weights)."
+            f"for it in {counted(play.config.iterations, 'iteration')}: the model answers, the oracle compares the "
+            "answers in pairs, and the model is trained towards what wins (optimistic multiplicative weights)."
         ),
         report.Headline(
             table["mixture"],

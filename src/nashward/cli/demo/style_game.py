@@ -127,6 +127,7 @@ def measure(play: SelfPlay, run: Run, seed: int) -> StyleGame:
 def figure(style: StyleGame) -> Any:
     """Left the gaps over the table's curves, right the shares of the styles."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     page = Figure(figsize=(10.5, 4), layout="constrained")
     left, right = page.subplots(1, 2)
@@ -149,6 +150,8 @@ def figure(style: StyleGame) -> Any:
     right.set(xlabel="iteration", ylabel="share of the responses", title="what the model writes (star: Nash)")
     right.set_ylim(-0.02, 1)
     right.legend(fontsize=8)
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return page
 
 
