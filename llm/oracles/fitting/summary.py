@@ -220,7 +220,7 @@ def _cycles(
         leads, errors, on = [], [], []
         for i, j in zip(cycle.players, (*cycle.players[1:], cycle.players[0]), strict=True):
             sign = ((first == i) & (second == j)) * 1.0 - ((first == j) & (second == i))
-            met = np.flatnonzero(sign)
+            met = np.flatnonzero(sign).tolist()
             of = [votes[own[k]] for k in met]
             each = sign[met] * predicted[[own[k] for k in met]]
             leads.append(float(each.mean()))

@@ -26,7 +26,7 @@ SAMPLER = ("temperature", "top-p", "max-new-tokens", "sampling-batch")
 SAMPLING = (*SAMPLER, "quantise", "chat-template", "seed")
 
 
-WRITTEN = {
+WRITTEN: dict[str | None, tuple[str, ...]] = {
     None: ("output",), "alpaca-eval": ("output", "generator"), "mt-bench": ("answer_id",), "arena-hard": ("ans_id",),
 }  # fmt: skip
 
