@@ -48,7 +48,8 @@ def probe_pairs(
     """All pairs of labels and of authors' responses; a labelled pair whose texts are responses has their authors.
 
     Args:
-        labels: votes; those on one pair, in either order, are added.
+        labels: votes; those on one pair, in either order, are added. Of texts that are no author's the vote's own
+            ``models`` are the authors.
         prompts: N texts.
         answers: for each author N responses, None where there is none.
 
@@ -72,7 +73,8 @@ def probe_pairs(
     for vote in labels:
         if vote.a != vote.b and vote.weight > 0:
             key = (vote.prompt, frozenset((vote.a, vote.b)))
-            names = author.get((vote.prompt, vote.a)), author.get((vote.prompt, vote.b))
+            sides = zip((vote.a, vote.b), vote.models, strict=True)
+            names = [author.get((vote.prompt, text), model or None) for text, model in sides]
             before = found.get(key) or Pair(vote.prompt, vote.a, vote.b, *names)
             wins = vote.wins if before.a == vote.a else vote.n - vote.wins
             found[key] = Pair(

@@ -108,6 +108,9 @@ def test_pairs_have_their_labels_and_their_authors() -> None:
     votes = [Vote("p", "x", "y", 1, 1), Vote("p", "y", "x", 1, 3), Vote("q", "u", "v", 0, 1), Vote("q", "u", "u", 0, 1)]
     pairs = probe_pairs(votes, ["p"], {"ann": ["x"], "bob": ["y"], "cy": [None]})
     assert pairs == [Pair("p", "x", "y", "ann", "bob", 3.0, 4.0), Pair("q", "u", "v", None, None, 0.0, 1.0)]
+    named = [Vote("p", "x", "w", 1, 1, models=("opt", "gpt")), Vote("q", "u", "v", 0, 1, models=("opt", ""))]
+    authors = [(pair.author_a, pair.author_b) for pair in probe_pairs(named, ["p"], {"ann": ["x"]})]
+    assert authors == [("ann", "gpt"), ("opt", None)]
     with pytest.raises(NashwardError, match="no pair"):
         probe_pairs([Vote("p", "x", "x", 1, 1)])
 
