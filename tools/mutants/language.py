@@ -228,6 +228,7 @@ LANGUAGE = [
         ("factor", "_ratio", "x - ratio * y", "2 * (x - ratio * y)"),
         ("anchor", "verdicts", "repetition(ids) - repetition(base_ids)", "repetition(ids)"),
         ("anchor", "verdicts", "base_refusals - policy_refusals", "base_refusals"),
+        ("sign", "verdicts", "now - before", "before - now"),
     ], {f"{V}/diversity.py": [
         ("sign", "repetition", "1 - len(set(grams)) / len(grams)", "len(set(grams)) / len(grams)"),
         ("factor", "distinct_n", "len(set(grams))", "2 * len(set(grams))"),
