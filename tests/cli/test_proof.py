@@ -71,7 +71,17 @@ def test_a_language_model_is_told_the_nearest_mirror_step(tmp_path: Path, capsys
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a?\n")
     folder = tmp_path / "run"
-    given = ["align", "--policy", "nowhere", "--oracle", "nowhere", "--prompts", str(prompts), "--out", str(folder)]
+    given = [
+        "align",
+        "--policy",
+        "nowhere",
+        "--oracle",
+        "pocket:pairrm",
+        "--prompts",
+        str(prompts),
+        "--out",
+        str(folder),
+    ]
     assert main([*given, "--solver", "fictitious-play"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("for a language model the nearest mirror step is NashEMA")
