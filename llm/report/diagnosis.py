@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,16 @@ MEANING = {
 LONG = 600  # characters of a response that stand in the table
 
 
-def write_diagnosis(diagnosis: Diagnosis, file: str | Path, bound: float | None = None) -> Path:
+def write_diagnosis(
+    diagnosis: Diagnosis, file: str | Path, bound: float | None = None, notes: Sequence[str] = ()
+) -> Path:
     """Write the page.
 
     Args:
         diagnosis: of the judge.
         file: the page.
         bound: on the duality gap that the judge's noise costs (``theory.OracleError``); None: not known.
+        notes: what else is to be known of the figures, below the summary.
 
     Raises:
         OSError: it cannot be written.
@@ -55,7 +59,7 @@ def write_diagnosis(diagnosis: Diagnosis, file: str | Path, bound: float | None 
         True
     """
     sections = [
-        Section("In short", _summary(diagnosis)),
+        Section("In short", [*_summary(diagnosis), *map(Paragraph, notes)]),
         Section("All that was measured", _measures(diagnosis)),
         Section("What it costs", _cost(diagnosis, bound)),
         Section("The pairs that look most wrong", _doubtful(diagnosis)),

@@ -73,9 +73,9 @@ def probe_pairs(
     for vote in labels:
         if vote.a != vote.b and vote.weight > 0:
             key = (vote.prompt, frozenset((vote.a, vote.b)))
-            sides = zip((vote.a, vote.b), vote.models, strict=True)
-            names = [author.get((vote.prompt, text), model or None) for text, model in sides]
-            before = found.get(key) or Pair(vote.prompt, vote.a, vote.b, *names)
+            one = author.get((vote.prompt, vote.a), vote.models[0] or None)
+            other = author.get((vote.prompt, vote.b), vote.models[1] or None)
+            before = found.get(key) or Pair(vote.prompt, vote.a, vote.b, one, other)
             wins = vote.wins if before.a == vote.a else vote.n - vote.wins
             found[key] = Pair(
                 before.prompt, before.a, before.b, before.author_a, before.author_b,

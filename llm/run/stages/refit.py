@@ -214,8 +214,11 @@ class StepFit:
             if self._term is None and not best > (0.0 if math.isnan(error) else error):
                 prompts = counted(sum(len(batch.rollouts) for batch in self.validation), "validation prompt")
                 why = "the oracle prefers none of its responses" if best == error == 0 else "not beyond its error"
+                still = "the learning rate is too low (--learning-rate)"
+                if bool((missing.amax(-1) == missing.amin(-1)).all()):
+                    still = "the oracle tells no two responses apart, so that all targets are 0; take another one"
                 notes.append(
-                    "The fit did not move the policy: all targets are 0, or the learning rate is too low."
+                    f"The fit did not move the policy: {still}."
                     if math.isnan(best)
                     else f"The fit gained nothing on {prompts} ({why}: best scale {best:.2g} +- {error:.2g}), and the "
                     "policy stays as it was: take more prompts, more responses to each (--responses), or an oracle "

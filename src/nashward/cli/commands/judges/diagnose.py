@@ -68,12 +68,15 @@ def run(args: argparse.Namespace) -> int:
     print(diagnosis.headline)
     print(f"examined on {counted(diagnosis.pairs, 'pair')}, {diagnosis.labelled} of them labelled")
     labelled = {pair.prompt for pair in pairs if pair.n}
-    for one in base_sources(given):
-        if seen := fitted_to(one, labelled):
-            print(
-                f"in-sample: {one} was fitted to votes on {seen} of {counted(len(labelled), 'prompt')} with labels: "
-                "accuracy and calibration look better there than elsewhere; fit-oracle printed held-out figures"
-            )
+    in_sample = [
+        f"in-sample: {one} was fitted to votes on {seen} of {counted(len(labelled), 'prompt')} with labels: "
+        "accuracy and calibration are not those of other prompts, and no correction is to be fitted here; "
+        "fit-oracle printed held-out figures"
+        for one in base_sources(given)
+        if (seen := fitted_to(one, labelled))
+    ]
+    for line in in_sample:
+        print(line)
     for finding in diagnosis.findings:
         error = "" if math.isnan(finding.standard_error) else f" ± {finding.standard_error:.3f}"
         problem = "PROBLEM: " if finding.named else ""
@@ -92,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         json_output.write(args.json, {**diagnosis.as_dict(), "bound": bound})
         print(f"json: {args.json}")
-    print(f"report: {write_diagnosis(diagnosis, args.report, bound)}")
+    print(f"report: {write_diagnosis(diagnosis, args.report, bound, in_sample)}")
     return FOUND if diagnosis.named else 0
 
 
