@@ -103,7 +103,7 @@ def evaluate(
         players = {name: player for name, player in players.items() if name not in unmoved}
         if not (len(players) > 1 or others or answers):
             nothing: dict[str, Any] = {
-                **_asked(home, prompts, seed),
+                **_inputs(home, prompts, seed),
                 "policies": {name: identity(player) for name, player in players.items()},
                 "same_as_start": unmoved,
                 **{part: {} for part in ("oracles", "games", "against_start", "over_optimisation")},
@@ -155,7 +155,7 @@ def evaluate(
         drawn = _drawn(prompt_texts, texts, tables[TRAINING])
         processes.decided(lambda: write_jsonl(home / FOLDER / DRAWN, drawn))
         evaluation = {
-            **_asked(home, prompts, seed),
+            **_inputs(home, prompts, seed),
             "policies": own,
             "same_as_start": unmoved,
             "oracles": oracle_names,
@@ -192,7 +192,7 @@ def evaluate(
     return evaluation
 
 
-def _asked(home: RunFolder, prompts: Sequence[Prompt], seed: int) -> dict[str, Any]:
+def _inputs(home: RunFolder, prompts: Sequence[Prompt], seed: int) -> dict[str, Any]:
     of_run = {prompt.id for prompt in played_prompts(home)}
     return {
         "prompts": len(prompts),
