@@ -11,8 +11,8 @@ from nashward.errors import NashwardError
 
 from ..data.conversations import fields_of_prompt
 from ..data.responses import read_prompt_keys, read_prompt_texts, read_responses
-from ..data.rows import is_missing, numbered_rows, read_rows
-from ..oracles.fitting.votes import MODELS, compared_texts
+from ..data.rows import numbered_rows, read_rows
+from ..oracles.fitting.votes import MODELS, compared_texts, models_of_row
 from ..run.inputs.augmentation import played_prompts
 from ..store.files import read_shard, shards
 from ..store.run_folder import RunFolder
@@ -47,8 +47,7 @@ def of_pairs(file: Path) -> list[Responses]:
         if not isinstance(row, Mapping):
             raise NashwardError(f"is {type(row).__name__}, expected an object with prompt, a and b")
         prompt, *texts = compared_texts(row)
-        sources = ["" if is_missing(row.get(name)) else str(row[name]) for name in MODELS]
-        return Responses(prompt, texts, sources)
+        return Responses(prompt, texts, list(models_of_row(row)))
 
     def used(row: Any) -> set[str]:
         return fields_of_prompt(row) | {"a", "b", *MODELS}

@@ -174,15 +174,15 @@ def fit_oracle(
         if any(weights.values()):
             training.weigh(weights)
             results = training.cross_validate()
-        summary = training.summary(results)
+        summary, cycles = training.summary(results), training.cycles(results)
         written, cyclic = processes.decided(
-            partial(_write, oracle, training, results, summary, kind, base, settings, place)
+            partial(_write, oracle, training, results, summary, cycles, kind, base, settings, place)
         )
     return OracleFit(
         written,
         cyclic=cyclic,
         kind=kind,
-        cycles=training.cycles(results),
+        cycles=cycles,
         annotators=training.annotators(results),
         weights=training.data.annotator_weights,
         held_out=training.held_out(results),
@@ -195,6 +195,7 @@ def _write(
     training: VoteTraining,
     results: Sequence[Trained],
     summary: dict[str, Any],
+    cycles: Sequence[VoteCycle],
     kind: Kind,
     base: str | Path | NetworkOracle,
     settings: FitSettings,
@@ -229,7 +230,7 @@ def _write(
                 "prompts": len({vote.prompt for vote in training.votes}),
                 **summary,
                 "cyclic": training.cyclic,
-                "cycles": [dataclasses.asdict(cycle) for cycle in training.cycles(results)],
+                "cycles": [dataclasses.asdict(cycle) for cycle in cycles],
                 "annotators": {name: {**vars(value), "suspect": value.suspect} for name, value in annotators.items()},
                 SEEN: sorted({_digest(vote.prompt) for vote in training.votes if vote.weight > 0}),
                 "weights": training.data.annotator_weights,

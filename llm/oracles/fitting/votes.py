@@ -146,7 +146,7 @@ def vote_of_row(row: Any) -> Vote:
     annotator = next((row[name] for name in ("voter", "annotator") if not is_missing(row.get(name))), None)
     weight = 1.0 if row.get("weight") in (None, "") else _number(row, "weight")
     annotator = None if annotator in (None, "") else str(annotator)
-    models = ("", "") if kinds == ["chosen"] else _models(row)  # which of them is model_a's is not known
+    models = ("", "") if kinds == ["chosen"] else models_of_row(row)  # which of them is model_a's is not known
     return Vote(prompt, a, b, wins, n, annotator, weight, models)
 
 
@@ -204,7 +204,7 @@ def winner_of_row(row: Mapping[str, Any]) -> str:
     winner = row["winner"]
     if isinstance(winner, str) and winner in WINS:  # as ``nashward vote`` writes it, whatever the models are called
         return winner
-    side = winner_of(winner, _models(row), swapped=row.get("shown_first") == "b")
+    side = winner_of(winner, models_of_row(row), swapped=row.get("shown_first") == "b")
     if side is None:
         raise NashwardError(
             f"has winner {winner!r}, expected one of {', '.join(WINS)}; a and b are the two responses, and left, first "
@@ -213,7 +213,13 @@ def winner_of_row(row: Mapping[str, Any]) -> str:
     return side
 
 
-def _models(row: Mapping[str, Any]) -> tuple[str, str]:
+def models_of_row(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Whose the responses a and b of a row are; "" where it does not say.
+
+    Example:
+        >>> models_of_row({"a": "Hi.", "b": "Hello.", "model_a": "opt"})
+        ('opt', '')
+    """
     first, second = ("" if is_missing(row.get(name)) else str(row[name]) for name in MODELS)
     return first, second
 

@@ -214,11 +214,14 @@ class StepFit:
             if self._term is None and not best > (0.0 if math.isnan(error) else error):
                 prompts = counted(sum(len(batch.rollouts) for batch in self.validation), "validation prompt")
                 why = "the oracle prefers none of its responses" if best == error == 0 else "not beyond its error"
-                still = "the learning rate is too low (--learning-rate)"
-                if bool((missing.amax(-1) == missing.amin(-1)).all()):
-                    still = "the oracle tells no two responses apart, so that all targets are 0; take another one"
+                flat = bool((missing.amax(-1) == missing.amin(-1)).all())
+                cause = (
+                    "the oracle tells no two responses apart: take another one"
+                    if flat
+                    else ("the learning rate is too low (--learning-rate)")
+                )
                 notes.append(
-                    f"The fit did not move the policy: {still}."
+                    f"The fit did not move the policy: {cause}."
                     if math.isnan(best)
                     else f"The fit gained nothing on {prompts} ({why}: best scale {best:.2g} +- {error:.2g}), and the "
                     "policy stays as it was: take more prompts, more responses to each (--responses), or an oracle "

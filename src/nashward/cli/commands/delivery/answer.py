@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 SAMPLER = ("temperature", "top-p", "max-new-tokens", "sampling-batch")
 SAMPLING = (*SAMPLER, "quantise", "chat-template", "seed")
-
-
-WRITTEN: dict[str | None, tuple[str, ...]] = {
+WRITTEN: dict[str | None, tuple[str, ...]] = {  # by format: what a row has that this command wrote
     None: ("output",), "alpaca-eval": ("output", "generator"), "mt-bench": ("answer_id",), "arena-hard": ("ans_id",),
 }  # fmt: skip
 
