@@ -1,7 +1,7 @@
 """The defaults of a run on two models: what one iteration achieves, by judge, number of prompts and seed.
 
     NASHWARD_DATA=FOLDER python benchmarks/defaults.py [--policies pocket smollm2] [--prompts 64 512] [--seeds 3]
-        [--presets none careful mlp] [--limit SECONDS]
+        [--presets none careful mlp] [--steps 2.5 10] [--limit SECONDS]
 
 The policies are the pocket model and SmolLM2-135M (the extra ``real``). Each plays one iteration under each of two
 judges at the defaults of ``nashward align``, with 4 responses of at most 24 tokens (32 for SmolLM2) and the base as it
@@ -59,9 +59,11 @@ class Cell:
     preset: str
     prompts: int
     seed: int
+    step: float = DEFAULT_STEP
 
     def folder(self, out: Path) -> Path:
-        return out / self.policy / f"{self.judge}-{self.preset}-{self.prompts}-{self.seed}"
+        step = "" if self.step == DEFAULT_STEP else f"-step-{self.step:g}"
+        return out / self.policy / f"{self.judge}-{self.preset}-{self.prompts}-{self.seed}{step}"
 
 
 class Planted(llm.oracles.PreferenceOracle):
@@ -83,6 +85,7 @@ def main() -> int:
     parser.add_argument("--presets", nargs="+", default=["none"], choices=("none", "careful", "mlp"))
     parser.add_argument("--prompts", nargs="+", type=int, default=[64, 512])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", nargs="+", type=float, default=[DEFAULT_STEP], help="of the solver")
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which no further cell begins")
     parser.add_argument("--cell", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -90,10 +93,10 @@ def main() -> int:
         measure(Cell(**args.cell), args.out)
         return 0
     cells = [
-        Cell(policy, judge, preset, prompts, seed)
+        Cell(policy, judge, preset, prompts, seed, step)
         for policy in args.policies
-        for prompts, preset, seed, judge in itertools.product(
-            args.prompts, args.presets, range(args.seeds), JUDGES[policy]
+        for prompts, preset, seed, judge, step in itertools.product(
+            args.prompts, args.presets, range(args.seeds), JUDGES[policy], args.steps
         )
     ]
     if "smollm2" in args.policies and not os.environ.get("NASHWARD_DATA"):
@@ -144,7 +147,7 @@ def measure(cell: Cell, out: Path) -> None:
     chosen |= {
         name: configuration.Setting(value, "benchmark")
         for name, value in {
-            "out": folder / "run", "solver": DEFAULT_SOLVER, "step": DEFAULT_STEP, "iterations": 1, "seed": cell.seed,
+            "out": folder / "run", "solver": DEFAULT_SOLVER, "step": cell.step, "iterations": 1, "seed": cell.seed,
             "max-new-tokens": TOKENS[cell.policy], "quantise": False,
         }.items()
     }  # fmt: skip
@@ -182,19 +185,19 @@ def show(cells: list[Cell], out: Path) -> None:
     groups: dict[tuple[Any, ...], dict[int, dict[str, Any]]] = {}
     for cell in cells:
         if (file := cell.folder(out) / "cell.json").exists():
-            key = (cell.policy, cell.judge, cell.preset, cell.prompts)
+            key = (cell.policy, cell.judge, cell.preset, cell.prompts, cell.step)
             groups.setdefault(key, {})[cell.seed] = json.loads(file.read_text())
-    print("| policy | judge | preset | prompts | seeds | " + " | ".join(COLUMNS.values()) + " |")
-    print("|" + "---|" * (5 + len(COLUMNS)))
+    print("| policy | judge | preset | prompts | step | seeds | " + " | ".join(COLUMNS.values()) + " |")
+    print("|" + "---|" * (6 + len(COLUMNS)))
     for key, rows in sorted(groups.items()):
         figures = [figure(name, [row[name] for row in rows.values()]) for name in COLUMNS]
         print(f"| {' | '.join(map(str, key))} | {len(rows)} | {' | '.join(figures)} |")
-    plain_of = {key: (*key[:2], "none", key[3]) for key in groups if key[2] != "none"}
+    plain_of = {key: (*key[:2], "none", *key[3:]) for key in groups if key[2] != "none"}
     compared = {key: groups[plain] for key, plain in plain_of.items() if plain in groups}
     if compared:
         print("\nMore than without a preset, with the same seed:\n")
-        print("| policy | judge | preset | prompts | seeds | " + " | ".join(COLUMNS[name] for name in PAIRED) + " |")
-        print("|" + "---|" * (5 + len(PAIRED)))
+        print("| policy | judge | preset | prompts | step | seeds | " + " | ".join(COLUMNS[name] for name in PAIRED) + " |")
+        print("|" + "---|" * (6 + len(PAIRED)))
     for key, plain in sorted(compared.items()):
         seeds = sorted(groups[key].keys() & plain.keys())
         figures = [figure(name, [_more(name, groups[key][seed], plain[seed]) for seed in seeds]) for name in PAIRED]
