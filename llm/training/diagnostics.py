@@ -75,7 +75,8 @@ def promised_win_rate(batch: Experience, r2_ceiling: float | None = None) -> flo
 
     A mean over prompts. The errors of estimated payoffs count as spread, and would make it too large: it is first
     order in the payoffs' variance, and of that ``regression.r2_ceiling`` is no error. None: it is not known, and the
-    errors count.
+    errors count. At a large step it is too small: the best of a prompt's R responses is the most that it sees, and a
+    policy may find better ones.
     """
     mass = batch.weights.double() / batch.weights.double().sum(-1, keepdim=True).clamp_min(1e-300)
     start = (scored(batch.start, "start") - batch.sampler).double().exp() * mass

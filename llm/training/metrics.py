@@ -68,7 +68,8 @@ FIELDS = {
     "independent, by how far they differ",
     "promised_win_rate": "of the exact mirror step over the policy before, on the fitted responses: what the oracle's "
     "spread and the step would give a fit that met its target everywhere, less what is error in it (`r2_ceiling`, "
-    "where that is known); null with the loss gpo",
+    "where that is known); too small at a large step, since better responses than the sampled ones may exist; null with "
+    "the loss gpo",
     "r2_ceiling": "the most that `held_out.r2` can be: the part of the target that is no error of payoffs estimated "
     "from few opponents; null where it is not known: where a policy plays others than itself, of two responses a "
     "prompt",

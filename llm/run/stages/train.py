@@ -251,7 +251,7 @@ class TrainStage:
             )
         if promised is not None:
             self.progress.info(
-                f"{self.step_folder.name}: the oracle's spread and the step promise a win rate of at most "
+                f"{self.step_folder.name}: the oracle's spread and the step promise a win rate of about "
                 f"{promised:.3f} over the policy before; a fit reaches what of it carries over to other prompts"
             )
         if r2_ceiling is not None:
