@@ -34,6 +34,21 @@ def _only(flags: Bool[Tensor, "*batch n"]) -> Int[Tensor, "*batch"]:
     return torch.where(flags.any(-1), flags.int().argmax(-1), -1)
 
 
+def is_cyclic(P: Any, tolerance: float = 1e-9) -> Bool[Tensor, "*batch"]:
+    """Whether every action loses to another one, bool [...]: no weak Condorcet winner, and so no pure Nash equilibrium.
+
+    Args:
+        P: [..., n, n] win probabilities.
+        tolerance: a win probability this close to 1/2 is a tie.
+
+    Example:
+        >>> from nashward import games
+        >>> bool(is_cyclic(games.zoo.bradley_terry().P)), bool(is_cyclic(games.zoo.comal_cycle().P))
+        (False, True)
+    """
+    return (torch.as_tensor(P) < 0.5 - tolerance).any(-1).all(-1)
+
+
 def smith_set(P: Any) -> Bool[Tensor, "*batch n"]:
     """The smallest set whose members beat all others, bool [..., n]: those that reach all others by "not beaten by".
 

@@ -92,6 +92,7 @@ def fits(folder: Path) -> list[Content]:
             row["after"]["entropy_per_token"],
             row["response_tokens"],
             f"{100 * row['finished']:.0f}%",
+            None if row.get("cyclic_prompts") is None else f"{100 * row['cyclic_prompts']:.0f}%",
             None if row.get("labels") is None else f"{100 * row['labels'].get('none', 0):.0f}%",
         )
         for row in rows
@@ -109,7 +110,7 @@ def fits(folder: Path) -> list[Content]:
         "learning rate",
         "changed",
     )
-    head_made = ("step", "KL of the step", "KL to the start", "entropy a token", "tokens", "finished", "no label")
+    head_made = ("step", "KL of the step", "KL to the start", "entropy a token", "tokens", "finished", "cyclic", "no label")
     of_fit = (
         "A step sets a target for the log-ratio of the new policy to its anchor (rms in nats). The share is how "
         "much of the target was met, R² how well; both are 1 for the exact mirror step. On held-out prompts R² can be "
@@ -120,7 +121,10 @@ def fits(folder: Path) -> list[Content]:
     )
     of_policy = (
         "KL divergences are in nats a response, estimated: of the step, and of the new policy to the start; its "
-        "entropy is a token's. Tokens, finished and no label are of the responses that the step sampled."
+        "entropy is a token's. Tokens, finished, cyclic and no label are of the responses that the step sampled. Cyclic "
+        "is the share of the prompts on which each of them loses to another one. Where it is 0 a larger --step wins "
+        "more, as far as the fits follow it; where it has risen towards a half the policy is near a mixed Nash, which "
+        "large steps leave again."
     )
     judged = [(row["iteration"], f"{row['error_share']:.0%}") for row in rows if row.get("error_share") is not None]
     return [

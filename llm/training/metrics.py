@@ -52,6 +52,9 @@ FIELDS = {
     "opponent_win_rates.NAME": "how often the first sampled policy beats a fixed opponent (`--opponents`)",
     "prompts": "of the iteration",
     "prompts_without_pair": "prompts whose responses the oracle does not tell apart; not fitted",
+    "cyclic_prompts": "fraction of the prompts on which each response loses to another one (no Condorcet winner): the more "
+    "there are, the smaller a step has to be for the last iterate to stay near the Nash; null where the responses were "
+    "not judged against each other",
     "response_tokens": "mean length of the sampled responses, with the stop token",
     "finished": "fraction of the sampled responses that end with a stop token, not at `--max-new-tokens`",
     "labels.NAME": "fraction of the first sampled policy's responses with a label (`SelfPlay(label=...)`), or null",

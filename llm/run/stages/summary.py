@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from nashward.games import Policy, Step
+from nashward.games.analysis.social_choice import is_cyclic
 from nashward.games.policy import Blend
 
 from ...data.rollouts import Rollout
@@ -49,6 +50,7 @@ def step_summary(
         "opponent_win_rates": _opponent_win_rates(step, first, sampled[first], rollouts, numbers),
         "prompts": len(numbers),
         "prompts_without_pair": len(numbers) - fitted,
+        "cyclic_prompts": _cyclic_prompts(step, first, rollouts, numbers),
         "response_tokens": sum(len(response.ids) for response in responses) / len(responses),
         "finished": sum(response.finished for response in responses) / len(responses),
         "labels": None if label is None else _label_fractions(rollouts.label_counts(first.label, numbers, label)),
@@ -70,6 +72,16 @@ def fit_summary(result: FitResult, max_grad_norm: float) -> dict[str, Any]:
         "refits": result.refits,
         "clip_fraction": clip_fraction([record["gradient_norm"] for record in result.records], max_grad_norm),
     }
+
+
+def _cyclic_prompts(step: Step, first: Sampled, rollouts: RolloutStore, numbers: PromptNumbers) -> float | None:
+    """The fraction of the prompts on which a sampler's responses, judged against each other, are cyclic; None: they were
+    not judged so, or are too few for a cycle."""
+    if step.opponent is None or first not in (member.value for member in step.opponent.members()):
+        return None
+    P = rollouts.tables(first.label, first.label, numbers)
+    P = P[~P.isnan().any((-2, -1))]
+    return float(is_cyclic(P).double().mean()) if len(P) and P.shape[-1] > 2 else None
 
 
 def _opponent_win_rates(

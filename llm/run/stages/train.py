@@ -111,7 +111,8 @@ class TrainStage:
         if settings.loss == "mirror" and not self._against_start and self._plays_itself(start):
             r2_ceiling = union.r2_ceiling()
             promised = promised_win_rate(before.train, r2_ceiling)
-        self._announce(initial, settings, promised, r2_ceiling, error_share)
+        described = step_summary(name, self.step, sampled, self.rollouts, self.numbers, len(fitted), self.label)
+        self._announce(initial, settings, promised, r2_ceiling, error_share, described["cyclic_prompts"])
         unreachable = unreachable_target(initial["target_rms"], self.step.size)
         if unreachable:
             logger.warning(f"{name}: {unreachable}")
@@ -132,7 +133,7 @@ class TrainStage:
             for line in warnings:
                 logger.warning(f"{name}: {line}")
             summary = {
-                **step_summary(name, self.step, sampled, self.rollouts, self.numbers, len(fitted), self.label),
+                **described,
                 "at_start": initial,
                 "warning": " ".join(filter(None, [unreachable, *warnings])) or None,
                 **fit_summary(result, settings.max_grad_norm),
@@ -236,6 +237,7 @@ class TrainStage:
         promised: float | None,
         r2_ceiling: float | None,
         error_share: float | None,
+        cyclic: float | None,
     ) -> None:
         mirror = f"{initial['loss']:.6g} nats^2 ({initial['loss_paper']:.3g} in the paper's units)"
         value = mirror if settings.loss == "mirror" else f"{initial['loss']:.6g} ({settings.loss})"
@@ -243,6 +245,10 @@ class TrainStage:
             f"{self.step_folder.name}: loss before training {value}; the target is {initial['target_rms']:.3g} "
             "nats away (rms)"
         )
+        if cyclic is not None:
+            self.progress.info(
+                f"{self.step_folder.name}: on {cyclic:.0%} of the prompts each response loses to another one (cycles)"
+            )
         if error_share is not None and not math.isnan(error_share):
             weighed = "weigh less" if settings.spread_weights else "weigh as others (--spread-weights)"
             self.progress.info(

@@ -40,12 +40,14 @@ def test_every_tournament_by_brute_force(n: int) -> None:
     tables = _tournaments(n)
     winner = social_choice.condorcet_winner(tables)
     smith, copeland = social_choice.smith_set(tables), social_choice.copeland(tables)
+    cyclic = social_choice.is_cyclic(tables)
     rings, lottery = social_choice.cyclic_triples(tables), games.nash(games.PreferenceGame(tables)).support
     for k, P in enumerate(tables.numpy()):
         wins = [sum(P[i, j] > 0.5 for j in range(n)) for i in range(n)]
         losses = [sum(P[i, j] < 0.5 for j in range(n)) for i in range(n)]
         assert int(winner[k]) == (wins.index(n - 1) if n - 1 in wins else -1)
         assert set(smith[k].nonzero()[:, 0].tolist()) == _smith(P)
+        assert bool(cyclic[k]) == all(losses)
         assert copeland[k].tolist() == [a - b for a, b in zip(wins, losses, strict=True)]
         rung = sum(
             len({max((a, b, c), key=lambda i: sum(P[i, j] > 0.5 for j in (a, b, c))), a, b, c}) == 3
@@ -54,6 +56,15 @@ def test_every_tournament_by_brute_force(n: int) -> None:
         )
         assert int(rings[k]) == rung
         assert not bool((lottery[k] & ~smith[k]).any())  # the maximal lottery plays in the Smith set only
+
+
+def test_a_tie_for_the_first_place_is_no_cycle() -> None:
+    P = torch.full((3, 3), 0.5, dtype=torch.float64)
+    P[0, 2], P[2, 0] = 0.8, 0.2
+    tied = torch.stack([P, P + 1e-12])
+    assert social_choice.is_cyclic(tied).tolist() == [False, False]
+    P[1, 0], P[0, 1], P[2, 1], P[1, 2] = 0.6, 0.4, 0.6, 0.4
+    assert bool(social_choice.is_cyclic(P))
 
 
 def test_ties_keep_both_in_the_smith_set() -> None:
