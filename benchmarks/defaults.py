@@ -196,7 +196,11 @@ def show(cells: list[Cell], out: Path) -> None:
     compared = {key: groups[plain] for key, plain in plain_of.items() if plain in groups}
     if compared:
         print("\nMore than without a preset, with the same seed:\n")
-        print("| policy | judge | preset | prompts | step | seeds | " + " | ".join(COLUMNS[name] for name in PAIRED) + " |")
+        print(
+            "| policy | judge | preset | prompts | step | seeds | "
+            + " | ".join(COLUMNS[name] for name in PAIRED)
+            + " |"
+        )
         print("|" + "---|" * (6 + len(PAIRED)))
     for key, plain in sorted(compared.items()):
         seeds = sorted(groups[key].keys() & plain.keys())
