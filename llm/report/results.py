@@ -47,15 +47,22 @@ def evaluation_alerts(folder: Path) -> list[Alert]:
         for file in (folder / EVALUATION, *_exploit_files(folder))
         if file.is_file() and not _read(file)
     ]
-    beyond: dict[str, list[str]] = {}  # by the measure and its threshold
+    rates = results.get("against_start", {}).get(TRAINING, {})
+    lost = [name for name in results.get("policies", {}) if rates.get(name, {}).get("verdict") == "loses to"]
+    beyond: dict[str, list[str]] = {}  # by the measure and its threshold, of policies that lost nothing to the start
     for policy, measures in results.get("over_optimisation", {}).items():
         for measure in measures:
-            if measure["exceeded"]:
+            if measure["exceeded"] and policy not in lost:
                 found = f"{policy} {measure['value']:.3f} ± {measure['standard_error']:.3f}"
                 beyond.setdefault(f"{measure['measure']} (threshold {measure['threshold']:g})", []).append(found)
+    worse = (
+        f"{' and '.join(lost)} {'loses' if len(lost) == 1 else 'lose'} to the start under the oracle that the run was "
+        "trained on: what the fit promised was not reached, or the policy went too far. Take an earlier iterate, a "
+        "smaller --step or more prompts."
+    )
     return [
         *unusable,
-        *map(Alert, stale),
+        *map(Alert, [*stale, *([worse] if lost else [])]),
         *(
             Alert(
                 f"Beyond its threshold: {name}: {', '.join(policies)}. The oracle may be gamed: read the responses, "

@@ -185,6 +185,8 @@ def _labelled(results: dict[str, Any], pairs: Path) -> None:
 
 
 def _over_optimisation(results: dict[str, Any]) -> None:
+    from nashward.llm.report.content import with_error
+
     print("\nwhat was given up for the oracle, beside the start")
     exceeding = [
         (player, measure)
@@ -209,7 +211,8 @@ def _over_optimisation(results: dict[str, Any]) -> None:
         print("  win rates under other oracles are not known: give one with --held-out")
     if results["kl"]:
         divergences = [
-            f"{k} {_number(one['value'], 2)} ± {_number(one['standard_error'], 2)}" for k, one in results["kl"].items()
+            f"{name} {with_error(one['value'], one['standard_error'], 2) or 'not known (it went too far)'}"
+            for name, one in results["kl"].items()
         ]
         print("  KL from the start, nats a response: " + ", ".join(divergences))
 
