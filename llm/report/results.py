@@ -56,7 +56,7 @@ def evaluation_alerts(folder: Path) -> list[Alert]:
                 found = f"{policy} {measure['value']:.3f} ± {measure['standard_error']:.3f}"
                 beyond.setdefault(f"{measure['measure']} (threshold {measure['threshold']:g})", []).append(found)
     worse = (
-        f"{' and '.join(lost)} {'loses' if len(lost) == 1 else 'lose'} to the start under the oracle that the run was "
+        f"{', '.join(lost)} {'loses' if len(lost) == 1 else 'lose'} to the start under the oracle that the run was "
         "trained on: what the fit promised was not reached, or the policy went too far. Take an earlier iterate, a "
         "smaller --step or more prompts."
     )
