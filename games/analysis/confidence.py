@@ -119,7 +119,7 @@ def win_rate_p_value(value: float, error: float, n: int) -> float:
 
     Example:
         >>> [round(win_rate_p_value(value, 0.04, 48), 3) for value in (0.5, 0.6, 0.7)]
-        [0.601, 0.018, 0.0]
+        [0.599, 0.019, 0.0]
     """
     mean, spread = _with_a_loss(value, error, n)
     return float(stdtr(n, (0.5 - mean) / spread)) if spread else float(mean <= 0.5)

@@ -230,7 +230,7 @@ def kl_to_start(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float | No
     for k, row in enumerate(rows):
         began = ((max(later["anchor"], key=later["anchor"].get), later["before"]) for later in rows[k + 1 :])
         estimates = [row["after"], *(before for name, before in began if name == row["iteration"])]
-        known = next((one for one in estimates if one["kl_to_reference"] is not None), {})
+        known: Mapping[str, Any] = next((one for one in estimates if one["kl_to_reference"] is not None), {})
         found[row["iteration"]] = (known.get("kl_to_reference"), known.get("kl_to_reference_error"))
     return found
 
