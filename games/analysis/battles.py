@@ -22,7 +22,7 @@ from ..forms.game import PreferenceGame
 from ..shapes import Bool, Float, Int
 from .contextual import WITHIN, ContextualBradleyTerry, contextual_bradley_terry, share_within
 from .game_ratings import ClassLottery, class_lottery
-from .pair_tests import margin_p_values
+from .pair_tests import DRAWS, margin_p_values, winner_p_value
 from .ratings import ELO, Ratings, bradley_terry, elo, has_maximum, pearson_p_value, scores
 from .significant_cycles import Cycle, cycles_below
 
@@ -238,7 +238,7 @@ class Battles:
         p = self._p_values(max(draws, int(n * (n - 1) / level)), seed)
         return cycles_below(np.minimum(p * (n * (n - 1) / 2), 1.0), level)
 
-    def winner_p_value(self, winner: int, draws: int = 20_000, seed: int = 0) -> float:
+    def winner_p_value(self, winner: int, draws: int = DRAWS, seed: int = 0) -> float:
         """How likely, at most, a model seems to beat every other one as clearly where none does, as ``winner_p_value``.
 
         Without prompts each battle counts on its own.
@@ -247,8 +247,7 @@ class Battles:
             winner: the model.
             draws, seed: of the signs.
         """
-        others = np.delete(self._p_values(draws, seed)[winner], winner)
-        return float(min(1.0, len(self.labels) * others.max()))
+        return winner_p_value(self._p_values(draws, seed), winner)
 
     @property
     def compared(self) -> Int[np.ndarray, "n n"]:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 
 def standard_errors(errors: float, n: float) -> float:
@@ -98,12 +98,31 @@ def win_rate_at_least(value: float, error: float, n: int, level: float = 0.95) -
         >>> [round(win_rate_at_least(1.0, 0.0, n), 2) for n in (2, 5, 50)]  # of n prompts all are won
         [0.0, 0.5, 0.95]
     """
-    if n > 1 and error <= least_error(value, n) * (1 + 1e-9):  # not of their own spread, which is at most this
-        error = min(error, math.sqrt(max(value * (1 - value), 0.0) / (n - 1)))
-    squares = n * value**2 + (n * (n - 1) * error**2 if n > 1 else 0.0)
-    mean = n * value / (n + 1)
-    spread = max(squares / (n + 1) - mean**2, 0.0) / n  # the squared standard error of n + 1 values
-    return max(0.0, mean - float(stdtrit(n, level)) * math.sqrt(spread))
+    mean, spread = _with_a_loss(value, error, n)
+    return max(0.0, mean - float(stdtrit(n, level)) * spread)
+
+
+def win_rate_p_value(value: float, error: float, n: int) -> float:
+    """How likely, at most, a mean win rate over n prompts is so far above 1/2 where the true one is not above it.
+
+    The one-sided test that ``win_rate_at_least`` is the interval of: below 1 - ``level`` where that is above 1/2.
+
+    Args:
+        value: the mean, in [0, 1].
+        error: its standard error; NaN with one prompt.
+        n: the number of prompts.
+
+    Returns:
+        the p-value.
+
+    Source: as ``win_rate_at_least``.
+
+    Example:
+        >>> [round(win_rate_p_value(value, 0.04, 48), 3) for value in (0.5, 0.6, 0.7)]
+        [0.599, 0.019, 0.0]
+    """
+    mean, spread = _with_a_loss(value, error, n)
+    return float(stdtr(n, (0.5 - mean) / spread)) if spread else float(mean <= 0.5)
 
 
 def win_rate_interval(value: float, error: float, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -126,3 +145,12 @@ def win_rate_interval(value: float, error: float, n: int, level: float = 0.95) -
     """
     side = (1 + level) / 2
     return win_rate_at_least(value, error, n, side), 1 - win_rate_at_least(1 - value, error, n, side)
+
+
+def _with_a_loss(value: float, error: float, n: int) -> tuple[float, float]:
+    """The mean of n win rates and of one more prompt that is lost, with its standard error."""
+    if n > 1 and error <= least_error(value, n) * (1 + 1e-9):  # not of their own spread, which is at most this
+        error = min(error, math.sqrt(max(value * (1 - value), 0.0) / (n - 1)))
+    squares = n * value**2 + (n * (n - 1) * error**2 if n > 1 else 0.0)
+    mean = n * value / (n + 1)
+    return mean, math.sqrt(max(squares / (n + 1) - mean**2, 0.0) / n)

@@ -10,38 +10,35 @@ from ..shapes import Float, Int
 MIN_PROMPTS = 10  # of each pair: fewer signs cannot be significant among ten players
 FEW = 50  # judged prompts of a pair, up to which its signs are drawn; beyond, Student's t agrees with them
 CHUNK = 1000  # draws at once
+DRAWS = 20_000  # of the signs
 MOST = 2 * 10**10  # signs drawn at most: seconds
 SAME = 1e-12
 
 
-def winner_p_value(tables: Float[np.ndarray, "N n n"], winner: int, draws: int = 20_000, seed: int = 0) -> float:
+def winner_p_value(p: Float[np.ndarray, "n n"], winner: int) -> float:
     """How likely, at most, a player seems to beat every other one as clearly where none of the players does.
 
     The winner has to beat each of the others, so the p-value is the largest of its n - 1 (an intersection-union test),
     by Bonferroni times the n players of which any could have seemed the winner.
 
     Args:
-        tables: [prompts, n, n] win probabilities, NaN where a pair was not judged.
+        p: [n, n], one-sided p-values of "i beats j on average", as ``pair_p_values``.
         winner: the player, as the Condorcet winner of the mean table.
-        draws: of the signs, see ``pair_p_values``.
-        seed: of the draws.
 
     Returns:
-        the p-value, at most 1; 1 with fewer than ten prompts.
+        the p-value, at most 1.
 
     Source: Berger 1982 (intersection-union tests).
 
     Example:
-        >>> better = np.array([[0.5, 0.8], [0.2, 0.5]])
-        >>> winner_p_value(np.stack([better] * 12), 0) < 0.01, winner_p_value(np.stack([better] * 5), 0)
-        (True, 1.0)
+        >>> winner_p_value(np.array([[1.0, 0.01], [0.99, 1.0]]), 0)
+        0.02
     """
-    n = tables.shape[1]
-    others = np.delete(pair_p_values(tables, draws, seed)[winner], winner)
-    return float(min(1.0, n * others.max())) if n > 1 else 1.0
+    others = np.delete(p[winner], winner)
+    return float(min(1.0, len(p) * others.max())) if len(others) else 1.0
 
 
-def pair_p_values(tables: Float[np.ndarray, "N n n"], draws: int = 20_000, seed: int = 0) -> Float[np.ndarray, "n n"]:
+def pair_p_values(tables: Float[np.ndarray, "N n n"], draws: int = DRAWS, seed: int = 0) -> Float[np.ndarray, "n n"]:
     """One-sided p-values of "i beats j on average", [n, n]; 1 on the diagonal and where too few prompts were judged.
 
     Args:
@@ -66,7 +63,7 @@ def margin_p_values(
     j: Int[np.ndarray, " m"],
     margin: Float[np.ndarray, " m"],
     times: Float[np.ndarray, " m"] | None = None,
-    draws: int = 20_000,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> Float[np.ndarray, "n n"]:
     """One-sided p-values of "i beats j on average", [n, n], from the margins of pairs on prompts.

@@ -12,7 +12,7 @@ from ..evaluation.evaluate import same_as_start
 from ..policy.local.names import local_model
 from ..report.alerts import ALERTS, alerts
 from ..report.results import TRAINING, read_evaluation, short_source, win_sentence
-from ..run.selfplay import SelfPlay, iterates
+from ..run.selfplay import SelfPlay, iterates, kl_to_start
 from ..store.run_folder import RunFolder
 
 PAPER = "arXiv 2405.00675"
@@ -172,13 +172,13 @@ def _sum(parts: Mapping[str, float]) -> str:
 
 def _figures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     table = ["| policy | KL from the start, nats a response | R2 on held-out prompts | tokens |", "|---|---|---|---|"]
+    moved = kl_to_start(rows)
     for row in rows:
-        after = row["after"]
         cells = [
             row["iteration"],
-            _pm(after["kl_to_reference"], after.get("kl_to_reference_error"), 3),
+            _pm(*moved[row["iteration"]], 3),
             _pm(row["held_out"].get("r2"), row["held_out"].get("r2_error"), 2),
-            f"{after['tokens']:.1f}",
+            _pm(row["after"]["tokens"], None, 1),
         ]
         table.append("| " + " | ".join(cells) + " |")
     evaluation = read_evaluation(folder)

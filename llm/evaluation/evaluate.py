@@ -20,7 +20,7 @@ from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..processes import processes
 from ..run.inputs.augmentation import played_prompts
-from ..run.selfplay import SelfPlay, metrics
+from ..run.selfplay import SelfPlay, kl_to_start, metrics
 from ..store.files import finite, write_json, write_jsonl
 from ..store.run_folder import RunFolder
 from .over_optimisation import DEFAULT_THRESHOLDS, Thresholds, verdicts
@@ -54,7 +54,7 @@ def evaluate(
     under each held-out oracle (``TournamentTables.summary``), and each has a win rate and a minimal length-controlled
     win rate against the start, in percent. ``over_optimisation`` has the verdicts on each iterate and the mixture, and
     for the models of ``answers``, which were not trained under the run's oracle, the measures without a verdict. ``kl``
-    is the KL divergence from the start that the run measured, in nats per response, with its standard error;
+    is the KL divergence from the start that the run measured (``kl_to_start``), in nats per response;
     ``policies`` has the identity of each policy of the run, by which a report sees that one was made again since;
     ``same_as_start`` names those that are the start, as no fit gained anything, and do not play; where all are and
     there are no others, nothing is sampled, and ``games`` is empty;
@@ -169,7 +169,10 @@ def evaluate(
             "tokens": {name: _mean([len(response.ids) for response in row]) for name, row in responses.items()},
             "refusals": {name: _mean(rates) for name, rates in refusal_rates.items()},
             "prompt_refusals": {name: _mean(row) for name, row in refused.items()},
-            "kl": {row["iteration"]: _kl(row["after"]) for row in metrics(home.path)},
+            "kl": {
+                name: {"value": value, "standard_error": error}
+                for name, (value, error) in kl_to_start(metrics(home.path)).items()
+            },
             "thresholds": dataclasses.asdict(thresholds),
             "over_optimisation": {
                 player: [
@@ -294,11 +297,6 @@ def _labelled(
         for oracle, table in tables.items()
     }
     return {oracle: {name: rate for name, rate in rates.items() if rate} for oracle, rates in found.items()}
-
-
-def _kl(after: Mapping[str, float]) -> dict[str, float | None]:
-    """KL divergence from the start; runs of earlier versions have no standard error."""
-    return {"value": after["kl_to_reference"], "standard_error": after.get("kl_to_reference_error")}
 
 
 def _mean(values: Sequence[float]) -> float:

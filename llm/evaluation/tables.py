@@ -11,7 +11,7 @@ import numpy as np
 
 from nashward.games.analysis.leaderboard import Battles
 from nashward.games.analysis.pair_tests import winner_p_value
-from nashward.games.analysis.significant_cycles import significant_cycles
+from nashward.games.analysis.significant_cycles import cycles_below
 from nashward.games.analysis.social_choice import condorcet_winner, curl_fraction
 from nashward.games.equilibria.nash import nash
 from nashward.games.shapes import Float
@@ -21,6 +21,7 @@ from .tournament import tournament
 from .win_rates.win_rate import WinRate
 
 SMOOTHING = 1e-9  # wins added to each pair, so that scores stay finite where a player wins every comparison
+LEVEL = 0.05  # of a test: what is as likely by chance is noise
 CLIP = 1e-6  # of probabilities before the logit, which is infinite at 0 and 1
 
 
@@ -61,12 +62,14 @@ class TournamentTables:
         """The preference game of the mean table in values that JSON can hold.
 
         ``standard_errors`` are those of ``P`` over prompts; ``condorcet_winner`` is that of the mean table, and
-        ``condorcet_p_value`` says how likely one as clear is a chance of the prompts (``winner_p_value``);
+        ``condorcet_p_value`` says how likely one as clear is a chance of the prompts (``winner_p_value``), None of one
+        prompt;
         ``lottery`` is the maximal lottery, with the bootstrap band that covers ``share`` of the resampled prompts
         where there are several; ``exploitability`` of each player is max_j P(j beats it) - 1/2, half its duality gap;
         ``bradley_terry`` has the scores in nats and the largest residual of a win rate; ``curl`` is the share of the
-        log-odds that no score explains; ``cycles`` are the cycles of three players that are no chance of the prompts,
-        which takes at least ten of them.
+        log-odds that no score explains; ``cycles`` are the cycles of three players that are no chance of the prompts.
+        Pairs are tested as ``WinRate.verdict`` does, for as many as there are: who beats every other one, and who
+        beats the next in a cycle, has the verdict "beats".
 
         Args:
             share: of the bootstrap draws that the band covers.
@@ -79,7 +82,8 @@ class TournamentTables:
         battles = Battles.of_tables(self.players, wins, SMOOTHING)
         ratings, mean = battles.ratings, self.mean
         bands = battles.bands(share, seed=seed) if len(self.tables) > 1 else None
-        condorcet = int(condorcet_winner(mean))
+        condorcet, p = int(condorcet_winner(mean)), self._p_values()
+        pairs = len(p) * (len(p) - 1) / 2
         log_odds = np.log(np.clip(mean, CLIP, 1 - CLIP)) - np.log(np.clip(1 - mean, CLIP, 1 - CLIP))
         return {
             "players": list(self.players),
@@ -93,7 +97,7 @@ class TournamentTables:
             if bands is None
             else {"share": share, "low": self._by_player(bands.low), "high": self._by_player(bands.high)},
             "condorcet_winner": self.players[condorcet] if condorcet >= 0 else None,
-            "condorcet_p_value": winner_p_value(self.tables, condorcet, seed=seed) if condorcet >= 0 else None,
+            "condorcet_p_value": winner_p_value(p, condorcet) if condorcet >= 0 and bands is not None else None,
             "exploitability": self._by_player(mean.max(0) - 0.5),
             "bradley_terry": {
                 "scores": self._by_player(ratings.scores),
@@ -102,9 +106,13 @@ class TournamentTables:
             "curl": float(curl_fraction(log_odds)),
             "cycles": [
                 {"players": [self.players[i] for i in cycle.players], "p_value": cycle.p_value}
-                for cycle in significant_cycles(self.tables, seed=seed)
+                for cycle in cycles_below(np.minimum(p * pairs, 1.0), LEVEL)
             ],
         }  # fmt: skip
+
+    def _p_values(self) -> Float[np.ndarray, "n n"]:
+        """[n, n], one-sided p-values of "i beats j on average"; 1 on the diagonal."""
+        return np.array([[1.0 if a == b else self.rate(a, b).p_value for b in self.players] for a in self.players])
 
     def _by_player(self, values: Any) -> dict[str, float]:
         return dict(zip(self.players, values.tolist(), strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..run.selfplay import iterates, metrics
+from ..run.selfplay import iterates, kl_to_start, metrics
 from ..store.run_folder import RunFolder, flatten
 from .alerts import alerts
 from .augmented import augmented_prompts
@@ -68,6 +68,7 @@ def fits(folder: Path) -> list[Content]:
     rows = metrics(folder)
     if not rows:
         return [Paragraph("No step is finished yet.")]
+    moved = kl_to_start(rows)
     fitted = [
         (
             row["iteration"],
@@ -88,7 +89,7 @@ def fits(folder: Path) -> list[Content]:
         (
             row["iteration"],
             row["train"]["kl"],
-            with_error(row["after"]["kl_to_reference"], row["after"].get("kl_to_reference_error"), 3),
+            with_error(*moved[row["iteration"]], 3),
             row["after"]["entropy_per_token"],
             row["response_tokens"],
             f"{100 * row['finished']:.0f}%",
@@ -114,10 +115,11 @@ def fits(folder: Path) -> list[Content]:
     of_fit = (
         "A step sets a target for the log-ratio of the new policy to its anchor (rms in nats). The share is how "
         "much of the target was met, R² how well; both are 1 for the exact mirror step. On held-out prompts R² can be "
-        "as large as the next column says: the rest of a target is the luck of which responses were compared. The "
-        "best scale is what the log-ratio on held-out prompts would have to be multiplied by: 1 for a fit that goes "
-        "neither too far nor not far enough, whose share is then near its R². Changed is the share of the adapter's "
-        "entries that the fit changed."
+        "as large as the next column says: the rest of a target is the luck of which responses were compared. That is "
+        "known where a policy plays itself, with three responses or more to a prompt. The best scale is what the "
+        "log-ratio on held-out prompts would have to be multiplied by: 1 for a fit that goes neither too far nor not "
+        "far enough, whose share is then near its R². Changed is the share of the adapter's entries that the fit "
+        "changed."
     )
     of_policy = (
         "KL divergences are in nats a response, estimated: of the step, and of the new policy to the start; its "

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nashward.counted import counted
-from nashward.games.analysis.significant_cycles import MIN_PROMPTS
 from nashward.shortened import shortened
 
 from ..evaluation.exploit import TRAINED
 from ..evaluation.players import FOLDER, MIXTURE, START, remade
+from ..evaluation.tables import LEVEL
 from ..store.run_folder import RunFolder
 from .content import Alert, Content, Details, Download, Heading, Paragraph, Picture, Table, with_error
 
@@ -21,7 +22,7 @@ LONGEST = 16  # characters of a name in a picture
 TRAINING = "training"  # the run's own oracle, in the results
 EVALUATION = "evaluation.json"
 ROLES = {True: "the oracle it was trained on", False: "held out"}
-LEVEL = 0.05  # of a test: what is as likely by chance is noise
+LEAST_P = 1e-9  # of a test that is said: what is below it rests on the tail of a distribution
 
 
 def evaluation_alerts(folder: Path) -> list[Alert]:
@@ -46,15 +47,22 @@ def evaluation_alerts(folder: Path) -> list[Alert]:
         for file in (folder / EVALUATION, *_exploit_files(folder))
         if file.is_file() and not _read(file)
     ]
-    beyond: dict[str, list[str]] = {}  # by the measure and its threshold
+    rates = results.get("against_start", {}).get(TRAINING, {})
+    lost = [name for name in results.get("policies", {}) if rates.get(name, {}).get("verdict") == "loses to"]
+    beyond: dict[str, list[str]] = {}  # by the measure and its threshold, of policies that lost nothing to the start
     for policy, measures in results.get("over_optimisation", {}).items():
         for measure in measures:
-            if measure["exceeded"]:
+            if measure["exceeded"] and policy not in lost:
                 found = f"{policy} {measure['value']:.3f} ± {measure['standard_error']:.3f}"
                 beyond.setdefault(f"{measure['measure']} (threshold {measure['threshold']:g})", []).append(found)
+    worse = (
+        f"{', '.join(lost)} {'loses' if len(lost) == 1 else 'lose'} to the start under the oracle that the run was "
+        "trained on: what the fit promised was not reached, or the policy went too far. Take an earlier iterate, a "
+        "smaller --step or more prompts."
+    )
     return [
         *unusable,
-        *map(Alert, stale),
+        *map(Alert, [*stale, *([worse] if lost else [])]),
         *(
             Alert(
                 f"Beyond its threshold: {name}: {', '.join(policies)}. The oracle may be gamed: read the responses, "
@@ -197,27 +205,59 @@ def win_sentence(player: str, oracle: str, results: Mapping[str, Any]) -> str:
     )
 
 
-def winner_sentence(game: Mapping[str, Any], what: str = "policy", on: str = "prompt") -> str:
+def winner_sentence(
+    game: Mapping[str, Any], what: str = "policy", untested: str = "not tested", floor: float = 0.0
+) -> str:
     """Which player beats every other one, which is said only beyond noise.
 
     Args:
-        game: its ``condorcet_winner``, ``condorcet_p_value`` and number of ``prompts``.
+        game: its ``players``, ``condorcet_winner`` and ``condorcet_p_value`` (None: not tested).
         what: a player is.
-        on: what ``prompts`` counts.
+        untested: why it was not tested.
+        floor: the least p-value that the draws of a test can give, which is at most that.
 
     Example:
-        >>> winner_sentence({"condorcet_winner": "new", "condorcet_p_value": 0.2, "prompts": 40})
-        'No policy beats every other one beyond noise: on average new does, by chance as likely as p = 0.2.'
+        >>> game = {"players": ["new", "old", "start"], "condorcet_winner": "new", "condorcet_p_value": 0.2}
+        >>> winner_sentence(game)
+        'No policy beats every other one beyond noise: on average new does (p = 0.2).'
+        >>> winner_sentence({**game, "players": ["new", "old"], "condorcet_p_value": 0.004})
+        'new beats old beyond noise (p = 0.004).'
     """
-    winner, p = game["condorcet_winner"], game.get("condorcet_p_value")
+    names, winner, p = game["players"], game["condorcet_winner"], game.get("condorcet_p_value")
+    two = len(names) == 2
     if winner is None:
-        return f"No {what} beats every other one (no Condorcet winner)."
+        return f"{' and '.join(names)} are even." if two else f"No {what} beats every other one (no Condorcet winner)."
+    (beaten,) = (name for name in names if name != winner) if two else ("every other one",)
+    if p is None:
+        known = untested
+    elif p < LEAST_P:
+        known = f"p < {LEAST_P:g}"
+    else:
+        known = f"p {'<=' if math.isclose(p, floor) else '='} {p:.2g}"
     if p is not None and p <= LEVEL:
-        return f"{winner} beats every other one beyond noise (p = {p:.2g})."
-    known = "" if p is None else f", by chance as likely as p = {p:.2g}"
-    if game["prompts"] < MIN_PROMPTS:
-        known = f", not tested, of {counted(game['prompts'], on)} ({MIN_PROMPTS} are needed)"
-    return f"No {what} beats every other one beyond noise: on average {winner} does{known}."
+        return f"{winner} beats {beaten} beyond noise ({known})."
+    if two:
+        return f"{' and '.join(names)} are not told apart: on average {winner} wins ({known})."
+    return f"No {what} beats every other one beyond noise: on average {winner} does ({known})."
+
+
+def game_sentences(game: Mapping[str, Any]) -> list[str]:
+    """Who beats whom in a game of ``evaluation.json``; of more than two players also what scores miss, and cycles.
+
+    Example:
+        >>> game_sentences({"players": ["new", "old"], "condorcet_winner": None, "prompts": 8})
+        ['new and old are even.']
+    """
+    winner = winner_sentence(game, untested="one prompt is no test")
+    if len(game["players"]) == 2:
+        return [winner]
+    cycles = "; ".join(" > ".join([*cycle["players"], cycle["players"][0]]) for cycle in game["cycles"])
+    return [
+        winner,
+        f"Scores (Bradley-Terry) miss a win rate by up to {game['bradley_terry']['largest_residual']:.3f}; "
+        f"{100 * game['curl']:.1f}% of the log-odds go round.",
+        f"Cycles beyond noise: {cycles or 'none'}.",
+    ]
 
 
 def evaluation(folder: Path) -> list[Content]:
@@ -255,11 +295,6 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
         "in the Nash (90% band)", "exploitability (half the duality gap)", "tokens", "refuses the probe",
         "refuses these prompts",
     )  # fmt: skip
-    summary = (
-        f"{winner_sentence(game)} Scores (Bradley-Terry) miss a win rate by up to "
-        f"{game['bradley_terry']['largest_residual']:.3f}; {100 * game['curl']:.1f}% of the log-odds go round. Cycles "
-        f"beyond noise: {cycles(game)}."
-    )
     labelled = PreferenceGame(game["P"], labels=shortened(game["players"], LONGEST))
     figure = payoff_table(labelled, nash(labelled))
     if (layout := figure.get_layout_engine()) is not None:
@@ -267,7 +302,7 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
     return [
         Heading(f"{short_source(results['oracles'][oracle])} ({ROLES[oracle == TRAINING]})"),
         Table(head, rows),
-        Paragraph(summary),
+        Paragraph(" ".join(game_sentences(game))),
         Picture(figure, "P(row beats column)."),
         *_duels(game),
     ]
@@ -300,21 +335,6 @@ def _duels(game: Mapping[str, Any]) -> list[Content]:
         for i, name in enumerate(names)
     ]
     return [Details("The same with standard errors", [Table(("P(row beats column)", *names), rows)])]
-
-
-def cycles(game: dict[str, Any]) -> str:
-    """The cycles beyond noise in words, or why none can be told.
-
-    Args:
-        game: of ``evaluation.json``, as ``TournamentTables.summary`` gives it.
-
-    Example:
-        >>> cycles({"prompts": 4, "cycles": []})
-        'unknown, of 4 prompts (10 are needed)'
-    """
-    if game["prompts"] < MIN_PROMPTS:
-        return f"unknown, of {counted(game['prompts'], 'prompt')} ({MIN_PROMPTS} are needed)"
-    return "; ".join(" > ".join([*cycle["players"], cycle["players"][0]]) for cycle in game["cycles"]) or "none"
 
 
 def _over_optimisation(results: dict[str, Any]) -> list[Content]:

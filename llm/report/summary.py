@@ -14,6 +14,7 @@ from ..evaluation.players import is_start
 from ..run.inputs.prompts import few_prompts
 from ..run.selfplay import iterates
 from ..store.run_folder import RunFolder
+from ..training.diagnostics import went_too_far
 from .alerts import ALERTS, alerts
 from .content import Alert, Content, Headline, Paragraph, Pointer, with_error
 from .results import (
@@ -61,6 +62,7 @@ def summary(folder: Path) -> list[Content]:
     newest = rows[-1]
     tried = {result["of"]: result for result in exploited(folder)}
     content += _few(run)
+    content += [Alert(f"{row['iteration']}: {far}") for row in rows if (far := _too_far(row))][-1:]
     if is_start(RunFolder(folder), folder / newest["iteration"] / "adapter"):
         content += [
             Headline("No change", f"{same_as_start([newest['iteration']])}: there is nothing to compare."),
@@ -70,8 +72,11 @@ def summary(folder: Path) -> list[Content]:
         content += _evaluated(folder, newest["iteration"], evaluation, newest["iteration"] in tried)
     else:
         moved = with_error(newest["after"]["kl_to_reference"], newest["after"].get("kl_to_reference_error"), 2)
+        of = f"a response: how far {newest['iteration']} is from"
         content += [
-            Headline(f"{moved} nats", f"a response: how far {newest['iteration']} is from the start (KL divergence)."),
+            Headline(f"{moved} nats", f"{of} the start (KL divergence).")
+            if moved
+            else Headline(f"{newest['train']['kl']:.0f} nats", f"{of} the policy that its step began with: too far."),
             Paragraph(
                 f"Whether that made it better is not measured yet: `{command('evaluate', folder)}` lets the "
                 "policies of this run play against each other."
@@ -79,6 +84,10 @@ def summary(folder: Path) -> list[Content]:
         ]
     content += [Paragraph(exploit_sentence(result, folder)) for result in tried.values()]
     return [*content, *pointers(folder)]
+
+
+def _too_far(row: Mapping[str, Any]) -> str | None:
+    return went_too_far(row["after"].get("relative_ess", 1.0), row["train"]["kl"])
 
 
 def _few(run: Mapping[str, Any]) -> list[Content]:

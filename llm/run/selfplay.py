@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -214,6 +214,25 @@ def metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The summaries of a run's iterates and half steps, in order."""
     steps = RunFolder(folder).steps()
     return [row for step in steps for row in read_jsonl(step / "metrics.jsonl") if "iteration" in row]
+
+
+def kl_to_start(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float | None, float | None]]:
+    """KL(policy || policy that the run started from) of iterates and half steps, in nats a response, with its standard
+    error: as its own fit estimated it, or, where it went too far for that, the next one that drew its responses.
+
+    Args:
+        rows: of ``metrics``.
+
+    Returns:
+        by the name of the policy; None: not known.
+    """
+    found = {}
+    for k, row in enumerate(rows):
+        began = ((max(later["anchor"], key=later["anchor"].get), later["before"]) for later in rows[k + 1 :])
+        estimates = [row["after"], *(before for name, before in began if name == row["iteration"])]
+        known: Mapping[str, Any] = next((one for one in estimates if one["kl_to_reference"] is not None), {})
+        found[row["iteration"]] = (known.get("kl_to_reference"), known.get("kl_to_reference_error"))
+    return found
 
 
 def iterates(folder: str | Path) -> list[dict[str, Any]]:

@@ -63,7 +63,7 @@ def _end(number: int) -> NoReturn:
 
 
 @contextmanager
-def stop_on_signals(what: str = "stopping after this shard") -> Iterator[StopRequest]:
+def stop_on_signals(what: str = "stopping where the same command can go on") -> Iterator[StopRequest]:
     """Handle SIGINT and SIGTERM within the block; the handlers before it are restored after it.
 
     Args:

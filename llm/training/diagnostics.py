@@ -22,6 +22,8 @@ from .regression import Baseline
 
 UNREACHABLE = 20.0  # nats rms: a target this far away is not met by any fit
 TOLERANCE = 0.01  # of a loss: less is no change
+LEAST_ESS = 0.05  # relative: what fewer of the responses carry is not known
+MOST_EXCESS = 9.0  # of the mean of e^r over 1, which it is: such a sample misses it
 MISMATCH = 0.05  # of the expected loss: how far the first one in training may be from it
 
 
@@ -118,22 +120,23 @@ def policy_metrics(policy: Float[Tensor, "prompts R"], batch: Experience) -> dic
     """Estimates for a policy, from its log-probabilities: in nats a response and a token.
 
     ``tokens`` is the mean length; ``entropy`` is -E log pi; ``relative_ess`` is the share of the responses that
-    carries the estimates, 1 where the policy is the one that they were sampled from: at a few percent they say little.
-    ``kl_to_reference_error`` is the standard error of ``kl_to_reference``, over prompts.
+    carries the estimates, 1 where the policy is the one that they were sampled from: below 5% they say nothing, and the
+    others are NaN. ``kl_to_reference_error`` is the standard error of ``kl_to_reference``, over prompts.
     """
     tokens = mean_under(policy, batch.lengths, batch)
     reference = scored(batch.reference, "reference")
     entropy, kl = mean_under(policy, -policy, batch), divergence(policy, reference, batch)
-    error = standard_error(policy, _divergence_terms(policy, reference), batch)
-    return {
+    error = standard_error(policy, _divergence_terms(policy, reference, batch), batch)
+    found = {
         "tokens": tokens,
         "entropy": entropy,
         "entropy_per_token": entropy / tokens,
         "kl_to_reference": kl,
         "kl_to_reference_error": error,
         "kl_to_reference_per_token": kl / tokens,
-        "relative_ess": relative_ess(policy, batch),
     }
+    ess = relative_ess(policy, batch)
+    return {**(found if ess >= LEAST_ESS else dict.fromkeys(found, math.nan)), "relative_ess": ess}
 
 
 def mean_under(policy: Float[Tensor, "prompts R"], values: Float[Tensor, "prompts R"], batch: Experience) -> float:
@@ -150,8 +153,9 @@ def divergence(policy: Float[Tensor, "prompts R"], other: Float[Tensor, "prompts
     """KL(policy || other) in nats: the mean of e^r - 1 - r, r = log other - log policy, under the policy.
 
     Its expectation is that of -r, because E e^r = 1; but no term is negative, and where both are close it varies less.
+    Where both are so far apart that a few responses decide on the mean of e^r, and it is 10 or more, -r alone is taken.
     """
-    return mean_under(policy, _divergence_terms(policy, other), batch)
+    return max(mean_under(policy, _divergence_terms(policy, other, batch), batch), 0.0)
 
 
 def standard_error(policy: Float[Tensor, "prompts R"], values: Float[Tensor, "prompts R"], batch: Experience) -> float:
@@ -191,6 +195,22 @@ def unreachable_target(target_rms: float, size: float) -> str | None:
     )
 
 
+def went_too_far(relative_ess: float, kl: float) -> str | None:
+    """A warning where a fit took the policy so far that the responses say nothing of it; None where they do.
+
+    Args:
+        relative_ess: of the new policy, as in ``policy_metrics``.
+        kl: KL(policy before || new policy), nats a response.
+    """
+    if relative_ess >= LEAST_ESS:
+        return None
+    return (
+        f"The policy went too far: {kl:.0f} nats a response from the one before (KL). Of the responses that it was "
+        f"fitted on {relative_ess:.1%} tell of it, so that R2 and share are no sign of what it responds now, or "
+        "that it wins. Take a smaller --step, or bound it with --target-kl."
+    )
+
+
 def loss_mismatch(first: float, expected: float) -> str | None:
     """A warning where the first loss in training is not the one that was computed before it."""
     if abs(first - expected) <= MISMATCH * expected + 1e-6:  # not so where either is NaN
@@ -207,11 +227,12 @@ def rose(after: float, before: float) -> bool:
 
 
 def _divergence_terms(
-    policy: Float[Tensor, "prompts R"], other: Float[Tensor, "prompts R"]
+    policy: Float[Tensor, "prompts R"], other: Float[Tensor, "prompts R"], batch: Experience
 ) -> Float[Tensor, "prompts R"]:
-    """e^r - 1 - r, r = log other - log policy."""
+    """e^r - 1 - r, r = log other - log policy; -r where the mean of e^r is far above 1."""
     ratio = (other - policy).double()
-    return ratio.expm1() - ratio
+    excess = ratio.expm1()
+    return excess - ratio if mean_under(policy, excess, batch) <= MOST_EXCESS else -ratio
 
 
 def _importance(policy: Float[Tensor, "prompts R"], batch: Experience) -> Float[Tensor, "prompts R"]:

@@ -55,9 +55,9 @@ def test_the_winner_of_few_prompts_is_not_tested(tmp_path: Path, capsys: pytest.
         assert main([*board, "--oracle", "nashward.llm.oracles:Length", "--limit", str(count)]) == 0
         out = capsys.readouterr().out
         assert "olicy" not in out
-        (line,) = [line for line in out.splitlines() if "every other one" in line]
+        (line,) = [line for line in out.splitlines() if "long" in line and "short" in line]
         said.append(line)
-    assert "No model" in said[0]
+    assert "not told apart" in said[0]
     assert "not tested, of 9 prompts (10 are needed)" in said[0]
     assert "p = " not in said[0]
-    assert said[1].startswith("long beats every other one beyond noise (p = ")
+    assert said[1].startswith("long beats short beyond noise (p = ")

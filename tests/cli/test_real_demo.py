@@ -65,7 +65,7 @@ def _game(margin: float, ring: Ring | None = None) -> JudgeGame:
     def tables(shift: float) -> TournamentTables:
         P = np.full((20, 3, 3), 0.5)
         P[:, 1, 0] = 0.5 + shift + noise - noise.mean()
-        P[:, 2, 0], P[:, 1, 2] = 0.5 + shift / 2, 0.5 + shift / 2
+        P[:, 2, 0], P[:, 1, 2] = 0.5 + shift / 2, 0.5 + shift
         upper = np.triu_indices(3, 1)
         for i, j in zip(*upper, strict=True):
             if (P[:, j, i] != 0.5).any():

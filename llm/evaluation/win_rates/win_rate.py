@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nashward.errors import NashwardError
-from nashward.games.analysis.confidence import least_error, win_rate_interval
+from nashward.games.analysis.confidence import least_error, win_rate_interval, win_rate_p_value
 from nashward.games.shapes import Float
 from nashward.llm.oracles import PreferenceOracle, preference_matrices
 
@@ -57,6 +57,11 @@ class WinRate:
         """In words: "beats" or "loses to" where the interval is on one side of 1/2, else "is not told apart from"."""
         low, high = self.interval
         return "beats" if low > 0.5 else "loses to" if high < 0.5 else "is not told apart from"
+
+    @property
+    def p_value(self) -> float:
+        """One-sided, of a win rate that is not above 1/2: below .025 where the verdict is "beats"."""
+        return win_rate_p_value(self.value, self.standard_error, self.prompts)
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ± {self.standard_error:.3f}"

@@ -30,6 +30,7 @@ from ...training.diagnostics import (
     initial_metrics,
     promised_win_rate,
     unreachable_target,
+    went_too_far,
 )
 from ...training.losses import LOSSES, objective
 from ...training.optimize import Fit, order
@@ -129,14 +130,16 @@ class TrainStage:
             # the payoffs of gpo are scores, and those of some objectives no win rates over the policy before
             win_rate = None if settings.loss == "gpo" or self._against_start else result.scores.win_rate
             exceeded = self._limits_exceeded(nll, win_rate)
-            warnings = result.warnings(before, len(steps) // settings.epochs) + exceeded
+            fitted_to = fit_summary(result, settings.max_grad_norm)
+            far = went_too_far(fitted_to["after"]["relative_ess"], fitted_to["train"]["kl"])
+            warnings = [*result.warnings(before, len(steps) // settings.epochs), *exceeded, *([far] if far else [])]
             for line in warnings:
                 logger.warning(f"{name}: {line}")
             summary = {
                 **described,
                 "at_start": initial,
                 "warning": " ".join(filter(None, [unreachable, *warnings])) or None,
-                **fit_summary(result, settings.max_grad_norm),
+                **fitted_to,
                 **({} if error_share is None else {"error_share": error_share}),
                 "promised_win_rate": promised,
                 "r2_ceiling": r2_ceiling,

@@ -10,6 +10,7 @@ from nashward.games.analysis.confidence import (
     standard_errors,
     win_rate_at_least,
     win_rate_interval,
+    win_rate_p_value,
 )
 
 
@@ -28,6 +29,14 @@ def test_no_number_of_wins_is_certainty() -> None:
         assert win_rate_at_least(0.0, 0.0, n) == 0
     assert win_rate_at_least(1.0, float("nan"), 1) == 0
     assert win_rate_at_least(0.7, 0.01, 1000) == pytest.approx(0.7 - 1.645 * 0.01, abs=1e-3)
+
+
+def test_the_p_value_is_that_of_the_interval() -> None:
+    for value, error, n in ((0.7, 0.1, 20), (0.6, 0.02, 5), (1.0, 0.0, 7), (0.52, 0.01, 400)):
+        p = win_rate_p_value(value, error, n)
+        assert win_rate_at_least(value, error, n, 1 - p) == pytest.approx(0.5)
+    assert win_rate_p_value(0.0, 0.0, 9) == 1
+    assert win_rate_p_value(1.0, float("nan"), 1) >= 0.5
 
 
 def _wins(random: np.random.Generator, p: float, shape: tuple[int, int]) -> np.ndarray:

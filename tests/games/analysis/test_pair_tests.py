@@ -35,8 +35,7 @@ def test_few_prompts_are_tested_by_flipping_all_signs() -> None:
 
 def test_too_few_prompts_prove_nothing() -> None:
     assert (pair_p_values(_duels(np.full(MIN_PROMPTS - 1, 0.4))) == 1).all()
-    assert winner_p_value(_duels(np.full(MIN_PROMPTS - 1, 0.4)), 0) == 1.0
-    assert winner_p_value(np.full((20, 1, 1), 0.5), 0) == 1.0  # nobody to beat
+    assert winner_p_value(np.ones((1, 1)), 0) == 1.0  # nobody to beat
 
 
 @pytest.mark.parametrize("n", [2, 4])
@@ -49,7 +48,7 @@ def test_equal_players_rarely_have_a_winner(n: int) -> None:
         winner = int(condorcet_winner(tables.mean(0)))
         if winner >= 0:
             seeming += 1
-            accused += winner_p_value(tables, winner) <= 0.05
+            accused += winner_p_value(pair_p_values(tables), winner) <= 0.05
     assert seeming > 0.5 * times
     assert accused <= (0.05 + 3 * (0.05 * 0.95 / times) ** 0.5) * times
 
@@ -61,6 +60,6 @@ def test_a_clear_winner_is_found_and_the_weakest_of_its_duels_decides() -> None:
         tables[:, i, j] += margin + random.normal(0, 0.2, 100)
         tables[:, j, i] = 1 - tables[:, i, j]
     p = pair_p_values(tables)
-    assert winner_p_value(tables, 0) == pytest.approx(3 * max(p[0, 1], p[0, 2]))
-    assert winner_p_value(tables, 0) < 0.01
-    assert winner_p_value(tables, 1) == 1.0
+    assert winner_p_value(p, 0) == pytest.approx(3 * max(p[0, 1], p[0, 2]))
+    assert winner_p_value(p, 0) < 0.01
+    assert winner_p_value(p, 1) == 1.0

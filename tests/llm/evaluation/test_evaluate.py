@@ -78,11 +78,33 @@ def test_the_description_by_hand() -> None:
     assert list(found["lottery_band"]["low"].values()) == pytest.approx(exact)  # the prompts say all the same
     assert TournamentTables(("a", "b", "c"), RING[None]).summary()["lottery_band"] is None
     assert found["cycles"] == []  # two prompts say nothing
-    (cycle,) = TournamentTables(("a", "b", "c"), np.stack([RING] * 12)).summary()["cycles"]
+    (cycle,) = TournamentTables(("a", "b", "c"), np.stack([RING] * 30)).summary()["cycles"]
     assert cycle["players"] == ["a", "b", "c"]
     assert cycle["p_value"] < 0.01
     assert str(played.rate("a", "b")) == "0.800 ± 0.327"  # of two prompts that are alike
     assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_what_is_said_of_a_game_is_what_the_duels_say(n: int) -> None:
+    """Of two players one test decides on both; of more a winner and a cycle take duels that are won beyond noise."""
+    random, said, names = np.random.default_rng(n), 0, tuple("abcd"[:n])
+    for _ in range(60):
+        prompts = int(random.integers(2, 30))
+        margins = 0.5 * random.normal(size=(prompts, n, n)) + (0.4 * n) * random.normal(size=(n, n))
+        logits = np.triu(margins, 1) - np.triu(margins, 1).swapaxes(1, 2)
+        tables = TournamentTables(names, 1 / (1 + np.exp(-logits)))
+        game = tables.summary()
+        winner, p = game["condorcet_winner"], game["condorcet_p_value"]
+        beaten = {a: [b for b in names if b != a and tables.rate(a, b).verdict == "beats"] for a in names}
+        claimed = winner is not None and p <= 0.05
+        said += claimed or bool(game["cycles"])
+        if claimed or n == 2:
+            assert claimed == (len(beaten[winner]) == n - 1)
+        for cycle in game["cycles"]:
+            ring = cycle["players"]
+            assert all(b in beaten[a] for a, b in zip(ring, [*ring[1:], ring[0]], strict=True))
+    assert 5 < said < 60
 
 
 def test_tables_are_those_of_the_tournament_and_a_missing_pair_is_told() -> None:

@@ -22,6 +22,7 @@ from nashward.games import Step
 from nashward.llm import report
 from nashward.llm.evaluation import win_rate
 from nashward.llm.policy.model import WEIGHTS
+from nashward.llm.run.selfplay import kl_to_start
 from nashward.llm.store.files import atomic_folder, atomic_write, read_shard, shards
 
 from .. import tiny
@@ -117,6 +118,20 @@ def test_targets_are_those_of_the_step(tiny_folder: Path, tmp_path: Path) -> Non
     rows = read_shard(file)
     stored = [gain for row in rows for group in row["payoffs"] for gain in group]
     np.testing.assert_allclose(sorted(stored), sorted(expected), atol=1e-6)
+
+
+def test_how_far_a_policy_went_is_known_at_the_latest_from_its_own_responses() -> None:
+    """One that went too far for its fit to tell has been drawn by a later step, but for the last one."""
+    far, near = {"kl_to_reference": None, "kl_to_reference_error": None}, {"kl_to_reference": 0.3}
+    rows = [
+        {"iteration": "iteration-01", "anchor": {"start": 1.0}, "before": {"kl_to_reference": 0.0}, "after": near},
+        {"iteration": "iteration-02", "anchor": {"iteration-01": 1.0}, "before": near, "after": far},
+        {"iteration": "iteration-03", "anchor": {"start": 0.1, "iteration-02": 0.9}, "after": far,
+         "before": {"kl_to_reference": 548.0, "kl_to_reference_error": 2.0}},
+    ]  # fmt: skip
+    assert kl_to_start(rows) == {
+        "iteration-01": (0.3, None), "iteration-02": (548.0, 2.0), "iteration-03": (None, None),
+    }  # fmt: skip
 
 
 def test_what_r2_can_be_is_known_where_a_policy_plays_itself_alone(tiny_folder: Path, tmp_path: Path) -> None:

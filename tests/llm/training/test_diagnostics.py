@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nashward.llm.run.stages.fit_result import FitScores
 from nashward.llm.training import diagnostics
 from nashward.llm.training.experience import Experience
 
@@ -100,6 +101,31 @@ def test_no_divergence_is_negative_however_few_the_responses() -> None:
         scored = _scored(P, torch.tensor([[action]]), now=Q.log())
         assert diagnostics.divergence(_start(scored), scored.now, scored) > 0
         assert diagnostics.divergence(_start(scored), _start(scored), scored) == 0
+
+
+def test_a_divergence_of_policies_far_apart_is_no_more_than_their_log_ratios() -> None:
+    """A response that the policy made likelier by 40 nats counted e^40, though it was drawn as rarely as it should."""
+    far = P.log() - torch.tensor([50.0, 30.0, -40.0])
+    scored = _scored(P, now=far)
+    assert diagnostics.fit_metrics(scored)["kl"] == pytest.approx(0.5 * 50 + 0.3 * 30 - 0.2 * 40)
+    assert diagnostics.divergence(_start(scored), _start(scored) + 2.0, scored) == pytest.approx(math.exp(2) - 3)
+
+
+def test_what_the_responses_do_not_tell_of_a_policy_is_not_said() -> None:
+    drawn = torch.arange(3).repeat(10, 10)
+    near = torch.tensor([0.1, 0.1, 0.8]).double().log()
+    rare = torch.zeros(drawn.shape).double()
+    rare[0, 0] = 60.0  # one of 300 responses
+    scored = _scored(P, drawn, reference=R.log(), now=near)
+    assert diagnostics.policy_metrics(scored.now, scored)["kl_to_reference"] > 0
+    ess = (found := diagnostics.policy_metrics(scored.now + rare, scored)).pop("relative_ess")
+    assert ess == pytest.approx(1 / 300)
+    assert all(math.isnan(value) for value in found.values())
+    assert "138 nats" in str(diagnostics.went_too_far(ess, 138.4))
+    assert diagnostics.went_too_far(0.06, 3.0) is None
+    scores = FitScores(replace(scored, now=scored.now + rare))
+    assert scores.win_rate is None
+    assert FitScores(scored).win_rate == pytest.approx(0.5)  # the payoffs are all 0
 
 
 def test_the_outlook_is_in_both_units() -> None:

@@ -139,7 +139,7 @@ def _name(path: Path) -> str:
 
 
 def _show(oracle: str, results: dict[str, Any]) -> None:
-    from nashward.llm.report.results import cycles, winner_sentence
+    from nashward.llm.report.results import game_sentences
 
     game, rates = results["games"][oracle], results["against_start"][oracle]
     width = max(map(len, game["players"]))
@@ -161,10 +161,7 @@ def _show(oracle: str, results: dict[str, Any]) -> None:
         )
     if any(rate["standard_error"] is None for rate in rates.values()):
         print("one prompt is too few for an error (?): --prompts FILE with more of them")
-    print(winner_sentence(game))
-    misses, curl = game["bradley_terry"]["largest_residual"], 100 * game["curl"]
-    print(f"scores (Bradley-Terry) miss a win rate by up to {misses:.3f}; {curl:.1f}% of the log-odds go round")
-    print(f"cycles beyond noise: {cycles(game)}")
+    print("\n".join(game_sentences(game)))
 
 
 def _labelled(results: dict[str, Any], pairs: Path) -> None:
@@ -188,6 +185,8 @@ def _labelled(results: dict[str, Any], pairs: Path) -> None:
 
 
 def _over_optimisation(results: dict[str, Any]) -> None:
+    from nashward.llm.report.content import with_error
+
     print("\nwhat was given up for the oracle, beside the start")
     exceeding = [
         (player, measure)
@@ -212,7 +211,8 @@ def _over_optimisation(results: dict[str, Any]) -> None:
         print("  win rates under other oracles are not known: give one with --held-out")
     if results["kl"]:
         divergences = [
-            f"{k} {_number(one['value'], 2)} ± {_number(one['standard_error'], 2)}" for k, one in results["kl"].items()
+            f"{name} {with_error(one['value'], one['standard_error'], 2) or 'not known (it went too far)'}"
+            for name, one in results["kl"].items()
         ]
         print("  KL from the start, nats a response: " + ", ".join(divergences))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -310,8 +311,6 @@ def _by_label(labels: tuple[str, ...], values: Any) -> dict[str, float | None]:
 
 
 def _print(standings: Standings, content: dict[str, Any]) -> None:
-    import numpy as np
-
     rows = content["models"]
     width, judged = max(len(row["model"]) for row in rows), standings.rates is not None
     between = f"{content['share_of_draws']:.0%} of draws"
@@ -345,15 +344,7 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
         print("shown is the Nash of the largest entropy")
     print(f"Condorcet winner: {content['condorcet_winner'] or 'none'}; Smith set: {', '.join(content['smith_set'])}")
     if content["condorcet_winner"] is not None:
-        from nashward.llm.report.results import winner_sentence
-
-        winner = standings.battles.labels.index(content["condorcet_winner"])
-        fewest = int(np.delete(standings.battles.compared[winner], winner).min())
-        print(
-            winner_sentence(
-                content | {"prompts": fewest}, "model", "prompt" if standings.battles.by_prompt else "battle"
-            )
-        )
+        print(_winner(content, standings.battles))
     print(f"share of the margins that no score explains (Hodge): {content['curl']:.3f}")
     if standings.logits_curl is not None and standings.logits_curl == standings.logits_curl:
         print(f"share of a prompt's logits that no score explains, mean: {standings.logits_curl:.3f}")
@@ -370,6 +361,23 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
         )
         print(f"a standard deviation of style adds to the log-odds: {added}")
     _print_categories(content["categories"])
+
+
+def _winner(content: Mapping[str, Any], battles: games.analysis.leaderboard.Battles) -> str:
+    """Whether the Condorcet winner is one beyond noise."""
+    import numpy as np
+
+    from nashward.games.analysis.pair_tests import DRAWS, MIN_PROMPTS
+    from nashward.llm.report.results import winner_sentence
+
+    winner = battles.labels.index(content["condorcet_winner"])
+    fewest = int(np.delete(battles.compared[winner], winner).min())
+    game = {**content, "players": battles.labels}
+    if fewest < MIN_PROMPTS:
+        game["condorcet_p_value"] = None
+    of = counted(fewest, "prompt" if battles.by_prompt else "battle")
+    untested, floor = f"not tested, of {of} ({MIN_PROMPTS} are needed)", len(battles.labels) / (DRAWS + 1)
+    return winner_sentence(game, "model", untested, floor)
 
 
 def _print_cycles(cycles: list[dict[str, Any]]) -> None:

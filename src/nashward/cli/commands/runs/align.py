@@ -89,7 +89,9 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         if result.interrupted:
             print(printable(f"nashward: {result.stopped}; the same command continues"), file=sys.stderr)
             return received.exit_code
-        for row in [] if args.quiet else result.metrics:
+        rows = [] if args.quiet else result.metrics
+        ceilings = any(row.get("r2_ceiling") is not None for row in rows)
+        for row in rows:
             fit, held = row["train"], row["held_out"]
             achieved = [
                 f"target {_figure(fit['target_rms'])} nats rms",
@@ -98,7 +100,9 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
             ]
             if held.get("r2") is not None:
                 error = "" if held.get("r2_error") is None else f" ± {held['r2_error']:.2f}"
-                most = "" if row.get("r2_ceiling") is None else f" of at most {row['r2_ceiling']:.2f}"
+                most = " (how large it can be is known only where a policy plays itself)" if ceilings else ""
+                if row.get("r2_ceiling") is not None:
+                    most = f" of at most {row['r2_ceiling']:.2f}"
                 achieved.append(f"R2 on held-out prompts {held['r2']:.2f}{error}{most}")
             if row.get("error_share") is not None:
                 achieved.append(f"judges' error {row['error_share']:.0%} of the target's variance")
@@ -107,6 +111,8 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
             if nll := row.get("sft"):
                 achieved.append(f"SFT texts {_figure(nll['start'])} to {_figure(nll['after'])} nats a token")
             print(f"{row['iteration']}: {', '.join(achieved)}")
+            if row["warning"]:
+                print(f"{row['iteration']}: warning: {row['warning']}")
         if result.stopped:
             over = until == "train" and len(iterates(result.folder)) == play.config.iterations
             following = "" if over else f" Next: nashward {_NEXT[until]} --out {shlex.quote(str(result.folder))}"
