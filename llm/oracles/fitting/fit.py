@@ -53,6 +53,7 @@ class OracleFit:
         majority, majority_accuracy: of the share that the first-named response won, held out as well; None where one
             side won everything, as in files that name the winner first.
         gain, gain_error: by how much ``log_loss`` is below ``length``, and the standard error of that difference.
+        accuracy_gain, accuracy_gain_error: by how much ``accuracy`` is above ``length_accuracy``, in the same way.
         epochs: the best epoch of each fold, 0 for the start; empty where the head alone was solved.
         penalty: of the solved head's ridge.
         cyclic: the share of the log-odds' mean square that no score explains, of a solved head of another kind than
@@ -77,6 +78,8 @@ class OracleFit:
     majority_accuracy: float | None
     gain: float
     gain_error: float
+    accuracy_gain: float
+    accuracy_gain_error: float
     epochs: list[int]
     penalty: float | None
     cyclic: float | None
