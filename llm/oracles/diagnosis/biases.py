@@ -152,10 +152,10 @@ def _by_length(kind: str, k: int, found: StyleFit, limits: DiagnosisLimits) -> N
 
 def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     """How often it is on the side of the labels, and whether its log-odds are of the right size."""
-    y, A = judged.labels, judged.log_odds
+    y, A = judged.unseen_labels, judged.log_odds
     known = ~np.isnan(y + A)
     if known.sum() < FEW:
-        yield from (NotMeasured(kind, _labels_needed(known)) for kind in ("accuracy", "calibration"))
+        yield from (NotMeasured(kind, _labels_needed(judged, known)) for kind in ("accuracy", "calibration"))
         return
     right = np.where(A == 0, 0.5, np.where(A > 0, y, 1 - y))[known]
     clusters = judged.clusters[known]
@@ -205,10 +205,10 @@ def _calibration(judged: Judged, known: Bool[np.ndarray, " N"], limits: Diagnosi
 
 def favours(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     """Win probability that an author is given beyond the labels, after calibration."""
-    y, A = judged.labels, judged.log_odds
+    y, A = judged.unseen_labels, judged.log_odds
     known = ~np.isnan(y + A)
     if known.sum() < FEW:
-        yield NotMeasured("favour", _labels_needed(known))
+        yield NotMeasured("favour", _labels_needed(judged, known))
         return
     slope, error, count = _slope_of_labels(judged, known)
     if one_sided(slope, error, count) > limits.level:  # they tell nothing of the labels, of no author
@@ -309,8 +309,9 @@ def coverage(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     )  # fmt: skip
 
 
-def _labels_needed(known: Bool[np.ndarray, " N"]) -> str:
-    return f"{FEW} labelled pairs that it judges, given: {known.sum()}"
+def _labels_needed(judged: Judged, known: Bool[np.ndarray, " N"]) -> str:
+    fitted = " and was not fitted to" if judged.fitted else ""
+    return f"{FEW} labelled pairs that it judges{fitted}, given: {known.sum()}"
 
 
 def _slope_of_labels(judged: Judged, known: Bool[np.ndarray, " N"]) -> tuple[float, float, int]:

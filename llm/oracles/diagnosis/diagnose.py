@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,7 @@ def diagnose(
     limits: DiagnosisLimits | None = None,
     cache: Cache | str | Path | None = None,
     seed: int = 0,
+    fitted: Collection[str] = (),
 ) -> Diagnosis:
     """Examine a judge on pairs of responses.
 
@@ -144,6 +145,7 @@ def diagnose(
         cache: of judgements. The measure of repeatability judges the first 60 pairs again without it; what a judge
             behind a server is paid for that is kept, as all of its verdicts are.
         seed: of the draws behind the cost.
+        fitted: prompts whose labels the judge was fitted to: how right it is is measured on the others.
 
     See also: ``nashward.llm.report.diagnosis``, its page.
     """
@@ -151,7 +153,7 @@ def diagnose(
     repeats = min(len(pairs), AGAIN)
     logger.info("%s: %d pairs are judged, and %d of them again", oracle.name, len(pairs), repeats)
     oracle.expect(2 * (len(pairs) + repeats))
-    judged = judge_pairs(oracle, pairs, cache)
+    judged = dataclasses.replace(judge_pairs(oracle, pairs, cache), fitted=fitted)
     oracle.redraw()
     again = judge_pairs(oracle, judged.pairs[:AGAIN])
     beside = {

@@ -322,6 +322,19 @@ def test_a_certain_judge_has_finite_figures_and_can_be_calibrated() -> None:
     assert after.estimate == pytest.approx(1, abs=1e-3)
 
 
+def test_labels_that_a_judge_was_fitted_to_say_nothing_of_how_right_it_is() -> None:
+    pairs, certain = _labelled(60, right=48)
+    assert "calibration" in [finding.kind for finding in diagnose(certain, pairs).named]
+    seen = {pair.prompt for pair in pairs}
+    inside = diagnose(certain, pairs, fitted=seen)
+    assert inside.named == []
+    needs = {one.kind: one.needs for one in inside.not_measured}
+    assert all("not fitted to, given: 0" in needs[kind] for kind in ("accuracy", "calibration", "favour"))
+    partly = diagnose(certain, pairs, fitted={f"p{k}" for k in range(20)})
+    (rate,) = (finding for finding in partly.findings if finding.kind == "accuracy")
+    assert rate.estimate == pytest.approx(28 / 40)  # of the 40 others
+
+
 def test_a_certain_judge_is_right_where_most_of_a_label_is() -> None:
     pairs, certain = _labelled(60, right=48)
     diagnosis = diagnose(certain, [replace(pair, wins=2, n=3) for pair in pairs])

@@ -144,8 +144,8 @@ def _judged(args: argparse.Namespace) -> Standings:
     from nashward.llm import oracles
     from nashward.llm.data.responses import read_prompt_keys, read_prompt_texts, read_responses
     from nashward.llm.evaluation.tournament import tournament
+    from nashward.llm.oracles.corrections.correction import base_sources
     from nashward.llm.oracles.diagnosis.probe import judge_pairs, probe_pairs
-    from nashward.llm.oracles.load import base_sources
 
     if args.limit is not None and args.limit < 1:
         raise NashwardError(f"--limit is {args.limit}; expected at least 1")
