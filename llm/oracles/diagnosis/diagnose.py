@@ -173,7 +173,7 @@ def diagnose(
     findings = [one for one in measures if isinstance(one, Finding)]
     not_measured = [one for one in measures if isinstance(one, NotMeasured)]
     if not _tables(judged):
-        not_measured.append(NotMeasured("cost", "a prompt all of whose pairs are judged"))
+        not_measured.append(NotMeasured("cost", "a pair that is judged"))
     return Diagnosis(
         oracle.name,
         int(judged.clusters.max()) + 1,
@@ -228,7 +228,11 @@ def _game(log_odds: Float[np.ndarray, "*batch n n"]) -> games.PreferenceGame:
 
 
 def _tables(judged: Judged, most: int = 100) -> list[Float[np.ndarray, "n n"]]:
-    """Log-odds of the first prompts' responses against each other, where all pairs of a prompt were judged."""
+    """Log-odds of the first prompts' responses against each other.
+
+    Of a prompt not all of whose pairs were judged, as of labelled ones beside responses of authors, the response that
+    lacks the most is left out, until all were.
+    """
     by_prompt: dict[str, list[int]] = {}
     for k, pair in enumerate(judged.pairs):
         by_prompt.setdefault(pair.prompt, []).append(k)
@@ -240,7 +244,10 @@ def _tables(judged: Judged, most: int = 100) -> list[Float[np.ndarray, "n n"]]:
         for k in indices:
             i, j = texts.index(judged.pairs[k].a), texts.index(judged.pairs[k].b)
             table[i, j], table[j, i] = judged.log_odds[k], -judged.log_odds[k]
-        if not np.isnan(table).any():
+        while np.isnan(table).any():
+            worst = int(np.isnan(table).sum(0).argmax())
+            table = np.delete(np.delete(table, worst, 0), worst, 1)
+        if len(table) > 1:
             tables.append(table)
     return tables
 

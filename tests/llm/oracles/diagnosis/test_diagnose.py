@@ -285,6 +285,32 @@ def test_a_judge_that_goes_by_length_less_than_the_labels_is_not_to_be_controlle
     assert "its own is" in length.note
 
 
+def test_what_labels_add_by_chance_is_shown_with_its_error_and_not_taken_off() -> None:
+    random = np.random.default_rng(3)
+    pairs = [Pair(f"p{k}", "x" * int(a), "y" * int(b), wins=float(random.integers(2)), n=1) for k, (a, b) in
+             enumerate(random.integers(10, 90, (60, 2)))]  # fmt: skip
+    (length,) = (finding for finding in diagnose(Length(), pairs).named if finding.kind == "length")
+    (alone,) = (one for one in diagnose(Length(), [replace(pair, n=0) for pair in pairs]).named if one.kind == "length")
+    assert (length.estimate, length.standard_error) == (alone.estimate, alone.standard_error)
+    labels = re.search(r"that of the labels, (\S+) ± (\S+), may be chance", length.text)
+    assert labels is not None
+    assert abs(float(labels[1])) < 2.1 * float(labels[2])
+    assert labels[0] in length.note
+
+
+def test_labels_on_other_responses_than_the_authors_leave_the_cost_measured() -> None:
+    """A prompt's labelled texts were not judged beside the authors': each of the two is a table of its own."""
+    world = World(1)
+    votes = [Vote(prompt, f"one {k}", f"two {k}", 1, 1) for k, prompt in enumerate(world.prompts)]
+    world.quality |= dict.fromkeys([text for vote in votes for text in (vote.a, vote.b)], 0.0)
+    noisy = Simulated(world, "flips", 1, size=1.0)
+    alone, both = (judge_pairs(noisy, probe_pairs(own, world.prompts, world.answers)) for own in ((), votes))
+    found, beside = (cost(judged, judged) for judged in (alone, both))
+    assert found is not None
+    assert beside is not None
+    assert beside.responses == found.responses == 4
+
+
 def test_a_correction_that_leaves_little_over_is_said(caplog: pytest.LogCaptureFixture) -> None:
     judged = judge_pairs(Length(), [Pair(f"p{k}", "x" * (k + 1), "y" * 30) for k in range(60)])
     StyleControl.of(Length(), judged)

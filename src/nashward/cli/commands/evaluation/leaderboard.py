@@ -329,7 +329,7 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
         worst = row["worst_category"]
         print(
             f"{row['model']:<{width}}{rate}  {row['nash']:5.3f}  {nash[0]:.3f} to {nash[1]:.3f}  {row['elo']:4.0f}  "
-            f"{elo[0]:4.0f} to {elo[1]:4.0f}     {round(row['deviation'], 3) + 0.0:6.3f}  "
+            f"{elo[0]:4.0f} to {elo[1]:4.0f}     {row['deviation']:z6.3f}  "
             + (f"{round(averaging) + 0:9d}" if averaging is not None else f"{'-':>9}")
             + f"  {row['copeland']:+8d}"
             + (f"  {worst['name']} {worst['elo']:.0f} ± {worst['elo_error']:.0f}" if worst is not None else "")
@@ -365,7 +365,7 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
     _print_cycles(content["cycles"])
     if content["style"] is not None:
         added = ", ".join(
-            f"{name} {fit['coefficient']:+.3f}" + (f" ± {fit['error']:.3f}" if fit["error"] == fit["error"] else "")
+            f"{name} {fit['coefficient']:+z.3f}" + (f" ± {fit['error']:.3f}" if fit["error"] == fit["error"] else "")
             for name, fit in content["style"].items()
         )
         print(f"a standard deviation of style adds to the log-odds: {added}")

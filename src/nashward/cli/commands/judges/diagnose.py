@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         error = "" if math.isnan(finding.standard_error) else f" ± {finding.standard_error:.3f}"
         problem = "PROBLEM: " if finding.named else ""
         note = f" ({finding.note})" if finding.note else ""
-        print(f"  {finding.kind:<12} {finding.estimate:7.3f}{error:<9} {problem}{MEANING[finding.kind]}{note}")
+        print(f"  {finding.kind:<12} {finding.estimate:z7.3f}{error:<9} {problem}{MEANING[finding.kind]}{note}")
     for needs, kinds in diagnosis.lacking.items():
         print(f"not measured: {', '.join(kinds)} (needs {needs})")
     if diagnosis.cost is not None:

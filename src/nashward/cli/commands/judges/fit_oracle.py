@@ -150,7 +150,7 @@ def _cycle(cycle: VoteCycle) -> str:
     names = shortened(cycle.names, LONGEST)
     ahead = {1: "", 0: " (not told apart)", -1: " (the other way)"}
     pairs = [
-        f"{name} over {other} {lead:+.2f}" + ("" if n == 1 else f" ± {error:.2f}") + ahead[side]
+        f"{name} over {other} {lead:+z.2f}" + ("" if n == 1 else f" ± {error:.2f}") + ahead[side]
         for name, other, lead, error, n, side in zip(
             names, (*names[1:], names[0]), cycle.leads, cycle.errors, cycle.prompts, cycle.sides, strict=True
         )
