@@ -216,8 +216,8 @@ def length_habits(votes: Sequence[Vote], level: float = 0.05) -> dict[str, Lengt
     """
     votes = [vote for vote in votes if vote.weight > 0 and len(vote.a) != len(vote.b)]
     names = np.array([vote.annotator or "" for vote in votes], dtype=object)
-    n = np.array([vote.n for vote in votes])
-    won = np.array([vote.wins if len(vote.a) > len(vote.b) else vote.n - vote.wins for vote in votes])
+    n = np.array([vote.n for vote in votes], dtype=float)
+    won = np.array([vote.wins if len(vote.a) > len(vote.b) else vote.n - vote.wins for vote in votes], dtype=float)
     known, found = sorted({*names.tolist()} - {""}), {}
     for name in known:
         own = names == name
