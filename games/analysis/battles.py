@@ -20,13 +20,13 @@ from nashward.errors import NashwardError
 from ..equilibria.nash import nash
 from ..forms.game import PreferenceGame
 from ..shapes import Bool, Float, Int
+from .confidence import JEFFREYS
 from .contextual import WITHIN, ContextualBradleyTerry, contextual_bradley_terry, share_within
 from .game_ratings import ClassLottery, class_lottery
 from .pair_tests import DRAWS, margin_p_values, winner_p_value
 from .ratings import ELO, Ratings, bradley_terry, elo, has_maximum, pearson_p_value, scores
 from .significant_cycles import Cycle, cycles_below
 
-JEFFREYS = 0.5  # a of Jeffreys' prior Beta(a, a)
 DUST = 1e-12  # of a variance or a dispersion that is 0 but for rounding
 FLOOR = 1e-9  # of wins that are drawn, so that scores stay finite
 PAIRS = 3  # of a model, whose prior its rating has: fewer make the bands of few prompts too narrow

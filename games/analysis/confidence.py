@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
+JEFFREYS = 0.5  # a of Jeffreys' prior Beta(a, a)
+
 
 def standard_errors(errors: float, n: float) -> float:
     """How many standard errors of a mean of n values stand for ``errors`` of them if n were large.

@@ -4,37 +4,51 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.text_rows import csv_rows, json_rows, jsonl_rows
-from nashward.winners import winner_of
+from nashward.winners import MODELS, RESPONSES, is_skip, response_fields, winner_of
 
-from .battles import JEFFREYS, Bands, Battles, InCategory
+from .confidence import JEFFREYS
 from .style import STYLE, relative_differences, style_counts
+
+if TYPE_CHECKING:
+    from .battles import Bands, Battles, InCategory
 
 __all__ = ["Bands", "Battles", "InCategory", "from_battles", "read_battles"]
 
 TYPES = (".csv", ".json", ".jsonl", ".parquet")
 
-NAMES = (("model_a", "model_b"), ("a", "b"))  # the columns of the models, as files have them
+NAMES = (MODELS, ("a", "b"))  # the columns of the models, as files have them
 EXAMPLE = '{"model_a": "x", "model_b": "y", "winner": "model_a"}'
 COUNTS = ("wins_a", "wins_b")
 ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")
 LENGTHS = ("sum_assistant_{}_tokens", "sum_assistant_tokens_{}", "token_len_{}")  # LMArena's name, and others
 MARKS = ("header_count_{}", "list_count_{}", "bold_count_{}")
-CONVERSATIONS = ("conversation_{}", "response_{}")
+CONVERSATIONS = ("conversation_a", "conversation_b")
 COLUMNS = (  # of a Parquet file, all others stay unread
-    "model_a", "model_b", "a", "b", "winner", *COUNTS, "ties", "draws", *ONE_HOT, "prompt", "language", "is_code",
-    "category", "category_tag", "conv_metadata",
-    *(name.format(side) for name in (*LENGTHS, *MARKS, *CONVERSATIONS) for side in "ab"),
+    *MODELS, *CONVERSATIONS, *(name for fields in RESPONSES for name in fields), "winner", *COUNTS, "ties", "draws",
+    *ONE_HOT, "prompt", "language", "is_code", "category", "category_tag", "conv_metadata",
+    *(name.format(side) for name in (*LENGTHS, *MARKS) for side in "ab"),
 )  # fmt: skip
+
+logger = logging.getLogger(__name__)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("Bands", "Battles", "InCategory"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(".battles", __package__), name)
 
 
 def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) -> Battles:
@@ -46,10 +60,12 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) ->
             ``nashward.winners`` reads beside), ``wins_a`` with ``wins_b`` (and ``ties`` or ``draws``), counts, and
             ``winner_model_a`` with ``winner_model_b`` (and ``winner_tie``), of which one is 1;
             optionally ``prompt``, text or a list of messages (else what the user said first in ``conversation_a``).
-            Models may be numbers. As LMArena's files have it, ``language``, ``is_code`` and ``category_tag`` are the
-            categories, and ``conv_metadata`` has the style.
+            Models may be numbers. A row whose ``winner`` is empty or "skip", and without counts, is no battle; a
+            warning of the logger has their number. As LMArena's files have it, ``language``, ``is_code`` and
+            ``category_tag`` are the categories, and ``conv_metadata`` has the style.
         smoothing: a > 0 of the prior Beta(a, a) on each win probability; 1/2 is Jeffreys'.
-        style: read the style of the responses, from ``conv_metadata`` or else from the responses themselves.
+        style: read the style of the responses, from ``conv_metadata`` or else from the responses themselves, whose
+            fields are ``conversation_a`` or the first that there are of ``nashward.winners.RESPONSES``, and those of b.
 
     Raises:
         ValueError: no rows, a row without a model or a winner (it is named), a vote on two response texts ``a`` and
@@ -73,20 +89,29 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) ->
     tags: list[int] = []
     styles: list[list[float]] = []
     unknown = [math.nan] * len(STYLE)
+    skipped = 0
     for number, row in enumerate(records, 1):
         try:
-            a, b, (won, lost) = _battle(row)
+            a, b, wins_of_row = _battle(row)
             both = _style(row) if style else None
         except ValueError as error:
             raise NashwardError(f"row {number} {error}") from None
+        if wins_of_row is None:
+            skipped += 1
+            continue
         models += (names.setdefault(a, len(names)), names.setdefault(b, len(names)))
-        wins += (won, lost)
+        wins += wins_of_row
         prompt.append(prompts.setdefault(_prompt(row), len(prompts)))
         tags.append(sets.setdefault(_categories(row), len(sets)))
         if style:
             styles += both or (unknown, unknown)
     if not models:
-        raise NashwardError("there are no battles; expected rows with model_a, model_b and winner")
+        but = f", but {counted(skipped, 'skip')}" if skipped else ""
+        raise NashwardError(f"there are no battles{but}; expected rows with model_a, model_b and winner")
+    if skipped:
+        logger.warning("%s without a winner (skipped), which are no battles", counted(skipped, "row"))
+    from .battles import Battles  # with torch: what is refused is refused before
+
     labels = _labels(names)
     place = np.empty(len(names), dtype=np.int64)
     place[[names[label] for label in labels]] = np.arange(len(labels))
@@ -175,8 +200,8 @@ def _parquet(file: Path) -> Iterator[Any]:
         raise NashwardError(f"{file} cannot be read as parquet: {str(error).splitlines()[0]}") from None
 
 
-def _battle(row: Any) -> tuple[str, str, tuple[float, float]]:
-    """Both models and their wins, a tie as half a win of each.
+def _battle(row: Any) -> tuple[str, str, tuple[float, float] | None]:
+    """Both models and their wins, a tie as half a win of each; None where the winner was skipped.
 
     Raises:
         ValueError: the missing or wrong field of the row.
@@ -190,16 +215,19 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float]]:
     if None in row:  # a row of a CSV file that is longer than the first one
         raise NashwardError(f"has {len(row[None])} cells more than there are columns")
     fields = next((fields for fields in NAMES if any(field in row for field in fields)), NAMES[0])
-    if fields == ("a", "b") and not _missing(row.get("prompt")):
+    texts = response_fields(row)
+    if not _names_models(row) and (texts != NAMES[1] or (texts == fields and not _missing(row.get("prompt")))):
         raise NashwardError(
-            "has response texts a and b to a prompt, and no model_a and model_b: these are votes on responses, from "
-            "which nashward fit-oracle makes an oracle; where a and b are names of models, call the columns model_a "
-            "and model_b"
+            f"has response texts {' and '.join(texts)} to a prompt, and no model_a and model_b: these are votes on "
+            "responses, from which nashward fit-oracle makes an oracle; where these are names of models, call the "
+            "columns model_a and model_b"
         )
     a, b = (_name(row, field) for field in fields)
     if a == b:
         raise NashwardError(f"lets {a} play itself")
     result = row.get("winner")
+    if is_skip(result, (a, b)):
+        return a, b, None
     if not _missing(result):
         return a, b, _result(str(result) if isinstance(result, int | float) else result, a, b)
     if any(not _missing(row.get(name)) for name in ONE_HOT):
@@ -211,11 +239,17 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float]]:
     lacking = [name for name in COUNTS if _missing(row.get(name))]
     if len(lacking) == 1:
         raise NashwardError(f"has no {lacking[0]}; it has {', '.join(map(str, row))}, expected both counts, 0 for none")
+    if "winner" in row and len(lacking) == len(COUNTS) and not ties:
+        return a, b, None
     if not 0 < won + lost + ties < float("inf"):
         raise NashwardError(
             "has no winner and no counts; expected winner, or wins_a and wins_b (and ties); leave out what was skipped"
         )
     return a, b, (won + ties / 2, lost + ties / 2)
+
+
+def _names_models(row: Mapping[Any, Any]) -> bool:
+    return any(field in row for field in MODELS)
 
 
 def _missing(value: Any) -> bool:
@@ -324,8 +358,8 @@ def _style(row: Mapping[Any, Any]) -> tuple[list[float], list[float]] | None:
     length = next((name for name in LENGTHS if not _missing(source.get(name.format("a")))), None)
     if length is not None:
         return _counted(source, length, "a"), _counted(source, length, "b")
-    for name in CONVERSATIONS:
-        texts = [_answer(row.get(name.format(side))) for side in "ab"]
+    for fields in (CONVERSATIONS, response_fields(row))[: 1 + _names_models(row)]:  # a and b may be models
+        texts = [_answer(row.get(field)) for field in fields]
         if None not in texts:
             first, second = (style_counts(str(text)).tolist() for text in texts)
             return first, second

@@ -132,18 +132,6 @@ def check_source(source: Any, *, judge: JudgeSettings | None = None, endpoint: E
     return as_oracle(source, judge=judge, endpoint=endpoint)
 
 
-def base_sources(source: Any) -> list[Any]:
-    """The sources of the oracles that an ensemble or a correction consults, or the source itself.
-
-    Example:
-        >>> base_sources(EnsembleSource(("a", "b"))), base_sources("c")
-        (['a', 'b'], ['c'])
-    """
-    if isinstance(source, EnsembleSource | CorrectedSource):
-        return [base for member in source.members for base in base_sources(member)]
-    return [source]
-
-
 def oracle_shape(
     source: Any, otherwise: Callable[[Any], OracleShape | None] = lambda source: None
 ) -> OracleShape | None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..oracles.fitting.votes import SKIP
+from nashward.winners import SKIP
+
 from .records import CastVote
 
 DRAWS = 1000  # of the bootstrap

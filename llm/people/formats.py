@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from nashward.errors import NashwardError
-from nashward.winners import winner_of
+from nashward.winners import MODELS, SKIP, is_skip, winner_of
 
 from ..config.oracle_fit import VoteFormat
 from ..data.rows import is_missing, is_unicode, likely_field, numbered_rows, read_rows
-from ..oracles.fitting.votes import MODELS, SKIP, compared_texts, fields_of_vote, vote_of_row, winner_of_row
+from ..oracles.fitting.votes import compared_texts, fields_of_vote, vote_of_row, winner_of_row
 from ..store.files import atomic_write, to_jsonl
 from .records import CastVote
 
@@ -197,7 +197,7 @@ def _sources(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _from_jsonl(row: Mapping[str, Any]) -> list[CastVote]:
-    winner = row.get("winner")
+    winner = SKIP if is_skip(row.get("winner"), _sources(row)) else row.get("winner")
     vote = vote_of_row({**row, "winner": "tie"} if winner == SKIP else row)
     outcome = {0.0: "b", 0.5: "tie", 1.0: "a"}.get(vote.wins)
     if vote.n != 1 or outcome is None:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from nashward.errors import NashwardError
+from nashward.winners import MODELS, response_fields
 
 from ..data.conversations import fields_of_prompt
 from ..data.responses import read_prompt_keys, read_prompt_texts, read_responses
 from ..data.rows import numbered_rows, read_rows
-from ..oracles.fitting.votes import MODELS, compared_texts, models_of_row
+from ..oracles.fitting.votes import compared_texts, models_of_row
 from ..run.inputs.augmentation import played_prompts
 from ..store.files import read_shard, shards
 from ..store.run_folder import RunFolder
@@ -50,7 +51,7 @@ def of_pairs(file: Path) -> list[Responses]:
         return Responses(prompt, texts, list(models_of_row(row)))
 
     def used(row: Any) -> set[str]:
-        return fields_of_prompt(row) | {"a", "b", *MODELS}
+        return fields_of_prompt(row) | {*response_fields(row), *MODELS}
 
     return list(numbered_rows(read_rows(file, "pairs"), str(file), parse, used))
 

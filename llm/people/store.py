@@ -10,8 +10,8 @@ from itertools import combinations
 from typing import Literal
 
 from nashward.errors import NashwardError
+from nashward.winners import SKIP
 
-from ..oracles.fitting.votes import SKIP
 from .records import OTHER, WINNERS, CastVote, PairRow, Question
 from .vote_file import VoteFile, add_pair, add_prompt, add_response, next_number, text_key
 

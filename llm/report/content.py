@@ -244,12 +244,12 @@ def with_error(value: float | None, error: float | None, digits: int = 1) -> str
     """A number for a cell with its standard error, where that is known.
 
     Example:
-        >>> with_error(51.25, 2.5), with_error(51.25, None), with_error(None, None)
-        ('51.2 ± 2.5', '51.2', None)
+        >>> with_error(51.25, 2.5), with_error(-0.01, None), with_error(None, None)
+        ('51.2 ± 2.5', '0.0', None)
     """
     if value is None:
         return None
-    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+    return f"{value:z.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
 
 def plotted_numbers(figure: Any) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ MEANING = {
     "bold": "the same of bold text",
     "favour": "win probability of an author beyond that of the labels",
     "accuracy": "share of labels that it agrees with; a coin has 0.5",
-    "calibration": "factor by which its log-odds are too large; 1 is right, 20 is that or more",
+    "calibration": "its log-odds over those that fit the labels: above 1 too large, below 1 too small; 20 at most",
     "agreement": "accuracy by the agreement with other judges",
     "cycles": "cycles of three authors that the prompts confirm",
     "repeat": "mean change of a win probability when judged again",

@@ -24,8 +24,8 @@ from ..config.run import RunConfig
 from ..data.packaged import packaged
 from ..data.prompts import Prompt, Prompts
 from ..oracles import CorrectedSource, EnsembleSource, as_oracle
+from ..oracles.corrections.correction import base_sources
 from ..oracles.fingerprint import oracle_fingerprint
-from ..oracles.load import base_sources
 from ..oracles.source_names import is_id, is_language_model
 from ..policy.local.names import local_model
 from ..store.fingerprints import fingerprint

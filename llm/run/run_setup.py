@@ -17,9 +17,9 @@ from ..config.run import RunConfig
 from ..config.sampling import Sampling
 from ..data.prompts import Prompt, Prompts
 from ..oracles import Cache, PreferenceOracle, as_oracle, check_source
+from ..oracles.corrections.correction import base_sources
 from ..oracles.ensembles.objectives import Combination, combination_of
 from ..oracles.fitting.vote_table import VoteTable
-from ..oracles.load import base_sources
 from ..oracles.models.network import networks
 from ..oracles.protocol import StepwiseOracle
 from ..oracles.source_names import ACCEPTED

@@ -1,9 +1,19 @@
-"""Winners as people, arenas and tools to annotate write them: of two sides the one that won, or neither."""
+"""Rows that compare two responses, as people, arenas and tools to annotate write them: their fields, and who won."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+MODELS = ("model_a", "model_b")  # whose responses are compared
+RESPONSES = (  # what is compared, the first that a row has
+    ("a", "b"),
+    ("response_a", "response_b"),
+    ("answer_a", "answer_b"),
+    ("left_response", "right_response"),
+    ("response_left", "response_right"),
+)
+SKIP = "skip"
 SHOWN = {"left": "a", "first": "a", "right": "b", "second": "b"}  # where a side stands
 NOUNS = ("", "model", "response", "answer", "assistant")
 TIES = {
@@ -12,6 +22,26 @@ TIES = {
 }
 PLACES = {place + noun: side for noun in NOUNS for place, side in SHOWN.items()}
 WORDS = TIES | PLACES | {noun + side: side for noun in NOUNS for side in "ab"}
+
+
+def response_fields(row: Mapping[Any, Any]) -> tuple[str, str]:
+    """The fields with both responses of a row; ("a", "b") where it has none of them.
+
+    Example:
+        >>> response_fields({"prompt": "Why?", "left_response": "So.", "right_response": "No."})
+        ('left_response', 'right_response')
+    """
+    return next((fields for fields in RESPONSES if any(field in row for field in fields)), RESPONSES[0])
+
+
+def is_skip(said: Any, names: tuple[str, str] = ("", "")) -> bool:
+    """Whether a word that should name a winner says that nobody chose; not where a side is called so.
+
+    Example:
+        >>> is_skip("Skip"), is_skip("skip", ("skip", "opt")), is_skip("tie")
+        (True, False, False)
+    """
+    return isinstance(said, str) and said not in names and _letters(said) in (SKIP, "skipped")
 
 
 def _letters(said: str) -> str:

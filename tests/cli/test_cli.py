@@ -274,6 +274,21 @@ def _votes(file: Path, count: int = 60) -> Path:
     return file
 
 
+def test_under_an_oracle_that_is_flat_the_next_step_is_another_oracle(
+    capsys: pytest.CaptureFixture[str], prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "flat.py").write_text(
+        "from nashward.llm.oracles import Function\nflat = Function(lambda p, a, b: 0.5, symmetric=True)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    run = ["align", "--policy", "pocket:policy", "--oracle", "flat:flat", "--prompts", str(prompts), "--out", "run"]
+    assert main([*run, "--iterations", "1", "--responses", "2", "--max-new-tokens", "4"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("next: ")
+    assert "take another one" in last
+    assert "more prompts" not in last
+
+
 @pytest.mark.parametrize(
     ("contradict", "verdict"), [(True, "worse than a coin"), (False, "not told apart from a coin")]
 )

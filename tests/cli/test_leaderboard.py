@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,17 @@ def test_pairs_that_never_met_are_told_apart(tmp_path: Path, capsys: pytest.Capt
     assert max(map(len, first.split(" and "))) <= 40
     assert second == f"{names[0]} and {names[2]}"
     assert [end[-2:] for end in third.split(" and ")] == ["v2", "v1"]
+
+
+def test_a_row_that_is_no_battle_is_refused_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "b.jsonl").write_text('{"model_a": "x", "model_b": "y", "winner": "neither of them"}')
+    code = (
+        "import sys; from nashward.cli.main import main\n"
+        "print(main(['leaderboard', 'b.jsonl']), 'torch' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert found.stdout == "2 False\n"
+    assert "row 1 has the winner 'neither of them'" in found.stderr
 
 
 def test_the_winner_of_few_prompts_is_not_tested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,7 @@ class Corrected(PreferenceOracle):
 
     symmetric = True
     what: str = "corrected"
+    by_labels = True  # whether ``fitted`` reads those of the pairs
 
     def __init__(self, oracle: PreferenceOracle, parameters: object) -> None:
         if oracle.aggregation != "calibrated":
@@ -108,6 +109,7 @@ class StyleControl(Corrected):
     """
 
     what = "style controlled"
+    by_labels = False
 
     def __init__(self, oracle: PreferenceOracle, coefficients: Sequence[float]) -> None:
         self.coefficients = np.asarray(coefficients, dtype=np.float64)

@@ -10,6 +10,8 @@ from typing import Any
 from nashward.errors import NashwardError
 
 from ..cache import AnyCache
+from ..ensembles.source import EnsembleSource
+from ..fitting.fit import warn_of_fitted
 from ..fitting.votes import read_votes
 from ..protocol import PreferenceOracle
 from ..spec import number, parsed
@@ -72,5 +74,21 @@ class CorrectedSource:
         if by is not None:
             corrected: Corrected = kind(oracle, by)
         else:
-            corrected = kind.fitted(oracle, read_votes(Path(self.settings["pairs"]).expanduser()), cache)
+            file = Path(self.settings["pairs"]).expanduser()
+            votes = read_votes(file)
+            if kind.by_labels:
+                warn_of_fitted(base_sources(self.source), votes, str(file))
+            corrected = kind.fitted(oracle, votes, cache)
         return corrected
+
+
+def base_sources(source: Any) -> list[Any]:
+    """The sources of the oracles that an ensemble or a correction consults, or the source itself.
+
+    Example:
+        >>> base_sources(EnsembleSource(("a", "b"))), base_sources("c")
+        (['a', 'b'], ['c'])
+    """
+    if isinstance(source, EnsembleSource | CorrectedSource):
+        return [base for member in source.members for base in base_sources(member)]
+    return [source]

@@ -82,13 +82,12 @@ def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
         if own is not None and abs(own.slopes[k] * fit.scale[k]) > SEPARATED:
             yield NotMeasured(kind, f"labels of which {WORDS[kind]} do not decide every one")
             continue
-        slope, error, of_labels = _excess(k, fit, own)
+        slope, error, of_labels, net = _excess(k, fit, own)
         within = ", within authors" * (found.within is not None)
         size = f"by {abs(slope):.2f} ± {error:.2f} in log-odds a standard deviation{within}"
-        text, net = f"{'prefers' if slope > 0 else 'dislikes'} {WORDS[kind]}, {size}", ""
+        text = f"{'prefers' if slope > 0 else 'dislikes'} {WORDS[kind]}, {size}" + (f" ({net})" if net else "")
         advice = "take it out: --correct style:pairs=FILE, or for length fit-oracle --length remove"
         if of_labels:
-            net = f"beyond the {of_labels:+.2f} of the labels; its own is {slope + of_labels:+.2f}"
             text = f"prefers {WORDS[kind]} {'more' if slope > 0 else 'less'} than the labels do, {size} ({net})"
             if slope * (slope + of_labels) <= 0:  # to take its own out would lead it further away
                 advice = "style control makes this larger: leave it out, or fit a judge to labels (nashward fit-oracle)"
@@ -98,25 +97,28 @@ def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
         )  # fmt: skip
 
 
-def _excess(k: int, fit: ContextualBradleyTerry, own: ContextualBradleyTerry | None) -> tuple[float, float, float]:
-    """What feature k adds beyond its part of the labels, the error of that, and this part: 0 where it may be chance."""
+def _excess(k: int, fit: ContextualBradleyTerry, own: ContextualBradleyTerry | None) -> tuple[float, float, float, str]:
+    """What feature k adds beyond its part of the labels, the error of that, this part, 0 where it may be chance, and
+    what is to be said of it."""
     slope, error = float(fit.coefficients[k]), float(fit.standard_error[k])
-    if own is None:
-        return slope, error, 0.0
+    if own is None or math.isnan(own.slope_errors[k]):
+        return slope, error, 0.0, ""
     of_labels, its_error = (float(value[k] * fit.scale[k]) for value in (own.slopes, own.slope_errors))
+    said = f"{of_labels:+z.2f} ± {its_error:.2f}"
     if not two_sided(of_labels, its_error, own.clusters) < 0.05:
-        return slope, error, 0.0
-    return slope - of_labels, math.hypot(error, its_error), of_labels
+        return slope, error, 0.0, f"that of the labels, {said}, may be chance and is not taken off"
+    net = f"beyond the {said} of the labels; its own is {slope:+z.2f} ± {error:.2f}"
+    return slope - of_labels, math.hypot(error, its_error), of_labels, net
 
 
 def _between(k: int, found: StyleFit, labelled: StyleFit | None) -> str:
     """What of a feature the authors' scores take."""
     if found.within is None or (alone := found.alone(k)) is None:
         return ""
-    value, error, _ = _excess(k, alone, None if labelled is None else labelled.alone(k))
+    value, error, *_ = _excess(k, alone, None if labelled is None else labelled.alone(k))
     return (
         f"within authors; {1 - found.within[k]:.0%} of the differences lie between authors, where quality differs too: "
-        f"with these {value:.3f} ± {error:.3f}"
+        f"with these {value:z.3f} ± {error:.3f}"
     )
 
 
@@ -152,10 +154,10 @@ def _by_length(kind: str, k: int, found: StyleFit, limits: DiagnosisLimits) -> N
 
 def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     """How often it is on the side of the labels, and whether its log-odds are of the right size."""
-    y, A = judged.labels, judged.log_odds
+    y, A = judged.unseen_labels, judged.log_odds
     known = ~np.isnan(y + A)
     if known.sum() < FEW:
-        yield from (NotMeasured(kind, _labels_needed(known)) for kind in ("accuracy", "calibration"))
+        yield from (NotMeasured(kind, _labels_needed(judged, known)) for kind in ("accuracy", "calibration"))
         return
     right = np.where(A == 0, 0.5, np.where(A > 0, y, 1 - y))[known]
     clusters = judged.clusters[known]
@@ -205,10 +207,10 @@ def _calibration(judged: Judged, known: Bool[np.ndarray, " N"], limits: Diagnosi
 
 def favours(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     """Win probability that an author is given beyond the labels, after calibration."""
-    y, A = judged.labels, judged.log_odds
+    y, A = judged.unseen_labels, judged.log_odds
     known = ~np.isnan(y + A)
     if known.sum() < FEW:
-        yield NotMeasured("favour", _labels_needed(known))
+        yield NotMeasured("favour", _labels_needed(judged, known))
         return
     slope, error, count = _slope_of_labels(judged, known)
     if one_sided(slope, error, count) > limits.level:  # they tell nothing of the labels, of no author
@@ -309,8 +311,9 @@ def coverage(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     )  # fmt: skip
 
 
-def _labels_needed(known: Bool[np.ndarray, " N"]) -> str:
-    return f"{FEW} labelled pairs that it judges, given: {known.sum()}"
+def _labels_needed(judged: Judged, known: Bool[np.ndarray, " N"]) -> str:
+    fitted = " and was not fitted to" if judged.fitted else ""
+    return f"{FEW} labelled pairs that it judges{fitted}, given: {known.sum()}"
 
 
 def _slope_of_labels(judged: Judged, known: Bool[np.ndarray, " N"]) -> tuple[float, float, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,7 @@ def diagnose(
     limits: DiagnosisLimits | None = None,
     cache: Cache | str | Path | None = None,
     seed: int = 0,
+    fitted: Collection[str] = (),
 ) -> Diagnosis:
     """Examine a judge on pairs of responses.
 
@@ -144,6 +145,7 @@ def diagnose(
         cache: of judgements. The measure of repeatability judges the first 60 pairs again without it; what a judge
             behind a server is paid for that is kept, as all of its verdicts are.
         seed: of the draws behind the cost.
+        fitted: prompts whose labels the judge was fitted to: how right it is is measured on the others.
 
     See also: ``nashward.llm.report.diagnosis``, its page.
     """
@@ -151,7 +153,7 @@ def diagnose(
     repeats = min(len(pairs), AGAIN)
     logger.info("%s: %d pairs are judged, and %d of them again", oracle.name, len(pairs), repeats)
     oracle.expect(2 * (len(pairs) + repeats))
-    judged = judge_pairs(oracle, pairs, cache)
+    judged = dataclasses.replace(judge_pairs(oracle, pairs, cache), fitted=fitted)
     oracle.redraw()
     again = judge_pairs(oracle, judged.pairs[:AGAIN])
     beside = {
@@ -171,7 +173,7 @@ def diagnose(
     findings = [one for one in measures if isinstance(one, Finding)]
     not_measured = [one for one in measures if isinstance(one, NotMeasured)]
     if not _tables(judged):
-        not_measured.append(NotMeasured("cost", "a prompt all of whose pairs are judged"))
+        not_measured.append(NotMeasured("cost", "a pair that is judged"))
     return Diagnosis(
         oracle.name,
         int(judged.clusters.max()) + 1,
@@ -226,7 +228,11 @@ def _game(log_odds: Float[np.ndarray, "*batch n n"]) -> games.PreferenceGame:
 
 
 def _tables(judged: Judged, most: int = 100) -> list[Float[np.ndarray, "n n"]]:
-    """Log-odds of the first prompts' responses against each other, where all pairs of a prompt were judged."""
+    """Log-odds of the first prompts' responses against each other.
+
+    Of a prompt not all of whose pairs were judged, as of labelled ones beside responses of authors, the response that
+    lacks the most is left out, until all were.
+    """
     by_prompt: dict[str, list[int]] = {}
     for k, pair in enumerate(judged.pairs):
         by_prompt.setdefault(pair.prompt, []).append(k)
@@ -238,7 +244,10 @@ def _tables(judged: Judged, most: int = 100) -> list[Float[np.ndarray, "n n"]]:
         for k in indices:
             i, j = texts.index(judged.pairs[k].a), texts.index(judged.pairs[k].b)
             table[i, j], table[j, i] = judged.log_odds[k], -judged.log_odds[k]
-        if not np.isnan(table).any():
+        while np.isnan(table).any():
+            worst = int(np.isnan(table).sum(0).argmax())
+            table = np.delete(np.delete(table, worst, 0), worst, 1)
+        if len(table) > 1:
             tables.append(table)
     return tables
 

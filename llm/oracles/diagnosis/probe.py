@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -103,6 +103,7 @@ class Judged:
         certain: [N], whether P is 0 or 1.
         spread: [N], the standard deviation of P over the members of an ensemble; None without.
         truncated: the share of the pairs' texts that were truncated.
+        fitted: prompts whose labels the judge was fitted to, so that they say nothing of how right it is.
     """
 
     pairs: list[Pair]
@@ -112,6 +113,7 @@ class Judged:
     certain: Bool[np.ndarray, " N"]
     spread: Float[np.ndarray, " N"] | None
     truncated: float
+    fitted: Collection[str] = ()
 
     @property
     def P(self) -> Float[np.ndarray, " N"]:
@@ -128,6 +130,11 @@ class Judged:
     def labels(self) -> Float[np.ndarray, " N"]:
         """[N], the share of comparisons that a won; NaN without a label."""
         return np.array([pair.wins / pair.n if pair.n else np.nan for pair in self.pairs])
+
+    @property
+    def unseen_labels(self) -> Float[np.ndarray, " N"]:
+        """[N], those that the judge was not fitted to."""
+        return np.where([pair.prompt in self.fitted for pair in self.pairs], np.nan, self.labels)
 
 
 def judge_pairs(oracle: PreferenceOracle, pairs: Sequence[Pair], cache: Cache | str | Path | None = None) -> Judged:

@@ -13,6 +13,7 @@ import numpy as np
 from nashward.errors import NashwardError
 
 from ..cache import AnyCache
+from ..fitting.fit import warn_of_fitted
 from ..fitting.votes import Vote, read_votes
 from ..protocol import PreferenceOracle
 from ..spec import number, numbers, parsed
@@ -129,6 +130,7 @@ class EnsembleSource:
 
     def _measured(self, members: Sequence[PreferenceOracle], votes: Sequence[Vote], cache: AnyCache) -> list[float]:
         if self.rule == "accuracy":
+            warn_of_fitted(self.members, votes, self.settings["pairs"])
             return accuracy_weights(members, votes, cache)
         fit = unlabelled_accuracies(members, votes, cache)
         for member, suspect, accuracy in zip(members, fit.suspect, fit.accuracy, strict=True):

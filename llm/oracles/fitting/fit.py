@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import importlib.metadata
 import json
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ from .votes import Vote, read_votes
 REPORT = "fit.json"
 SEEN = "seen"  # in it: digests of the prompts
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class OracleFit:
@@ -53,6 +56,7 @@ class OracleFit:
         majority, majority_accuracy: of the share that the first-named response won, held out as well; None where one
             side won everything, as in files that name the winner first.
         gain, gain_error: by how much ``log_loss`` is below ``length``, and the standard error of that difference.
+        accuracy_gain, accuracy_gain_error: by how much ``accuracy`` is above ``length_accuracy``, in the same way.
         epochs: the best epoch of each fold, 0 for the start; empty where the head alone was solved.
         penalty: of the solved head's ridge.
         cyclic: the share of the log-odds' mean square that no score explains, of a solved head of another kind than
@@ -77,6 +81,8 @@ class OracleFit:
     majority_accuracy: float | None
     gain: float
     gain_error: float
+    accuracy_gain: float
+    accuracy_gain_error: float
     epochs: list[int]
     penalty: float | None
     cyclic: float | None
@@ -232,7 +238,7 @@ def _write(
                 "cyclic": training.cyclic,
                 "cycles": [dataclasses.asdict(cycle) for cycle in cycles],
                 "annotators": {name: {**vars(value), "suspect": value.suspect} for name, value in annotators.items()},
-                SEEN: sorted({_digest(vote.prompt) for vote in training.votes if vote.weight > 0}),
+                SEEN: sorted({prompt_digest(vote.prompt) for vote in training.votes if vote.weight > 0}),
                 "weights": training.data.annotator_weights,
                 "settings": dataclasses.asdict(settings),
                 "versions": {name: importlib.metadata.version(name) for name in ("nashward", "torch", "transformers")},
@@ -267,21 +273,45 @@ def check_fit(votes: Sequence[Vote], kind: str | None, out: str | Path) -> Path:
     return out
 
 
-def fitted_to(oracle: Any, prompts: Iterable[str]) -> int:
-    """To how many of these prompts an oracle's votes were, by what its fit has written; 0 where it is no such folder.
+def fitted_to(oracle: Any, prompts: Iterable[str]) -> set[str]:
+    """Those of some prompts that an oracle was fitted to votes on, by what its fit has written; none of another one.
 
     Example:
         >>> fitted_to("somewhere/else", ["Name a river."])
-        0
+        set()
     """
     file = Path(oracle).expanduser() / REPORT if isinstance(oracle, str | Path) else None
     if file is None or not file.is_file():
-        return 0
+        return set()
     seen = set(json.loads(file.read_text(encoding="utf-8")).get(SEEN, ()))
-    return sum(_digest(prompt) in seen for prompt in dict.fromkeys(prompts))
+    return {prompt for prompt in prompts if prompt_digest(prompt) in seen}
 
 
-def _digest(prompt: str) -> str:
+def warn_of_fitted(oracles: Iterable[Any], votes: Sequence[Vote], file: str) -> None:
+    """Warn of oracles that were fitted to the prompts of votes by whose labels they are now to be corrected or weighed.
+
+    Args:
+        oracles: their sources.
+        votes: of the file.
+        file: for the warning.
+    """
+    prompts = {vote.prompt for vote in votes}
+    for oracle in oracles:
+        if seen := fitted_to(oracle, prompts):
+            logger.warning(
+                "in-sample: %s was fitted to votes on %d of %s of %s, where it is right more often than elsewhere: "
+                "give pairs on other prompts",
+                oracle, len(seen), counted(len(prompts), "prompt"), file,
+            )  # fmt: skip
+
+
+def prompt_digest(prompt: str) -> str:
+    """What the file of a fit has of a prompt in ``SEEN``.
+
+    Example:
+        >>> prompt_digest("Why?") == prompt_digest(" why? ")
+        True
+    """
     return blake2b(fold_key(prompt).encode(errors="surrogatepass"), digest_size=6).hexdigest()
 
 

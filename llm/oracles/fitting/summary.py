@@ -13,6 +13,7 @@ from nashward.games.analysis.confidence import side_of_zero
 from nashward.games.analysis.pair_tests import MIN_PROMPTS
 from nashward.games.shapes import Float, Int, Num
 
+from ..diagnosis.finding import one_sided
 from .annotators import slope
 from .examples import cross_entropy
 from .settings import fold_key
@@ -34,7 +35,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Lead:
-    """How much lower one log-loss is than another on the same votes, nats a comparison.
+    """How much better one prediction is than another on the same votes, in nats or shares of the comparisons.
 
     Attributes:
         value: the difference.
@@ -86,9 +87,16 @@ def score(
         >>> score(np.array([0.0, 3.0]), np.array([1.0, 1.0]), np.array([1.0, 1.0])).accuracy
         0.75
     """
-    correct = np.where(predicted > 0, wins, np.where(predicted < 0, n - wins, n / 2))
     total = float(n.sum())
-    return Score(float(cross_entropy(predicted, wins, n).sum()) / total, float(correct.sum()) / total)
+    right = _right(predicted, wins, n)
+    return Score(float(cross_entropy(predicted, wins, n).sum()) / total, float(right.sum()) / total)
+
+
+def _right(
+    predicted: Float[np.ndarray, " votes"], wins: Num[np.ndarray, " votes"], n: Num[np.ndarray, " votes"]
+) -> Float[np.ndarray, " votes"]:
+    """How many comparisons are on the predicted side."""
+    return np.where(predicted > 0, wins, np.where(predicted < 0, n - wins, n / 2))
 
 
 def length_leads(votes: Sequence[Vote]) -> Float[np.ndarray, " votes"]:
@@ -157,8 +165,76 @@ def lead_over(
     n: Num[np.ndarray, " votes"],
 ) -> Lead:
     """By how much the log-loss of predictions is below that of others."""
-    each = cross_entropy(other, wins, n) - cross_entropy(predicted, wins, n)
+    return _mean(votes, cross_entropy(other, wins, n) - cross_entropy(predicted, wins, n), n)
+
+
+def accuracy_lead_over(
+    votes: Sequence[Vote],
+    predicted: Float[np.ndarray, " votes"],
+    other: Float[np.ndarray, " votes"],
+    wins: Num[np.ndarray, " votes"],
+    n: Num[np.ndarray, " votes"],
+) -> Lead:
+    """By how much the accuracy of predictions is above that of others."""
+    return _mean(votes, _right(predicted, wins, n) - _right(other, wins, n), n)
+
+
+def _mean(votes: Sequence[Vote], each: Float[np.ndarray, " votes"], n: Num[np.ndarray, " votes"]) -> Lead:
     return Lead(float(each.sum() / n.sum()), error_over_prompts(votes, each, n))
+
+
+@dataclass(frozen=True)
+class LengthHabit:
+    """How often the longer response won the votes of an annotator, and those of all others; a tie is half a win.
+
+    Attributes:
+        share, standard_error: of the annotator's, over prompts.
+        others, others_error: of the others'.
+    """
+
+    share: float
+    standard_error: float
+    others: float
+    others_error: float
+
+
+def length_habits(votes: Sequence[Vote], level: float = 0.05) -> dict[str, LengthHabit]:
+    """The annotators for whom the longer response wins in more than half of their votes and more often than for others.
+
+    Both beyond chance, over the prompts, of which an annotator needs ten; over all annotators by Bonferroni.
+
+    Args:
+        votes: those with a weight and of two lengths count, alike.
+        level: the chance of naming anybody where nobody is so.
+
+    Example:
+        >>> wins = {"ann": lambda k: k % 2, "len": lambda k: 1}
+        >>> votes = [Vote(f"p{k}", "longer", "not", wins[n](k), 1, n) for k in range(20) for n in wins]
+        >>> habits = length_habits(votes)
+        >>> [*habits], habits["len"].share, habits["len"].others
+        (['len'], 1.0, 0.5)
+    """
+    votes = [vote for vote in votes if vote.weight > 0 and len(vote.a) != len(vote.b)]
+    names = np.array([vote.annotator or "" for vote in votes], dtype=object)
+    n = np.array([vote.n for vote in votes], dtype=float)
+    won = np.array([vote.wins if len(vote.a) > len(vote.b) else vote.n - vote.wins for vote in votes], dtype=float)
+    known, found = sorted({*names.tolist()} - {""}), {}
+    for name in known:
+        own = names == name
+        prompts = len({fold_key(vote.prompt) for vote, is_own in zip(votes, own, strict=True) if is_own})
+        if own.all() or prompts < MIN_PROMPTS:
+            continue
+        (share, error), (others, others_error) = (
+            (each.value, each.standard_error)
+            for each in (_mean([votes[k] for k in np.flatnonzero(of)], won[of], n[of]) for of in (own, ~own))
+        )
+        # the prompts that both have voted on are paired
+        each = np.where(own, (won - share * n) / n[own].sum(), (others * n - won) / n[~own].sum())
+        apart = error_over_prompts(votes, each * n.sum(), n)
+        p = max(one_sided(share - 0.5, error, prompts), one_sided(share - others, apart, prompts))
+        if p * len(known) < level:
+            found[name] = LengthHabit(share, error, others, others_error)
+    return found
 
 
 def vote_cycles(votes: Sequence[Vote], predicted: Float[np.ndarray, " votes"], level: float = 0.05) -> list[VoteCycle]:

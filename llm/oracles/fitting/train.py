@@ -25,7 +25,16 @@ from .examples import StatesOfRows, VoteExamples, cross_entropy
 from .heads import Heads
 from .progress import shown
 from .settings import RATES, FitSettings, warmed_cosine
-from .summary import VoteCycle, by_length_alone, by_majority, error_over_prompts, lead_over, score, vote_cycles
+from .summary import (
+    VoteCycle,
+    accuracy_lead_over,
+    by_length_alone,
+    by_majority,
+    error_over_prompts,
+    lead_over,
+    score,
+    vote_cycles,
+)
 from .votes import Vote
 
 
@@ -345,6 +354,7 @@ class VoteTraining:
         own, short = score(predicted, wins, n), score(length, wins, n)
         frequent = None if majority is None else score(majority, wins, n)
         lead = lead_over(self.votes, predicted, length, wins, n)
+        right = accuracy_lead_over(self.votes, predicted, length, wins, n)
         return {
             "log_loss": own.log_loss,
             "standard_error": error_over_prompts(self.votes, cross_entropy(predicted, wins, n), n),
@@ -356,6 +366,8 @@ class VoteTraining:
             "majority_accuracy": None if frequent is None else frequent.accuracy,
             "gain": lead.value,
             "gain_error": lead.standard_error,
+            "accuracy_gain": right.value,
+            "accuracy_gain_error": right.standard_error,
             "epochs": [] if self.solved else [result.best for result in results],
             "penalty": self.heads.grid[results[0].best][0] if self.heads is not None and self.solved else None,
             "pairs": self.pairs,

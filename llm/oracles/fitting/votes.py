@@ -14,11 +14,9 @@ from nashward.errors import NashwardError
 from nashward.llm.data.conversations import COMPARED_FIELDS, fields_of_prompt, response_text
 from nashward.llm.data.prompts import row_prompt
 from nashward.llm.data.rows import is_missing, likely_field, numbered_rows, read_rows
-from nashward.winners import winner_of
+from nashward.winners import MODELS, is_skip, response_fields, winner_of
 
 WINS = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}
-SKIP = "skip"
-MODELS = ("model_a", "model_b")  # the fields of whose responses a and b are
 EXAMPLE = '{"prompt": "..", "a": "..", "b": "..", "winner": "a", "voter": "ann"}'
 
 logger = logging.getLogger(__name__)
@@ -70,7 +68,8 @@ def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
     """Read votes, one a row.
 
     A row has the fields of one of these kinds; each may also have ``voter`` or ``annotator``, and ``weight``, and those
-    with ``a`` and ``b`` ``model_a`` and ``model_b``, whose they are:
+    with ``a`` and ``b`` ``model_a`` and ``model_b``, whose they are. ``a`` and ``b`` may be called as the other fields
+    of ``nashward.winners.RESPONSES``, as ``response_a`` or ``left_response``:
 
     - ``prompt, a, b, wins, n``: a won ``wins`` of ``n`` comparisons;
     - ``prompt, a, b, p``: a judge's probability that a is better (wins = p, n = 1);
@@ -110,14 +109,14 @@ def _vote_unless_skipped(row: Any) -> Vote | None:
     """None where the row has a winner for its result, and names none."""
     if isinstance(row, Mapping) and "winner" in row:
         results = [row[kind] for kind in _KINDS if not is_missing(row.get(kind))]
-        if results in ([], [""], [SKIP]):
+        if results in ([], [""]) or (results == [row["winner"]] and is_skip(row["winner"], models_of_row(row))):
             return None
     return vote_of_row(row)
 
 
 def fields_of_vote(row: Mapping[str, Any]) -> set[str]:
     """The fields of a row of votes that are read, here or where people's votes are."""
-    return fields_of_prompt(row) | _FIELDS
+    return fields_of_prompt(row) | _FIELDS | {*response_fields(row)}
 
 
 def vote_of_row(row: Any) -> Vote:
@@ -153,12 +152,12 @@ def vote_of_row(row: Any) -> Vote:
 Fields = tuple[str, str, str, float, float]  # prompt, a, b, wins, n
 
 
-def compared_texts(row: Mapping[str, Any], fields: Sequence[str] = ("a", "b")) -> tuple[str, str, str]:
+def compared_texts(row: Mapping[str, Any], fields: Sequence[str] | None = None) -> tuple[str, str, str]:
     """The prompt and the two responses of a row.
 
     Args:
         row: of a file.
-        fields: that have the responses.
+        fields: that have the responses; None: see ``nashward.winners.response_fields``.
 
     Raises:
         ValueError: one of the texts is missing, or a response has turns before it.
@@ -168,7 +167,7 @@ def compared_texts(row: Mapping[str, Any], fields: Sequence[str] = ("a", "b")) -
         ('Name a river.', 'The Rhine.', 'No.')
     """
     texts = []
-    for name in fields:
+    for name in fields or response_fields(row):
         if is_missing(row.get(name)):
             hint = likely_field(row, [name], fields_of_vote(row))
             like = "" if name in COMPARED_FIELDS else f", expected as in {EXAMPLE}"
@@ -251,5 +250,5 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], Fields]] = {
     "chosen": _chosen,
 }
 # from seconds on what ``nashward vote`` exports beside, which no fit reads
-_FIELDS = {*_KINDS, "a", "b", "n", "rejected", "voter", "annotator", "weight", *MODELS, "seconds", "shown_first",
+_FIELDS = {*_KINDS, "n", "rejected", "voter", "annotator", "weight", *MODELS, "seconds", "shown_first",
            "why", "id"}  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from nashward.games.analysis.leaderboard import from_battles, read_battles
+from nashward.winners import RESPONSES
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,32 @@ def test_votes_on_responses_are_no_battles() -> None:
     named = {"model_a": "x", "model_b": "y"} | vote  # LMArena's rows may have texts beside the models
     assert from_battles([named]).labels == ("x", "y")
     assert from_battles([{"a": "x", "b": "y", "winner": "a", "prompt": None}]).labels == ("x", "y")
+    with pytest.raises(ValueError, match=r"row 1 has response texts left_response and right_response .*fit-oracle"):
+        from_battles([{"left_response": "Hi.", "right_response": "Hey.", "winner": "left"}])
+
+
+def test_skips_are_no_battles_and_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    row = {"model_a": "x", "model_b": "y"}
+    skips = [{**row, "winner": winner} for winner in ("skip", "Skipped", "", None, math.nan)]
+    assert from_battles([{**row, "winner": "x"}, *skips]).total.tolist() == [[0, 1], [0, 0]]
+    assert "5 rows" in caplog.text
+    counts = [{**row, "winner": None, "wins_a": 3, "wins_b": 1}, {**row, "winner": None, "winner_model_b": 1}]
+    assert from_battles(counts).total.tolist() == [[0, 3], [2, 0]]
+    assert from_battles([{"model_a": "skip", "model_b": "y", "winner": "skip"}]).total.tolist() == [[0, 1], [0, 0]]
+    with pytest.raises(ValueError, match="no battles, but 5 skips"):
+        from_battles(skips)
+
+
+@pytest.mark.parametrize("fields", RESPONSES)
+def test_the_style_is_that_of_the_responses_whatever_they_are_called(fields: tuple[str, str], tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    row = {"model_a": "x", "model_b": "y", "winner": "tie", fields[0]: "word " * 30, fields[1]: "word " * 10}
+    (length, *_) = from_battles([row], style=True).style[0]  # type: ignore[index]
+    assert length == pytest.approx(0.5)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "b.parquet")
+    assert read_battles(tmp_path / "b.parquet", style=True).style[0, 0] == pytest.approx(0.5)  # type: ignore[index]
 
 
 def test_a_model_may_be_called_tie_or_model_b() -> None:

@@ -29,6 +29,7 @@ from nashward.llm.oracles import (
 from nashward.llm.oracles.diagnosis.diagnose import diagnose
 from nashward.llm.oracles.diagnosis.probe import probe_pairs
 from nashward.llm.oracles.fingerprint import oracle_fingerprint
+from nashward.llm.oracles.fitting.fit import prompt_digest
 from nashward.llm.oracles.fitting.votes import Vote
 from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
@@ -205,6 +206,31 @@ def test_a_correction_by_name(tmp_path: Path) -> None:
     for wrong, named in refused.items():
         with pytest.raises((NashwardError, FileNotFoundError), match=named):
             CorrectedSource(LENGTH, wrong)
+
+
+def test_pairs_that_an_oracle_was_fitted_to_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    votes = [
+        Vote(f"p{k}", "x" * (k % 7 + 1), "y" * 4, float(rng.random() < 0.5 + 0.05 * (k % 7 - 3)), 1) for k in range(60)
+    ]
+    file = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": v.prompt, "a": v.a, "b": v.b, "wins": v.wins, "n": 1} for v in votes]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fitted = tmp_path / "fitted"
+    fitted.mkdir()
+    (fitted / "fit.json").write_text(json.dumps({"seen": [prompt_digest(f"p{k}") for k in range(10)]}))
+    both = EnsembleSource((str(fitted), LENGTH))
+    for correct, told in (("temperature", True), ("flips", True), ("ties", True), ("style", False)):
+        caplog.clear()
+        CorrectedSource(both, f"{correct}:pairs={file}").load(lambda source: Length())
+        assert (f"{fitted} was fitted to votes on 10 of 60 prompts" in caplog.text) == told
+        assert ("in-sample" in caplog.text) == told
+    caplog.clear()
+    CorrectedSource(LENGTH, f"temperature:pairs={file}").load(lambda source: Length())
+    EnsembleSource((LENGTH, LENGTH), f"accuracy:pairs={file}").load(lambda source: Length())
+    assert "in-sample" not in caplog.text
+    EnsembleSource((LENGTH, str(fitted)), f"accuracy:pairs={file}").load(lambda source: Length())
+    assert "in-sample" in caplog.text
 
 
 def test_a_leaderboard_with_style_control(

@@ -16,7 +16,7 @@ from nashward.errors import NashwardError
 from nashward.games.analysis.contextual import ContextualBradleyTerry
 from nashward.games.analysis.style import STYLE, style_differences
 from nashward.llm.config import DiagnosisLimits
-from nashward.llm.oracles import Calibrated, Ensemble, Function, Length, Plain, StyleControl
+from nashward.llm.oracles import Ensemble, Function, Length, Plain, StyleControl
 from nashward.llm.oracles.diagnosis import biases
 from nashward.llm.oracles.diagnosis.diagnose import cost, diagnose, noise
 from nashward.llm.oracles.diagnosis.finding import clustered_mean
@@ -299,63 +299,6 @@ def test_style_control_leaves_in_what_the_authors_decide(caplog: pytest.LogCaptu
     control = StyleControl.of(Length(), judge_pairs(Length(), pairs))
     assert control.coefficients.tolist() == [0, 0, 0, 0]
     assert "longer responses" in caplog.text
-
-
-def _labelled(count: int, right: int) -> tuple[list[Pair], Function]:
-    """Pairs whose label is the first, and a judge that is certain, on the right side in so many of them."""
-    pairs = [Pair(f"p{k}", f"one {k}", f"two {k}", wins=1, n=1) for k in range(count)]
-    sides = {f"p{k}": k < right for k in range(count)}
-    return pairs, Function(lambda prompt, a, b: float(a.startswith("one") == sides[prompt]), symmetric=True)
-
-
-def test_a_certain_judge_has_finite_figures_and_can_be_calibrated() -> None:
-    pairs, certain = _labelled(60, right=48)
-    diagnosis = diagnose(certain, pairs)
-    (found,) = (finding for finding in diagnosis.named if finding.kind == "calibration")
-    assert "60 of 60 pairs and wrong in 12" in found.text
-    assert "0.200 (a coin 0.250)" in found.text  # Brier's score is the share of wrong verdicts
-    # the likeliest slope gives four of five: 4 nats over log 4
-    assert found.estimate == pytest.approx(4 / np.log(4), rel=1e-3)
-    softened = Calibrated.fitted(certain, [Vote(pair.prompt, pair.a, pair.b, 1, 1) for pair in pairs])
-    assert judge_pairs(softened, pairs).P[:48] == pytest.approx(0.8, abs=1e-3)
-    (after,) = (finding for finding in diagnose(softened, pairs).findings if finding.kind == "calibration")
-    assert after.estimate == pytest.approx(1, abs=1e-3)
-
-
-def test_a_certain_judge_is_right_where_most_of_a_label_is() -> None:
-    pairs, certain = _labelled(60, right=48)
-    diagnosis = diagnose(certain, [replace(pair, wins=2, n=3) for pair in pairs])
-    (found,) = (finding for finding in diagnosis.findings if finding.kind == "calibration")
-    assert "60 of 60 pairs and wrong in 12" in found.text
-
-
-def test_log_odds_that_the_labels_contradict_have_a_finite_factor() -> None:
-    """Right in 45 of 60 with P = .6, and wrong with certainty in the others."""
-    pairs, _ = _labelled(60, right=45)
-    sides = {pair.prompt: k < 45 for k, pair in enumerate(pairs)}
-    odd = Function(
-        lambda prompt, a, b: (
-            (0.6 if sides[prompt] else 0.0) if a.startswith("one") else (0.4 if sides[prompt] else 1.0)
-        ),
-        symmetric=True,
-    )
-    diagnosis = diagnose(odd, pairs)
-    (found,) = (finding for finding in diagnosis.named if finding.kind == "calibration")
-    assert found.estimate == 20
-    assert "15 of 60 pairs and wrong in 15" in found.text
-    assert "temperature" not in found.advice
-
-
-@pytest.mark.parametrize(
-    ("right", "verdict"), [(10, "worse than a coin"), (33, "not told apart from a coin"), (50, "")]
-)
-def test_accuracy_is_worded_by_what_the_labels_tell_apart(right: int, verdict: str) -> None:
-    pairs, certain = _labelled(60, right)
-    (found,) = (finding for finding in diagnose(certain, pairs).findings if finding.kind == "accuracy")
-    assert found.named == (right < 40)
-    assert [word for word in ("worse than a coin", "not told apart from a coin") if word in found.text] == [verdict] * (
-        verdict != ""
-    )
 
 
 @pytest.mark.parametrize(

@@ -188,8 +188,8 @@ def test_the_folds_models_are_those_that_were_tested(tmp_path, words, train, kin
     assert result.std[0, 1] > 0
     report = json.loads((tmp_path / "fit" / "fit.json").read_text())
     prompts = list(dict.fromkeys(vote.prompt for vote in votes))
-    assert fitted_to(fit.folder, [*prompts[:3], "another one"]) == 3
-    assert fitted_to(PAIRRM, prompts) == 0
+    assert fitted_to(fit.folder, [*prompts[:3], "another one"]) == {*prompts[:3]}
+    assert fitted_to(PAIRRM, prompts) == set()
     assert report["log_loss"] == pytest.approx(fit.log_loss)
     assert report["settings"]["train"] == train
 

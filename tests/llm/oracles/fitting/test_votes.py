@@ -14,6 +14,7 @@ import pytest
 from nashward.llm import read_prompts
 from nashward.llm.oracles.fitting.votes import Vote, read_votes
 from nashward.llm.people import read_cast_votes
+from nashward.winners import RESPONSES
 
 VOTES = [
     Vote("Name a river.", "The Rhine.", "No.", 2.0, 3.0, "ann", 0.5),
@@ -171,13 +172,26 @@ def test_bad_rows_are_named(row: Any, message: str) -> None:
 
 def test_skips_are_no_votes_and_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     row = {"prompt": "p", "a": "x", "b": "y"}
-    skips = [{**row, "winner": winner} for winner in ("skip", "", None)]
+    skips = [{**row, "winner": winner} for winner in ("Skip", "", None)]
     assert read_votes([{**row, "winner": "a"}, *skips]) == [Vote("p", "x", "y", 1.0, 1.0)]
     (message,) = caplog.messages
     assert "3 rows of 4" in message
     assert read_votes([{**GOOD, "winner": None}]) == [Vote("p", "x", "y", 1.0, 2.0)]
     with pytest.raises(ValueError, match="holds no votes, but 3 skips"):
         read_votes(skips)
+    assert read_votes([{**row, "model_a": "skip", "model_b": "opt", "winner": "skip"}])[0].wins == 1.0
+
+
+@pytest.mark.parametrize("fields", RESPONSES)
+def test_responses_have_the_names_that_tools_give_them(
+    fields: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    row = {"prompt": "p", fields[0]: "x", fields[1]: "y", "winner": "left", "other": 1}
+    assert read_votes([row]) == [Vote("p", "x", "y", 1.0, 1.0)]
+    assert "'other'" in caplog.text
+    assert repr(fields[0]) not in caplog.text
+    with pytest.raises(ValueError, match=f"row 1 has no {fields[1]};"):
+        read_votes([row | {fields[1]: None}])
 
 
 def test_votes_among_the_rows_stay_as_they_are() -> None:

@@ -19,9 +19,9 @@ from nashward.llm.data import packaged as packages
 from nashward.llm.data.packaged import PACKAGED, PackagedPath
 from nashward.llm.data.prompts import Prompt, read_prompts
 from nashward.llm.oracles import EnsembleSource, as_oracle, check_source
+from nashward.llm.oracles.corrections.correction import base_sources
 from nashward.llm.oracles.fingerprint import oracle_fingerprint
 from nashward.llm.oracles.fitting.init import init_from_base
-from nashward.llm.oracles.load import base_sources
 from nashward.llm.planner.plan import plan
 from nashward.llm.policy.base.checks import check_causal, check_policy
 from nashward.llm.policy.local import gguf

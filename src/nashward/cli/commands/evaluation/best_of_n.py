@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.evaluation.best_of_n import kl_bound
-    from nashward.llm.oracles.load import base_sources
+    from nashward.llm.oracles.corrections.correction import base_sources
     from nashward.llm.processes import processes
     from nashward.llm.store.files import write_jsonl
 

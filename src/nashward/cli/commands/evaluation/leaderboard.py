@@ -145,8 +145,8 @@ def _judged(args: argparse.Namespace) -> Standings:
     from nashward.llm import oracles
     from nashward.llm.data.responses import read_prompt_keys, read_prompt_texts, read_responses
     from nashward.llm.evaluation.tournament import tournament
+    from nashward.llm.oracles.corrections.correction import base_sources
     from nashward.llm.oracles.diagnosis.probe import judge_pairs, probe_pairs
-    from nashward.llm.oracles.load import base_sources
 
     if args.limit is not None and args.limit < 1:
         raise NashwardError(f"--limit is {args.limit}; expected at least 1")
@@ -328,7 +328,7 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
         worst = row["worst_category"]
         print(
             f"{row['model']:<{width}}{rate}  {row['nash']:5.3f}  {nash[0]:.3f} to {nash[1]:.3f}  {row['elo']:4.0f}  "
-            f"{elo[0]:4.0f} to {elo[1]:4.0f}     {round(row['deviation'], 3) + 0.0:6.3f}  "
+            f"{elo[0]:4.0f} to {elo[1]:4.0f}     {row['deviation']:z6.3f}  "
             + (f"{round(averaging) + 0:9d}" if averaging is not None else f"{'-':>9}")
             + f"  {row['copeland']:+8d}"
             + (f"  {worst['name']} {worst['elo']:.0f} ± {worst['elo_error']:.0f}" if worst is not None else "")
@@ -356,7 +356,7 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
     _print_cycles(content["cycles"])
     if content["style"] is not None:
         added = ", ".join(
-            f"{name} {fit['coefficient']:+.3f}" + (f" ± {fit['error']:.3f}" if fit["error"] == fit["error"] else "")
+            f"{name} {fit['coefficient']:+z.3f}" + (f" ± {fit['error']:.3f}" if fit["error"] == fit["error"] else "")
             for name, fit in content["style"].items()
         )
         print(f"a standard deviation of style adds to the log-odds: {added}")

@@ -48,9 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
+    from nashward.llm.oracles.corrections.correction import base_sources
     from nashward.llm.oracles.diagnosis.diagnose import diagnose
     from nashward.llm.oracles.fitting.fit import fitted_to
-    from nashward.llm.oracles.load import base_sources
     from nashward.llm.report.diagnosis import MEANING, write_diagnosis
     from nashward.theory import OracleError
 
@@ -63,17 +63,18 @@ def run(args: argparse.Namespace) -> int:
     pairs = _pairs(args)
     oracle = oracles.as_oracle(source, **judging, cache=args.cache)
     others = {name: oracles.as_oracle(one, **judging, cache=args.cache) for name, one in sources.items()}
-    diagnosis = diagnose(oracle, pairs, others, limits, args.cache, args.seed)
+    labelled = {pair.prompt for pair in pairs if pair.n}
+    fitted = {one: seen for one in base_sources(given) if (seen := fitted_to(one, labelled))}
+    seen_by_any = set().union(*fitted.values())
+    diagnosis = diagnose(oracle, pairs, others, limits, args.cache, args.seed, seen_by_any)
     bound = None if diagnosis.cost is None else float(OracleError(diagnosis.cost.error).value())
     print(diagnosis.headline)
     print(f"examined on {counted(diagnosis.pairs, 'pair')}, {diagnosis.labelled} of them labelled")
-    labelled = {pair.prompt for pair in pairs if pair.n}
     in_sample = [
-        f"in-sample: {one} was fitted to votes on {seen} of {counted(len(labelled), 'prompt')} with labels: "
-        "accuracy and calibration are not those of other prompts, and no correction is to be fitted here; "
-        "fit-oracle printed held-out figures"
-        for one in base_sources(given)
-        if (seen := fitted_to(one, labelled))
+        f"in-sample: {one} was fitted to votes on {len(seen)} of {counted(len(labelled), 'prompt')} with labels, which "
+        "accuracy, calibration and favour leave out; fit-oracle printed held-out figures of these, and a correction is "
+        "to be fitted to others"
+        for one, seen in fitted.items()
     ]
     for line in in_sample:
         print(line)
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         error = "" if math.isnan(finding.standard_error) else f" ± {finding.standard_error:.3f}"
         problem = "PROBLEM: " if finding.named else ""
         note = f" ({finding.note})" if finding.note else ""
-        print(f"  {finding.kind:<12} {finding.estimate:7.3f}{error:<9} {problem}{MEANING[finding.kind]}{note}")
+        print(f"  {finding.kind:<12} {finding.estimate:z7.3f}{error:<9} {problem}{MEANING[finding.kind]}{note}")
     for needs, kinds in diagnosis.lacking.items():
         print(f"not measured: {', '.join(kinds)} (needs {needs})")
     if diagnosis.cost is not None:

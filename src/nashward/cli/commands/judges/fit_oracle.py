@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.oracles.fitting.annotators import annotator_accuracies, weighted_annotators
     from nashward.llm.oracles.fitting.init import find_base
+    from nashward.llm.oracles.fitting.summary import length_habits
 
     settings = FitSettings(**options.values(args, SETTINGS))
     votes = oracles.read_votes(args.pairs or args.votes)
@@ -70,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
             else "; by whom is not known (no voter or annotator in the rows)"
         )
     )
+    ties = sum(vote.weight > 0 and vote.wins == vote.n / 2 for vote in votes)
     print("trained on " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in fit.pairs.items() if count))
     print(
         f"held-out log-loss {fit.log_loss:.4f} ± {fit.standard_error:.4f} nats; a coin {fit.chance:.4f}, the length "
@@ -78,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"on the right side {fit.accuracy:.1%}; the length alone {fit.length_accuracy:.1%}"
         + ("" if fit.majority_accuracy is None else f", the majority {fit.majority_accuracy:.1%}")
+        + (f"; {counted(ties, 'tie')} count as half right" if ties else "")
     )
     if fit.cyclic is not None:
         print(f"of the log-odds (mean square) {fit.cyclic:.1%} go round: no score explains them")
@@ -86,8 +89,9 @@ def run(args: argparse.Namespace) -> int:
     prompts = len({vote.prompt for vote in votes})
     over = f"{fit.gain:+.4f} ± {fit.gain_error:.4f} nats over the length alone"
     told = fit.chance - fit.log_loss
-    if fit.accuracy < fit.length_accuracy:
-        print("warning: it is on the right side less often than the length of the responses alone")
+    if side_of_zero(fit.accuracy_gain, fit.accuracy_gain_error, prompts) < 0:
+        less = f"{-fit.accuracy_gain:.1%} ± {fit.accuracy_gain_error:.1%}"
+        print(f"warning: it is on the right side less often than the length of the responses alone, by {less}")
     advice = "more votes, another base or --train lora may help"
     if settings.train != "head":
         advice = "more votes or another base may help"
@@ -102,21 +106,33 @@ def run(args: argparse.Namespace) -> int:
     elif side_of_zero(fit.gain, fit.gain_error, prompts) <= 0:
         print(f"warning: these votes show no more than the length of the responses ({over}); {advice}")
     else:
-        print(f"{over}, which tells {fit.length_share:.0%} of what the oracle tells")
+        print(f"{over}, which tells {max(fit.length_share, 0):.0%} of what the oracle tells")
     for cycle in fit.cycles[:SHOWN]:
         print(_cycle(cycle))
         if min(cycle.sides) < 1:
-            helps = "--kind gpm or pairrm can, a reward cannot" if fit.kind == "bt" else advice
+            helps = "a reward cannot, try --kind hrc, gpm or pairrm" if fit.kind == "bt" else advice
             print(f"warning: the oracle does not hold this cycle; {helps}")
     if len(fit.cycles) > SHOWN:
         print(f"and {counted(len(fit.cycles) - SHOWN, 'more cycle')} (fit.json)")
     accuracies = annotator_accuracies(votes)
     less = "these votes count less" if fit.weights else "--weigh-voters counts these votes less"
+    by_length = {
+        name: habit for name, habit in length_habits(votes).items()
+        if name in fit.annotators and habit.share >= fit.annotators[name].agreement
+    }  # fmt: skip
+    if fit.annotators:
+        print("slope of a voter: 1 follows what the fit predicts as all votes do, 0 is a coin, below 0 against it")
     for name, annotator in sorted(fit.annotators.items(), key=lambda item: item[1].slope):
         line = f"voter {name}: {counted(annotator.votes, 'vote')}, {annotator.agreement:.0%} as predicted, "
         line += f"slope {annotator.slope:.2f} ± {annotator.standard_error:.2f}"
         if annotator.suspect:
             line += f": {annotator.verdict}" + f"; {less}" * (name not in accuracies)
+        if (habit := by_length.get(name)) is not None:
+            line += (
+                f"; goes by length: the longer response in {habit.share:.0%} ± {habit.standard_error:.0%}, for the "
+                f"others in {habit.others:.0%} ± {habit.others_error:.0%} (--voter-weights {name}=0 leaves this voter "
+                f"out{', --length remove the length' * (settings.length == 'keep')})"
+            )
         print(line)
     for name, accuracy in accuracies.items():
         low, high = accuracy.interval
@@ -134,7 +150,7 @@ def _cycle(cycle: VoteCycle) -> str:
     names = shortened(cycle.names, LONGEST)
     ahead = {1: "", 0: " (not told apart)", -1: " (the other way)"}
     pairs = [
-        f"{name} over {other} {lead:+.2f}" + ("" if n == 1 else f" ± {error:.2f}") + ahead[side]
+        f"{name} over {other} {lead:+z.2f}" + ("" if n == 1 else f" ± {error:.2f}") + ahead[side]
         for name, other, lead, error, n, side in zip(
             names, (*names[1:], names[0]), cycle.leads, cycle.errors, cycle.prompts, cycle.sides, strict=True
         )

@@ -15,6 +15,7 @@ from nashward.errors import NashwardError
 from nashward.llm.config import Asking
 from nashward.llm.config.inputs import PEOPLE
 from nashward.llm.config.oracle_fit import VoteFormat
+from nashward.winners import SKIP
 
 if TYPE_CHECKING:
     from nashward.llm.people.questions import Responses
@@ -55,7 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nashward.cli.configuration import read_text
     from nashward.llm import oracles
-    from nashward.llm.oracles.fitting.votes import SKIP
     from nashward.llm.people import formats
     from nashward.llm.people.server import check_address
     from nashward.llm.people.store import VoteStore

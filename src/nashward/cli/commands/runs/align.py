@@ -126,11 +126,14 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         if not result.stopped and not args.quiet:
             if is_start(RunFolder(result.folder), result.last):
                 _, deciding, _ = play.config.fit.parts(len(prompts.kept))
-                few = f" ({deciding} of {len(prompts.kept)} decided)" if deciding else ""
-                print(
-                    f"next: the adapter is the start's, so there is nothing to evaluate; more prompts{few}, more "
-                    "responses to each (--responses) or an oracle with more spread let a fit gain something"
+                few = f" (of these {len(prompts.kept)}, {deciding} decide how far a fit goes)" if deciding else ""
+                helps = (
+                    f"more prompts{few}, more responses to each (--responses) or an oracle with more spread let a fit "
+                    "gain something"
                 )
+                if result.metrics and not any(row["train"]["target_rms"] for row in result.metrics):
+                    helps = "the oracle tells no two responses apart: take another one"
+                print(f"next: the adapter is the start's, so there is nothing to evaluate; {helps}")
             else:
                 print(f"next, whether it wins over its start: nashward evaluate {shlex.quote(str(result.folder))}")
         return 0

@@ -1,0 +1,112 @@
+"""What labels say of a judge: certain verdicts, labels that it was fitted to, what they prefer themselves."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nashward.llm.oracles import Calibrated, Function, Length
+from nashward.llm.oracles.diagnosis.diagnose import cost, diagnose
+from nashward.llm.oracles.diagnosis.probe import Pair, judge_pairs, probe_pairs
+from nashward.llm.oracles.fitting.votes import Vote
+
+from .planted import Simulated, World
+
+
+def _labelled(count: int, right: int) -> tuple[list[Pair], Function]:
+    """Pairs whose label is the first, and a judge that is certain, on the right side in so many of them."""
+    pairs = [Pair(f"p{k}", f"one {k}", f"two {k}", wins=1, n=1) for k in range(count)]
+    sides = {f"p{k}": k < right for k in range(count)}
+    return pairs, Function(lambda prompt, a, b: float(a.startswith("one") == sides[prompt]), symmetric=True)
+
+
+def test_a_certain_judge_has_finite_figures_and_can_be_calibrated() -> None:
+    pairs, certain = _labelled(60, right=48)
+    diagnosis = diagnose(certain, pairs)
+    (found,) = (finding for finding in diagnosis.named if finding.kind == "calibration")
+    assert "60 of 60 pairs and wrong in 12" in found.text
+    assert "0.200 (a coin 0.250)" in found.text  # Brier's score is the share of wrong verdicts
+    # the likeliest slope gives four of five: 4 nats over log 4
+    assert found.estimate == pytest.approx(4 / np.log(4), rel=1e-3)
+    softened = Calibrated.fitted(certain, [Vote(pair.prompt, pair.a, pair.b, 1, 1) for pair in pairs])
+    assert judge_pairs(softened, pairs).P[:48] == pytest.approx(0.8, abs=1e-3)
+    (after,) = (finding for finding in diagnose(softened, pairs).findings if finding.kind == "calibration")
+    assert after.estimate == pytest.approx(1, abs=1e-3)
+
+
+def test_labels_that_a_judge_was_fitted_to_say_nothing_of_how_right_it_is() -> None:
+    pairs, certain = _labelled(60, right=48)
+    assert "calibration" in [finding.kind for finding in diagnose(certain, pairs).named]
+    seen = {pair.prompt for pair in pairs}
+    inside = diagnose(certain, pairs, fitted=seen)
+    assert inside.named == []
+    needs = {one.kind: one.needs for one in inside.not_measured}
+    assert all("not fitted to, given: 0" in needs[kind] for kind in ("accuracy", "calibration", "favour"))
+    partly = diagnose(certain, pairs, fitted={f"p{k}" for k in range(20)})
+    (rate,) = (finding for finding in partly.findings if finding.kind == "accuracy")
+    assert rate.estimate == pytest.approx(28 / 40)  # of the 40 others
+
+
+def test_a_certain_judge_is_right_where_most_of_a_label_is() -> None:
+    pairs, certain = _labelled(60, right=48)
+    diagnosis = diagnose(certain, [replace(pair, wins=2, n=3) for pair in pairs])
+    (found,) = (finding for finding in diagnosis.findings if finding.kind == "calibration")
+    assert "60 of 60 pairs and wrong in 12" in found.text
+
+
+def test_log_odds_that_the_labels_contradict_have_a_finite_factor() -> None:
+    """Right in 45 of 60 with P = .6, and wrong with certainty in the others."""
+    pairs, _ = _labelled(60, right=45)
+    sides = {pair.prompt: k < 45 for k, pair in enumerate(pairs)}
+    odd = Function(
+        lambda prompt, a, b: (
+            (0.6 if sides[prompt] else 0.0) if a.startswith("one") else (0.4 if sides[prompt] else 1.0)
+        ),
+        symmetric=True,
+    )
+    diagnosis = diagnose(odd, pairs)
+    (found,) = (finding for finding in diagnosis.named if finding.kind == "calibration")
+    assert found.estimate == 20
+    assert "15 of 60 pairs and wrong in 15" in found.text
+    assert "temperature" not in found.advice
+
+
+@pytest.mark.parametrize(
+    ("right", "verdict"), [(10, "worse than a coin"), (33, "not told apart from a coin"), (50, "")]
+)
+def test_accuracy_is_worded_by_what_the_labels_tell_apart(right: int, verdict: str) -> None:
+    pairs, certain = _labelled(60, right)
+    (found,) = (finding for finding in diagnose(certain, pairs).findings if finding.kind == "accuracy")
+    assert found.named == (right < 40)
+    assert [word for word in ("worse than a coin", "not told apart from a coin") if word in found.text] == [verdict] * (
+        verdict != ""
+    )
+
+
+def test_what_labels_add_by_chance_is_shown_with_its_error_and_not_taken_off() -> None:
+    random = np.random.default_rng(3)
+    pairs = [Pair(f"p{k}", "x" * int(a), "y" * int(b), wins=float(random.integers(2)), n=1) for k, (a, b) in
+             enumerate(random.integers(10, 90, (60, 2)))]  # fmt: skip
+    (length,) = (finding for finding in diagnose(Length(), pairs).named if finding.kind == "length")
+    (alone,) = (one for one in diagnose(Length(), [replace(pair, n=0) for pair in pairs]).named if one.kind == "length")
+    assert (length.estimate, length.standard_error) == (alone.estimate, alone.standard_error)
+    labels = re.search(r"that of the labels, (\S+) ± (\S+), may be chance", length.text)
+    assert labels is not None
+    assert abs(float(labels[1])) < 2.1 * float(labels[2])
+    assert labels[0] in length.note
+
+
+def test_labels_on_other_responses_than_the_authors_leave_the_cost_measured() -> None:
+    """A prompt's labelled texts were not judged beside the authors': each of the two is a table of its own."""
+    world = World(1)
+    votes = [Vote(prompt, f"one {k}", f"two {k}", 1, 1) for k, prompt in enumerate(world.prompts)]
+    world.quality |= dict.fromkeys([text for vote in votes for text in (vote.a, vote.b)], 0.0)
+    noisy = Simulated(world, "flips", 1, size=1.0)
+    alone, both = (judge_pairs(noisy, probe_pairs(own, world.prompts, world.answers)) for own in ((), votes))
+    found, beside = (cost(judged, judged) for judged in (alone, both))
+    assert found is not None
+    assert beside is not None
+    assert beside.responses == found.responses == 4

@@ -1,0 +1,80 @@
+"""Who votes by length, and whether a fit is right less often than the length: beyond chance, and not where it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nashward.cli.main import main
+from nashward.llm.oracles import Vote
+from nashward.llm.oracles.fitting.summary import accuracy_lead_over, error_over_prompts, length_habits
+
+
+def _votes(by_length: float, prompts: int = 60, seed: int = 0, quality: float = 0.8) -> list[Vote]:
+    """Three voters on the same pairs, whose better one is as often the shorter; one goes by length in a share."""
+    rng, votes = np.random.default_rng(seed), []
+    for k in range(prompts):
+        words = rng.choice(20, 2, replace=False) + 1
+        better = int(rng.integers(2))
+        a, b = ("fine " * words[0], "poor " * words[1]) if better == 0 else ("poor " * words[0], "fine " * words[1])
+        for name in ("ann", "bob", "len"):
+            wins = float((better == 0) == (rng.random() < quality))
+            if name == "len" and rng.random() < by_length:
+                wins = float(words[0] > words[1])
+            votes.append(Vote(f"prompt {k}", a, b, wins, 1.0, name))
+    return votes
+
+
+def test_who_goes_by_length_is_named_with_the_share_and_nobody_else() -> None:
+    votes = _votes(by_length=0.9)
+    habits = length_habits(votes)
+    assert [*habits] == ["len"]
+    own = [vote for vote in votes if vote.annotator == "len"]
+    longer = np.mean([vote.wins == (len(vote.a) > len(vote.b)) for vote in own])
+    assert habits["len"].share == pytest.approx(longer)
+    assert habits["len"].share > 0.85
+    assert abs(habits["len"].others - 0.5) < 0.15
+    assert length_habits(_votes(by_length=0.9, prompts=9)) == {}
+    assert length_habits(own) == {}  # there are no others
+
+
+def test_honest_voters_are_accused_as_seldom_as_the_level_says() -> None:
+    named = sum(bool(length_habits(_votes(by_length=0.0, seed=seed))) for seed in range(100))
+    assert named <= 10  # at a true rate of 5%, in 99% of such counts
+
+
+def test_an_accuracy_is_compared_on_the_same_votes() -> None:
+    votes = [Vote(f"p{k}", "a", "b", 1, 1) for k in range(4)]
+    wins, n = np.array([1.0, 1.0, 0.0, 0.5]), np.ones(4)
+    lead = accuracy_lead_over(votes, np.array([1.0, 1.0, 1.0, -1.0]), np.array([1.0, -1.0, -1.0, 0.0]), wins, n)
+    assert lead.value == pytest.approx((0 + 1 - 1 + 0) / 4)
+    assert lead.standard_error == pytest.approx(error_over_prompts(votes, np.array([0.0, 1.0, -1.0, 0.0]), n))
+
+
+def test_the_output_explains_the_slope_names_who_goes_by_length_and_counts_ties(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    names = {1.0: "a", 0.5: "tie", 0.0: "b"}
+    rows = [
+        {"prompt": v.prompt, "a": v.a, "b": v.b, "winner": names[0.5 if k < 6 else v.wins], "voter": v.annotator}
+        for k, v in enumerate(_votes(by_length=1.0, prompts=40))
+    ]
+    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fit = ["fit-oracle", str(tmp_path / "votes.jsonl"), "--base", "pocket:policy", "--out", str(tmp_path / "mine")]
+    assert main([*fit, "--quiet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (right,) = (line for line in lines if line.startswith("on the right side"))
+    assert "6 ties" in right
+    first = next(k for k, line in enumerate(lines) if line.startswith("voter "))
+    assert lines[first - 1].startswith("slope of a voter: ")
+    (named,) = (line for line in lines if "goes by length" in line)
+    assert named.startswith("voter len: ")
+    assert "--voter-weights len=0" in named
+    written = json.loads((tmp_path / "mine" / "fit.json").read_text())
+    gain = written["accuracy"] - written["length_accuracy"]
+    assert written["accuracy_gain"] == pytest.approx(gain)
+    below = gain < -2.03 * written["accuracy_gain_error"]
+    assert any("less often than the length" in line for line in lines) == below
