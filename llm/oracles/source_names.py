@@ -13,6 +13,7 @@ from nashward.python_object import python_object
 
 from ..clients.paid_calls import PREFIX
 from ..config.inputs import PEOPLE
+from ..data.near_path import near_path
 from ..data.packaged import REAL, packaged
 from ..data.rows import FILE_TYPES
 
@@ -81,7 +82,7 @@ def form_of(source: str | Path) -> Form:
     path = Path(source).expanduser()
     if path.name.removesuffix(".gz").endswith(VOTES) and not path.is_dir():
         if not path.is_file():
-            raise FileNotFoundError(f"there is no file of votes {source}")
+            raise FileNotFoundError(f"there is no file of votes {source}{near_path(path)}")
         return "votes"
     drive = re.match(r"[A-Za-z]:[\\/]", str(source))  # a path of Windows
     if not path.is_dir() and ":" in str(source) and not isinstance(source, Path) and not drive:
@@ -94,12 +95,16 @@ def form_of(source: str | Path) -> Form:
     if path.is_file():
         raise NashwardError(f"{name} is a file, and none of votes ({', '.join(VOTES)}); expected {ACCEPTED}")
     if not path.is_dir() and not is_id(source):
-        raise FileNotFoundError(f"no oracle {source}: there is no such folder, and a hub id reads owner/name")
+        raise FileNotFoundError(
+            f"no oracle {source}: there is no such folder{near_path(path)}, and a hub id reads owner/name"
+        )
     return "checkpoint"
 
 
 def check_name(source: str) -> None:
-    """Refuse what cannot be an oracle by its spelling and by what lies on the disk: no package is loaded for that.
+    """Refuse what cannot be an oracle by its spelling, and by what lies on the disk and on the hub.
+
+    No package that is slow to load is needed for that.
 
     Raises:
         ValueError, OSError: as ``as_oracle``.
@@ -112,7 +117,14 @@ def check_name(source: str) -> None:
     if is_local_judge(source):
         packaged(source.removeprefix(LOCAL))
         return
-    if is_endpoint(source) or source.startswith(PEOPLE) or form_of(source) != "python":
+    if is_endpoint(source) or source.startswith(PEOPLE):
+        return
+    form = form_of(source)
+    if form == "checkpoint" and not Path(packaged(source)).expanduser().is_dir():
+        from ..policy.local.hub import check_on_hub  # here, as nothing else asks the hub before there is work to do
+
+        check_on_hub(source, "config.json")
+    if form != "python":
         return
     module = source.partition(":")[0].partition(".")[0]
     if not module.isidentifier() or (module not in sys.modules and find_spec(module) is None):

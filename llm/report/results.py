@@ -291,9 +291,9 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
                      with_band(game, name), game["exploitability"][name], results["tokens"][name],
                      *refused))  # fmt: skip
     head = (
-        "policy", "wins over the start, %", "against the start, beyond noise", "the same at equal lengths (minimal), %",
-        "in the Nash (90% band)", "exploitability (half the duality gap)", "tokens", "refuses the probe",
-        "refuses these prompts",
+        "policy", "wins over the start, %", "against the start, beyond noise",
+        "wins at equal lengths in characters (minimal), %", "in the Nash (90% band)",
+        "exploitability (half the duality gap)", "tokens", "refuses the probe", "refuses these prompts",
     )  # fmt: skip
     labelled = PreferenceGame(game["P"], labels=shortened(game["players"], LONGEST))
     figure = payoff_table(labelled, nash(labelled))

@@ -26,7 +26,7 @@ from ..oracles.source_names import ACCEPTED
 from ..planner.device import device_plan
 from ..planner.plan import Plan
 from ..policy.adapters.adapter_config import adapter_config
-from ..policy.base.checks import check_policy
+from ..policy.base.checks import check_causal, check_policy
 from ..policy.base.weights import default_device, in_4_bits
 from ..policy.engines.vllm import VLLM
 from ..policy.model import LanguageModel
@@ -228,6 +228,7 @@ class RunSetup:
         if begun is not None:
             return begun
         try:
+            check_causal(self.policy)  # first: transformers would try for half a minute where there is no such model
             return in_4_bits(self.policy, default_device(), self.config.quantise_head)
         except (NashwardError, OSError):  # the stages that need the model say so
             return None

@@ -280,6 +280,7 @@ FLAGS = [  # of align, and of the stages that have them
     (["--out", "altered"], "altered/run.json | not as it was written"),
     (["--policy", "answers"], "answers | config.json"),
     (["--policy", "./none"], "model folder | ./none"),
+    (["--policy", "./answesr"], "./answesr | the nearest is answers"),
     (["--policy", "nobody/none"], "nobody/none | hf download nobody/none"),
     (["--policy", "my model"], "my model | hub | owner/name"),
     (["--policy", "owner--name"], "owner--name | hub | owner/name"),

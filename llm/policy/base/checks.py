@@ -18,6 +18,7 @@ from transformers.utils import cached_file
 from nashward.errors import NashwardError
 
 from ...data.library_errors import LIBRARY_ERRORS, first_line, in_one_line, translated_errors
+from ...data.near_path import near_path
 from ...data.prompts import Prompt
 from ..chat_template import encode
 from ..local.hub import check_on_hub
@@ -277,6 +278,6 @@ def _config(source: str | Path) -> dict[str, Any]:
             raise NashwardError(f"{file} holds {type(config).__name__}, expected the settings of a model")
         return config
     if path.is_absolute() or str(source).startswith(".") or str(source).count("/") > 1 or path.exists():
-        raise FileNotFoundError(f"there is no model folder {source}")
+        raise FileNotFoundError(f"there is no model folder {source}{near_path(path)}")
     check_on_hub(str(source), "config.json")
     return json.loads(Path(str(cached_file(str(source), "config.json"))).read_text())

@@ -9,6 +9,8 @@ from pathlib import Path
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
+from ...data.near_path import near_path
+
 
 def fetch(name: str, file: str, patterns: Iterable[str] = (), kind: str = "model") -> Path:
     """The files of a model on the hub, or in the cache where the hub cannot be reached.
@@ -45,7 +47,7 @@ def fetch(name: str, file: str, patterns: Iterable[str] = (), kind: str = "model
             f"no {kind} {name} in the cache, and the hub cannot be reached; on a machine with network run: hf download "
             f"{name}"
         )
-    raise FileNotFoundError(f"there is no folder {name} here, {why}")
+    raise FileNotFoundError(f"there is no folder {name} here{near_path(name)}, {why}")
 
 
 def check_on_hub(name: str, file: str) -> None:

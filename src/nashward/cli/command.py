@@ -21,7 +21,7 @@ class Command:
         continues: whether it keeps what it has computed, so that the same command goes on after it was stopped.
         writes: the arguments, by their names, of the files that it writes: none of them may be one that it reads;
             "out/scores.json" is that file in a folder.
-        loads: False: it writes settings alone, of models that may lie on another machine.
+        loads: False: it loads no model, and those that it is given may lie on another machine.
     """
 
     example: str

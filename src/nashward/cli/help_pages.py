@@ -16,8 +16,8 @@ TO_TRY = {
     "nashward solve table.csv": "the Nash of a table of win probabilities",
     "nashward leaderboard battles.csv": "who is in the Nash of an arena's battles",
     "nashward plan --policy ID --memory 8GiB": "will it fit",
-    "nashward align --policy pocket:policy --oracle pocket:pairrm \\\n"
-    "      --prompts pocket:prompts --out runs/first":
+    "nashward align --policy pocket:policy --out runs/first \\\n"
+    "      --oracle pocket:pairrm --prompts pocket:prompts":
         "a run with models that are here: a minute",
 }  # fmt: skip
 # the folders of commands, in the order of the help
@@ -93,13 +93,23 @@ class ShowHelp(argparse.Action):
             for action in actions:
                 if action.option_strings and not shown.intersection(action.option_strings):
                     action.help, hidden = argparse.SUPPRESS, hidden + 1
-        if parser.usage is None and any("--help-all" in action.option_strings for action in actions):
-            values = [f" {action.metavar or action.dest}" for action in actions if not action.option_strings]
-            parser.usage = f"{parser.prog}{''.join(values)} [OPTION ...]"
+        parser.usage = " ".join([parser.prog, *map(_in_usage, filter(_is_named, actions)), "[OPTION ...]"])
         parser.print_help()
         if hidden:
             print(f"\n{hidden} more options: {parser.prog} --help-all")
         parser.exit()
+
+
+def _is_named(action: argparse.Action) -> bool:
+    """Whether the line of usage names it: the options that a command can do without stand below, each with its help."""
+    return action.required or not action.option_strings
+
+
+def _in_usage(action: argparse.Action) -> str:
+    value = str(action.metavar or action.dest)
+    if action.option_strings:
+        return f"{action.option_strings[-1]} {value.upper()}"
+    return {None: value, "+": f"{value} [{value} ...]", "*": f"[{value} ...]"}.get(action.nargs, f"[{value}]")  # type: ignore[call-overload]
 
 
 def add_help(parser: argparse.ArgumentParser, first: Collection[str]) -> None:

@@ -138,10 +138,10 @@ def test_sizes_are_read(text, size):
 def test_the_command_prints_the_plan_and_refuses_what_does_not_fit(capsys, tmp_path):
     SMALL.save_pretrained(tmp_path / "small")
     command = ["plan", "--policy", str(tmp_path / "small"), "--memory"]
-    assert main([*command, "8GiB", "--prompts-per-iteration", "10"]) == 0
+    assert main([*command, "8GiB", "--prompts-per-iteration", "10", "--max-new-tokens", "384"]) == 0
     out = capsys.readouterr().out
     assert "it fits with --sampling-batch 64 --tokens 4096" in out
-    assert "hours for 3 iterations (sampling" in out
+    assert "hours for 3 iterations of 10 prompts of 512 tokens, 5 responses of 384 to each (sampling" in out
     assert "20 TFLOP/s, 250 GB/s (from host memory 10)" in out
     assert main([*command, "520MiB"]) == 2
     message = capsys.readouterr().err

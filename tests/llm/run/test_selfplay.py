@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -272,6 +273,23 @@ def test_policy_and_oracle_swapped(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a PairRM: --policy and --oracle"):
         play.run()
     assert not (tmp_path / "run").exists()
+
+
+def test_a_policy_that_is_nowhere_is_refused_before_transformers_asks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    asked: list[str] = []
+
+    def ask(source: str, **_: Any) -> None:
+        asked.append(source)
+        raise OSError(source)
+
+    monkeypatch.setattr("nashward.llm.policy.base.checks.AutoConfig", SimpleNamespace(from_pretrained=ask))
+    play = self_play("nobody/none", llm.pocket.PAIRRM, games.MWU(), PROMPTS, tmp_path / "run", quantise=None)
+    with pytest.raises(FileNotFoundError, match="hf download nobody/none"):
+        play.run()
+    assert asked == []
 
 
 def test_files_and_folders_appear_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -156,8 +156,8 @@ def run(args: argparse.Namespace) -> int:
     fitting += " --kv-cache int8" if demand.kv_cache == "int8" else ""
     fitting += " --layers host" if place.layers == "host" else ""
     print(f"it fits with {fitting} (options of nashward align)")
+    fitted = fitted_plan.demand
     if limit is not None:
-        fitted = fitted_plan.demand
         print(
             f"within {limit:g} h: --prompts-per-iteration {fitted.prompts} --responses {fitted.responses} "
             f"--max-new-tokens {fitted.new_tokens} --iterations {fitted.iterations}"
@@ -170,10 +170,11 @@ def run(args: argparse.Namespace) -> int:
     if fitted_plan.parameters[0] < SMALLEST:
         about, beyond = "at most", "; a model this small takes less a token, how much is not known"
     transfer = f" (from host memory {rates.transfer:g})" if device == "cuda" else ""
-    cards = f" on {demand.processes} {'cards' if device == 'cuda' else 'processors'}" if demand.processes > 1 else ""
+    cards = f", on {demand.processes} {'cards' if device == 'cuda' else 'processors'}" if demand.processes > 1 else ""
     print(
-        f"{about} {hours:.1f} hours for "
-        f"{counted(fitted_plan.demand.iterations, 'iteration')}{cards} "
+        f"{about} {hours:.1f} hours for {counted(fitted.iterations, 'iteration')} of "
+        f"{counted(fitted.prompts, 'prompt')} of {fitted.prompt_tokens} tokens, "
+        f"{counted(fitted.responses, 'response')} of {fitted.new_tokens} to each{cards} "
         f"({each} an iteration{'' if oracle is not None else '; judging is extra'}), if all texts are as long as they "
         f"may be and {'each' if cards else 'the'} {'card' if device == 'cuda' else 'processor'} "
         f"reaches {rates.tflops:g} TFLOP/s, {rates.bandwidth:g} GB/s{transfer} and "
@@ -218,4 +219,5 @@ COMMAND = Command(
     "nashward plan --policy mistralai/Mistral-7B-Instruct-v0.2 --memory 6GiB",
     add_arguments,
     run,
+    loads=False,
 )
