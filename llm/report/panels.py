@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..run.larger_step import larger_step
 from ..run.selfplay import iterates, kl_to_start, metrics
 from ..store.run_folder import RunFolder, flatten
 from .alerts import alerts
@@ -128,12 +129,14 @@ def fits(folder: Path) -> list[Content]:
         "more, as far as the fits follow it; where it has risen towards a half the policy is near a mixed Nash, which "
         "large steps leave again."
     )
+    larger = larger_step(iterates(folder), RunFolder(folder).read()["config"]["solver"])
     judged = [(row["iteration"], f"{row['error_share']:.0%}") for row in rows if row.get("error_share") is not None]
     return [
         Paragraph(of_fit),
         Table(head, fitted),
         Paragraph(of_policy),
         Table(head_made, made),
+        *([] if larger is None else [Paragraph(larger)]),
         *_judges_error(folder, judged),
     ]
 

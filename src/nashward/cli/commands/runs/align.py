@@ -66,6 +66,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         from nashward.llm.evaluation.players import is_start
         from nashward.llm.processes import processes
         from nashward.llm.run.inputs.prompts import few_prompts
+        from nashward.llm.run.larger_step import larger_step
         from nashward.llm.run.selfplay import iterates
         from nashward.llm.store.run_folder import RunFolder
 
@@ -135,6 +136,9 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
                     helps = "the oracle tells no two responses apart: take another one"
                 print(f"next: the adapter is the start's, so there is nothing to evaluate; {helps}")
             else:
+                run = RunFolder(result.folder)
+                if (larger := larger_step(iterates(result.folder), run.read()["config"]["solver"])) is not None:
+                    print(f"note: {larger}")
                 print(f"next, whether it wins over its start: nashward evaluate {shlex.quote(str(result.folder))}")
         return 0
 

@@ -1,0 +1,42 @@
+"""Whether a larger step would win more, as far as a run's own figures tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+CYCLIC = 0.1  # of the prompts: with more of them large steps lead around the Nash
+NEAR = 0.5  # nats a response (KL) between two iterates: where it is more, a larger step leaves what was sampled
+SURE = 2.0  # standard errors
+FACTORS = {0.1: 4, NEAR: 2}  # of the step, where the KL is below that: it grows as the square of the step
+
+
+def larger_step(rows: Sequence[Mapping[str, Any]], solver: Mapping[str, Any]) -> str | None:
+    """A hint to take a larger step; None where the newest iterate gives no reason for it.
+
+    The reasons: what it learned carries over to prompts that it did not see, it moved the policy little, and the judge
+    is hardly cyclic. Measured in ``benchmarks/defaults.py`` and ``benchmarks/step_size.py``.
+
+    Args:
+        rows: the summaries of the run's iterates.
+        solver: its settings in ``run.json``.
+
+    Example:
+        >>> row = {"held_out": {"r2": 0.19, "r2_error": 0.04}, "train": {"kl": 0.01}, "cyclic_prompts": 0.0}
+        >>> larger_step([row], {"step": 2.5})[-56:]
+        'So a larger step is likely to win more, as --step 10.'
+        >>> larger_step([{**row, "cyclic_prompts": 0.4}], {"step": 2.5})
+    """
+    row = rows[-1] if rows else {}
+    cyclic, held, step = row.get("cyclic_prompts"), row.get("held_out", {}), solver.get("step")
+    r2, error, kl = held.get("r2"), held.get("r2_error"), row.get("train", {}).get("kl")
+    if cyclic is None or r2 is None or error is None or kl is None or not isinstance(step, int | float):
+        return None
+    factor = next((factor for limit, factor in FACTORS.items() if kl < limit), None)
+    if cyclic > CYCLIC or r2 <= SURE * error or factor is None:
+        return None
+    return (
+        f"The last fit carries over to other prompts (R2 {r2:.2f} ± {error:.2f}), it moved the policy by {kl:.2g} nats "
+        f"a response (KL), and the judge is cyclic on {cyclic:.0%} of the prompts. So a larger step is likely to "
+        f"win more, as --step {factor * step:g}."
+    )
