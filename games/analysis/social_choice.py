@@ -41,6 +41,8 @@ def is_cyclic(P: Any, tolerance: float = 1e-9) -> Bool[Tensor, "*batch"]:
         P: [..., n, n] win probabilities.
         tolerance: a win probability this close to 1/2 is a tie.
 
+    Source: Condorcet 1785; that a pure Nash is a weak Condorcet winner follows from the value 1/2.
+
     Example:
         >>> from nashward import games
         >>> bool(is_cyclic(games.zoo.bradley_terry().P)), bool(is_cyclic(games.zoo.comal_cycle().P))

@@ -23,7 +23,7 @@ def larger_step(rows: Sequence[Mapping[str, Any]], solver: Mapping[str, Any]) ->
 
     Example:
         >>> row = {"held_out": {"r2": 0.19, "r2_error": 0.04}, "train": {"kl": 0.01}, "cyclic_prompts": 0.0}
-        >>> larger_step([row], {"step": 2.5})[-56:]
+        >>> larger_step([row], {"step": 2.5})[-53:]
         'So a larger step is likely to win more, as --step 10.'
         >>> larger_step([{**row, "cyclic_prompts": 0.4}], {"step": 2.5})
     """
