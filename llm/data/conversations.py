@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from nashward.errors import NashwardError
+from nashward.winners import MODELS, response_fields
 
 from .rows import conversation_of, is_missing, likely_field
 
@@ -51,8 +52,7 @@ def prompt_messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
         if any(name in row for name in fields):
             return ()
         has = ", ".join(map(str, row)) or "nothing"
-        hint = likely_field(row, fields, option="align --prompt-field")
-        raise NashwardError(f"has no {' or '.join(fields)}; it has {has}{hint}")
+        raise NashwardError(f"has no {' or '.join(fields)}; it has {has}{_likely_prompt(row, fields)}")
     messages = list(before or ()) if field is None else _field_messages(row, field)
     if field is not None and before:
         if _contents(messages) != _contents(before):
@@ -67,6 +67,15 @@ def prompt_messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
     if messages and messages[-1]["role"] != "user":
         raise NashwardError(f"ends with a turn of role {messages[-1]['role']}, expected the user's")
     return tuple(messages)
+
+
+def _likely_prompt(row: Mapping[str, Any], fields: Sequence[str]) -> str:
+    """What to do about a row without a prompt; no option names the field of a vote's."""
+    compared = {*response_fields(row), *COMPARED_FIELDS} & row.keys()
+    if not compared:
+        return likely_field(row, fields, option="align --prompt-field")
+    read = {*compared, *MODELS, "winner", "voter", "annotator"}
+    return likely_field(row, fields, read) or "; rename the field that has it to prompt" * bool(row.keys() - read)
 
 
 def prompt_field(row: Mapping[str, Any], column: str | None = None) -> str | None:

@@ -54,7 +54,7 @@ def likely_field(
     row: Mapping[str, Any], fields: Sequence[str], read: Collection[str] = (), text: bool = True, option: str = ""
 ) -> str:
     """The end of an error on a row that has none of some fields: which of its own may be meant, that of the nearest
-    name, or the only text. Empty where there is none.
+    name, or the only text. Where there is none the option alone, or nothing.
 
     Args:
         row: of a file.
@@ -68,6 +68,8 @@ def likely_field(
         '; promt may be prompt: rename it, or give align --prompt-field promt'
         >>> likely_field({"prompt": "Why?", "said": "So."}, ["output", "text"], ["prompt"])
         '; rename said to output'
+        >>> likely_field({"text": "Why?", "id": "a"}, ["prompt"], option="align --prompt-field")
+        '; name the field to read: align --prompt-field FIELD'
     """
     left = {str(name): value for name, value in row.items() if name not in read}
     texts = [name for name, value in left.items() if text and isinstance(value, str)]
@@ -75,7 +77,7 @@ def likely_field(
         if near := difflib.get_close_matches(name.lower(), fields, 1, NEAR):
             return f"; {name} may be {near[0]}: rename it" + (f", or give {option} {name}" if option else "")
     if len(texts) != 1:
-        return ""
+        return f"; name the field to read: {option} FIELD" if option and left else ""
     return f"; rename {texts[0]} to {fields[0]}" + (f", or give {option} {texts[0]}" if option else "")
 
 

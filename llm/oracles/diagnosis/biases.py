@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from nashward.counted import counted
 from nashward.games.analysis.contextual import ContextualBradleyTerry, contextual_bradley_terry
 from nashward.games.analysis.dawid_skene import dawid_skene
 from nashward.games.analysis.significant_cycles import significant_cycles
@@ -169,6 +170,7 @@ def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
         "accuracy", rate, error, 0.0 if coin else 1.0, coin,
         f"agrees with the labels in {rate:.1%} ± {error:.1%} of {known.sum()} pairs{verdict}",
         "do not train on it yet: give more labels, take another judge, or fit one to them (nashward fit-oracle)",
+        note=f"{counted(ties, 'tie')}, each half right" if (ties := int((y[known] == 0.5).sum())) else "",
     )  # fmt: skip
     if coin:  # its log-odds say nothing, whatever their size
         yield NotMeasured("calibration", COIN)

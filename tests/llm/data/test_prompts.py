@@ -65,6 +65,7 @@ def test_chat_messages_keep_their_turns_but_not_the_answer() -> None:
     [
         ([], "holds no prompts"),
         (["", " "], r"holds no prompts: 2 rows read \(2 empty\)"),
+        ([{"text": "a", "id": "b"}], "row 1 has no prompt .*; it has text, id; .*--prompt-field"),
         ([{"text": "a"}], "row 1 has no prompt or instruction or question or messages or .*--prompt-field text"),
         ([{"id": "x", "promt": "a"}], "row 1 .*; it has id, promt; promt may be prompt"),
         (["a", 3], "row 2 is int"),

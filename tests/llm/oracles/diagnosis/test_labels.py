@@ -55,6 +55,10 @@ def test_a_certain_judge_is_right_where_most_of_a_label_is() -> None:
     diagnosis = diagnose(certain, [replace(pair, wins=2, n=3) for pair in pairs])
     (found,) = (finding for finding in diagnosis.findings if finding.kind == "calibration")
     assert "60 of 60 pairs and wrong in 12" in found.text
+    tied = diagnose(certain, [replace(pair, wins=1, n=2) if k < 6 else pair for k, pair in enumerate(pairs)])
+    (rate,) = (finding for finding in tied.findings if finding.kind == "accuracy")
+    assert rate.estimate == pytest.approx((42 + 3) / 60)  # six that it had right are ties
+    assert "6 ties" in rate.note
 
 
 def test_log_odds_that_the_labels_contradict_have_a_finite_factor() -> None:

@@ -68,7 +68,7 @@ def going_round(prompts: int, p: float = 0.85) -> list[Vote]:
 def test_a_cycle_of_the_votes_is_named_and_which_pair_a_reward_has_the_other_way(tmp_path: Path, words: Path) -> None:
     votes = going_round(60)
     held = {}
-    for kind in ("bt", "gpm"):
+    for kind in ("bt", "gpm", "hrc"):
         fit = fit_oracle(votes, words, kind, tmp_path / kind, FAST, progress=False)
         (cycle,) = fit.cycles
         assert cycle.names == ("crisp", "warm", "dry")
@@ -77,7 +77,7 @@ def test_a_cycle_of_the_votes_is_named_and_which_pair_a_reward_has_the_other_way
         (written,) = json.loads((fit.folder / "fit.json").read_text())["cycles"]
         assert written["names"] == ["crisp", "warm", "dry"]
         assert written["leads"] == pytest.approx(cycle.leads)
-    assert held["gpm"] == [1, 1, 1]
+    assert held["gpm"] == held["hrc"] == [1, 1, 1]
     assert min(held["bt"]) == -1  # the scores' differences around a cycle add up to 0
 
 

@@ -147,6 +147,10 @@ GOOD: dict[str, Any] = {"prompt": "p", "a": "x", "b": "y", "wins": 1, "n": 2}
         ({"prompt": "p", "a": "x", "b": "y", "won": 1, "Winner": "a"}, "has no result; .*; Winner may be winner"),
         ({**GOOD, "a": 3}, "has a a that is int, expected text"),
         ({**GOOD, "prompt": None}, "has no prompt or instruction or question or messages"),
+        (
+            {"Text": "p", "a": "x", "b": "y", "winner": "a", "voter": "ann"},
+            "has no prompt or .*; it has Text, a, b, winner, voter; rename Text to prompt$",
+        ),
         ({**GOOD, "p": 0.5}, "has wins and p; expected one of wins, p, winner, chosen"),
         ({"prompt": "p", "a": "x", "b": "y"}, "has no result; expected one of .*; it has prompt, a, b"),
         ({"prompt": "p", "a": "x", "b": "y", "p": 1.5}, r"has p 1\.5, expected a probability"),

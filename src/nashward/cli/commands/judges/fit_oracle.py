@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"on the right side {fit.accuracy:.1%}; the length alone {fit.length_accuracy:.1%}"
         + ("" if fit.majority_accuracy is None else f", the majority {fit.majority_accuracy:.1%}")
-        + (f"; {counted(ties, 'tie')} count as half right" if ties else "")
+        + (f"; {counted(ties, 'tie')}, each half right" if ties else "")
     )
     if fit.cyclic is not None:
         print(f"of the log-odds (mean square) {fit.cyclic:.1%} go round: no score explains them")
