@@ -22,7 +22,7 @@ from .regression import Baseline
 
 UNREACHABLE = 20.0  # nats rms: a target this far away is not met by any fit
 TOLERANCE = 0.01  # of a loss: less is no change
-LEAST_ESS, LEAST_RESPONSES = 0.01, 1.5  # relative, and in responses: what fewer of them carry is not known
+LEAST_ESS = 0.02  # relative: what fewer of the responses carry is not known
 MOST_EXCESS = 9.0  # of the mean of e^r over 1, which it is: such a sample misses it
 MISMATCH = 0.05  # of the expected loss: how far the first one in training may be from it
 
@@ -119,9 +119,8 @@ def policy_metrics(policy: Float[Tensor, "prompts R"], batch: Experience) -> dic
     """Estimates for a policy, from its log-probabilities: in nats a response and a token.
 
     ``tokens`` is the mean length; ``entropy`` is -E log pi; ``relative_ess`` is the share of the responses that
-    carries the estimates, 1 where the policy is the one that they were sampled from: below 1%, or of hardly more than
-    one response, they say nothing, and the others are NaN. ``kl_to_reference_error`` is the standard error of
-    ``kl_to_reference``, over prompts.
+    carries the estimates, 1 where the policy is the one that they were sampled from: below 2% they say nothing, and the
+    others are NaN. ``kl_to_reference_error`` is the standard error of ``kl_to_reference``, over prompts.
     """
     tokens = mean_under(policy, batch.lengths, batch)
     reference = scored(batch.reference, "reference")
@@ -135,8 +134,8 @@ def policy_metrics(policy: Float[Tensor, "prompts R"], batch: Experience) -> dic
         "kl_to_reference_error": error,
         "kl_to_reference_per_token": kl / tokens,
     }
-    known = found if is_known(policy, batch) else dict.fromkeys(found, math.nan)
-    return {**known, "relative_ess": relative_ess(policy, batch)}
+    ess = relative_ess(policy, batch)
+    return {**(found if ess >= LEAST_ESS else dict.fromkeys(found, math.nan)), "relative_ess": ess}
 
 
 def mean_under(policy: Float[Tensor, "prompts R"], values: Float[Tensor, "prompts R"], batch: Experience) -> float:
@@ -171,12 +170,6 @@ def relative_ess(policy: Float[Tensor, "prompts R"], batch: Experience) -> float
     weights = batch.weights.double()
     squares = (mass.square() / weights.clamp_min(1e-300)).sum()
     return float(mass.sum().square() / (weights.sum() * squares))
-
-
-def is_known(policy: Float[Tensor, "prompts R"], batch: Experience) -> bool:
-    """Whether enough of the responses carry the estimates for a policy."""
-    ess = relative_ess(policy, batch)
-    return ess >= LEAST_ESS and ess * int((batch.weights > 0).sum()) >= LEAST_RESPONSES
 
 
 def clip_fraction(norms: Sequence[float], most: float) -> float:

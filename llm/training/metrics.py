@@ -36,7 +36,7 @@ _POLICY = {
     "kl_to_reference_error": "standard error of `kl_to_reference` over prompts",
     "kl_to_reference_per_token": "`kl_to_reference` divided by `tokens`",
     "relative_ess": "effective sample size of these estimates as a share of the responses; 1 where they are the "
-    "policy's own samples; below 1%, or of hardly more than one response, they are not known: null",
+    "policy's own samples; below 2% they are not known: null",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...training.diagnostics import TOLERANCE, is_known, loss, loss_mismatch, mean_under, rise, rose
+from ...training.diagnostics import LEAST_ESS, TOLERANCE, loss, loss_mismatch, mean_under, relative_ess, rise, rose
 from ...training.experience import Experience, scored
 
 NOTABLE = 1.1  # times the loss at the start: a mean in training above it is worth a warning
@@ -43,7 +43,7 @@ class FitScores:
     def win_rate(self) -> float | None:
         """On prompts that training did not see, see ``Limits.win_rate``; None where the responses do not tell."""
         batch = self.unseen
-        if not is_known(batch.now, batch):
+        if relative_ess(batch.now, batch) < LEAST_ESS:
             return None
         old, new = (mean_under(policy, batch.payoffs, batch) for policy in (scored(batch.start, "start"), batch.now))
         return 0.5 + new - old
