@@ -15,6 +15,7 @@ from nashward.shortened import shortened
 from ..evaluation.exploit import TRAINED
 from ..evaluation.players import FOLDER, MIXTURE, START, remade
 from ..evaluation.tables import LEVEL
+from ..evaluation.win_rates.win_rate import UNDECIDED
 from ..store.run_folder import RunFolder
 from .content import Alert, Content, Details, Download, Heading, Paragraph, Picture, Table, with_error
 
@@ -49,27 +50,30 @@ def evaluation_alerts(folder: Path) -> list[Alert]:
     ]
     rates = results.get("against_start", {}).get(TRAINING, {})
     lost = [name for name in results.get("policies", {}) if rates.get(name, {}).get("verdict") == "loses to"]
-    beyond: dict[str, list[str]] = {}  # by the measure and its threshold, of policies that lost nothing to the start
-    for policy, measures in results.get("over_optimisation", {}).items():
-        for measure in measures:
-            if measure["exceeded"] and policy not in lost:
-                found = f"{policy} {measure['value']:.3f} ± {measure['standard_error']:.3f}"
-                beyond.setdefault(f"{measure['measure']} (threshold {measure['threshold']:g})", []).append(found)
     worse = (
         f"{', '.join(lost)} {'loses' if len(lost) == 1 else 'lose'} to the start under the oracle that the run was "
         "trained on: what the fit promised was not reached, or the policy went too far. Take an earlier iterate, a "
         "smaller --step or more prompts."
     )
+    beyond: dict[tuple[str, str], list[str]] = {}  # by the measure with its threshold, and what to do
+    gamed = (
+        f"The oracle may be gamed: read the responses, judge by another oracle (`{command('evaluate', folder)} "
+        "--held-out ORACLE`), and where that agrees take an earlier iterate or a smaller --step."
+    )
+    level = "Under the run's own oracle nothing was won for it beyond noise: take an earlier iterate, a smaller --step."
+    for policy, measures in results.get("over_optimisation", {}).items():
+        advice = level if rates.get(policy, {}).get("verdict") == UNDECIDED else gamed
+        for measure in measures:
+            if measure["exceeded"] and policy not in lost:
+                found = f"{policy} {measure['value']:.3f} ± {measure['standard_error']:.3f}"
+                name = f"{measure['measure']} (threshold {measure['threshold']:g})"
+                beyond.setdefault((name, advice), []).append(found)
     return [
         *unusable,
         *map(Alert, [*stale, *([worse] if lost else [])]),
         *(
-            Alert(
-                f"Beyond its threshold: {name}: {', '.join(policies)}. The oracle may be gamed: read the responses, "
-                f"judge by another oracle (`{command('evaluate', folder)} --held-out ORACLE`), and where that agrees "
-                "take an earlier iterate or a smaller --step."
-            )
-            for name, policies in beyond.items()
+            Alert(f"Beyond its threshold: {name}: {', '.join(policies)}. {advice}")
+            for (name, advice), policies in beyond.items()
         ),
     ]
 

@@ -62,7 +62,8 @@ def summary(folder: Path) -> list[Content]:
     newest = rows[-1]
     tried = {result["of"]: result for result in exploited(folder)}
     content += _few(run)
-    content += [Alert(f"{row['iteration']}: {far}") for row in rows if (far := _too_far(row))][-1:]
+    far = [(row["iteration"], went_too_far(row["after"], row["train"]["kl"])) for row in rows]
+    content += [Alert(f"{name}: {sentence}") for name, sentence in far if sentence][-1:]
     if is_start(RunFolder(folder), folder / newest["iteration"] / "adapter"):
         content += [
             Headline("No change", f"{same_as_start([newest['iteration']])}: there is nothing to compare."),
@@ -84,10 +85,6 @@ def summary(folder: Path) -> list[Content]:
         ]
     content += [Paragraph(exploit_sentence(result, folder)) for result in tried.values()]
     return [*content, *pointers(folder)]
-
-
-def _too_far(row: Mapping[str, Any]) -> str | None:
-    return went_too_far(row["after"].get("relative_ess", 1.0), row["train"]["kl"])
 
 
 def _few(run: Mapping[str, Any]) -> list[Content]:

@@ -7,7 +7,7 @@ Step's opponents, at temperature 1 as far as these estimates hold, and are rewei
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from .regression import Baseline
 
 UNREACHABLE = 20.0  # nats rms: a target this far away is not met by any fit
 TOLERANCE = 0.01  # of a loss: less is no change
-LEAST_ESS = 0.05  # relative: what fewer of the responses carry is not known
+LEAST_ESS = 0.02  # relative: what fewer of the responses carry is not known
 MOST_EXCESS = 9.0  # of the mean of e^r over 1, which it is: such a sample misses it
 MISMATCH = 0.05  # of the expected loss: how far the first one in training may be from it
 
@@ -120,7 +120,7 @@ def policy_metrics(policy: Float[Tensor, "prompts R"], batch: Experience) -> dic
     """Estimates for a policy, from its log-probabilities: in nats a response and a token.
 
     ``tokens`` is the mean length; ``entropy`` is -E log pi; ``relative_ess`` is the share of the responses that
-    carries the estimates, 1 where the policy is the one that they were sampled from: below 5% they say nothing, and the
+    carries the estimates, 1 where the policy is the one that they were sampled from: below 2% they say nothing, and the
     others are NaN. ``kl_to_reference_error`` is the standard error of ``kl_to_reference``, over prompts.
     """
     tokens = mean_under(policy, batch.lengths, batch)
@@ -195,19 +195,19 @@ def unreachable_target(target_rms: float, size: float) -> str | None:
     )
 
 
-def went_too_far(relative_ess: float, kl: float) -> str | None:
+def went_too_far(after: Mapping[str, float | None], kl: float) -> str | None:
     """A warning where a fit took the policy so far that the responses say nothing of it; None where they do.
 
     Args:
-        relative_ess: of the new policy, as in ``policy_metrics``.
+        after: the ``policy_metrics`` of the new policy, NaN or None where they are not known.
         kl: KL(policy before || new policy), nats a response.
     """
-    if relative_ess >= LEAST_ESS:
+    if (entropy := after["entropy"]) is not None and not math.isnan(entropy):
         return None
     return (
         f"The policy went too far: {kl:.0f} nats a response from the one before (KL). Of the responses that it was "
-        f"fitted on {relative_ess:.1%} tell of it, so that R2 and share are no sign of what it responds now, or "
-        "that it wins. Take a smaller --step, or bound it with --target-kl."
+        f"fitted on {after['relative_ess']:.1%} tell of it, so that R2 and share are no sign of what it responds now, "
+        "or that it wins. Take a smaller --step, or bound it with --target-kl."
     )
 
 

@@ -36,7 +36,7 @@ _POLICY = {
     "kl_to_reference_error": "standard error of `kl_to_reference` over prompts",
     "kl_to_reference_per_token": "`kl_to_reference` divided by `tokens`",
     "relative_ess": "effective sample size of these estimates as a share of the responses; 1 where they are the "
-    "policy's own samples; below 5% they are not known: null",
+    "policy's own samples; below 2% they are not known: null",
 }
 
 
@@ -65,7 +65,7 @@ FIELDS = {
     **_under(["train", "validation", "held_out"], _FIT),
     **_under(["before", "after"], _POLICY),
     "win_rate": "of the fitted policy over the one before, on held-out prompts: 1/2 + E_after G - E_before G; null "
-    "with the loss gpo, and where the policy went too far for its effective sample size",
+    "with the loss gpo, and where its effective sample size is too small",
     "learning_rate": "the largest of the fit",
     "error_share": "with several judges: the share of the target's variance that is their error, if their errors are "
     "independent, by how far they differ",

@@ -12,6 +12,8 @@ from nashward.games.analysis.confidence import least_error, win_rate_interval, w
 from nashward.games.shapes import Float
 from nashward.llm.oracles import PreferenceOracle, preference_matrices
 
+UNDECIDED = "is not told apart from"
+
 
 @dataclass(frozen=True)
 class WinRate:
@@ -56,7 +58,7 @@ class WinRate:
     def verdict(self) -> str:
         """In words: "beats" or "loses to" where the interval is on one side of 1/2, else "is not told apart from"."""
         low, high = self.interval
-        return "beats" if low > 0.5 else "loses to" if high < 0.5 else "is not told apart from"
+        return "beats" if low > 0.5 else "loses to" if high < 0.5 else UNDECIDED
 
     @property
     def p_value(self) -> float:

@@ -131,7 +131,7 @@ class TrainStage:
             win_rate = None if settings.loss == "gpo" or self._against_start else result.scores.win_rate
             exceeded = self._limits_exceeded(nll, win_rate)
             fitted_to = fit_summary(result, settings.max_grad_norm)
-            far = went_too_far(fitted_to["after"]["relative_ess"], fitted_to["train"]["kl"])
+            far = went_too_far(fitted_to["after"], fitted_to["train"]["kl"])
             warnings = [*result.warnings(before, len(steps) // settings.epochs), *exceeded, *([far] if far else [])]
             for line in warnings:
                 logger.warning(f"{name}: {line}")

@@ -287,16 +287,20 @@ def test_a_policy_that_went_too_far_is_called_so(runs: dict[str, Path], tmp_path
 def test_a_policy_that_loses_under_its_own_oracle_has_not_gamed_it(runs: dict[str, Path], tmp_path: Path) -> None:
     home = shutil.copytree(runs["whole"], tmp_path / "run")
     beyond = [{"measure": "length", "value": 1.7, "standard_error": 0.1, "threshold": 1.3, "exceeded": True}]
-    rates = {"iteration-01": {"verdict": "beats"}, "iteration-02": {"verdict": "loses to"}}
+    verdicts = {"iteration-01": "beats", "iteration-02": "loses to", "mixture": "is not told apart from"}
+    rates = {name: {"verdict": verdict} for name, verdict in verdicts.items()}
     write_json(home / "evaluation.json", {
         "policies": {name: identity(player) for name, player in policies(RunFolder(home)).items()},
         "against_start": {"training": rates}, "over_optimisation": dict.fromkeys(rates, beyond),
     })  # fmt: skip
-    worse, gamed = (alert.text for alert in evaluation_alerts(home))
+    worse, gamed, level = (alert.text for alert in evaluation_alerts(home))
     assert "iteration-02 loses to the start" in worse
     assert "gamed" not in worse
     assert "iteration-01 1.700" in gamed
-    assert "iteration-02" not in gamed
+    assert "may be gamed" in gamed
+    assert "mixture 1.700" in level
+    assert "gamed" not in level
+    assert "iteration-02" not in gamed + level
 
 
 def test_what_was_evaluated_is_on_the_page(runs: dict[str, Path], tiny_folder: Path, tmp_path: Path) -> None:

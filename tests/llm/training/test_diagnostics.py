@@ -121,8 +121,8 @@ def test_what_the_responses_do_not_tell_of_a_policy_is_not_said() -> None:
     ess = (found := diagnostics.policy_metrics(scored.now + rare, scored)).pop("relative_ess")
     assert ess == pytest.approx(1 / 300)
     assert all(math.isnan(value) for value in found.values())
-    assert "138 nats" in str(diagnostics.went_too_far(ess, 138.4))
-    assert diagnostics.went_too_far(0.06, 3.0) is None
+    assert "138 nats" in str(diagnostics.went_too_far({**found, "relative_ess": ess}, 138.4))
+    assert diagnostics.went_too_far(diagnostics.policy_metrics(scored.now, scored), 0.5) is None
     scores = FitScores(replace(scored, now=scored.now + rare))
     assert scores.win_rate is None
     assert FitScores(scored).win_rate == pytest.approx(0.5)  # the payoffs are all 0
