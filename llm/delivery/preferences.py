@@ -17,7 +17,7 @@ import torch
 from nashward.errors import NashwardError
 
 from ..data.prompts import Prompt
-from ..run.inputs.augmentation import played_prompts
+from ..run.inputs.augmented_prompts import played_prompts
 from ..run.inputs.opponents import StoredOpponents
 from ..store.files import atomic_folder, read_shard, shards, write_jsonl
 from ..store.run_folder import RunFolder

@@ -19,7 +19,7 @@ from ..policy.base.checks import check_policy
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..processes import processes
-from ..run.inputs.augmentation import played_prompts
+from ..run.inputs.augmented_prompts import played_prompts
 from ..run.selfplay import SelfPlay, kl_to_start, metrics
 from ..store.files import finite, write_json, write_jsonl
 from ..store.run_folder import RunFolder

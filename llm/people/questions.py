@@ -14,7 +14,7 @@ from ..data.conversations import fields_of_prompt
 from ..data.responses import read_prompt_keys, read_prompt_texts, read_responses
 from ..data.rows import numbered_rows, read_rows
 from ..oracles.fitting.votes import compared_texts, models_of_row
-from ..run.inputs.augmentation import played_prompts
+from ..run.inputs.augmented_prompts import played_prompts
 from ..store.files import read_shard, shards
 from ..store.run_folder import RunFolder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from ..run.inputs.augmentation import augmented, played_prompts
+from ..run.inputs.augmented_prompts import augmented, played_prompts
 from ..store.run_folder import RunFolder
 from .content import Content, Paragraph, Table
 

@@ -112,7 +112,16 @@ def fits(folder: Path) -> list[Content]:
         "learning rate",
         "changed",
     )
-    head_made = ("step", "KL of the step", "KL to the start", "entropy a token", "tokens", "finished", "cyclic", "no label")
+    head_made = (
+        "step",
+        "KL of the step",
+        "KL to the start",
+        "entropy a token",
+        "tokens",
+        "finished",
+        "cyclic",
+        "no label",
+    )
     of_fit = (
         "A step sets a target for the log-ratio of the new policy to its anchor (rms in nats). The share is how "
         "much of the target was met, R² how well; both are 1 for the exact mirror step. On held-out prompts R² can be "
@@ -124,10 +133,10 @@ def fits(folder: Path) -> list[Content]:
     )
     of_policy = (
         "KL divergences are in nats a response, estimated: of the step, and of the new policy to the start; its "
-        "entropy is a token's. Tokens, finished, cyclic and no label are of the responses that the step sampled. Cyclic "
-        "is the share of the prompts on which each of them loses to another one. Where it is 0 a larger --step wins "
-        "more, as far as the fits follow it; where it has risen towards a half the policy is near a mixed Nash, which "
-        "large steps leave again."
+        "entropy is a token's. Tokens, finished, cyclic and no label are of the responses that the step sampled. "
+        "Cyclic is the share of the prompts on which each of them loses to another one. Where it is 0 a larger --step "
+        "wins more, as far as the fits follow it; where it has risen towards a half the policy is near a mixed Nash, "
+        "which large steps leave again."
     )
     larger = larger_step(iterates(folder), RunFolder(folder).read()["config"]["solver"])
     judged = [(row["iteration"], f"{row['error_share']:.0%}") for row in rows if row.get("error_share") is not None]

@@ -13,7 +13,7 @@ from nashward.errors import CorruptFileError
 from ..evaluation.evaluate import DRAWN
 from ..evaluation.players import FOLDER as EVALUATION
 from ..evaluation.players import START
-from ..run.inputs.augmentation import played_prompts
+from ..run.inputs.augmented_prompts import played_prompts
 from ..run.rollouts import table_name
 from ..run.selfplay import iterates
 from ..store.files import read_jsonl, read_shard, shards

@@ -12,8 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..store.files import read_jsonl, shards
-from ..store.run_folder import EVENTS, LOCK, SHARDS, STAGE_PHASES, STEP, TIMINGS, RunFolder, iteration_of
-from ..training.checkpoint import progress
+from ..store.run_folder import CHECKPOINT, EVENTS, LOCK, SHARDS, STAGE_PHASES, STEP, TIMINGS, RunFolder, iteration_of
 
 PHASES = tuple(phase for phases in STAGE_PHASES.values() for phase in phases)
 FOLDERS = {"sampling": "responses", "judging": "judgements"}
@@ -239,7 +238,7 @@ def _phases(step: Path, timings: Sequence[dict[str, Any]]) -> list[PhaseProgress
             add(phase, name, done, sum(sizes) or recorded_total(phase, name), "prompts")
     if shards(step / "targets", "anchor"):
         add("scoring", "", _done(rows, "scoring", ""), recorded_total("scoring"), "batches")
-    trained = progress(step / "training")
+    trained = _trained(step / "training")
     if trained is not None:
         prompts, each_second = recorded_total("training"), rate("training")  # timed in prompts
         steps = each_second * trained[1] / prompts if prompts and each_second else None
@@ -249,6 +248,12 @@ def _phases(step: Path, timings: Sequence[dict[str, Any]]) -> list[PhaseProgress
     for name in sorted(recorded_names("measuring"), reverse=True):  # that without a name is the last
         add("measuring", name, _done(rows, "measuring", name), recorded_total("measuring", name), "prompts")
     return phases
+
+
+def _trained(folder: Path) -> tuple[int, int] | None:
+    """The optimiser steps done and in all, as the newest checkpoint of the fit has them."""
+    states = [about for file in folder.glob(f"[01]/{CHECKPOINT}") for about in read_jsonl(file)]
+    return max(((about["done"], about["steps"]) for about in states if {"done", "steps"} <= about.keys()), default=None)
 
 
 def _done(rows: Sequence[dict[str, Any]], phase: str, name: str) -> int:

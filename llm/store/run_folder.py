@@ -37,6 +37,7 @@ RUN, COPY, PROMPTS, SHARDS = "run.json", ".run.json", "prompts.jsonl", "shards.j
 PROMPT_SELECTION, AUGMENTED = "prompt-selection.jsonl", "augmented-prompts.jsonl"
 EVENTS, TIMINGS = "events.jsonl", "timings.jsonl"
 LOCK, QUARANTINE = ".lock", "set-aside"
+CHECKPOINT = "about.json"  # of a fit, in each of its two checkpoints
 JUDGEMENTS = "judgements.sqlite"
 KEPT = re.compile(r"judgements.*\.sqlite(-wal|-shm)?")  # judgements, verdicts that were paid, those of other machines
 

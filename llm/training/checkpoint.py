@@ -12,10 +12,10 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from ..store.files import atomic_folder, read_jsonl, write_checksums
-from ..store.run_folder import RunFolder
+from ..store.files import atomic_folder, write_checksums
+from ..store.run_folder import CHECKPOINT, RunFolder
 
-ABOUT, WEIGHTS, REST = "about.json", "weights.safetensors", "rest.pt"
+WEIGHTS, REST = "weights.safetensors", "rest.pt"
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Checkpoints:
         with atomic_folder(self.folder / str(self._turn)) as unfinished:
             (unfinished / WEIGHTS).write_bytes(safetensors.torch.save(weights))
             (unfinished / REST).write_bytes(rest.getbuffer())
-            (unfinished / ABOUT).write_text(json.dumps({"fit": fit, "done": len(state.records), "steps": steps}))
+            (unfinished / CHECKPOINT).write_text(json.dumps({"fit": fit, "done": len(state.records), "steps": steps}))
             write_checksums(unfinished)
         self._turn = 1 - self._turn
         self._last = time.monotonic()
@@ -78,7 +78,7 @@ class Checkpoints:
         candidates: list[tuple[int, int]] = []
         for turn in (0, 1):
             if self.run.verified(self.folder / str(turn)):
-                about = json.loads((self.folder / str(turn) / ABOUT).read_text())
+                about = json.loads((self.folder / str(turn) / CHECKPOINT).read_text())
                 if about["fit"] == fit:
                     candidates.append((about["done"], turn))
         if not candidates:
@@ -92,9 +92,3 @@ class Checkpoints:
             torch.cuda.set_rng_state(rest["random"]["cuda"])
         weights = [content[str(k)] for k in range(len(content))]
         return State(weights, rest["optimiser"], rest["scheduler"], rest["passes"], rest["records"])
-
-
-def progress(folder: Path) -> tuple[int, int] | None:
-    """The optimiser steps done and in all, as the newest checkpoint has them; only reads."""
-    states = [about for file in folder.glob(f"[01]/{ABOUT}") for about in read_jsonl(file)]
-    return max(((about["done"], about["steps"]) for about in states if {"done", "steps"} <= about.keys()), default=None)

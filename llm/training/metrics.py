@@ -52,9 +52,9 @@ FIELDS = {
     "opponent_win_rates.NAME": "how often the first sampled policy beats a fixed opponent (`--opponents`)",
     "prompts": "of the iteration",
     "prompts_without_pair": "prompts whose responses the oracle does not tell apart; not fitted",
-    "cyclic_prompts": "fraction of the prompts on which each response loses to another one (no Condorcet winner): the more "
-    "there are, the smaller a step has to be for the last iterate to stay near the Nash; null where the responses were "
-    "not judged against each other",
+    "cyclic_prompts": "fraction of the prompts on which each response loses to another one (no Condorcet winner): the "
+    "more there are, the smaller a step has to be for the last iterate to stay near the Nash; null where the responses "
+    "were not judged against each other",
     "response_tokens": "mean length of the sampled responses, with the stop token",
     "finished": "fraction of the sampled responses that end with a stop token, not at `--max-new-tokens`",
     "labels.NAME": "fraction of the first sampled policy's responses with a label (`SelfPlay(label=...)`), or null",
@@ -71,8 +71,8 @@ FIELDS = {
     "independent, by how far they differ",
     "promised_win_rate": "of the exact mirror step over the policy before, on the fitted responses: what the oracle's "
     "spread and the step would give a fit that met its target everywhere, less what is error in it (`r2_ceiling`, "
-    "where that is known); too small at a large step, since better responses than the sampled ones may exist; null with "
-    "the loss gpo",
+    "where that is known); too small at a large step, since better responses than the sampled ones may exist; null "
+    "with the loss gpo",
     "r2_ceiling": "the most that `held_out.r2` can be: the part of the target that is no error of payoffs estimated "
     "from few opponents; null where it is not known: where a policy plays others than itself, of two responses a "
     "prompt",

@@ -38,10 +38,11 @@ def prompts(tmp_path: Path) -> Path:
     return file
 
 
-def test_the_help_of_every_command_is_made_without_torch() -> None:
+def test_help_and_status_are_made_without_torch() -> None:
     heavy = ("torch", "numpy", "scipy", "matplotlib", "transformers", "pyarrow")
     code = (
         f"import sys; from nashward.cli.main import build_parser; build_parser().format_help()\n"
+        "import nashward.llm.run.status\n"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

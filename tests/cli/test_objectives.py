@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from nashward.cli.main import main
 from nashward.llm import pocket
@@ -86,7 +87,9 @@ def test_the_report_has_each_objective_and_its_floor() -> None:
     assert "The floor of plain, 0.45" in page
 
 
-def test_a_frontier_has_each_policy_and_greys_what_is_dominated(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_frontier_has_each_policy_and_greys_what_is_dominated(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["frontier", "run", "--objective", "diverse=nashward.llm.oracles:Diversity", "--responses", "3"]) == 0
     out = capsys.readouterr().out
     found = json.loads(Path("run/frontier.json").read_text())
@@ -116,6 +119,8 @@ def test_a_frontier_has_each_policy_and_greys_what_is_dominated(capsys: pytest.C
     assert Path("run/frontier.png").stat().st_size > 10_000
     assert "What a win rate costs" in Path("run/report.html").read_text()
     before = Path("run/frontier.json").read_bytes()
+    monkeypatch.setattr("nashward.llm.evaluation.frontier.figure", lambda found: Figure())  # the pictures are drawn
+    monkeypatch.setattr("nashward.llm.report.write", lambda folder: folder)
     again = ["frontier", "run", "--objective", "diverse=nashward.llm.oracles:Diversity", "--responses", "3", "--quiet"]
     assert main(again) == 0
     assert Path("run/frontier.json").read_bytes() == before  # stored responses are read

@@ -19,18 +19,19 @@ from nashward.llm.clients.paid_calls import PREFIX, request_key
 from nashward.llm.config.endpoint import server_url
 from nashward.llm.config.run import RunConfig
 from nashward.llm.data.near_duplicates import near_duplicates, words
-from nashward.llm.data.prompts import Prompt, read_prompts
+from nashward.llm.data.prompts import Prompt
 from nashward.llm.data.rows import is_unicode
 from nashward.llm.policy.engines.engine import EngineSource
 from nashward.llm.policy.handles import Adapter
 from nashward.llm.policy.model import LanguageModel
 from nashward.llm.policy.sampling import GenerateSource, ResponseSource, seed_of
-from nashward.llm.store.files import read_jsonl, to_jsonl
-from nashward.llm.store.run_folder import AUGMENTED, PROMPTS, RunFolder
+from nashward.llm.store.files import to_jsonl
+from nashward.llm.store.run_folder import AUGMENTED, RunFolder
 from nashward.llm.store.saved_inputs import saved_in_step
 
 from ..rollouts import PromptNumbers, RolloutStore
 from ..signals import stop_at_once
+from .augmented_prompts import prompt_of, row_of
 from .parts import divide
 
 SHARE = 0.2  # of an iteration's prompts, the most informative ones, from which new ones are derived
@@ -117,7 +118,7 @@ class Augmenter:
         numbers = []
         for row in map(json.loads, content.splitlines()):
             numbers.append(len(self.prompts))
-            self.prompts.append(_prompt(row))
+            self.prompts.append(prompt_of(row))
             self.lengths.append(row["tokens"])
         self.rollouts.add(self.prompts[number] for number in numbers)
         return tuple(numbers)
@@ -157,7 +158,7 @@ class Augmenter:
                 if place in near:
                     refused["nearly repeated"] += 1
                     continue
-                written[job] = {**_row(prompt), "tokens": tokens}
+                written[job] = {**row_of(prompt), "tokens": tokens}
             taken += [prompt for place, prompt in enumerate(candidates, len(taken)) if place not in near]
             missing = [job for job in missing if job not in written]
         kinds = Counter(kind for _, kind in written)
@@ -284,23 +285,3 @@ def cleaned(text: str) -> str:
         if len(text) > 1 and text[0] == left and text[-1] == right and not {left, right} & set(text[1:-1]):
             text = text[1:-1].strip()
     return text
-
-
-def augmented(home: RunFolder) -> list[tuple[str, Prompt]]:
-    """The variants that a run has written, each with the name of the step that plays on it first."""
-    return [(step.name, _prompt(row)) for step in home.steps() for row in read_jsonl(step / AUGMENTED)]
-
-
-def played_prompts(home: RunFolder) -> list[Prompt]:
-    """All prompts of a run: those that it began with, and the variants that it has written."""
-    own = read_prompts(home / PROMPTS).kept if (home / PROMPTS).exists() else []
-    return [*own, *(prompt for _, prompt in augmented(home))]
-
-
-def _row(prompt: Prompt) -> dict[str, Any]:
-    return {"messages": list(prompt.messages), "id": prompt.id, "parent": prompt.parent, "kind": prompt.kind,
-            "weight": prompt.weight}  # fmt: skip
-
-
-def _prompt(row: dict[str, Any]) -> Prompt:
-    return Prompt(tuple(row["messages"]), row["weight"], parent=row["parent"], kind=row["kind"])

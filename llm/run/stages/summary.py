@@ -75,8 +75,8 @@ def fit_summary(result: FitResult, max_grad_norm: float) -> dict[str, Any]:
 
 
 def _cyclic_prompts(step: Step, first: Sampled, rollouts: RolloutStore, numbers: PromptNumbers) -> float | None:
-    """The fraction of the prompts on which a sampler's responses, judged against each other, are cyclic; None: they were
-    not judged so, or are too few for a cycle."""
+    """The fraction of the prompts on which a sampler's responses, judged against each other, are cyclic; None: they
+    were not judged so, or are too few for a cycle."""
     if step.opponent is None or first not in (member.value for member in step.opponent.members()):
         return None
     P = rollouts.tables(first.label, first.label, numbers)

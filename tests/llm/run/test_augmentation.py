@@ -19,14 +19,8 @@ from nashward.llm.policy.sampling import GenerateSource
 from nashward.llm.report.augmented import augmented_prompts
 from nashward.llm.report.content import Table
 from nashward.llm.run.inputs import augmentation
-from nashward.llm.run.inputs.augmentation import (
-    EndpointWriter,
-    PolicyWriter,
-    augmented,
-    cleaned,
-    played_prompts,
-    request_for,
-)
+from nashward.llm.run.inputs.augmentation import EndpointWriter, PolicyWriter, cleaned, request_for
+from nashward.llm.run.inputs.augmented_prompts import augmented, played_prompts
 from nashward.llm.run.inputs.parts import divide
 from nashward.llm.store.files import read_jsonl, read_shard, shards
 from nashward.llm.store.run_folder import AUGMENTED, RunFolder

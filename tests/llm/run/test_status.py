@@ -13,7 +13,7 @@ import torch
 from nashward.cli.main import main
 from nashward.llm.run.status import clock, remaining, status, time_left
 from nashward.llm.store.files import read_jsonl, write_jsonl
-from nashward.llm.training.checkpoint import ABOUT
+from nashward.llm.store.run_folder import CHECKPOINT
 
 from ..tiny_run import quick_run
 
@@ -49,7 +49,7 @@ def test_status_of_runs_at_every_stage(tiny_folder: Path, tmp_path: Path, capsys
     assert main(["status", str(home), "--json", str(tmp_path)]) == 2
     # as if it were stopped in its last training
     shutil.rmtree(home / "iteration-02" / "adapter")
-    write_jsonl(home / "iteration-02" / "training" / "0" / ABOUT, [{"done": 4, "steps": 8}])
+    write_jsonl(home / "iteration-02" / "training" / "0" / CHECKPOINT, [{"done": 4, "steps": 8}])
     (training,) = [phase for phase in status(home).phases if phase.phase == "training"]
     rows = [json.loads(line) for line in (home / "timings.jsonl").read_text().splitlines()]
     seconds = sum(row["seconds"] for row in rows if (row["step"], row["phase"]) == ("iteration-02", "training"))
