@@ -222,8 +222,8 @@ def summary(row: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def figure(value: float | None, form: str = ".2f") -> str:
+    return "-" if value is None else format(value, form)
 
 
 def show(report: dict[str, Any], names: list[str]) -> None:
@@ -233,7 +233,7 @@ def show(report: dict[str, Any], names: list[str]) -> None:
         print(
             f"| {row['iteration']} | {row['target_rms']:.2f} | {row['learning_rate']:.1e} | {row['line_fraction']:.2f} "
             f"| {row['r2']:.2f} +- {row['r2_error']:.2f} | {row['share']:.2f} | {figure(row['best_scale'])} "
-            f"| {row['kl']:.3f} | {row['promised_win_rate']:.3f} | {'-' if row['win_rate'] is None else format(row['win_rate'], '.3f')} |"
+            f"| {row['kl']:.3f} | {row['promised_win_rate']:.3f} | {figure(row['win_rate'], '.3f')} |"
         )
     print(f"\n| win rate over the start on {EVALUATED} prompts | {' | '.join(names)} |")
     print("|---|" + "---|" * len(names))

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from nashward.counted import counted
+from nashward.games.analysis.confidence import one_sided
 from nashward.games.analysis.contextual import ContextualBradleyTerry, contextual_bradley_terry
 from nashward.games.analysis.dawid_skene import dawid_skene
 from nashward.games.analysis.significant_cycles import significant_cycles
@@ -16,7 +17,7 @@ from nashward.games.analysis.style import STYLE
 from nashward.games.shapes import Bool, Float
 
 from ...config.limits import DiagnosisLimits
-from .finding import Finding, NotMeasured, clustered_mean, one_sided, two_sided
+from .finding import Finding, NotMeasured, clustered_mean, two_sided
 from .probe import CERTAIN, Judged
 from .style_fit import FEW_PAIRS, StyleFit, style_fit
 

@@ -82,10 +82,3 @@ def two_sided(estimate: float, error: float, clusters: int) -> float:
     if not error > 0:
         return 1.0
     return float(2 * stdtr(max(clusters - 1, 1), -abs(estimate) / error))
-
-
-def one_sided(excess: float, error: float, clusters: int) -> float:
-    """The p-value of an excess above 0."""
-    if not error > 0:
-        return 0.0 if excess > 0 else 1.0
-    return float(stdtr(max(clusters - 1, 1), -excess / error))

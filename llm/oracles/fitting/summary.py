@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from nashward.games.analysis.battles import Battles
-from nashward.games.analysis.confidence import side_of_zero
+from nashward.games.analysis.confidence import one_sided, side_of_zero
 from nashward.games.analysis.pair_tests import MIN_PROMPTS
 from nashward.games.shapes import Float, Int, Num
 
-from ..diagnosis.finding import one_sided
 from .annotators import slope
 from .examples import cross_entropy
 from .settings import fold_key

@@ -152,8 +152,8 @@ def test_what_r2_can_be_is_known_where_a_policy_plays_itself_alone(tiny_folder: 
 
 def test_cyclic_prompts_are_those_whose_responses_all_lose(tiny_folder: Path, tmp_path: Path) -> None:
     run = short_run(tiny_folder, tmp_path / "run", responses=4, iterations=1).run()
-    files = shards(run.folder / "iteration-01" / "judgements", "start")
-    found = [row["P"] for file in files for row in read_shard(file)]
+    (file,) = shards(run.folder / "iteration-01" / "judgements", "start")
+    found = [row["P"] for row in read_shard(file)]
     expected = np.mean([all(any(p < 0.5 for p in row) for row in P) for P in found])
     assert run.metrics[0]["cyclic_prompts"] == expected
     two = short_run(tiny_folder, tmp_path / "two", iterations=1, responses=2).run()
