@@ -109,8 +109,9 @@ def _in_usage(action: argparse.Action) -> str:
     value = str(action.metavar or action.dest)
     if action.option_strings:
         return f"{action.option_strings[-1]} {value.upper()}"
-    shown: dict[object, str] = {None: value, "+": f"{value} [{value} ...]", "*": f"[{value} ...]"}
-    return shown.get(action.nargs, f"[{value}]")
+    if action.nargs in ("*", "?"):
+        return f"[{value} ...]" if action.nargs == "*" else f"[{value}]"
+    return f"{value} [{value} ...]" if action.nargs == "+" else value
 
 
 def add_help(parser: argparse.ArgumentParser, first: Collection[str]) -> None:
