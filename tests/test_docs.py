@@ -27,7 +27,7 @@ from nashward.cli.main import build_parser, main
 from .conftest import ROOT
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *DOCS]
 MARKDOWN = MarkdownIt().enable("table").use(anchors_plugin, max_level=6)
 PLAIN = [page for page in DOCS if page.name != "oracles.md"]  # whose blocks tests/llm/oracles/test_conformance.py runs
 MISTRAL = """{"model_type": "mistral", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336,
