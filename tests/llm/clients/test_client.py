@@ -72,8 +72,8 @@ def test_what_does_not_pass_is_not_repeated(script: Script, kind: str) -> None:
 def test_an_answer_has_its_time(script: Script, kind: str) -> None:
     script.fault = once(kind)
     begin = time.monotonic()
-    assert complete(script, timeout=0.4, retries=1) == "A"
-    assert 0.4 <= time.monotonic() - begin < 5
+    assert complete(script, timeout=1.0, retries=1) == "A"
+    assert 1.0 <= time.monotonic() - begin < 5
 
 
 def test_an_answer_has_its_size(script: Script) -> None:
