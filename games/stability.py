@@ -26,7 +26,7 @@ def rotation_frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
 
     .. math::  \\lambda = \\rho(S^{1/2} A S^{1/2}), \\quad A = P - 1/2, \\quad S = diag(\\pi) - \\pi \\pi^\\top
 
-    the spectral radius on the support of pi; at an interior Nash that of diag(pi) A. It decides stability: optimistic
+    the spectral radius on the support of pi, where C^T A C with C C^T = S has the same; at an interior Nash that of diag(pi) A. It decides stability: optimistic
     multiplicative weights are stable exactly for steps below 1 / (sqrt(3) lam), extragradient below 1 / lam. In a
     preference game it is below 1 / (2 sqrt(2)).
 
@@ -50,20 +50,23 @@ def rotation_frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
     """
     check_game(game)
     players = game.players(policy)
-    roots = [_root(p) for p in players]
-    # Column k of A S^(1/2) is the payoff of column k of S^(1/2): a difference of policies, centred by itself.
-    if len(players) == 1:
-        (root,) = roots
-        rotation = root @ torch.stack([game.payoffs((c,))[0] for c in root.unbind(-1)], -1).to(root)
-        return torch.linalg.svdvals(rotation)[..., 0]
-    assert isinstance(game, ConstantSumGame)
-    return torch.linalg.svdvals(roots[0] @ game.payoff.to(roots[0]) @ roots[1])[..., 0]
+    supports = [(p > 0).reshape(-1, p.shape[-1]).any(0).nonzero()[:, 0] for p in players]  # of a batch all of them
+    factors = [_factor(p[..., support]) for p, support in zip(players, supports, strict=True)]
+    if isinstance(game, PreferenceGame | ConstantSumGame):
+        table = game.P if isinstance(game, PreferenceGame) else game.payoff
+        payoffs = table[..., supports[0], :][..., supports[-1]].to(factors[0]) @ factors[-1]
+    else:  # a column of C is a difference of policies, whose payoffs are centred by themselves
+        (support,), (factor,), (p,) = supports, factors, players
+        columns = torch.zeros(*p.shape, len(support), dtype=p.dtype, device=p.device)
+        columns[..., support, :] = factor
+        payoffs = torch.stack([game.payoffs((c,))[0][..., support] for c in columns.unbind(-1)], -1).to(factor)
+    return torch.linalg.svdvals(factors[0].mT @ payoffs)[..., 0]
 
 
-def _root(p: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n n"]:
-    """The symmetric square root of diag(p) - p p^T, [..., n, n]."""
-    values, vectors = torch.linalg.eigh(torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2))
-    return (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)) @ vectors.mT
+def _factor(p: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n n"]:
+    """C with C C^T = diag(p) - p p^T, [..., n, n]: its columns sum to 0."""
+    root = p.sqrt()
+    return torch.diag_embed(root) - p.unsqueeze(-1) * root.unsqueeze(-2)
 
 
 def warn_step_size(game: Game, solver: Any) -> None:
