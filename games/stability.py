@@ -26,9 +26,9 @@ def rotation_frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
 
     .. math::  \\lambda = \\rho(S^{1/2} A S^{1/2}), \\quad A = P - 1/2, \\quad S = diag(\\pi) - \\pi \\pi^\\top
 
-    the spectral radius on the support of pi, where C^T A C with C C^T = S has the same; at an interior Nash that of diag(pi) A. It decides stability: optimistic
-    multiplicative weights are stable exactly for steps below 1 / (sqrt(3) lam), extragradient below 1 / lam. In a
-    preference game it is below 1 / (2 sqrt(2)).
+    the spectral radius on the support of pi, where C^T A C with C C^T = S has the same; at an interior Nash that of
+    diag(pi) A. It decides stability: optimistic multiplicative weights are stable exactly for steps below
+    1 / (sqrt(3) lam), extragradient below 1 / lam. In a preference game it is below 1 / (2 sqrt(2)).
 
     Args:
         game: a game or a batch of games.

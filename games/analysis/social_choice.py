@@ -7,18 +7,51 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nashward.errors import NashwardError
+
+from ..forms.game import PreferenceGame
 from ..shapes import Bool, Float, Int
+
+TOLERANCE = 1e-6  # of P + P^T = 1: rounding of tables that come from elsewhere
+
+
+def _table(P: Any) -> Float[Tensor, "*batch n n"]:
+    """Win probabilities, NaN where a pair was not compared.
+
+    Raises:
+        ValueError: something else, as counts of wins.
+    """
+    try:
+        table = torch.as_tensor(P.P if isinstance(P, PreferenceGame) else P)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise NashwardError(f"expected a table [..., n, n] of win probabilities, got {type(P).__name__}") from error
+    if table.ndim < 2 or table.shape[-1] != table.shape[-2]:
+        raise NashwardError(f"expected a table [..., n, n] of win probabilities, got the shape {list(table.shape)}")
+    off = (table + table.mT - 1).abs().nan_to_num(0.0) > TOLERANCE
+    if bool(off.any()):
+        first = tuple(off.nonzero()[0].tolist())
+        i, j = first[-2:]
+        a, b = float(table[first]), float(table.mT[first])
+        raise NashwardError(
+            f"entries ({i}, {j}) and ({j}, {i}) are {a:g} and {b:g}; expected win probabilities, which sum to 1 (of "
+            "counts W: W / (W + W.T), with 1/2 on the diagonal)"
+        )
+    return table
 
 
 def _beats(P: Any) -> Bool[Tensor, "*batch n n"]:
-    return torch.as_tensor(P) > 0.5
+    return _table(P) > 0.5
 
 
 def condorcet_winner(P: Any) -> Int[Tensor, "*batch"]:
     """The action that beats every other one with more than 1/2, [...]; -1 where there is none.
 
     Args:
-        P: [..., n, n] win probabilities, as are the arguments of all functions here.
+        P: [..., n, n] win probabilities, or a game of them; NaN where a pair was not compared, which nobody wins. So
+            are the arguments of the functions here but for ``hodge`` and ``curl_fraction``.
+
+    Raises:
+        ValueError: no such table, as counts of wins.
 
     Source: Condorcet 1785.
 
@@ -27,7 +60,8 @@ def condorcet_winner(P: Any) -> Int[Tensor, "*batch"]:
         >>> int(condorcet_winner(games.zoo.bradley_terry().P)), int(condorcet_winner(games.zoo.comal_cycle().P))
         (3, -1)
     """
-    return _only(_beats(P).sum(-1) == torch.as_tensor(P).shape[-1] - 1)
+    beats = _beats(P)
+    return _only(beats.sum(-1) == beats.shape[-1] - 1)
 
 
 def _only(flags: Bool[Tensor, "*batch n"]) -> Int[Tensor, "*batch"]:
@@ -48,7 +82,7 @@ def is_cyclic(P: Any, tolerance: float = 1e-9) -> Bool[Tensor, "*batch"]:
         >>> bool(is_cyclic(games.zoo.bradley_terry().P)), bool(is_cyclic(games.zoo.comal_cycle().P))
         (False, True)
     """
-    return (torch.as_tensor(P) < 0.5 - tolerance).any(-1).all(-1)
+    return (_table(P) < 0.5 - tolerance).any(-1).all(-1)
 
 
 def smith_set(P: Any) -> Bool[Tensor, "*batch n"]:
@@ -64,7 +98,7 @@ def smith_set(P: Any) -> Bool[Tensor, "*batch n"]:
         >>> smith_set(games.zoo.intransitive_dice().P)
         tensor([True, True, True, True])
     """
-    table = torch.as_tensor(P)
+    table = _table(P)
     reach = ~_beats(table).mT  # i is not beaten by j
     for k in range(table.shape[-1]):
         reach = reach | (reach[..., :, k : k + 1] & reach[..., k : k + 1, :])
@@ -99,7 +133,7 @@ def borda(P: Any) -> Float[Tensor, "*batch n"]:
         >>> borda(games.zoo.rock_paper_scissors().P).tolist()
         [0.5, 0.5, 0.5]
     """
-    table = torch.as_tensor(P)
+    table = _table(P)
     n = table.shape[-1]
     diagonal = torch.diagonal(table, dim1=-2, dim2=-1)
     return (table.sum(-1) - diagonal) / max(n - 1, 1)

@@ -58,6 +58,31 @@ def test_every_tournament_by_brute_force(n: int) -> None:
         assert not bool((lottery[k] & ~smith[k]).any())  # the maximal lottery plays in the Smith set only
 
 
+@pytest.mark.parametrize(
+    "method", ["condorcet_winner", "smith_set", "copeland", "borda", "cyclic_triples", "is_cyclic"]
+)
+def test_what_is_no_table_of_win_probabilities_is_refused(method: str) -> None:
+    function = getattr(social_choice, method)
+    with pytest.raises(ValueError, match=r"\(0, 1\) and \(1, 0\) are 1 and 4.*W / \(W \+ W.T\)"):
+        function([[0.5, 1.0], [4.0, 0.5]])
+    with pytest.raises(ValueError, match=r"\(1, 2\) and \(2, 1\) are 0.7 and 0.7"):
+        P = torch.full((2, 3, 3), 0.5)
+        P[1, 1, 2] = P[1, 2, 1] = 0.7
+        function(P)
+    with pytest.raises(ValueError, match=r"shape \[3, 5\]"):
+        function(torch.full((3, 5), 0.5))
+    with pytest.raises(ValueError, match="got dict"):
+        function({})
+    game = games.zoo.comal_cycle()
+    torch.testing.assert_close(function(game), function(game.P))
+
+
+def test_a_pair_that_was_not_compared_is_nobodys_win() -> None:
+    P = torch.tensor([[0.5, math.nan, 0.8], [math.nan, 0.5, 0.7], [0.2, 0.3, 0.5]])
+    assert int(social_choice.condorcet_winner(P)) == -1
+    assert social_choice.smith_set(P).tolist() == [True, True, False]
+
+
 def test_a_tie_for_the_first_place_is_no_cycle() -> None:
     P = torch.full((3, 3), 0.5, dtype=torch.float64)
     P[0, 2], P[2, 0] = 0.8, 0.2
