@@ -41,6 +41,8 @@ NASHWARD: list[tuple[list[str], str]] = [
     (["fit-oracle", "--model", "x"], "--model | --base | nashward fit-oracle --help"),
     (["fit-oracle", "--lr", "1"], "--lr | --learning-rate | nashward fit-oracle --help"),
     (["judge", "--reward-model", "x"], "--reward-model | --oracle | nashward judge --help"),
+    ([*ALIGN, "--solver", "own:HalfWay"], "'own:HalfWay' | llm.SelfPlay(solver=...)"),
+    ([*ALIGN, "--solver", "MWU:step=2"], "'MWU:step=2' | as --step"),
 ]
 SOLVE = [
     ([], "required: table | <help>"),

@@ -244,6 +244,10 @@ def solver_kind(name: str) -> type[Any]:
     if written := re.fullmatch(r"(\w+)\((.*?)\)?", name):  # as Python writes it
         settings = "".join(f":{one.replace(' ', '')}" for one in written[2].split(",") if one.strip())
         nearest = f"its settings stand behind colons: {written[1]}{settings}; {nearest}"
+    if is_solver(first := name.partition(":")[0]):
+        nearest = f"{first} is one, whose settings are options of their own, as --step; "
+    elif re.fullmatch(r"[\w.]+:[\w.]+", name):
+        nearest = f"a class of yours plays in Python, llm.SelfPlay(solver=...); {nearest}"
     raise NashwardError(f"no solver {name!r}; {nearest}there are {', '.join(kind.__name__ for kind in SOLVERS)}")
 
 
