@@ -40,8 +40,9 @@ def response_alerts(folder: Path) -> list[Alert]:
     """Responses that were cut before they ended."""
     return [
         Alert(
-            f"{row['iteration']}: {100 * cut:.0f}% of the responses did not end within --max-new-tokens, and the "
-            "oracle judged what there was. Raise it, or let the prompts demand shorter responses."
+            f"{row['iteration']}: {100 * cut:.0f}% of the responses that it sampled, of the policy before, did not end "
+            "within --max-new-tokens, and the oracle judged what there was. Raise it, or let the prompts demand "
+            "shorter responses."
         )
         for row in metrics(folder)
         if (cut := 1 - row["finished"]) > CUT

@@ -132,14 +132,14 @@ def fits(folder: Path) -> list[Content]:
         "changed."
     )
     of_policy = (
-        "KL divergences are in nats a response, estimated: of the step, and of the new policy to the start; its "
-        "entropy is a token's. Tokens, finished, cyclic and no label are of the responses that the step sampled. "
-        "Cyclic is the share of the prompts on which each of them loses to another one. Where it is 0 a larger --step "
-        "wins more, as far as the fits follow it; where it has risen towards a half the policy is near a mixed Nash, "
-        "which large steps leave again."
+        "KL divergences are in nats a response, estimated: of the step that of the policy before to the new one, and "
+        "to the start that of the new one to it; its entropy is a token's. Tokens, finished, cyclic and no label are "
+        "of the responses that the step sampled. Cyclic is the share of the prompts on which each of them loses to "
+        "another one. Where it is 0 a larger --step wins more, as far as the fits follow it; where it has risen "
+        "towards a half the policy is near a mixed Nash, which large steps leave again."
     )
     larger = larger_step(iterates(folder), RunFolder(folder).read()["config"]["solver"])
-    judged = [(row["iteration"], f"{row['error_share']:.0%}") for row in rows if row.get("error_share") is not None]
+    judged = [(row["iteration"], f"{min(row['error_share'], 1):.0%}") for row in rows if row.get("error_share") is not None]
     return [
         Paragraph(of_fit),
         Table(head, fitted),

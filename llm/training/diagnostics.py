@@ -189,9 +189,10 @@ def unreachable_target(target_rms: float, size: float) -> str | None:
     if target_rms < UNREACHABLE:
         return None
     return (
-        f"The target is {target_rms:.0f} nats away (rms), which no fit reaches: this is policy gradient, in which the "
-        f"step of {size:g} cancels, not a mirror step. For a mirror step take a step of 1 to 30 (--step) and a "
-        "learning rate at which adapters move (--learning-rate)."
+        f"The target is {target_rms:.0f} nats away (rms): a fit does not reach it, or leaves all that was sampled. "
+        f"Where it moves little this is policy gradient, in which the step of {size:g} cancels, not a mirror step. "
+        f"Take a step near {2 * size / target_rms:.1g} (--step), and a learning rate at which adapters move "
+        "(--learning-rate)."
     )
 
 

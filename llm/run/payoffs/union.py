@@ -74,7 +74,7 @@ class ResponseUnion:
         weights = (weights * self._prompt_weights(weights)).masked_fill(payoffs.isnan(), 0.0)
         variances = torch.zeros_like(payoffs) if self.enumerates else self.judged.variances()
         ceiling = regression.r2_ceiling(payoffs, variances, weights)
-        return None if math.isnan(ceiling) else ceiling
+        return None if math.isnan(ceiling) else max(ceiling, 0.0)  # below it the payoffs are told from no luck
 
     def _prompt_weights(self, like: torch.Tensor) -> Float[torch.Tensor, "prompts 1"]:
         return torch.tensor([[self.prompts[number].weight] for number in self.judged.numbers]).to(like)

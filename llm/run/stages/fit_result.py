@@ -43,7 +43,7 @@ class FitScores:
     def win_rate(self) -> float | None:
         """On prompts that training did not see, see ``Limits.win_rate``; None where the responses do not tell."""
         batch = self.unseen
-        if relative_ess(batch.now, batch) < LEAST_ESS:
+        if min(relative_ess(one.now, one) for one in (batch, self.train)) < LEAST_ESS:
             return None
         old, new = (mean_under(policy, batch.payoffs, batch) for policy in (scored(batch.start, "start"), batch.now))
         return 0.5 + new - old
@@ -84,7 +84,8 @@ class FitResult:
         lines = [*([] if mismatch is None else [mismatch]), *self.notes]
         at_start, losses = loss(before.train), [record["loss"] for record in self.records[-last_epoch:]]
         kept = f"Validation prompts kept {self.line_fraction:.2g} of its way. " if self.scores.validation else ""
-        if "sft_nll" not in self.records[0] and rose(sum(losses) / len(losses), NOTABLE * at_start):
+        gained = self.scores.validation is not None and self.line_fraction >= 0.5 and self.scores.loss < before.loss
+        if not gained and "sft_nll" not in self.records[0] and rose(sum(losses) / len(losses), NOTABLE * at_start):
             lines.append(
                 f"In training the loss rose from {at_start:.4g} to {sum(losses) / len(losses):.4g}: the learning rate "
                 f"of {self.learning_rate:.2g} is too high for this target. {kept}--learning-rate "

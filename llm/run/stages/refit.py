@@ -36,6 +36,7 @@ Value = TypeVar("Value")
 LONGEST = 2.0  # of the straight line from the start over where the fit went: further it was not measured
 HALVINGS = 4
 SCALES = (0.3, 3.0)  # best scales beyond these are worth a warning
+SURE = 2.0  # standard errors
 
 
 @dataclass
@@ -229,7 +230,8 @@ class StepFit:
                 )
                 go(0.0)
                 return 0.0, values[1.0]
-            if not SCALES[0] <= best <= SCALES[1]:
+            sure = 0.0 if math.isnan(error) else SURE * error
+            if best + sure < SCALES[0] or best - sure > SCALES[1]:
                 notes.append(
                     f"The best scale of the fit is {best:.2g} +- {error:.2g} on validation prompts: a learning rate "
                     f"{'above' if best > 1 else 'below'} this one suits the target better (--learning-rate)."

@@ -121,7 +121,8 @@ class TrainStage:
             weights = [parameter.detach().cpu().clone() for parameter in parameters]
             rate = fit.learning_rate(parameters)
             self.progress.info(
-                f"{name}: {counted(len(steps), 'optimiser step')} of about {counted(settings.batch, 'prompt')}, "
+                f"{name}: {counted(len(steps), 'optimiser step')} of about "
+                f"{counted(min(settings.batch, sum(len(batch.rollouts) for batch in training)), 'prompt')}, "
                 f"learning rate {rate:.3g}"
             )
             result = fit.run(parameters, weights, rate)
@@ -255,10 +256,10 @@ class TrainStage:
         if error_share is not None and not math.isnan(error_share):
             weighed = "weigh less" if settings.spread_weights else "weigh as others (--spread-weights)"
             self.progress.info(
-                f"{self.step_folder.name}: the judges' error is {error_share:.0%} of the target's variance, by how far "
+                f"{self.step_folder.name}: the judges' error is {min(error_share, 1):.0%} of the target's variance, by how far "
                 f"they differ; responses on which they differ {weighed}"
             )
-        if promised is not None:
+        if promised is not None and unreachable_target(initial["target_rms"], self.step.size) is None:
             self.progress.info(
                 f"{self.step_folder.name}: the oracle's spread and the step promise a win rate of about "
                 f"{promised:.3f} over the policy before; a fit reaches what of it carries over to other prompts"

@@ -261,7 +261,7 @@ def test_a_warning_stands_in_its_section_and_the_head_leads_there(runs: dict[str
     page = report.write(home).read_text()
     assert "<title>The run second</title>" in page
     assert "iteration-02: The loss rose" in _section(page, "What the fits achieved")
-    assert "50% of the responses did not end within" in _section(page, "Responses")
+    assert "50% of the responses that it sampled" in _section(page, "Responses")
     assert "out of memory" in _section(page, "The run")
     links = re.findall(r'<a href="#([\w-]+)">', _section(page, "In short"))
     assert links == ["responses", "what-the-fits-achieved", "the-run"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nashward.cli import configuration, options, outputs
 from nashward.cli.command import Command
 from nashward.counted import counted
-from nashward.errors import NashwardError
+from nashward.errors import NashwardError, RefusedPromptError
 from nashward.llm.config import Sampling
 from nashward.llm.delivery.benchmarks.answer_files import FORMATS, GREEDY
 
@@ -60,7 +60,10 @@ def run(args: argparse.Namespace) -> int:
     prompts = read_prompts_in_order(args.prompts)
     mixture = None if args.adapter is None else Mixture.at(args.adapter)
     model, sampling, seed = loaded(args, mixture)
-    found = prompt_ids(model.tokenizer, prompts)
+    found: list[list[int] | RefusedPromptError] = [
+        one if prompt.text.strip() else RefusedPromptError("it is empty", "empty")
+        for prompt, one in zip(prompts, prompt_ids(model.tokenizer, prompts), strict=True)
+    ]
     ids = [one for one in found if isinstance(one, list)]
     refused = Counter(one.reason for one in found if not isinstance(one, list))
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(refused.items()))

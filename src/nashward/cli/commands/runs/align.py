@@ -106,7 +106,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
                     most = f" of at most {row['r2_ceiling']:.2f}"
                 achieved.append(f"R2 on held-out prompts {held['r2']:.2f}{error}{most}")
             if row.get("error_share") is not None:
-                achieved.append(f"judges' error {row['error_share']:.0%} of the target's variance")
+                achieved.append(f"judges' error {min(row['error_share'], 1):.0%} of the target's variance")
             if row.get("line_fraction") == 0:
                 achieved.append("nothing was gained, the policy stays as it was")
             if nll := row.get("sft"):

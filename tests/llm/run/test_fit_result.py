@@ -1,0 +1,44 @@
+"""What a fit says of itself: which warnings help, and which of its figures its responses do not carry."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from nashward.llm.run.stages.fit_result import FitResult, FitScores
+from nashward.llm.training.experience import Experience
+
+
+def _experience(moved: float, prompts: int = 8) -> Experience:
+    """Two responses to each prompt, the first of which is 1 nat too unlikely; the fit made it so much likelier."""
+    zero = torch.zeros(prompts, 2)
+    sign = torch.tensor([1.0, -1.0]).expand(prompts, 2)
+    return Experience(
+        now=moved * sign / 2, anchor=zero, sampler=zero, payoffs=0.5 + sign / 4, weights=torch.full((prompts, 2), 0.5),
+        lengths=torch.full((prompts, 2), 3), target=sign / 2, baseline="half", size=2.0, start=zero, reference=zero,
+    )  # fmt: skip
+
+
+def _result(moved: float, fraction: float) -> FitResult:
+    scores = FitScores(_experience(moved), _experience(moved), None)
+    records = [{"loss": 0.25}, {"loss": 0.6}]
+    return FitResult(scores, records, 0.25, 1e-3, fraction, 0.5, [], [])
+
+
+def test_a_rate_is_too_high_where_the_fit_gained_nothing_by_it() -> None:
+    before = FitScores(_experience(0.0), _experience(0.0), None)
+    assert not any("too high" in line for line in _result(0.8, 1.1).warnings(before, 2))
+    assert any("too high" in line for line in _result(0.2, 0.1).warnings(before, 2))
+    alone = dataclasses.replace(_result(0.8, 1.0), scores=FitScores(_experience(0.8)))
+    assert any("too high" in line for line in alone.warnings(FitScores(_experience(0.0)), 2))
+
+
+def test_a_win_rate_needs_the_responses_that_the_fit_saw_as_well() -> None:
+    far = dataclasses.replace(_experience(0.0, 100), now=torch.zeros(100, 2) - 30)
+    far.now[0, 0] = 0.0  # one of 200 responses carries all
+    few = _experience(0.5, 4)
+    assert FitScores(far, few, few).win_rate is None
+    known = FitScores(_experience(0.5, 100), few, few).win_rate
+    assert known == pytest.approx(0.5 + 0.25 * float(torch.tanh(torch.tensor(0.25))), abs=1e-6)
