@@ -139,7 +139,9 @@ def fits(folder: Path) -> list[Content]:
         "towards a half the policy is near a mixed Nash, which large steps leave again."
     )
     larger = larger_step(iterates(folder), RunFolder(folder).read()["config"]["solver"])
-    judged = [(row["iteration"], f"{min(row['error_share'], 1):.0%}") for row in rows if row.get("error_share") is not None]
+    judged = [
+        (row["iteration"], f"{min(row['error_share'], 1):.0%}") for row in rows if row.get("error_share") is not None
+    ]
     return [
         Paragraph(of_fit),
         Table(head, fitted),

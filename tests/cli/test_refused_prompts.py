@@ -57,6 +57,16 @@ COMMANDS = {
 }
 
 
+def test_an_empty_line_of_prompts_is_not_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("lines.txt").write_text("Name a river.\n \nWhy?\n")
+    assert main([*COMMANDS["answer"], "--prompts", "lines.txt"]) == 0
+    assert "2 answers" in (out := capsys.readouterr().out)
+    assert "1 empty" in out
+    rows = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+    assert [row["output"] is None for row in rows] == [False, True, False]
+    Path("answers.jsonl").unlink()
+
+
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_a_refused_prompt_is_dropped_and_counted(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--prompts", "prompts.jsonl"]) == 0, capsys.readouterr().err

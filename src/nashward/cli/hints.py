@@ -58,6 +58,7 @@ STEP = {
     "beta": "--step = 1 / beta, which SPPO calls eta",
     "step-size": "--step",
     "stepsize": "--step",
+    "steps": "--step, the solver's step size, or --iterations, how many",
 }
 # solvers as papers write them, without hyphens and in small letters
 SOLVER_NAMES = {
