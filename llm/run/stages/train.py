@@ -256,8 +256,8 @@ class TrainStage:
         if error_share is not None and not math.isnan(error_share):
             weighed = "weigh less" if settings.spread_weights else "weigh as others (--spread-weights)"
             self.progress.info(
-                f"{self.step_folder.name}: the judges' error is {min(error_share, 1):.0%} of the target's variance, by how far "
-                f"they differ; responses on which they differ {weighed}"
+                f"{self.step_folder.name}: the judges' error is {min(error_share, 1):.0%} of the target's variance, by "
+                f"how far they differ; responses on which they differ {weighed}"
             )
         if promised is not None and unreachable_target(initial["target_rms"], self.step.size) is None:
             self.progress.info(

@@ -17,7 +17,7 @@ def _experience(moved: float, prompts: int = 8) -> Experience:
     sign = torch.tensor([1.0, -1.0]).expand(prompts, 2)
     return Experience(
         now=moved * sign / 2, anchor=zero, sampler=zero, payoffs=0.5 + sign / 4, weights=torch.full((prompts, 2), 0.5),
-        lengths=torch.full((prompts, 2), 3), target=sign / 2, baseline="half", size=2.0, start=zero, reference=zero,
+        lengths=torch.full((prompts, 2), 3), target=sign / 2, baseline="constant", size=2.0, start=zero, reference=zero,
     )  # fmt: skip
 
 
