@@ -44,7 +44,7 @@ class Check:
         tolerance: relative to the bound; of ``exceeds`` to what was measured.
         rounding: absolute; a number, or as ``bound``.
         claimed: the theorem speaks of this step; else the values are shown, and no verdict.
-        limit: the statement is of the limit of a run: a miss says that it is not reached by this T, and refutes nothing.
+        limit: the statement is of the limit of a run: where it is missed, it is not reached by this T, nothing more.
 
     Example:
         >>> check = Check.of([1, 2], bound=[1.0, 0.5], measured=[0.7, 0.4])
