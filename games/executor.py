@@ -25,6 +25,9 @@ class TableExecutor:
         game: a game or a batch of games.
         feedback: what a step sees of the payoff; called with the game, the opponent and the round 0, 1, ...
 
+    Raises:
+        TypeError: a feedback that is not a function, or a class in place of an object.
+
     Example:
         >>> from nashward import games
         >>> tables = TableExecutor(games.zoo.rock_paper_scissors())
@@ -34,6 +37,12 @@ class TableExecutor:
     """
 
     def __init__(self, game: Game, feedback: Feedback = exact):
+        if isinstance(feedback, type) or not callable(feedback):
+            what = feedback.__name__ if isinstance(feedback, type) else repr(feedback)
+            raise TypeError(
+                f"feedback is {what:.60}; expected games.feedback.exact, games.feedback.SampledFeedback(k) or "
+                "games.feedback.DuelingFeedback()"
+            )
         self.game, self.feedback, self.rounds = game, feedback, 0
 
     def policy(self, probabilities: Any = None, name: str = "start") -> Policy:

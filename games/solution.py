@@ -151,7 +151,7 @@ class Solution:
         """Write the solution to a file of numpy's format .npz, of that name exactly; ``load`` reads it.
 
         Args:
-            file: its path; what is there is replaced when all is written.
+            file: its path; a folder that is missing is made, and a file that is there replaced when all is written.
 
         Raises:
             OSError: it cannot be written.
@@ -175,6 +175,9 @@ class Solution:
             name: x.detach().cpu().numpy() if isinstance(x, Tensor) else x for name, x in arrays.items()
         }
         path = Path(file)
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder; expected the name of a file, as {path / 'solution.npz'}")
+        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             with part.open("wb") as opened:

@@ -54,7 +54,7 @@ def solve(
     """Play ``solver`` on ``game``.
 
     If numba is installed, the payoffs are exact and the solver has a ``period``, its Steps are traced and run as a
-    compiled loop; the result is the same within 1e-12.
+    compiled loop; the result is the same within 1e-12 while the run is stable (see docs/equilibria.md).
 
     Args:
         game: a game or a batch of games, which are solved together.
@@ -82,7 +82,7 @@ def solve(
             average named "last" or "average", a start, reference or fixed opponent that is not a distribution over the
             actions, a reference that excludes an action of the start, an unknown fixed opponent, ``traced=True`` for a
             run that cannot be traced.
-        TypeError: not a game, not a solver, or an average that is not a function.
+        TypeError: not a game, not a solver, or a feedback or an average that is not a function.
 
     Warns:
         StepWarning: a constant step beyond a proven or exact threshold of the solver.

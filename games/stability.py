@@ -12,13 +12,14 @@ from torch import Tensor
 from .equilibria.nash import nash
 from .forms.game import ConstantSumGame, Game, PreferenceGame, check_game
 from .shapes import Float
-from .solvers.mirror_steps.step_limit import HasStepLimit
+from .solvers.mirror_steps.step_limit import HasStepLimit, MovesReference
 
 TINY = 1e-100  # in place of 0, for games without rotation or with constant payoffs
 
 
 class StepWarning(UserWarning):
-    """A step beyond a threshold: proven (nothing is known beyond it) or exact (the iterates leave the Nash)."""
+    """A step beyond a threshold, proven (nothing is known beyond it) or exact (the iterates leave the Nash); or too few
+    steps between two moves of the reference."""
 
 
 def rotation_frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
@@ -70,7 +71,7 @@ def _factor(p: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n n"]:
 
 
 def warn_step_size(game: Game, solver: Any) -> None:
-    """Warn of a constant step beyond the solver's ``step_limit`` on this game.
+    """Warn of a constant step beyond the solver's ``step_limit`` on this game, and of too few steps to a reference.
 
     An exact limit is first computed for the largest frequency that payoffs of this size allow; the equilibrium is
     solved only for a step above it, and not for a batch.
@@ -79,6 +80,9 @@ def warn_step_size(game: Game, solver: Any) -> None:
         StepWarning: one line that names the threshold.
     """
     step = getattr(solver, "step", None)
+    few = solver.too_few() if isinstance(solver, MovesReference) else None
+    if few and (_frequency_at_nash(game) or 0.0) > TINY:
+        warnings.warn(f"{type(solver).__name__}: {few}", StepWarning, stacklevel=3)
     if not (isinstance(solver, HasStepLimit) and isinstance(step, int | float)):
         return
     if isinstance(game, ConstantSumGame):

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from nashward.errors import NashwardError
@@ -60,7 +61,7 @@ def sweep(
         ``games.plots.quantiles`` with seeds.
 
     Raises:
-        ValueError: a setting without or with repeated values, seeds without draws; as ``solve``.
+        ValueError: a setting without or with repeated values, seeds without draws, or one number as them; as ``solve``.
         TypeError: not a dataclass; an option that neither the solver nor ``solve`` has.
 
     Warns:
@@ -145,6 +146,8 @@ def _seeded(game: Game, start: Any, feedback: Feedback, seeds: Sequence[int]) ->
         raise NashwardError(
             "seeds are of the draws: give feedback=games.feedback.SampledFeedback(k) or DuelingFeedback() as well"
         )
+    if isinstance(seeds, str) or np.ndim(seeds) == 0:
+        raise NashwardError(f"seeds is {seeds!r:.60}; expected several, as seeds=range(5)")
     listed = tuple(int(seed) for seed in _values("seeds", seeds))
     tables = TableExecutor(game)
     players: Players = tables.probabilities(tables.policy(start))

@@ -44,6 +44,7 @@ class Check:
         tolerance: relative to the bound; of ``exceeds`` to what was measured.
         rounding: absolute; a number, or as ``bound``.
         claimed: the theorem speaks of this step; else the values are shown, and no verdict.
+        limit: the statement is of the limit of a run: where it is missed, it is not reached by this T, nothing more.
 
     Example:
         >>> check = Check.of([1, 2], bound=[1.0, 0.5], measured=[0.7, 0.4])
@@ -61,13 +62,15 @@ class Check:
     rounding: Any = 1e-12
     exceeds: bool = False
     claimed: bool = True
+    limit: bool = False
 
     def __repr__(self) -> str:
         """The verdict, and the row nearest to failing or the one that fails most."""
         T, bound, measured, ratio = self.worst
         where = "nearest to failing" if self.holds else "the worst"
         last = f"within {self.within:.2g}" if self.equal else f"ratio {ratio:.4g}"
-        verdict = "not claimed for this step" if not self.claimed else "holds" if self.holds else "FAILS"
+        missed = "not reached by this T" if self.limit else "FAILS"
+        verdict = "not claimed for this step" if not self.claimed else "holds" if self.holds else missed
         return f"Check({verdict}; {where} at T = {T:g}: bound {bound:.4g}, measured {measured:.4g}, {last})"
 
     @classmethod

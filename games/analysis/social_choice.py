@@ -156,6 +156,23 @@ def cyclic_triples(P: Any) -> Int[Tensor, "*batch"]:
     return torch.diagonal(wins @ wins @ wins, dim1=-2, dim2=-1).sum(-1).round().to(torch.int64) // 3
 
 
+_ROUNDED = 1e-3  # log-odds of probabilities next to 1 carry much rounding; a table of another kind is far above it
+
+
+def _skew(A: Any) -> Float[Tensor, "*batch n n"]:
+    table = torch.as_tensor(A)
+    table = table if table.is_floating_point() else table.to(torch.float64)
+    if table.ndim < 2 or table.shape[-1] != table.shape[-2]:
+        raise NashwardError(f"expected a skew table [..., n, n], got shape {list(table.shape)}")
+    off = (table + table.mT).abs()
+    if (off > _ROUNDED * table.abs().amax((-2, -1), keepdim=True)).any():
+        raise NashwardError(
+            f"expected a skew table, A + A^T = 0, got entries of A + A^T up to {float(off.max()):.3g}; of win "
+            "probabilities P give P - 0.5, or the log-odds log(P / (1 - P))"
+        )
+    return table
+
+
 def hodge(A: Any) -> tuple[Float[Tensor, "*batch n n"], Float[Tensor, "*batch n n"]]:
     """The parts of a skew table: the part that a score for each action explains, and the cyclic part.
 
@@ -169,6 +186,9 @@ def hodge(A: Any) -> tuple[Float[Tensor, "*batch n n"], Float[Tensor, "*batch n 
     Returns:
         G and C, [..., n, n].
 
+    Raises:
+        ValueError: A + A^T is not 0 within a thousandth of the largest entry, as for win probabilities.
+
     Source: Jiang, Lim, Yao & Ye 2011 (HodgeRank), on the complete graph, where no harmonic part is left.
 
     Example:
@@ -177,7 +197,7 @@ def hodge(A: Any) -> tuple[Float[Tensor, "*batch n n"], Float[Tensor, "*batch n 
         >>> float(G.abs().max()), C[0].tolist()
         (0.0, [0.0, -0.5, 0.5])
     """
-    table = torch.as_tensor(A)
+    table = _skew(A)
     score = table.mean(-1)
     gradient = score[..., :, None] - score[..., None, :]
     return gradient, table - gradient
@@ -191,6 +211,9 @@ def curl_fraction(A: Any) -> Float[Tensor, "*batch"]:
     Args:
         A: [..., n, n], skew: margins P - 1/2, or log-odds.
 
+    Raises:
+        ValueError: as ``hodge``.
+
     Source: Jiang, Lim, Yao & Ye 2011.
 
     Example:
@@ -199,7 +222,7 @@ def curl_fraction(A: Any) -> Float[Tensor, "*batch"]:
         >>> float(curl_fraction(ring.P - 0.5)), float(curl_fraction(ranked.P - 0.5))
         (1.0, 0.0)
     """
-    table = torch.as_tensor(A)
+    table = _skew(A)
     energy = (table**2).sum((-2, -1))
     share = (hodge(table)[1] ** 2).sum((-2, -1)) / torch.where(energy == 0, 1.0, energy)
     return torch.where(table.isfinite().all((-2, -1)) if table.ndim > 2 else table.isfinite().all(), share, torch.nan)

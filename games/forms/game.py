@@ -278,8 +278,8 @@ class ConstantSumGame:
         return _apply(self.payoff, column), self.total * row.sum(-1, keepdim=True) - _apply(self.payoff.mT, row)
 
     def players(self, policy: Any) -> Players:
-        if not (isinstance(policy, tuple | list) and len(policy) == 2):
-            raise NashwardError(f"an n x m game needs a pair (row, column) of policies, got {type(policy).__name__}")
+        if not (isinstance(policy, tuple | list) and len(policy) == 2) or isinstance(policy[0], int | float):
+            raise NashwardError(f"an n x m game needs a pair (row, column) of policies, got {policy!r:.60}")
         return tuple(
             _policy(in_order(side, p, labels, "action"), len(labels), self.device, side)
             for p, labels, side in zip(

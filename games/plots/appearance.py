@@ -10,6 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nashward.console import printable
+from nashward.errors import NashwardError
 
 from ..solution import Solution
 from ..solvers import SOLVERS
@@ -176,6 +177,8 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, A
 def by_name(solutions: Mapping[str, Solution]) -> Mapping[str, Solution]:
     if not isinstance(solutions, Mapping):
         raise TypeError(f'expected solutions by name, as {{"MWU": solution}}, got {type(solutions).__name__}')
+    if not solutions:
+        raise NashwardError('there is no solution to draw; expected them by name, as {"MWU": solution}, got {}')
     return solutions
 
 

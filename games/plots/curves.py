@@ -29,7 +29,7 @@ def gap_curves(
     bounds: Mapping[str, Callable[[Any], Any]] | None = None,
     title: str = "",
     axes: Axes | None = None,
-    which: Sequence[str] = ("last", "average"),
+    which: str | Sequence[str] = ("last", "average"),
 ) -> Figure:
     """Duality gap against iterations, log-log: the last iterate solid, the average dashed, bounds dotted.
 
@@ -38,11 +38,11 @@ def gap_curves(
         bounds: by name, functions of the iterations, for example ``theory.MWUAverage(...).bound``.
         title: above the picture.
         axes: to draw on; a new figure when None.
-        which: the iterates whose gaps are drawn, of those in ``Solution.gaps``. The second one is dashed, the third
-            dash-dotted; of a single one the lines have their names alone, and the styles of ``looks``.
+        which: the iterate whose gaps are drawn, or several, of those in ``Solution.gaps``. The second is dashed, the
+            third dash-dotted; of a single one the lines have their names alone, and the styles of ``looks``.
 
     Raises:
-        ValueError: a solution of a batch of games, an iterate that a solution has no gaps of.
+        ValueError: no solution, one of a batch of games, an iterate that a solution has no gaps of.
         TypeError: solutions without names, a bound that is not a function.
     """
     for name, bound in (bounds or {}).items():
@@ -53,6 +53,7 @@ def gap_curves(
             )
     figure, axes = drawn_on(axes, 6.4, 4.2)
     look = looks(list(by_name(solutions)))
+    which = (which,) if isinstance(which, str) else which
     for name, solution in solutions.items():
         for iterate, dashes in zip(which, ("-", "--", "-."), strict=False):
             gaps = _gaps(solution, iterate, name)
@@ -90,7 +91,7 @@ def race(solutions: Mapping[str, Solution], which: str = "last", title: str = ""
         axes: to draw on; a new figure when None.
 
     Raises:
-        ValueError: a solution of a batch of games, an iterate that a solution has no gaps of.
+        ValueError: no solution, one of a batch of games, an iterate that a solution has no gaps of.
         TypeError: solutions without names.
     """
     figure, axes = drawn_on(axes, 6.4, 4.2)
@@ -125,7 +126,7 @@ def quantiles(
         axes: to draw on; a new figure when None.
 
     Raises:
-        ValueError: a solution of a single game, an iterate that a solution has no gaps of.
+        ValueError: no solution, one of a single game, an iterate that a solution has no gaps of.
     """
     figure, axes = drawn_on(axes, 6.4, 4.2)
     look = looks(list(by_name(solutions)))

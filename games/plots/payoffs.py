@@ -42,7 +42,13 @@ def cycle_graph(
 
     Raises:
         ValueError: a batch of games, an order that has not every action once.
+        TypeError: no preference game.
     """
+    if not isinstance(game, PreferenceGame):
+        raise TypeError(
+            f"who beats whom is drawn of a PreferenceGame, got {type(game).__name__}; an n x m game is drawn by "
+            "games.plots.payoff_table"
+        )
     if game.batch_shape:
         raise NashwardError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
     figure, axes = drawn_on(axes, 5.2, 5.0)

@@ -116,7 +116,7 @@ def trajectories(
         _principal_plane(axes, paths, star, first, names)
     axes.set(title=title)
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)  # off the names of the actions
     return figure
 
 

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nashward.errors import NashwardError
+from nashward.games.driver import drive
+from nashward.games.policy import Policy
+from nashward.games.step import Step
 
 from .tables_only.base import Payoffs, TableSolver, check_policies
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from nashward.games.executor import TableExecutor
     from nashward.games.forms.game import Players
 
 _ITERATIONS, _ROUNDING = 12, 1e-9
@@ -23,8 +27,8 @@ def check_solver(solver: Any) -> None:
 
     Checked of both kinds, those with ``play`` and those with ``iterate``: every iterate is a distribution, of one
     player and of two; the same run gives the same iterates, and leaves the solver as it was; several starts in one
-    call give what each gives alone; renamed actions give renamed iterates. That it converges is not checked: a game,
-    its exact equilibrium and ``games.solve`` show that.
+    call give what each gives alone; renamed actions give renamed iterates; Steps go on from what was sent. That it
+    converges is not checked: a game, its exact equilibrium and ``games.solve`` show that.
 
     Args:
         solver: an object with ``play(start, reference)`` or ``iterate(x, payoffs)``.
@@ -73,6 +77,8 @@ def check_solver(solver: Any) -> None:
             raise NashwardError(f"{name}: iterate {len(players[0]) + 1} of {what} is not finite")
         return players
 
+    if not isinstance(solver, TableSolver):
+        _check_goes_on(name, solver, games.executor.TableExecutor(one), first)
     alone = path(one, first, "a game of 4 actions")
     path(two, pair, "a game of 2 x 3 actions")
     if not torch.equal(alone[0], path(one, first, "a game of 4 actions")[0]):
@@ -87,6 +93,24 @@ def check_solver(solver: Any) -> None:
     order = torch.tensor([2, 0, 3, 1])
     (renamed,) = path(games.PreferenceGame(P[order][:, order]), first[order], "a game of 4 actions")
     _check_equal(name, renamed, alone[0][:, order], "with its actions in another order")
+
+
+def _check_goes_on(name: str, solver: Any, tables: TableExecutor, start: Tensor) -> None:
+    """Refuse a solver none of whose Steps names a policy that a Step has made."""
+    x, made, named = tables.policy(start), set(), set()
+
+    def record(step: Step, policy: Policy) -> bool:
+        for blend in (step.anchor, step.opponent):
+            named.update({} if blend is None else blend.members())
+        made.add(policy)
+        return False
+
+    drive(solver, x, x, tables.execute, record, _ITERATIONS)
+    if made.isdisjoint(named):
+        raise NashwardError(
+            f"{name}: of {len(made)} Steps none begins at a policy that was sent, so that it never moves on; expected "
+            "x = yield Step(...), and x in the next Step"
+        )
 
 
 @dataclass(frozen=True)

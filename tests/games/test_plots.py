@@ -336,6 +336,31 @@ def test_what_no_curve_can_show_is_refused_by_name() -> None:
         games.plots.gap_curves({"a": solution}, {"b": bound})
 
 
+def test_one_iterate_is_given_alone_and_nothing_is_not_drawn() -> None:
+    found = {"a": games.solve(games.zoo.comal_cycle(), games.MWU(0.1), 3)}
+    assert len(games.plots.gap_curves(found, which="last").axes[0].lines) == 1
+    for draw in (games.plots.gap_curves, games.plots.race, games.plots.quantiles):
+        with pytest.raises(ValueError, match="no solution to draw"):
+            draw({})
+    game: Any = games.ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], 0.0)
+    with pytest.raises(TypeError, match="PreferenceGame, got ConstantSumGame"):
+        games.plots.cycle_graph(game)
+
+
+def test_no_legend_lies_on_the_name_of_an_action() -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    game = games.zoo.mujoco_soccer()
+    solution = games.solve(game, games.MagnetReset(), 1000, keep_policies=True, record=range(1, 1001))
+    name = "MagnetReset(step=0.4, tau=0.1, every=50)"
+    figure = games.plots.trajectories({name: solution}, games.nash(game), game.labels)
+    FigureCanvasAgg(figure).draw()
+    (axes,) = figure.axes
+    legend = axes.get_legend().get_window_extent()  # type: ignore[union-attr]
+    assert len(axes.texts) > 3
+    assert not any(legend.overlaps(text.get_window_extent()) for text in axes.texts if text.get_text())
+
+
 def test_the_gap_above_the_bars_is_rounding_or_a_number() -> None:
     game = games.zoo.comal_cycle()
     assert games.plots.payoff_table(game, games.nash(game)).axes[1].get_title() == "Nash\ngap below 1e-12"

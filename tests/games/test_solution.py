@@ -109,6 +109,14 @@ def test_a_file_gives_the_solution_back_bit_by_bit(tmp_path: Path, case: str, ke
     assert torch.equal(games.Solution.load(file).iterations, solution.iterations)
 
 
+def test_a_missing_folder_is_made_and_a_folder_is_no_file(tmp_path: Path) -> None:
+    solution = games.solve(games.zoo.comal_cycle(), games.MWU(0.1), 2)
+    solution.save(tmp_path / "new" / "folder" / "x.npz")
+    assert torch.equal(games.Solution.load(tmp_path / "new" / "folder" / "x.npz").last, solution.last)
+    with pytest.raises(IsADirectoryError, match="expected the name of a file"):
+        solution.save(tmp_path / "new")
+
+
 def test_names_of_averages_may_hold_anything(tmp_path: Path) -> None:
     odd = {"a/b": linear, "policies/last": linear, "\u00e9 \n": linear}
     solution = games.solve(COMAL, games.MWU(), 5, averages=odd, keep_policies=True)

@@ -278,6 +278,11 @@ WORD: Any = "linear"
         (lambda game: games.rotation_frequency(LIST, [1.0]), "expected a game, got list"),
         (lambda game: games.solve(game, MWU(), averaging=WORD), "averaging is a function of t, .* got 'linear'"),
         (lambda game: games.solve(game, MWU(), averages=LIST), "averages are given by name"),
+        (lambda game: games.solve(game, MWU(), feedback=WORD), "feedback is 'linear'; expected games.feedback.exact"),
+        (
+            lambda game: games.solve(game, MWU(), feedback=games.feedback.DuelingFeedback),  # type: ignore[arg-type]
+            r"feedback is DuelingFeedback; expected .*DuelingFeedback\(\)",
+        ),
     ],
 )
 def test_what_has_no_table_or_is_no_average_is_refused(build: Callable[[object], object], message: str) -> None:
@@ -290,3 +295,12 @@ def test_what_has_no_table_or_is_no_average_is_refused(build: Callable[[object],
 def test_what_is_no_policy_is_refused_by_name(start: Any) -> None:
     with pytest.raises(NashwardError, match=r"policy must be probabilities .* \[..., 3\]"):
         games.solve(games.zoo.comal_cycle(), games.MWU(0.1), 10, start)
+
+
+@pytest.mark.parametrize(
+    "start", [[0.5, 0.5], np.array([0.5, 0.5]), torch.tensor([0.5, 0.5])], ids=["list", "array", "tensor"]
+)
+def test_one_policy_is_no_start_of_two_players(start: Any) -> None:
+    game = games.ConstantSumGame([[3.0, -1.0, 0.0], [-1.0, 1.0, 0.0]], 0.0)
+    with pytest.raises(NashwardError, match=r"pair \(row, column\)"):
+        games.solve(game, games.MWU(0.1), 10, start)

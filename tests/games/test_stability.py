@@ -110,6 +110,22 @@ def test_a_magnet_that_moves_too_early_or_steps_that_are_too_small_leave_the_nas
     assert theory.local_factor(games.ProximalPoint(0.05, 0.1, inner=20), lam, 20) > 1
 
 
+def test_too_few_steps_to_a_reference_are_told_exactly_where_they_leave_the_nash() -> None:
+    """inner^2 step tau = 2.92, 3.69 and 2.34 on COMAL's cycle."""
+    lam, start = _lam(GAMES["comal"]), [0.665, 0.245, 0.090]
+    for inner, step, told in ((8, 0.38, True), (10, 0.38, False), (15, 0.1, True), (18, 0.1, False)):
+        assert (theory.local_factor(games.ProximalPoint(step, 0.1, inner), lam, 60) > 1) == told
+        reset = games.MagnetReset(step / (1 - step * 0.1), 0.1, every=inner)  # the same policies
+        for solver in (games.ProximalPoint(step, 0.1, inner), reset):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                games.solve(GAMES["comal"], solver, 2, start=start)
+                games.solve(games.zoo.condorcet_winner(), solver, 2)  # a pure Nash: nothing to leave
+            assert [str(one.message).split(" =")[0].split(": ")[-1] for one in caught] == (
+                [{"ProximalPoint": "inner", "MagnetReset": "every"}[type(solver).__name__]] if told else []
+            )
+
+
 @pytest.mark.parametrize(
     ("solver", "text"),
     [

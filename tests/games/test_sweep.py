@@ -176,6 +176,10 @@ def test_the_names_say_what_was_swept() -> None:
 def test_what_is_no_sweep_is_refused() -> None:
     with pytest.raises(ValueError, match=r"seeds are of the draws.*SampledFeedback"):
         games.sweep(COMAL, games.MWU(), 2, seeds=[1])
+    one: Any
+    for one in (5, np.int64(5), torch.tensor(5), "5"):
+        with pytest.raises(ValueError, match=r"expected several, as seeds=range\(5\)"):
+            games.sweep(COMAL, games.MWU(), 2, seeds=one, feedback=games.feedback.SampledFeedback(2))
     with pytest.raises(ValueError, match=r"step has the value 0\.1 twice"):
         games.sweep(COMAL, games.MWU(), 2, step=[0.1, 0.1])
     with pytest.raises(ValueError, match="step has no values"):

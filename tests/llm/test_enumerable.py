@@ -144,6 +144,7 @@ CASES = [pytest.param("comal", solver, id=f"comal-{solver!r}") for solver in QUI
 
 
 @pytest.mark.parametrize(("game", "solver"), CASES)
+@pytest.mark.filterwarnings("ignore::nashward.games.StepWarning")  # few inner steps: each is a fit
 def test_a_language_model_follows_the_table(game: str, solver: Any, steep: Path, tmp_path: Path) -> None:
     assert _distance(GAMES[game], solver, steep, tmp_path / "run") < 1e-3
 

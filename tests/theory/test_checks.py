@@ -317,6 +317,23 @@ def test_each_column_holds_what_it_says_where_a_bound_is_exceeded(capsys: pytest
     assert [row[3] for row in cells if "rock_paper_scissors" in row] == ["±4e-02"]  # what an equation allows
 
 
+def test_a_limit_that_is_not_reached_yet_is_no_failure() -> None:
+    early, late = (
+        theory.FixedMagnet(0.1).check(COMAL, games.MagneticMirrorDescent(0.4, 0.1), T, START) for T in (20, 1000)
+    )
+    assert (early.holds, late.holds) == (False, True)
+    assert ("not reached" in repr(early), "FAILS" in repr(early), "holds" in repr(late)) == (True, False, True)
+    resets = theory.MovingMagnet(1e-8).check(COMAL, games.MagnetReset(0.4, 0.1, every=50), 200, START)
+    assert "not reached" in repr(resets)
+
+
+def test_few_inner_steps_do_not_refute_what_is_proven_of_exact_ones() -> None:
+    theorem = theory.ProximalMonotone(NASH)
+    few = theorem.check(COMAL, games.ProximalPoint(0.38, 0.1, inner=3), 20, START)
+    assert (few.holds, few.claimed) == (False, False)
+    assert theorem.check(COMAL, theory.ExactProximalPoint(COMAL, 0.1), 20, START).claimed
+
+
 def test_a_check_says_its_verdict_in_one_line() -> None:
     fails = theory.Check.of([5, 7], [1.0, 0.5], [0.9, 0.8])
     assert not fails.holds

@@ -24,7 +24,9 @@ class HistoryMixture:
 
     MNPO's time-dependent form, where the past iterates are the other players: a geometric mixture of them as the
     anchor, a linear one as the opponent. While there are fewer iterates than weights, the start takes the places of
-    those that are missing. ``weights=(1,)`` is :class:`INPO`. The paper proves 1/sqrt(T) for the average's gap.
+    those that are missing. ``weights=(1,)`` is :class:`INPO`. The paper's 1/sqrt(T) for the average
+    is not of this update in the game itself: with a constant tau, last and average go to the Nash of the regularised
+    game (measured: gap .1502 on COMAL's cycle at tau = 0.1, after 20,000 steps as after 2000).
 
     Args:
         step: the step size, or a function of t = 1, 2, ...; step * tau <= 1.

@@ -11,7 +11,7 @@ from nashward.games.step import Step
 
 from ..schedule import Schedule, at, check_step, check_whole
 from .anchoring import check_regularised, explicit_step, regularised_anchor
-from .step_limit import StepLimit, contraction_limit
+from .step_limit import StepLimit, contraction_limit, fewest_steps
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,11 @@ class ProximalPoint:
     .. math::
         \\pi_{t+1} \\approx \\arg\\max_p \\min_q P(p \\succ q) - \\tau KL(p \\| \\pi_t) + \\tau KL(q \\| \\pi_t)
 
-    by ``inner`` steps of :class:`INPO` with pi_t as the reference. KL(nash || pi_t) never grows, for any tau:
-    the last iterate converges to a Nash of P itself. A small tau needs few iterates and many inner steps. An iterate
-    here is a whole inner solve: for a language model ``inner`` fits.
+    by ``inner`` steps of :class:`INPO` with pi_t as the reference. Where they solve the inner game, KL(nash || pi_t)
+    never grows, for any tau: the last iterate converges to a Nash of P itself. Where they are too few, the iterates
+    leave a Nash that mixes: ``inner^2 step tau`` has to be above 3 at least, up to 4.5 for large steps (``solve`` warns
+    below 3), and far above it to get there soon; by default it is 96. A small tau needs few iterates and many inner
+    steps. An iterate here is a whole inner solve: for a language model ``inner`` fits.
 
     Args:
         step: the inner step size, or a function of the outer t = 1, 2, ...; step * tau <= 1.
@@ -62,6 +64,9 @@ class ProximalPoint:
         step = explicit_step(contraction_limit(self.tau, L), self.tau) if self.tau else contraction_limit(0.0, L)
         return StepLimit(step, "tau / (L^2 + tau^2)", "up to it the inner steps are proven to converge")
 
+    def too_few(self) -> str | None:
+        return _too_few("inner", self.inner, self.step, self.tau)
+
 
 @dataclass(frozen=True)
 class MagnetReset:
@@ -72,9 +77,10 @@ class MagnetReset:
         magnet \\leftarrow \\pi_t \\text{ every } every \\text{ steps}
 
     The same policies as :class:`ProximalPoint`'s with ``inner = every`` where the first magnet is the start, but that
-    each of them is an iterate here. The last iterate converges to a Nash of P; how fast depends on ``every`` and
-    not monotonously (COMAL's cycle, tau = 0.1, step 0.4, gap after 1000 steps: .156 every 10, 3e-11 every 50,
-    7e-3 every 200, .150 never).
+    each of them is an iterate here. The last iterate converges to a Nash of P where ``every`` steps solve the game with
+    one magnet well enough: ``every^2 step tau`` has to be above 3 at least, up to 4.5 for large steps (``solve`` warns
+    below 3), else the iterates leave a Nash that mixes. How fast depends on ``every``, and not monotonously (COMAL's
+    cycle, tau = 0.1, step 0.4, gap after 1000 steps: .156 every 10, 3e-11 every 50, 7e-3 every 200, .150 never).
 
     Args:
         step: the step size, or a function of t = 1, 2, ...
@@ -112,3 +118,16 @@ class MagnetReset:
         return StepLimit(
             contraction_limit(self.tau, L), "tau / L^2", "up to it the steps between two resets are proven to converge"
         )
+
+    def too_few(self) -> str | None:
+        size = self.step if callable(self.step) else explicit_step(self.step, self.tau)
+        return _too_few("every", self.every, size, self.tau)
+
+
+def _too_few(name: str, steps: int, size: Schedule, tau: float) -> str | None:
+    if callable(size) or steps >= fewest_steps(size, tau):
+        return None
+    return (
+        f"{name} = {steps} is below {fewest_steps(size, tau):.3g} = sqrt(3 / (step tau)): with so few steps to a "
+        "reference the iterates leave a Nash that mixes"
+    )

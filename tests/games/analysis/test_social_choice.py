@@ -116,6 +116,19 @@ def test_hodge_parts_are_orthogonal_and_sum_back() -> None:
     assert social_choice.curl_fraction(torch.full((2, 2), torch.inf)).isnan()
 
 
+def test_win_probabilities_are_no_skew_table() -> None:
+    P = games.zoo.bradley_terry().P
+    for measure in (social_choice.hodge, social_choice.curl_fraction):
+        for wrong in (P, P.numpy(), torch.stack([P - 0.5, P])):
+            with pytest.raises(ValueError, match=r"skew .* P - 0\.5"):
+                measure(wrong)
+        with pytest.raises(ValueError, match=r"shape \[2\]"):
+            measure([0.0, 1.0])
+    assert social_choice.curl_fraction([[0, 1, -1], [-1, 0, 1], [1, -1, 0]]) == 1  # whole numbers
+    near = torch.tensor([[0.5, 1 - 1e-12], [1e-12, 0.5]], dtype=torch.float64)
+    assert social_choice.curl_fraction((near / (1 - near)).log()) < 1e-3  # skew but for rounding
+
+
 def test_borda_picks_another_than_condorcet() -> None:
     P = games.zoo.borda_disagrees().P
     assert int(social_choice.condorcet_winner(P)) == 0

@@ -123,7 +123,17 @@ class EndsAfterOneStep:
         yield next(games.MWU(self.step).play(start, reference))
 
 
+@dataclass(frozen=True)
+class ForgetsWhatIsSent:
+    step: float = 0.5
+
+    def play(self, start: Any, reference: Any) -> Iterator[Any]:
+        while True:
+            yield games.Step(start, opponent=start, size=self.step)
+
+
 WRONG: dict[type, str] = {
+    ForgetsWhatIsSent: r"none begins at a policy that was sent",
     Unnormalised: r"iterate 1 of a game of 4 actions: a policy sums to 3",
     LaterUnnormalised: r"iterate 4 of a game of 4 actions: a policy sums to 1\.001",
     Negative: r"iterate 1 .* a policy has the probability -",

@@ -212,6 +212,7 @@ def test_inpo_is_magnetic_mirror_descent_with_another_step(step: float, tau: flo
     assert games.total_variation(inpo, games.solve(game, INPO(step, tau), 3, reference=reference).last) > 1e-3
 
 
+@pytest.mark.filterwarnings("ignore::nashward.games.StepWarning")
 def test_solvers_that_are_one_with_other_settings() -> None:
     def last(solver: games.Solver) -> torch.Tensor:
         return games.solve(COMAL, solver, iterations=20, start=START).last

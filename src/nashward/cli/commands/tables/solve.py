@@ -22,6 +22,7 @@ from nashward.games.forms.labels_of_csv import LABELS
 from nashward.games.solvers.solver_label import solver_label
 
 SETTINGS = {name: option for name, option in SOLVER.items() if name != "solver"}
+SETTINGS["step"] = dataclasses.replace(SETTINGS["step"], text="the solver's step size (default: its own)")
 DRAWN = (  # to the reference, for good
     games.MagneticMirrorDescent, games.INPO, games.NashMD, games.NashEMA, games.HistoryMixture, games.ExtraGradient,
 )  # fmt: skip
