@@ -140,9 +140,7 @@ def _fought(path: Path, style: bool, category: str | None) -> Standings:
     mostly = [f"{1 - within:.0%} of {kind}" for kind, within, decided in features if within < MOSTLY and not decided]
     if mostly:
         explained = " and ".join(mostly)
-        origin.append(
-            f"who wrote a response explains {explained}: what is taken out may be how good the models are"
-        )
+        origin.append(f"who wrote a response explains {explained}: what is taken out may be how good the models are")
     origin.append(
         "the bands have the errors of the effects of style; the p-values of the winner and of cycles do not: they are "
         "too small where such an effect is unsure"
