@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit, ndtri
+from scipy.special import expit, logit, ndtri
 from torch import Tensor
 
 from nashward.errors import NashwardError
@@ -107,6 +107,8 @@ class Battles:
             ratings and draws without prompts, which need a prior, then use Jeffreys' 1/2.
         style: [battles, 4], the differences of both responses' style (``style_differences``); None: not known.
         categories: of battles, by name, as flags [battles].
+        slopes: at equal style, [battles, 4] each: what each battle adds to the error of the slopes of style, and what
+            the pair's log-odds at equal style gain with the slopes.
 
     Example:
         >>> battles = Battles.of_tables(("x", "y"), np.array([[[0.0, 2.5], [1.5, 0.0]]]))
@@ -125,6 +127,7 @@ class Battles:
     smoothing: float = JEFFREYS
     style: Float[np.ndarray, "battles 4"] | None = None
     categories: Mapping[str, Bool[np.ndarray, " battles"]] = field(default_factory=dict)
+    slopes: tuple[Float[np.ndarray, "battles 4"], Float[np.ndarray, "battles 4"]] | None = None
 
     @classmethod
     def of_tables(
@@ -289,6 +292,7 @@ class Battles:
             self, first=self.first[at], second=self.second[at], won=self.won[at], lost=self.lost[at],
             prompt=self.prompt[at], style=None if self.style is None else self.style[at],
             categories={other: flags[at] for other, flags in self.categories.items()},
+            slopes=None if self.slopes is None else (self.slopes[0][at], self.slopes[1][at]),
         )  # fmt: skip
 
     def without_idle(self) -> Battles:
@@ -371,7 +375,8 @@ class Battles:
         pair = np.where(swapped, self.second * n + self.first, pair)
         _, pair = np.unique(pair, return_inverse=True)
         pair = pair.reshape(-1)
-        effect = np.where(swapped, -1.0, 1.0) * (style @ fit.slopes)
+        sign = np.where(swapped, -1.0, 1.0)
+        effect = sign * (style @ fit.slopes)
         y = np.where(swapped, self.lost, self.won)
         at_equal = np.zeros(int(pair.max()) + 1)
         for _ in range(STEPS):
@@ -383,17 +388,27 @@ class Battles:
                 break
         y = y - expit(at_equal[pair] + effect) + expit(at_equal)[pair]
         won = np.where(swapped, 1 - y, y)
-        return replace(self, won=won, lost=1 - won), fit
+        p, even = expit(at_equal[pair] + effect), expit(at_equal)
+        weight = p * (1 - p)
+        total = np.bincount(pair, weight) + 2 * prior * even * (1 - even)
+        gained = [-sign * (np.bincount(pair, weight * sign * column) / total)[pair] for column in style.T]
+        slopes = fit.influence, np.stack(gained, axis=1)
+        return replace(self, won=won, lost=1 - won, slopes=slopes), fit
 
     @cached_property
-    def style_of_models(self) -> Bool[np.ndarray, " 4"]:
-        """[4], the features of style that who wrote a response decides: their effect cannot be told from the models'.
+    def style_within(self) -> Float[np.ndarray, " 4"]:
+        """[4], the share of each feature of style that who wrote a response does not explain (``share_within``).
 
         Lengths are compared by their logarithms, whose difference is 2 artanh of the relative one.
         """
         style = self._known_style()
         length = 2 * np.arctanh(style[:, :1].clip(-LONGEST, LONGEST))
-        return share_within(np.c_[length, style[:, 1:]], self.first, self.second) < WITHIN
+        return share_within(np.c_[length, style[:, 1:]], self.first, self.second)
+
+    @property
+    def style_of_models(self) -> Bool[np.ndarray, " 4"]:
+        """[4], the features that who wrote a response decides: their effect cannot be told from the models'."""
+        return self.style_within < WITHIN
 
     def without_style_of_models(self) -> Battles:
         """The battles without those features, so that what the models are is not taken for style."""
@@ -419,7 +434,8 @@ class Battles:
         prompt stay together; each draw has wins of the prior beside them, Gamma(a) prompts won and as many lost, since
         a pair whose prompts all went one way would have no spread otherwise. A pair that met once on each prompt has
         then the Beta posterior, as each pair has where the prompts are not given. Prompts that are drawn with
-        replacement would make the bands too narrow where there are few.
+        replacement would make the bands too narrow where there are few. At equal style each draw has slopes of style
+        of its own, by one step of their fit to the weighted battles; without prompts each battle has then a weight.
 
         Returns:
             The bands that hold this share of the draws.
@@ -471,19 +487,31 @@ class Battles:
         """[draws, n, n] each: wins drawn from the bootstrap or the posterior, and the prior's."""
         n = len(self.labels)
         off = 1 - np.eye(n)
-        if self.by_prompt:
+        battles = np.ones((n, n))
+        if self.by_prompt or self.slopes is not None:
             wins = np.empty((draws, n, n))
+            group = self.prompt if self.by_prompt else np.arange(len(self.first))
             for table in wins:
-                weight = random.exponential(size=self.prompts)[self.prompt]
-                table[:] = self._summed(weight * self.won, weight * self.lost)
+                weight = random.exponential(size=self.prompts if self.by_prompt else len(group))[group]
+                moved = self._moved(weight)
+                table[:] = self._summed(weight * (self.won + moved), weight * (self.lost - moved))
+        else:
+            wins = random.gamma(self.total.clip(0), size=(draws, n, n))
+        if self.by_prompt:
             i, j, _ = self._margins
             prompts = self._summed(np.ones(len(i)), np.zeros(len(i)), i, j)
             prompts = prompts + prompts.T
             battles = self.met / np.maximum(prompts, 1) + (prompts == 0)  # of a pair on a prompt, on average
-        else:
-            wins, battles = random.gamma(self.total.clip(0), size=(draws, n, n)), np.ones((n, n))
         prior = np.maximum(random.gamma(self.smoothing or JEFFREYS, size=wins.shape), FLOOR) * off
         return np.maximum(wins, 0.0), battles * prior
+
+    def _moved(self, weight: Float[np.ndarray, " battles"]) -> Any:
+        """[battles], by how much the first one's wins at equal style change with the slopes of weighted battles."""
+        if self.slopes is None:
+            return 0.0
+        influence, gained = self.slopes
+        even = self.game.P.numpy()[self.first, self.second]
+        return expit(logit(even) + gained @ ((weight - 1) @ influence)) - even
 
     @cached_property
     def _margins(self) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:

@@ -29,9 +29,11 @@ class ContextualBradleyTerry:
         standard_error: [d], of the coefficients, over clusters.
         scale: [d], the root mean squares by which the features were divided.
         clusters: how many there are.
+        influence: [N, d], what each comparison adds to the slopes' error: ``slope_errors`` are of the clusters' sums.
 
     Example:
-        >>> fit = ContextualBradleyTerry(np.zeros(2), np.ones(2), np.array([0.3]), np.array([0.1]), np.array([2.0]), 50)
+        >>> each = np.array([0.3]), np.array([0.1]), np.array([2.0])
+        >>> fit = ContextualBradleyTerry(np.zeros(2), np.ones(2), *each, clusters=50, influence=np.zeros((50, 1)))
         >>> fit.slopes.tolist(), fit.slope_errors.tolist()
         ([0.15], [0.05])
     """
@@ -42,6 +44,7 @@ class ContextualBradleyTerry:
     standard_error: Float[np.ndarray, " d"]
     scale: Float[np.ndarray, " d"]
     clusters: int
+    influence: Float[np.ndarray, "N d"]
 
     @property
     def slopes(self) -> Float[np.ndarray, " d"]:
@@ -136,10 +139,13 @@ def contextual_bradley_terry(
     spread = inverse @ squares @ inverse * (count / (count - 1) if count > 1 else np.nan)
     coefficients, errors = np.zeros(x.shape[1]), np.full(x.shape[1], np.nan)
     coefficients[known], errors[known] = beta[n:], np.sqrt(np.diag(spread)[n:].clip(0))
+    influence = np.zeros(x.shape)
+    influence[:, known] = (times * residual)[:, None] * design.fitted(inverse[:, n:]) / rms[known]
     scores = beta[:n] - (beta[:n].mean() if n else 0.0)
     centred = np.eye(n) - 1 / max(n, 1)
     score_errors = np.sqrt(np.diag(centred @ spread[:n, :n] @ centred).clip(0))
-    return ContextualBradleyTerry(scores, score_errors, coefficients, errors, np.where(known, rms, 1.0), count)
+    scales = np.where(known, rms, 1.0)
+    return ContextualBradleyTerry(scores, score_errors, coefficients, errors, scales, count, influence)
 
 
 class _Design:
@@ -150,7 +156,7 @@ class _Design:
         self.players = 0 if first is None or second is None else int(max(first.max(), second.max())) + 1
         self.first, self.second = first, second
 
-    def fitted(self, beta: Float[np.ndarray, " p"]) -> Float[np.ndarray, " N"]:
+    def fitted(self, beta: Float[np.ndarray, "p ..."]) -> Float[np.ndarray, "N ..."]:
         n, of_features = self.players, self.x @ beta[self.players :]
         return beta[:n][self.first] - beta[:n][self.second] + of_features if n else of_features
 

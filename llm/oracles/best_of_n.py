@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Num
 
@@ -23,6 +25,8 @@ Match = tuple[int, int]
 
 CHUNK = 64  # prompts that one of several processes judges together
 
+logger = logging.getLogger(__name__)
+
 
 def select_best(
     oracle: PreferenceOracle,
@@ -36,7 +40,7 @@ def select_best(
 
     "mean-win-rate" and "copeland" judge all n (n - 1) / 2 comparisons of a prompt. "knock-out" judges the n - 1
     comparisons of its matches, a round of all prompts at once. Several processes divide the prompts, and all have the
-    result.
+    result. A warning counts the missing judgements.
 
     Args:
         oracle: the judge.
@@ -63,14 +67,18 @@ def select_best(
             raise NashwardError(f"against opponents the rule is mean-win-rate, got {rule!r}")
         tables = [result.P for result in _matrices(oracle, prompts, candidates, opponents, cache=cache)]
         missing = [bool(np.isnan(P).all()) for P in tables]
+        gone, asked = sum(int(np.isnan(P).sum()) for P in tables), sum(P.size for P in tables)
         winners = [0 if empty else _largest(P.tolist()) for P, empty in zip(tables, missing, strict=True)]
     elif rule == "knock-out":
         brackets = _play_brackets(oracle, prompts, candidates, cache)
         missing = [bracket.size > 1 and not bracket.judged for bracket in brackets]
+        gone, asked = sum(bracket.missing for bracket in brackets), sum(bracket.size - 1 for bracket in brackets)
         winners = [bracket.standing[0] for bracket in brackets]
     else:
         tables = [result.P for result in _matrices(oracle, prompts, candidates, None, cache=cache)]
         missing = [_all_missing(P) for P in tables]
+        gone = sum(int(np.isnan(P[np.triu_indices(len(P), 1)]).sum()) for P in tables)
+        asked = sum(len(P) * (len(P) - 1) // 2 for P in tables)
         winners = [0 if empty else table_winner(P, rule) for P, empty in zip(tables, missing, strict=True)]
     if any(missing):
         n = missing.index(True)
@@ -78,6 +86,11 @@ def select_best(
             f"{oracle.name} gave no judgement for prompt {n}, {prompts[n]!r:.60}: no candidate is the best; leave the "
             "prompt out, or take another oracle"
         )
+    if gone:
+        logger.warning(
+            "%s gave no judgement for %d of %s of responses; they count for neither", oracle.name, gone,
+            counted(asked, "pair"),
+        )  # fmt: skip
     return winners
 
 
@@ -148,6 +161,7 @@ class _Bracket:
     def __init__(self, size: int) -> None:
         self.size, self.standing = size, list(range(size))
         self.judged: set[int] = set()
+        self.missing = 0
 
     def matches(self) -> list[Match]:
         """The pairs of neighbours that play this round; none where one candidate is left."""
@@ -156,6 +170,7 @@ class _Bracket:
     def advance(self, probabilities: Sequence[float]) -> None:
         """Play the round by P(the earlier beats the later) of each match, NaN where it is missing."""
         played = list(zip(self.matches(), probabilities, strict=True))
+        self.missing += sum(bool(np.isnan(p)) for _, p in played)
         self.judged.update(i for match, p in played if not np.isnan(p) for i in match)
         bye = self.standing[2 * len(played) :]
         self.standing = [later if self._later_wins(earlier, later, p) else earlier for (earlier, later), p in played]

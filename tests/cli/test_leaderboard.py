@@ -74,3 +74,20 @@ def test_the_winner_of_few_prompts_is_not_tested(tmp_path: Path, capsys: pytest.
     assert "not tested, of 9 prompts (10 are needed)" in said[0]
     assert "p = " not in said[0]
     assert said[1].startswith("long beats short beyond noise (p = ")
+
+
+@pytest.mark.parametrize(("own", "said"), [(30, True), (4, False)])
+def test_style_that_the_models_explain_in_most_part_is_named_with_the_share(
+    own: int, said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"model_a": "x", "model_b": "y", "winner": "ab"[k % 3 % 2], "prompt": f"p{k}",
+         "response_a": "w" * (100 + own + 7 * (k % 5)), "response_b": "w" * (100 + 7 * (k % 3))}
+        for k in range(60)
+    ]  # fmt: skip
+    path = tmp_path / "battles.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert main(["leaderboard", str(path), "--style-control"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "% of length" in line]
+    assert bool(lines) == said
+    assert not said or 75 < int(lines[0].split("explains ")[1].split("%")[0]) < 95

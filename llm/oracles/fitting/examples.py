@@ -57,7 +57,7 @@ class VoteExamples:
                 ("style_swapped", augment.style_swapped),
             )
         ]
-        self.pairs = {"labelled": len(votes), **{name: len(extra) for name, extra in added}}
+        self.pairs = {"labelled": sum(vote.weight > 0 for vote in votes), **{name: len(extra) for name, extra in added}}
         self.rows: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         self._places: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
         self.examples: list[Example] = []

@@ -227,18 +227,19 @@ def _write(
             tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
             save_file(tensors, unfinished / checkpoint.MEMBERS / f"fold-{k}.safetensors")
         annotators = training.annotators(results)
+        used = [vote for vote in training.votes if vote.weight > 0]
         write_json(
             unfinished / REPORT,
             {
                 "kind": kind,
                 "base": base.name if isinstance(base, NetworkOracle) else str(base),
-                "votes": len(training.votes),
-                "prompts": len({vote.prompt for vote in training.votes}),
+                "votes": len(used),
+                "prompts": len({vote.prompt for vote in used}),
                 **summary,
                 "cyclic": training.cyclic,
                 "cycles": [dataclasses.asdict(cycle) for cycle in cycles],
                 "annotators": {name: {**vars(value), "suspect": value.suspect} for name, value in annotators.items()},
-                SEEN: sorted({prompt_digest(vote.prompt) for vote in training.votes if vote.weight > 0}),
+                SEEN: sorted({prompt_digest(vote.prompt) for vote in used}),
                 "weights": training.data.annotator_weights,
                 "settings": dataclasses.asdict(settings),
                 "versions": {name: importlib.metadata.version(name) for name in ("nashward", "torch", "transformers")},

@@ -196,11 +196,21 @@ class LengthHabit:
     others: float
     others_error: float
 
+    @property
+    def side(self) -> str:
+        """Which response the annotator prefers, "longer" or "shorter"."""
+        return "longer" if self.share > 0.5 else "shorter"
+
+    @property
+    def followed(self) -> float:
+        """The share of the votes that go that way."""
+        return max(self.share, 1 - self.share)
+
 
 def length_habits(votes: Sequence[Vote], level: float = 0.05) -> dict[str, LengthHabit]:
-    """The annotators for whom the longer response wins in more than half of their votes and more often than for others.
+    """Who goes by length: the longer response wins, or the shorter, in more than half and more often than for others.
 
-    Both beyond chance, over the prompts, of which an annotator needs ten; over all annotators by Bonferroni.
+    Both beyond chance, over the prompts, of which an annotator needs ten; over annotators and sides by Bonferroni.
 
     Args:
         votes: those with a weight and of two lengths count, alike.
@@ -230,8 +240,9 @@ def length_habits(votes: Sequence[Vote], level: float = 0.05) -> dict[str, Lengt
         # the prompts that both have voted on are paired
         each = np.where(own, (won - share * n) / n[own].sum(), (others * n - won) / n[~own].sum())
         apart = error_over_prompts(votes, each * n.sum(), n)
-        p = max(one_sided(share - 0.5, error, prompts), one_sided(share - others, apart, prompts))
-        if p * len(known) < level:
+        side = 1 if share > 0.5 else -1
+        p = max(one_sided(side * (share - 0.5), error, prompts), one_sided(side * (share - others), apart, prompts))
+        if 2 * p * len(known) < level:
             found[name] = LengthHabit(share, error, others, others_error)
     return found
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from nashward.games.analysis.leaderboard import from_battles, read_battles
+from nashward.games.analysis.leaderboard import Battles, from_battles, read_battles
 from nashward.winners import RESPONSES
 
 
@@ -152,3 +153,29 @@ def test_style_that_the_models_decide_is_not_taken_out(own: bool) -> None:
     assert battles.compared[0, 1] == 80
     assert battles.winner_p_value(0) < 0.05
     assert battles.winner_p_value(2) == 1.0
+
+
+@pytest.mark.parametrize("by_prompt", [True, False])
+def test_bands_at_equal_style_have_the_error_of_the_slopes(by_prompt: bool) -> None:
+    """They are as wide as those of fits to battles drawn again, where the models differ much in style."""
+    random, lists, strength = np.random.default_rng(1), np.array([1.5, 0.3, -1.5]), np.array([0.0, 0.5, 1.0])
+    pairs = np.array([random.permutation(3)[:2] for _ in range(300)])
+    style = np.zeros((300, 4))
+    style[:, 2] = -np.diff(lists[pairs] + random.normal(size=(300, 2)) * 0.5)[:, 0]
+    won = (random.random(300) < 1 / (1 + np.exp(np.diff(strength[pairs])[:, 0] - 0.8 * style[:, 2]))) * 1.0
+    group = np.arange(300) // 5 if by_prompt else np.arange(300)
+    prompt = group if by_prompt else np.zeros(300, dtype=int)
+    battles = Battles(tuple("xyz"), *pairs.T, won, 1 - won, prompt, int(prompt.max()) + 1, by_prompt, style=style)
+    controlled = battles.style_controlled()[0]
+    bands, without = controlled.bands(), replace(controlled, slopes=None).bands()
+    drawn = []
+    for _ in range(100):
+        at = np.concatenate([np.flatnonzero(group == k) for k in random.choice(group.max() + 1, group.max() + 1)])
+        again = replace(
+            battles, first=pairs[at, 0], second=pairs[at, 1], won=won[at], lost=1 - won[at], prompt=prompt[at],
+            style=style[at],
+        )  # fmt: skip
+        drawn.append(again.style_controlled()[0].ratings.elo.numpy())
+    width = np.diff(np.quantile(drawn, [0.05, 0.95], axis=0), axis=0)[0]
+    np.testing.assert_allclose((bands.elo_high - bands.elo_low)[[0, 2]], width[[0, 2]], rtol=0.25)
+    assert ((without.elo_high - without.elo_low)[[0, 2]].numpy() < 0.7 * width[[0, 2]]).all()

@@ -140,6 +140,18 @@ def test_all_missing_is_an_error(rule):
     assert select_best(silent, ["easy", "hard"], [["bad", "good"], ["alone"]], rule) == [1, 0]
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_missing_judgements_are_counted(rule, caplog):
+    P = random_table(3, 0)
+    P[0, 1] = P[1, 0] = NAN
+    select_best(Tables({"p": P}), ["p"], [names(3)], rule)
+    (warning,) = [record.getMessage() for record in caplog.records if "no judgement" in record.getMessage()]
+    assert f"1 of {2 if rule == 'knock-out' else 3} pairs" in warning
+    caplog.clear()
+    select_best(Tables({"p": random_table(3, 0)}), ["p"], [names(3)], rule)
+    assert not caplog.records
+
+
 def test_in_a_knock_out_who_was_judged_goes_before_who_never_was():
     P = random_table(4, 0)
     P[0], P[:, 0] = NAN, NAN

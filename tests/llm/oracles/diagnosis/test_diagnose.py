@@ -184,7 +184,13 @@ def test_a_mark_is_acquitted_by_an_interval_that_knows_how_few_prompts_there_are
     def fit(coefficient: float, error: float, clusters: int) -> ContextualBradleyTerry:
         of_lists = np.eye(4)[2]
         return ContextualBradleyTerry(
-            np.zeros(0), np.zeros(0), coefficient * of_lists, error * of_lists, np.ones(4), clusters
+            np.zeros(0),
+            np.zeros(0),
+            coefficient * of_lists,
+            error * of_lists,
+            np.ones(4),
+            clusters,
+            np.zeros((0, 4)),
         )
 
     for prompts in (4, 100):

@@ -89,8 +89,9 @@ def run(args: argparse.Namespace) -> int:
         others = [[text] for text in baseline]
         rate = processes.decided(lambda: win_rate(oracle, prompts, best, others))  # type: ignore[arg-type]
         print(f"win rate against another response of the policy: {rate}")
+    drawn_by = "the sampler" if args.responses is None else "whoever drew the responses"
     print(
-        f"KL from the sampler: at most {kl_bound(sizes[-1]):.3f} nats a response (log n - (n - 1) / n: an upper bound "
+        f"KL from {drawn_by}: at most {kl_bound(sizes[-1]):.3f} nats a response (log n - (n - 1) / n: an upper bound "
         "for every rule, reached by a reward without ties)"
     )
     return 0
@@ -129,6 +130,8 @@ def _read(file: str) -> dict[str, list[str]]:
     from nashward.llm.data.prompts import row_prompt
     from nashward.llm.data.rows import numbered_rows, read_rows
 
+    if Path(file).is_dir():
+        raise NashwardError(f"{file} is a folder; expected one file, each line with a prompt and its responses")
     if not Path(file).is_file():
         raise FileNotFoundError(f"there is no file of responses {file}")
     by_prompt: dict[str, list[str]] = {}

@@ -19,6 +19,7 @@ from nashward.shortened import shortened
 SHOWN = 10  # cycles, and categories
 EXAMPLES, WIDTH = 3, 40  # pairs that never met, and characters of a name among them
 CERTAIN = 1.645  # standard errors
+MOSTLY = 0.25  # share of a feature of style within models, below which the models explain most of it
 ORACLE = options.select(options.INPUTS, ("oracle", "combine", "correct"))
 
 
@@ -129,12 +130,21 @@ def _fought(path: Path, style: bool, category: str | None) -> Standings:
     if not style:
         return Standings(battles, origin)
     told, decides = "alike in length and layout", battles.style_of_models
-    if kinds := [kind for kind, decided in zip(games.analysis.style.STYLE, decides, strict=True) if decided]:
+    features = list(zip(games.analysis.style.STYLE, battles.style_within, decides, strict=True))
+    if kinds := [kind for kind, _, decided in features if decided]:
         shown = " and ".join(kinds)
         told += f", but for {shown}: who wrote a response decides that, it cannot be told from how good the models are"
     battles = battles.without_style_of_models()
     controlled, fit = battles.style_controlled()
     origin.append(f"at equal style: win probabilities and ratings are of responses that are {told}")
+    mostly = [f"{1 - within:.0%} of {kind}" for kind, within, decided in features if within < MOSTLY and not decided]
+    if mostly:
+        explained = " and ".join(mostly)
+        origin.append(f"who wrote a response explains {explained}: what is taken out may be how good the models are")
+    origin.append(
+        "the bands have the errors of the effects of style; the p-values of the winner and of cycles do not: they are "
+        "too small where such an effect is unsure"
+    )
     return Standings(controlled, origin, original=(battles, fit))
 
 

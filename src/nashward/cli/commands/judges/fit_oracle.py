@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nashward.llm.oracles.fitting.summary import VoteCycle
 
 SHOWN, LONGEST = 3, 40  # cycles, and characters of a name
+SHARED = 30  # pairs of a voter that another one decided as well: of fewer an accuracy has an interval of 0.3 and more
 
 KINDS = {
     "pairrm": "reads both responses together",
@@ -62,16 +63,18 @@ def run(args: argparse.Namespace) -> int:
     fit = oracles.fit_oracle(
         votes, args.base, args.kind, args.out, settings, device=args.device, progress=not args.quiet
     )
-    voters = {vote.annotator for vote in votes if vote.annotator and vote.weight > 0}
+    used = [vote for vote in votes if vote.weight > 0]
+    voters = {vote.annotator for vote in used if vote.annotator}
+    prompts = len({vote.prompt for vote in used})
     print(
-        f"{counted(len(votes), 'vote')} on {counted(len({vote.prompt for vote in votes}), 'prompt')}"
+        f"{counted(len(used), 'vote')} on {counted(prompts, 'prompt')}"
         + (
             f" by {counted(len(voters), 'voter')}"
             if voters
             else "; by whom is not known (no voter or annotator in the rows)"
         )
     )
-    ties = sum(vote.weight > 0 and vote.wins == vote.n / 2 for vote in votes)
+    ties = sum(vote.wins == vote.n / 2 for vote in used)
     print("trained on " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in fit.pairs.items() if count))
     print(
         f"held-out log-loss {fit.log_loss:.4f} ± {fit.standard_error:.4f} nats; a coin {fit.chance:.4f}, the length "
@@ -83,10 +86,9 @@ def run(args: argparse.Namespace) -> int:
         + (f"; {counted(ties, 'tie')}, each half right" if ties else "")
     )
     if fit.cyclic is not None:
-        print(f"of the log-odds (mean square) {fit.cyclic:.1%} go round: no score explains them")
+        print(f"of the log-odds (mean square) {fit.cyclic:.1%} go round, which no score holds; a score holds the rest")
     if fit.cut:
         print(f"cut in the middle: {fit.cut} of {fit.texts} prompts and responses ({fit.cut / fit.texts:.0%})")
-    prompts = len({vote.prompt for vote in votes})
     over = f"{fit.gain:+.4f} ± {fit.gain_error:.4f} nats over the length alone"
     told = fit.chance - fit.log_loss
     if side_of_zero(fit.accuracy_gain, fit.accuracy_gain_error, prompts) < 0:
@@ -98,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     side = side_of_zero(told, fit.standard_error, prompts)
     if side <= 0:
         verdict = "worse than a coin" if side < 0 else "not told apart from a coin"
-        by = f"by {counted(len(votes), 'vote')} on {counted(prompts, 'prompt')}"
+        by = f"by {counted(len(used), 'vote')} on {counted(prompts, 'prompt')}"
         better = "better" if told > 0 else "worse"
         print(f"warning: {verdict} {by} ({abs(told):.4f} ± {fit.standard_error:.4f} nats {better}); {advice}")
     elif settings.length == "remove":
@@ -110,7 +112,9 @@ def run(args: argparse.Namespace) -> int:
     for cycle in fit.cycles[:SHOWN]:
         print(_cycle(cycle))
         if min(cycle.sides) < 1:
-            helps = "a reward cannot, try --kind hrc, gpm or pairrm" if fit.kind == "bt" else advice
+            helps = {"bt": "a reward cannot, try --kind hrc, gpm or pairrm", "hrc": advice}.get(
+                fit.kind, f"try --kind hrc first; else {advice}"
+            )
             print(f"warning: the oracle does not hold this cycle; {helps}")
     if len(fit.cycles) > SHOWN:
         print(f"and {counted(len(fit.cycles) - SHOWN, 'more cycle')} (fit.json)")
@@ -118,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     less = "these votes count less" if fit.weights else "--weigh-voters counts these votes less"
     by_length = {
         name: habit for name, habit in length_habits(votes).items()
-        if name in fit.annotators and habit.share >= fit.annotators[name].agreement
+        if name in fit.annotators and habit.followed >= fit.annotators[name].agreement
     }  # fmt: skip
     if fit.annotators:
         print("slope of a voter: 1 follows what the fit predicts as all votes do, 0 is a coin, below 0 against it")
@@ -128,10 +132,11 @@ def run(args: argparse.Namespace) -> int:
         if annotator.suspect:
             line += f": {annotator.verdict}" + f"; {less}" * (name not in accuracies)
         if (habit := by_length.get(name)) is not None:
+            others = habit.others if habit.side == "longer" else 1 - habit.others
             line += (
-                f"; goes by length: the longer response in {habit.share:.0%} ± {habit.standard_error:.0%}, for the "
-                f"others in {habit.others:.0%} ± {habit.others_error:.0%} (--voter-weights {name}=0 leaves this voter "
-                f"out{', --length remove the length' * (settings.length == 'keep')})"
+                f"; goes by length: the {habit.side} response in {habit.followed:.0%} ± {habit.standard_error:.0%}, "
+                f"for the others in {others:.0%} ± {habit.others_error:.0%} (--voter-weights {name}=0 leaves this "
+                f"voter out{', --length remove the length' * (settings.length == 'keep')})"
             )
         print(line)
     for name, accuracy in accuracies.items():
@@ -141,6 +146,11 @@ def run(args: argparse.Namespace) -> int:
     if fit.weights:
         by = "how far a voter is right beyond chance, by agreement" if accuracies else "the slope, at most 1"
         print(f"weights ({by}): " + ", ".join(f"{name} {weight:.2f}" for name, weight in fit.weights.items()))
+        if few := [f"{name} {own.shared}" for name, own in accuracies.items() if own.shared < SHARED]:
+            print(
+                f"warning: these weights are uncertain: pairs that another voter decided as well: {', '.join(few)}; "
+                f"{SHARED} or more tell voters apart"
+            )
     print(f"oracle: {fit.folder}")
     return 0
 
