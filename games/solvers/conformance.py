@@ -97,7 +97,9 @@ def check_solver(solver: Any) -> None:
 
 def _check_goes_on(name: str, solver: Any, tables: TableExecutor, start: Tensor) -> None:
     """Refuse a solver none of whose Steps names a policy that a Step has made."""
-    x, made, named = tables.policy(start), set(), set()
+    x = tables.policy(start)
+    made: set[Policy] = set()
+    named: set[Policy] = set()
 
     def record(step: Step, policy: Policy) -> bool:
         for blend in (step.anchor, step.opponent):
