@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from nashward.cli.commands.evaluation.leaderboard import _fit_of
 from nashward.cli.main import main
+from nashward.llm.oracles.fitting.fit import prompt_digest
 
 
 def test_many_models_that_never_met_have_errors_and_short_lines(
@@ -74,6 +76,18 @@ def test_the_winner_of_few_prompts_is_not_tested(tmp_path: Path, capsys: pytest.
     assert "not tested, of 9 prompts (10 are needed)" in said[0]
     assert "p = " not in said[0]
     assert said[1].startswith("long beats short beyond noise (p = ")
+
+
+def test_what_a_fit_has_seen_and_lacks_is_said(tmp_path: Path) -> None:
+    cycle = {"names": ["x", "y", "z"], "prompt": None, "p_value": 0.01, "errors": [0.1] * 3, "prompts": [20] * 3}
+    held = {**cycle, "leads": [0.9, 0.9, 0.9]}
+    for cycles, lacks in (([held], False), ([held, {**cycle, "leads": [0.9, 0.9, -0.9]}], True)):
+        report = {"seen": [prompt_digest("one")], "cycles": cycles}
+        (tmp_path / "fit.json").write_text(json.dumps(report))
+        line = _fit_of(str(tmp_path), ["one", "two"])
+        assert "1 of these 2 prompts" in line
+        assert ("x beats y beats z beats x" in line) == lacks
+    assert _fit_of("nashward.llm.oracles:Length", ["one"]) == ""
 
 
 @pytest.mark.parametrize(("own", "said"), [(30, True), (4, False)])

@@ -281,11 +281,27 @@ def fitted_to(oracle: Any, prompts: Iterable[str]) -> set[str]:
         >>> fitted_to("somewhere/else", ["Name a river."])
         set()
     """
-    file = Path(oracle).expanduser() / REPORT if isinstance(oracle, str | Path) else None
-    if file is None or not file.is_file():
-        return set()
-    seen = set(json.loads(file.read_text(encoding="utf-8")).get(SEEN, ()))
+    seen = set(_report(oracle).get(SEEN, ()))
     return {prompt for prompt in prompts if prompt_digest(prompt) in seen}
+
+
+def cycles_not_held(oracle: Any) -> list[VoteCycle]:
+    """The cycles of the votes that an oracle was fitted to and does not hold, by its report; none of another one.
+
+    Example:
+        >>> cycles_not_held("somewhere/else")
+        []
+    """
+    rows = _report(oracle).get("cycles", ())
+    # NaN is null in the file
+    cycles = [VoteCycle(**row | {"errors": [math.nan if e is None else e for e in row["errors"]]}) for row in rows]
+    return [cycle for cycle in cycles if min(cycle.sides) < 1]
+
+
+def _report(oracle: Any) -> dict[str, Any]:
+    """What a fit has written beside its oracle; nothing of another one."""
+    file = Path(oracle).expanduser() / REPORT if isinstance(oracle, str | Path) else None
+    return json.loads(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else {}
 
 
 def warn_of_fitted(oracles: Iterable[Any], votes: Sequence[Vote], file: str) -> None:

@@ -165,7 +165,9 @@ def test_bands_at_equal_style_have_the_error_of_the_slopes(by_prompt: bool) -> N
     won = (random.random(300) < 1 / (1 + np.exp(np.diff(strength[pairs])[:, 0] - 0.8 * style[:, 2]))) * 1.0
     group = np.arange(300) // 5 if by_prompt else np.arange(300)
     prompt = group if by_prompt else np.zeros(300, dtype=int)
-    battles = Battles(tuple("xyz"), *pairs.T, won, 1 - won, prompt, int(prompt.max()) + 1, by_prompt, style=style)
+    battles = Battles(
+        tuple("xyz"), pairs[:, 0], pairs[:, 1], won, 1 - won, prompt, int(prompt.max()) + 1, by_prompt, style=style
+    )
     controlled = battles.style_controlled()[0]
     bands, without = controlled.bands(), replace(controlled, slopes=None).bands()
     drawn = []

@@ -183,10 +183,27 @@ def _judged(args: argparse.Namespace) -> Standings:
         origin.append(
             "without a response: " + ", ".join(f"{name} to {count}" for name, count in unanswered.items() if count)
         )
+    origin += [line for base in base_sources(source) if (line := _fit_of(base, prompts))]
     judged = int(result.judged[~np.eye(len(responses), dtype=bool)].min())
     if judged < len(prompts):
         origin.append(f"each pair was judged on at least {judged} of {counted(len(prompts), 'prompt')}")
     return Standings(result.battles, origin, (result.win_rate, result.win_rate_error), result.curl)
+
+
+def _fit_of(oracle: Any, prompts: list[str]) -> str:
+    """What to know of a fitted oracle: whether these prompts were its own, and which cycles of its votes it lacks."""
+    from nashward.llm.oracles.fitting.fit import cycles_not_held, fitted_to
+
+    said = []
+    if seen := fitted_to(oracle, prompts):
+        said.append(
+            f"fitted to votes on {len(seen)} of these {counted(len(prompts), 'prompt')}: there it is right more often"
+        )
+    if lost := cycles_not_held(oracle):
+        names = shortened(lost[0].names, WIDTH)
+        cycle = " beats ".join((*names, names[0])) + f" and {len(lost) - 1} more" * (len(lost) > 1)
+        said.append(f"it does not hold a cycle of its votes, {cycle}: the Nash is its own, not theirs")
+    return f"{oracle}: {'; '.join(said)}" if said else ""
 
 
 def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
