@@ -152,13 +152,11 @@ class AnnotatorAccuracy:
 
     Attributes:
         value, interval: the share of right verdicts among those that are no ties, and both ends of its 95% interval.
-        shared: how many pairs it decided that another annotator decided as well.
         suspect: whether it is, at 95%, less than half as far above chance as those of the others are on average.
     """
 
     value: float
     interval: tuple[float, float]
-    shared: int
     suspect: bool
 
 
@@ -196,9 +194,8 @@ def annotator_accuracies(votes: Sequence[Vote]) -> dict[str, AnnotatorAccuracy]:
                 verdicts[names.index(name), k] = 0.5 + np.sign(lead) / 2
     fit = dawid_skene(verdicts)
     rows = zip(fit.accuracy, *fit.interval, fit.suspect, strict=True)
-    shared = {name: sum(name in own and len(own) > 1 for own in decided) for name in names}
     return {
-        name: AnnotatorAccuracy(float(value), (float(low), float(high)), shared[name], bool(suspect))
+        name: AnnotatorAccuracy(float(value), (float(low), float(high)), bool(suspect))
         for name, (value, low, high, suspect) in zip(names, rows, strict=True)
     }
 

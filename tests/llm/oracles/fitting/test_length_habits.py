@@ -91,13 +91,13 @@ def test_the_output_explains_the_slope_names_who_goes_by_length_and_counts_ties(
 def test_a_cycle_that_is_not_held_and_weights_of_few_pairs_are_said(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The texts say nothing of the models that wrote them; three voters decide the same 24 pairs."""
+    """The texts say nothing of the models that wrote them; three voters decide the same eight pairs."""
     rng, rows = np.random.default_rng(0), []
     for k in range(24):
         for winner, loser in (("x", "y"), ("y", "z"), ("z", "x")):
             texts = ["".join(rng.choice([*"abcdefgh "], 12)) for _ in range(2)]
             row = {"prompt": f"prompt {k}", "response_a": texts[0], "response_b": texts[1], "winner": "model_a"}
-            names = ("ann", "bob", "cleo") if winner == "x" else ("ann",)
+            names = ("ann", "bob", "cleo") if winner == "x" and k < 8 else ("ann",)
             rows += [{**row, "model_a": winner, "model_b": loser, "annotator": name} for name in names]
     (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     fit = ["fit-oracle", str(tmp_path / "votes.jsonl"), "--base", "pocket:policy", "--out", str(tmp_path / "mine")]
@@ -106,4 +106,4 @@ def test_a_cycle_that_is_not_held_and_weights_of_few_pairs_are_said(
     (cycle,) = [line for line in warnings if "cycle" in line]
     assert cycle.index("--kind hrc") < cycle.index("more votes")
     (weights,) = [line for line in warnings if "weights" in line]
-    assert all(f"{name} 24" in weights for name in ("ann", "bob", "cleo"))
+    assert "bob, cleo" in weights

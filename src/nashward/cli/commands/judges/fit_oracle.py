@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nashward.llm.oracles.fitting.summary import VoteCycle
 
 SHOWN, LONGEST = 3, 40  # cycles, and characters of a name
-SHARED = 30  # pairs of a voter that another one decided as well: of fewer an accuracy has an interval of 0.3 and more
+UNSURE = 0.3  # width of an accuracy's interval: from a coin to a fair voter
 
 KINDS = {
     "pairrm": "reads both responses together",
@@ -146,10 +146,10 @@ def run(args: argparse.Namespace) -> int:
     if fit.weights:
         by = "how far a voter is right beyond chance, by agreement" if accuracies else "the slope, at most 1"
         print(f"weights ({by}): " + ", ".join(f"{name} {weight:.2f}" for name, weight in fit.weights.items()))
-        if few := [f"{name} {own.shared}" for name, own in accuracies.items() if own.shared < SHARED]:
+        if unsure := [name for name, own in accuracies.items() if own.interval[1] - own.interval[0] > UNSURE]:
             print(
-                f"warning: these weights are uncertain: pairs that another voter decided as well: {', '.join(few)}; "
-                f"{SHARED} or more tell voters apart"
+                f"warning: too few pairs have several voters: the weights of {', '.join(unsure)} are uncertain "
+                "(the intervals above); more votes on the same pairs tell voters apart"
             )
     print(f"oracle: {fit.folder}")
     return 0
