@@ -149,7 +149,9 @@ GAMES = [
     ]),
     Method("Frequencies, and steps beyond their threshold", "games/stability.py", ["tests/games/test_stability.py"], [
         ("factor", "warn_step_size", "math.sqrt(2)", "8"),
-        ("anchor", "_root", "torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)", "torch.diag_embed(p)"),
+        ("anchor", "_factor",
+         "torch.diag_embed(root) - p.unsqueeze(-1) * root.unsqueeze(-2)",
+         "torch.diag_embed(root)"),
         ("other", "_frequency_at_nash", "bool(equilibrium.unique)", "True"),
     ], {"theory/stability.py": [
         ("sign", "local_factor.execute",
