@@ -266,18 +266,16 @@ def _against_start(
         rate = tables.rate(player, START)
         if rate.prompts < 2:
             return {"win_rate": 100 * rate.value, "standard_error": None, "interval": None, "minimal": None}
-        controlled = length_controlled_win_rate(
-            _win_probabilities(tables, player),
-            [len(response.text) for response in responses[player]],
-            [len(response.text) for response in responses[START]],
-        )
+        own, start = ([len(response.text) for response in responses[name]] for name in (player, START))
+        controlled = length_controlled_win_rate(_win_probabilities(tables, player), own, start)
+        longer = [a - b for a, b in zip(own, start, strict=True)]
     return {
         "win_rate": controlled.win_rate,
         "standard_error": 100 * rate.standard_error,
         "interval": [100 * end for end in rate.interval],
         "verdict": rate.verdict,
         "discrete_win_rate": controlled.discrete_win_rate,
-        "minimal": controlled.value,
+        "minimal": controlled.value if min(longer) <= 0 <= max(longer) else None,  # else no fit sees equal lengths
     }
 
 

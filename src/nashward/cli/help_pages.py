@@ -12,7 +12,7 @@ from .command import Entry
 
 HEAD = "From reward to Nash: the policy that no other policy beats, for a table and for a language model."
 TO_TRY = {
-    "nashward demo": "what this is, on a page: 4 minutes on a CPU",
+    "nashward demo": "what this is, on a page: 1 to 4 minutes on a CPU",
     "nashward solve table.csv": "the Nash of a table of win probabilities",
     "nashward leaderboard battles.csv": "who is in the Nash of an arena's battles",
     "nashward plan --policy ID --memory 8GiB": "will it fit",
