@@ -25,6 +25,7 @@ MEASURES: dict[str, Callable[[dict[str, Any]], Any]] = {
 ERRORS: dict[str, Callable[[dict[str, Any]], Any]] = {  # standard errors over prompts, of what has one
     "KL to the start (nats a response)": lambda row: row["after"].get("kl_to_reference_error"),
     "R² on held-out prompts": lambda row: row["held_out"].get("r2_error"),
+    REWEIGHTED: lambda row: row.get("win_rate_error"),
 }
 LEAST_SPANS = {TOKENS: 10.0}  # of an axis, below which a difference would look like a collapse
 LEAST_SPAN = 0.1  # of the other measures

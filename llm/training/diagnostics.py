@@ -160,9 +160,29 @@ def divergence(policy: Float[Tensor, "prompts R"], other: Float[Tensor, "prompts
 
 def standard_error(policy: Float[Tensor, "prompts R"], values: Float[Tensor, "prompts R"], batch: Experience) -> float:
     """Of ``mean_under``, over prompts, as that of a ratio of sums; NaN for a single prompt."""
+    return _error_of_sum(_influence(policy, values, batch))
+
+
+def difference_error(
+    policy: Float[Tensor, "prompts R"],
+    other: Float[Tensor, "prompts R"],
+    values: Float[Tensor, "prompts R"],
+    batch: Experience,
+) -> float:
+    """The standard error of ``mean_under`` of a policy less that of another one, over the same prompts."""
+    return _error_of_sum(_influence(policy, values, batch) - _influence(other, values, batch))
+
+
+def _influence(
+    policy: Float[Tensor, "prompts R"], values: Float[Tensor, "prompts R"], batch: Experience
+) -> Float[Tensor, " prompts"]:
+    """What each prompt adds to the error of ``mean_under``."""
     mass = _importance(policy, batch)
-    deviation = (mass * (values.double() - mean_under(policy, values, batch))).sum(-1)
-    return float(deviation.std() * len(deviation) ** 0.5 / mass.sum()) if len(deviation) > 1 else math.nan
+    return (mass * (values.double() - mean_under(policy, values, batch))).sum(-1) / mass.sum()
+
+
+def _error_of_sum(each: Float[Tensor, " prompts"]) -> float:
+    return float(each.std() * len(each) ** 0.5) if len(each) > 1 else math.nan
 
 
 def relative_ess(policy: Float[Tensor, "prompts R"], batch: Experience) -> float:

@@ -66,6 +66,7 @@ FIELDS = {
     **_under(["before", "after"], _POLICY),
     "win_rate": "of the fitted policy over the one before, on held-out prompts: 1/2 + E_after G - E_before G; null "
     "with the loss gpo, and where its effective sample size is too small",
+    "win_rate_error": "standard error of `win_rate` over these prompts",
     "learning_rate": "the largest of the fit",
     "error_share": "with several judges: the share of the target's variance that is their error, if their errors are "
     "independent, by how far they differ",

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...training.diagnostics import LEAST_ESS, TOLERANCE, loss, loss_mismatch, mean_under, relative_ess, rise, rose
+from ...training.diagnostics import (
+    LEAST_ESS,
+    TOLERANCE,
+    difference_error,
+    loss,
+    loss_mismatch,
+    mean_under,
+    relative_ess,
+    rise,
+    rose,
+)
 from ...training.experience import Experience, scored
 
 NOTABLE = 1.1  # times the loss at the start: a mean in training above it is worth a warning
@@ -47,6 +57,12 @@ class FitScores:
             return None
         old, new = (mean_under(policy, batch.payoffs, batch) for policy in (scored(batch.start, "start"), batch.now))
         return 0.5 + new - old
+
+    @property
+    def win_rate_error(self) -> float:
+        """The standard error of ``win_rate`` over the prompts."""
+        batch = self.unseen
+        return difference_error(batch.now, scored(batch.start, "start"), batch.payoffs, batch)
 
 
 @dataclass(frozen=True)

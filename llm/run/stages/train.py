@@ -145,6 +145,7 @@ class TrainStage:
                 "promised_win_rate": promised,
                 "r2_ceiling": r2_ceiling,
                 "win_rate": win_rate,
+                "win_rate_error": None if win_rate is None else result.scores.win_rate_error,
                 "sft": nll,
                 "crossed": bool(exceeded),
                 **({} if self.objectives is None else {"objectives": self.objectives.summary(self.step, first)}),

@@ -40,5 +40,25 @@ def test_a_win_rate_needs_the_responses_that_the_fit_saw_as_well() -> None:
     far.now[0, 0] = 0.0  # one of 200 responses carries all
     few = _experience(0.5, 4)
     assert FitScores(far, few, few).win_rate is None
-    known = FitScores(_experience(0.5, 100), few, few).win_rate
-    assert known == pytest.approx(0.5 + 0.25 * float(torch.tanh(torch.tensor(0.25))), abs=1e-6)
+    known = FitScores(_experience(0.5, 100), few, few)
+    assert known.win_rate == pytest.approx(0.5 + 0.25 * float(torch.tanh(torch.tensor(0.25))), abs=1e-6)
+    assert known.win_rate_error == pytest.approx(0, abs=1e-9)  # all prompts are alike
+
+
+def test_the_error_of_a_win_rate_is_that_of_leaving_prompts_out() -> None:
+    random = torch.Generator().manual_seed(0)
+    batch = dataclasses.replace(
+        _experience(0.0, 200), now=0.3 * torch.randn(200, 2, generator=random),
+        payoffs=torch.rand(200, 2, generator=random),
+    )  # fmt: skip
+
+    def of(places: list[int]) -> float:
+        names = ("now", "anchor", "sampler", "payoffs", "weights", "lengths", "target", "start", "reference")
+        part = dataclasses.replace(batch, **{name: getattr(batch, name)[places] for name in names})
+        found = FitScores(part).win_rate
+        assert found is not None
+        return found
+
+    left_out = torch.tensor([of([k for k in range(200) if k != gone]) for gone in range(200)])
+    jackknife = float((199 / 200 * (left_out - left_out.mean()).square().sum()).sqrt())
+    assert FitScores(batch).win_rate_error == pytest.approx(jackknife, rel=0.03)
