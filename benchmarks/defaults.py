@@ -173,8 +173,8 @@ def measure(cell: Cell, out: Path) -> None:
 
 
 COLUMNS = {"target_rms": "target, nats", "learning_rate": "rate", "r2": "R2 held out", "share": "share",
-           "best_scale": "s*", "kl": "KL", "promised_win_rate": "promised", "wins": "wins, judge of the run",
-           "wins_other": "wins, other judge", "cpu_seconds": "CPU s", "peak_gib": "GiB"}  # fmt: skip
+           "best_scale": "s*", "kl": "KL", "cyclic_prompts": "cyclic",
+           "promised_win_rate": "promised", "wins": "wins, judge of the run", "wins_other": "wins, other judge", "cpu_seconds": "CPU s", "peak_gib": "GiB"}  # fmt: skip
 DIGITS = {"learning_rate": ".1e", "cpu_seconds": ".0f", "kl": ".3f", "peak_gib": ".1f", "wins": ".3f",
           "wins_other": ".3f", "promised_win_rate": ".3f"}  # fmt: skip
 PAIRED = ("r2", "best_scale", "kl", "wins", "wins_other")
@@ -190,7 +190,7 @@ def show(cells: list[Cell], out: Path) -> None:
     print("| policy | judge | preset | prompts | step | seeds | " + " | ".join(COLUMNS.values()) + " |")
     print("|" + "---|" * (6 + len(COLUMNS)))
     for key, rows in sorted(groups.items()):
-        figures = [figure(name, [row[name] for row in rows.values()]) for name in COLUMNS]
+        figures = [figure(name, [row.get(name) for row in rows.values()]) for name in COLUMNS]
         print(f"| {' | '.join(map(str, key))} | {len(rows)} | {' | '.join(figures)} |")
     plain_of = {key: (*key[:2], "none", *key[3:]) for key in groups if key[2] != "none"}
     compared = {key: groups[plain] for key, plain in plain_of.items() if plain in groups}

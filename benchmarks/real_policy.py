@@ -219,6 +219,7 @@ def summary(row: dict[str, Any]) -> dict[str, Any]:
         "learning_rate": row["learning_rate"], "line_fraction": row["line_fraction"], "r2": held["r2"],
         "r2_error": held["r2_error"], "share": held["share"], "best_scale": held["best_scale"], "kl": held["kl"],
         "promised_win_rate": row["promised_win_rate"], "win_rate": row["win_rate"], "warning": row["warning"],
+        "cyclic_prompts": row["cyclic_prompts"],
     }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ UNREACHABLE = 20.0  # nats rms: a target this far away is not met by any fit
 TOLERANCE = 0.01  # of a loss: less is no change
 LEAST_ESS = 0.02  # relative: what fewer of the responses carry is not known
 MOST_EXCESS = 9.0  # of the mean of e^r over 1, which it is: such a sample misses it
+SURE = 2.0  # standard errors beyond which a figure of a fit is no noise
 MISMATCH = 0.05  # of the expected loss: how far the first one in training may be from it
 
 

@@ -19,7 +19,7 @@ from ...processes import processes
 from ...store.run_folder import RunFolder
 from ...training.batches import MicroBatch
 from ...training.checkpoint import Checkpoints
-from ...training.diagnostics import divergence, experience, loss, rose
+from ...training.diagnostics import SURE, divergence, experience, loss, rose
 from ...training.experience import Experience, scored
 from ...training.gradient import HALF_SCALE, Gradient
 from ...training.optimize import Fit, fit, order
@@ -36,7 +36,6 @@ Value = TypeVar("Value")
 LONGEST = 2.0  # of the straight line from the start over where the fit went: further it was not measured
 HALVINGS = 4
 SCALES = (0.3, 3.0)  # best scales beyond these are worth a warning
-SURE = 2.0  # standard errors
 
 
 @dataclass
