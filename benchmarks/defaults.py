@@ -174,7 +174,8 @@ def measure(cell: Cell, out: Path) -> None:
 
 COLUMNS = {"target_rms": "target, nats", "learning_rate": "rate", "r2": "R2 held out", "share": "share",
            "best_scale": "s*", "kl": "KL", "cyclic_prompts": "cyclic",
-           "promised_win_rate": "promised", "wins": "wins, judge of the run", "wins_other": "wins, other judge", "cpu_seconds": "CPU s", "peak_gib": "GiB"}  # fmt: skip
+           "promised_win_rate": "promised", "wins": "wins, judge of the run", "wins_other": "wins, other judge",
+           "cpu_seconds": "CPU s", "peak_gib": "GiB"}  # fmt: skip
 DIGITS = {"learning_rate": ".1e", "cpu_seconds": ".0f", "kl": ".3f", "peak_gib": ".1f", "wins": ".3f",
           "wins_other": ".3f", "promised_win_rate": ".3f"}  # fmt: skip
 PAIRED = ("r2", "best_scale", "kl", "wins", "wins_other")

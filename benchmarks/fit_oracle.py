@@ -23,7 +23,7 @@ from nashward.llm.config.oracle_fit import LengthEffect
 from nashward.llm.oracles import FitSettings, Vote, as_oracle, fit_oracle
 from nashward.llm.oracles.fitting.examples import StatesOfRows, VoteExamples
 from nashward.llm.oracles.fitting.init import Kind, pooled_from_base
-from nashward.llm.oracles.fitting.summary import by_length_alone, by_majority, lead_over, score
+from nashward.llm.oracles.fitting.summary import by_length_alone, by_majority, leads_over, score
 from nashward.llm.oracles.models.checkpoint import use_member
 from nashward.llm.oracles.models.pooled import PooledOracle
 
@@ -114,7 +114,7 @@ def main() -> None:
                     assert isinstance(oracle, PooledOracle)
                     predicted[split[1 - side]] = predictions(oracle, halves[1 - side], known)
                     penalties.append(f"{fit.penalty:g}")
-            found, lead = score(predicted, wins, n), lead_over(ordered, predicted, length, wins, n)
+            found, (lead, _) = score(predicted, wins, n), leads_over(ordered, predicted, length, wins, n)
             name = f"{kind}, length {'kept' if effect == 'keep' else 'removed'}"
             figures = f"{found.log_loss:8.4f}  {found.accuracy:8.1%}  {lead.value:7.4f} ± {lead.standard_error:.4f}"
             print(f"{name:24}  {figures}  {seconds:11.0f}  {', '.join(penalties)}", flush=True)

@@ -156,26 +156,18 @@ def error_over_prompts(votes: Sequence[Vote], each: Float[np.ndarray, " votes"],
     return math.sqrt(sum(value**2 for value in spread.values())) / total
 
 
-def lead_over(
+def leads_over(
     votes: Sequence[Vote],
     predicted: Float[np.ndarray, " votes"],
     other: Float[np.ndarray, " votes"],
     wins: Num[np.ndarray, " votes"],
     n: Num[np.ndarray, " votes"],
-) -> Lead:
-    """By how much the log-loss of predictions is below that of others."""
-    return _mean(votes, cross_entropy(other, wins, n) - cross_entropy(predicted, wins, n), n)
-
-
-def accuracy_lead_over(
-    votes: Sequence[Vote],
-    predicted: Float[np.ndarray, " votes"],
-    other: Float[np.ndarray, " votes"],
-    wins: Num[np.ndarray, " votes"],
-    n: Num[np.ndarray, " votes"],
-) -> Lead:
-    """By how much the accuracy of predictions is above that of others."""
-    return _mean(votes, _right(predicted, wins, n) - _right(other, wins, n), n)
+) -> tuple[Lead, Lead]:
+    """By how much the log-loss of predictions is below that of others, and their accuracy above it."""
+    return (
+        _mean(votes, cross_entropy(other, wins, n) - cross_entropy(predicted, wins, n), n),
+        _mean(votes, _right(predicted, wins, n) - _right(other, wins, n), n),
+    )
 
 
 def _mean(votes: Sequence[Vote], each: Float[np.ndarray, " votes"], n: Num[np.ndarray, " votes"]) -> Lead:

@@ -27,11 +27,10 @@ from .progress import shown
 from .settings import RATES, FitSettings, warmed_cosine
 from .summary import (
     VoteCycle,
-    accuracy_lead_over,
     by_length_alone,
     by_majority,
     error_over_prompts,
-    lead_over,
+    leads_over,
     score,
     vote_cycles,
 )
@@ -353,8 +352,7 @@ class VoteTraining:
         length, majority = by_length_alone(self.votes, folds, wins, n), by_majority(folds, wins, n)
         own, short = score(predicted, wins, n), score(length, wins, n)
         frequent = None if majority is None else score(majority, wins, n)
-        lead = lead_over(self.votes, predicted, length, wins, n)
-        right = accuracy_lead_over(self.votes, predicted, length, wins, n)
+        lead, right = leads_over(self.votes, predicted, length, wins, n)
         return {
             "log_loss": own.log_loss,
             "standard_error": error_over_prompts(self.votes, cross_entropy(predicted, wins, n), n),

@@ -11,7 +11,7 @@ import pytest
 
 from nashward.cli.main import main
 from nashward.llm.oracles import Vote
-from nashward.llm.oracles.fitting.summary import accuracy_lead_over, error_over_prompts, length_habits
+from nashward.llm.oracles.fitting.summary import error_over_prompts, leads_over, length_habits
 
 
 def _votes(by_length: float, prompts: int = 60, seed: int = 0, quality: float = 0.8) -> list[Vote]:
@@ -55,7 +55,7 @@ def test_honest_voters_are_accused_as_seldom_as_the_level_says() -> None:
 def test_an_accuracy_is_compared_on_the_same_votes() -> None:
     votes = [Vote(f"p{k}", "a", "b", 1, 1) for k in range(4)]
     wins, n = np.array([1.0, 1.0, 0.0, 0.5]), np.ones(4)
-    lead = accuracy_lead_over(votes, np.array([1.0, 1.0, 1.0, -1.0]), np.array([1.0, -1.0, -1.0, 0.0]), wins, n)
+    _, lead = leads_over(votes, np.array([1.0, 1.0, 1.0, -1.0]), np.array([1.0, -1.0, -1.0, 0.0]), wins, n)
     assert lead.value == pytest.approx((0 + 1 - 1 + 0) / 4)
     assert lead.standard_error == pytest.approx(error_over_prompts(votes, np.array([0.0, 1.0, -1.0, 0.0]), n))
 
