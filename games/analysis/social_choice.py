@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,20 +13,31 @@ from ..forms.game import PreferenceGame
 from ..shapes import Bool, Float, Int
 
 TIE = 1e-9  # a win probability this close to 1/2 is one, where losing decides
-_ROUNDED = 1e-3  # log-odds of probabilities next to 1 carry much rounding; a table of another kind is far above it
+TOLERANCE = 1e-6  # of P + P^T = 1: rounding of tables that come from elsewhere
 
 
 def _table(P: Any) -> Float[Tensor, "*batch n n"]:
-    """Win probabilities, NaN where a pair of an array was not compared.
+    """Win probabilities, NaN where a pair was not compared.
 
     Raises:
-        ValueError: something else, as counts of wins: see ``PreferenceGame``.
+        ValueError: something else, as counts of wins.
     """
-    if isinstance(P, np.ndarray | Tensor):
-        table = torch.as_tensor(P)
-        PreferenceGame(table.nan_to_num(0.5))
-        return table
-    return (P if isinstance(P, PreferenceGame) else PreferenceGame(P)).P
+    try:
+        table = torch.as_tensor(P.P if isinstance(P, PreferenceGame) else P)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise NashwardError(f"expected a table [..., n, n] of win probabilities, got {type(P).__name__}") from error
+    if table.ndim < 2 or table.shape[-1] != table.shape[-2]:
+        raise NashwardError(f"expected a table [..., n, n] of win probabilities, got the shape {list(table.shape)}")
+    off = (table + table.mT - 1).abs().nan_to_num(0.0) > TOLERANCE
+    if bool(off.any()):
+        first = tuple(off.nonzero()[0].tolist())
+        i, j = first[-2:]
+        a, b = float(table[first]), float(table.mT[first])
+        raise NashwardError(
+            f"entries ({i}, {j}) and ({j}, {i}) are {a:g} and {b:g}; expected win probabilities, which sum to 1 (of "
+            "counts W: W / (W + W.T), with 1/2 on the diagonal)"
+        )
+    return table
 
 
 def _beats(P: Any) -> Bool[Tensor, "*batch n n"]:
@@ -38,8 +48,8 @@ def condorcet_winner(P: Any) -> Int[Tensor, "*batch"]:
     """The action that beats every other one with more than 1/2, [...]; -1 where there is none.
 
     Args:
-        P: [..., n, n] win probabilities, or a game of them; in an array NaN where a pair was not compared, which
-            nobody wins. So are the arguments of the functions here but ``hodge`` and ``curl_fraction``, of skew tables.
+        P: [..., n, n] win probabilities, or a game of them; NaN where a pair was not compared, which nobody wins. So
+            are the arguments of the functions here but for ``hodge`` and ``curl_fraction``.
 
     Raises:
         ValueError: no such table, as counts of wins.
@@ -144,6 +154,9 @@ def cyclic_triples(P: Any) -> Int[Tensor, "*batch"]:
     """
     wins = _beats(P).to(torch.float64)
     return torch.diagonal(wins @ wins @ wins, dim1=-2, dim2=-1).sum(-1).round().to(torch.int64) // 3
+
+
+_ROUNDED = 1e-3  # log-odds of probabilities next to 1 carry much rounding; a table of another kind is far above it
 
 
 def _skew(A: Any) -> Float[Tensor, "*batch n n"]:
