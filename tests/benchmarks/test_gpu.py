@@ -93,15 +93,14 @@ def test_a_part_that_fails_or_hangs_stops_no_other(
 def test_a_part_for_which_no_time_is_left_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "works.py").write_text('print(\'RESULT {"what": "a figure", "value": 2.5}\')')
     (tmp_path / "hangs.py").write_text("import time; time.sleep(60)")
-    parts = {name: gpu.Part(name, f"{name}.py", 30) for name in ("works", "hangs")} | {
-        "late": gpu.Part("", "works.py", 30)
-    }
+    scripts = {"works": "works.py", "hangs": "hangs.py", "late": "works.py"}
+    parts = {name: gpu.Part(name, script, 30) for name, script in scripts.items()}
     monkeypatch.setattr(gpu, "PARTS", parts)
     monkeypatch.setattr(gpu, "HERE", tmp_path)
-    monkeypatch.setattr(gpu, "LEAST_SECONDS", 1.5)
+    monkeypatch.setattr(gpu, "LEAST_SECONDS", 2.0)
     out = tmp_path / "gpu.json"
     given = ["--device", "cpu", "--toy", "--work", str(tmp_path / "work"), "--out", str(out), "--parts", *parts]
-    assert gpu.main([*given, "--minutes", "0.05"]) == 1
+    assert gpu.main([*given, "--minutes", "0.1"]) == 1
     written = json.loads(out.read_text())["parts"]
     assert written["works"]["status"] == "ok"
     assert written["hangs"]["status"].startswith("ended")
@@ -123,10 +122,8 @@ def test_what_a_part_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.slow
 def test_all_parts_in_their_own_processes(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
-    assert (
-        gpu.main(["--device", "cpu", "--toy", "--work", str(tmp_path / "work"), "--out", str(out), "--minutes", "30"])
-        == 0
-    )
+    given = ["--device", "cpu", "--toy", "--work", str(tmp_path / "work"), "--out", str(out)]
+    assert gpu.main([*given, "--minutes", "30"]) == 0
     parts = json.loads(out.read_text())["parts"]
     assert list(parts) == list(gpu.PARTS)
     killed = next(result for result in parts["resume"]["results"] if "killed" in result["what"])
