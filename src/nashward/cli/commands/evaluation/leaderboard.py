@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompts",
         help="of a folder: the prompts; answers that name theirs, by text or id, are matched by it, others by order",
     )
+    options.add(parser, options.PROMPT_FIELD)
     options.add(parser, ORACLE)
     parser.add_argument(
         "--style-control", action="store_true",
@@ -84,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.responses.exists():
         raise FileNotFoundError(f"there is no file of battles and no folder of responses {args.responses}")
     args.oracle = getattr(args, "oracle", None)
+    options.prompt_field(args)
     needs = ("prompts", "oracle")
     if args.responses.is_file():
         given = {name: getattr(args, name) for name in (*needs, "limit", "cache")} | {
@@ -160,7 +162,7 @@ def _judged(args: argparse.Namespace) -> Standings:
 
     if args.limit is not None and args.limit < 1:
         raise NashwardError(f"--limit is {args.limit}; expected at least 1")
-    every = read_prompt_texts(args.prompts)
+    every = read_prompt_texts(args.prompts, options.prompt_field(args))
     answered = read_responses(args.responses, every, read_prompt_keys(args.prompts))
     responses = {name: texts[: args.limit] for name, texts in answered.items()}
     prompts = every[: args.limit]

@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--pairs", type=options.path, metavar="FILE", help="rows with prompt, a and b")
     asked.add_argument("--answers", type=options.path, metavar="FOLDER", help="one file of responses a model")
     asked.add_argument("--prompts", type=options.path, metavar="FILE", help="the prompts that --answers are to")
+    options.add(asked, options.PROMPT_FIELD)
     asked.add_argument(
         "--oracle", metavar="ID_OR_FOLDER", help="what is believed of the pairs so far; it decides what is asked next"
     )
@@ -70,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
         raise NashwardError(f"{named} do not go together; give one of them")
     if (args.answers is None) != (args.prompts is None):
         raise NashwardError("--answers and --prompts go together: the responses of models, and what they respond to")
-    groups = [] if moves else _groups(args, run)
+    column = options.prompt_field(args)
+    groups = [] if moves else _groups(args, run, column)
     if not (groups or moves or (folder / FILE).exists()):  # the folder is not made: its name may be mistyped
         raise NashwardError(_NOTHING.format(folder))
     found = [] if args.read is None else formats.read_cast_votes(args.read, args.format)
@@ -127,14 +129,14 @@ def _files_with_name(folder: Path, name: str) -> list[Path]:
     return [file for file in files if plain in (content := file.read_bytes()) or escaped in content]
 
 
-def _groups(args: argparse.Namespace, run: Path | None) -> list[Responses]:
+def _groups(args: argparse.Namespace, run: Path | None, column: str | None) -> list[Responses]:
     """What is to be compared, of a file, of models' answers or of a run; nothing where none of these is given."""
     from nashward.llm.people import questions
 
     if args.pairs is not None:
         groups, source = questions.of_pairs(args.pairs), args.pairs
     elif args.answers is not None:
-        groups, source = questions.of_answers(args.answers, args.prompts), args.answers
+        groups, source = questions.of_answers(args.answers, args.prompts, column), args.answers
     else:
         return [] if run is None else questions.of_run(run)
     if not any(len(set(group.texts)) > 1 for group in groups):
