@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -19,6 +20,7 @@ from nashward.winners import SKIP
 
 if TYPE_CHECKING:
     from nashward.llm.people.questions import Responses
+    from nashward.llm.people.records import CastVote
     from nashward.llm.people.store import VoteStore
 
 SETTINGS = options.options_of(Asking)
@@ -188,6 +190,27 @@ def _serve(args: argparse.Namespace, store: VoteStore, asking: Asking, rubric: s
                 print(f"warning: {error}", file=sys.stderr, flush=True)
 
     print(f"{store.count() - before} new votes, {store.count()} in all, in {store.folder}")
+    if not args.quiet:
+        for line in _reliability(store.votes()):
+            print(line)
+
+
+def _reliability(votes: Sequence[CastVote]) -> Iterator[str]:
+    """Of each person how far they agree with themselves, and of all how far they agree with each other."""
+    from nashward.llm.people.agreement import agreement, by_annotator
+
+    for name, own in by_annotator(votes).items():
+        again = "no question asked twice"
+        if own["consistency"] is not None:
+            again = (
+                f"{own['consistency']:.0%} the same again, of {counted(own['repeated'] or 0, 'question')} asked twice"
+            )
+        first = "" if own["shown_first"] is None else f", the first response won {own['shown_first']:.0%}"
+        yield f"  {name}: {counted(own['votes'] or 0, 'vote')}, {again}{first}"
+    found = agreement(votes)
+    if found.raw is not None:
+        alpha = "" if found.alpha is None else f" (Krippendorff's alpha {found.alpha:.2f}, where 0 is chance)"
+        yield f"  {found.raw:.0%} agree, on {counted(found.pairs, 'pair')} with votes of several people{alpha}"
 
 
 COMMAND = Command(
