@@ -41,7 +41,9 @@ NASHWARD: list[tuple[list[str], str]] = [
     (["fit-oracle", "--model", "x"], "--model | --base | nashward fit-oracle --help"),
     (["fit-oracle", "--lr", "1"], "--lr | --learning-rate | nashward fit-oracle --help"),
     (["judge", "--reward-model", "x"], "--reward-model | --oracle | nashward judge --help"),
-    ([*ALIGN, "--solver", "own:HalfWay"], "'own:HalfWay' | llm.SelfPlay(solver=...)"),
+    ([*ALIGN, "--solver", "own:HalfWay"], "own:HalfWay | No module named 'own' | module:name"),
+    ([*ALIGN, "--solver", "json:dumps"], "json:dumps | dataclass | docs/new-solver.md"),
+    ([*ALIGN, "--solver", "nashward.games:MWU:step=2"], "'nashward.games:MWU:step=2' | module:Class | as --step"),
     ([*ALIGN, "--solver", "MWU:step=2"], "'MWU:step=2' | as --step"),
 ]
 SOLVE = [
