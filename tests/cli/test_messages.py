@@ -383,6 +383,7 @@ OTHERS = [
     (["leaderboard", "wins.jsonl", "--save", "good.csv/x.csv"], "good.csv/x.csv | good.csv is a file"),
     (["leaderboard", "good.csv"], "good.csv | row 1 | winner | wins_a"),
     (["leaderboard", "wins.jsonl", *PROMPTS], "wins.jsonl | --prompts"),
+    (["leaderboard", "wins.jsonl", "--prompt-field", "q"], "wins.jsonl | --prompt-field"),
     ([*BOARD, "--limit", "0"], "--limit is 0"),
     ([*BOARD, "--save", "t.txt"], "--save | t.txt | .csv"),
     ([*BOARD, "--oracle", "none"], "oracle | none | owner/name"),

@@ -54,8 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompts",
         help="of a folder: the prompts; answers that name theirs, by text or id, are matched by it, others by order",
     )
-    options.add(parser, options.PROMPT_FIELD)
-    options.add(parser, ORACLE)
+    options.add(parser, {**options.PROMPT_FIELD, **ORACLE})
     parser.add_argument(
         "--style-control", action="store_true",
         help="rank without what length, headers, lists and bold add, as these responses or battles show it",
@@ -85,11 +84,10 @@ def run(args: argparse.Namespace) -> int:
     if not args.responses.exists():
         raise FileNotFoundError(f"there is no file of battles and no folder of responses {args.responses}")
     args.oracle = getattr(args, "oracle", None)
-    options.prompt_field(args)
     needs = ("prompts", "oracle")
     if args.responses.is_file():
         given = {name: getattr(args, name) for name in (*needs, "limit", "cache")} | {
-            name: getattr(args, name, None) for name in ("combine", "correct")
+            name: getattr(args, name.replace("-", "_"), None) for name in ("combine", "correct", "prompt-field")
         }
         if unused := [f"--{name}" for name, value in given.items() if value is not None]:
             raise NashwardError(f"{args.responses} is a file of battles, already judged: leave out {unused[0]}")
