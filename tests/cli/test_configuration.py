@@ -158,6 +158,46 @@ def test_of_several_presets_a_later_one_wins_and_the_others_stay() -> None:
     assert sources("quick") == {"iterations": quick, "responses": quick}
 
 
+OWN_SOLVER = """
+from dataclasses import dataclass
+from nashward import games
+
+@dataclass(frozen=True)
+class Pulled:
+    step: float = 0.7
+    tau: float = 0.1
+
+    def __post_init__(self):
+        if self.tau < 0:
+            raise ValueError(f"tau is {self.tau}")
+
+    def play(self, x, reference):
+        while True:
+            pulled = (1 - self.step * self.tau) * x + self.step * self.tau * reference
+            x = yield games.Step(pulled, opponent=x, size=self.step)
+"""
+
+
+def test_a_solver_of_ones_own_is_known_to_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pulled_here.py").write_text(OWN_SOLVER)
+    Path("prompts.txt").write_text("Name a river.\nWhy is the sky blue?\n")
+    sample = ["sample", *POCKET[:2], "--prompts", "prompts.txt", "--out", "run", "--responses", "2"]
+    own = ["--solver", "pulled_here:Pulled"]
+    assert main([*sample, *own, "--tau", "-1"]) == 2
+    assert "pulled_here:Pulled: ValueError: tau is -1.0" in capsys.readouterr().err
+    assert main([*sample, *own, "--decay", "0.5"]) == 2
+    assert re.search(r"decay.*step, tau", capsys.readouterr().err)
+    assert main([*sample, *own, "--tau", "0.02", "--max-new-tokens", "4", "--quiet"]) == 0
+    known = json.loads(Path("run/run.json").read_text())["config"]["solver"]
+    assert known == {"name": "pulled_here:Pulled", "step": 0.7, "tau": 0.02}
+    assert main(["sample", "--out", "run", "--quiet"]) == 0  # it goes on with the class and the settings that it had
+    assert main(["sample", "--out", "run", "--tau", "0.3"]) == 2
+    assert "solver.tau 0.02 there, 0.3 now" in capsys.readouterr().err
+
+
 def test_the_settings_of_a_solver_go_with_it() -> None:
     def found(*arguments: str) -> games.Solver:
         return configuration.solver(_settings(*arguments))

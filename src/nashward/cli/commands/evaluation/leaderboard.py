@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompts",
         help="of a folder: the prompts; answers that name theirs, by text or id, are matched by it, others by order",
     )
-    options.add(parser, ORACLE)
+    options.add(parser, {**options.PROMPT_FIELD, **ORACLE})
     parser.add_argument(
         "--style-control", action="store_true",
         help="rank without what length, headers, lists and bold add, as these responses or battles show it",
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     needs = ("prompts", "oracle")
     if args.responses.is_file():
         given = {name: getattr(args, name) for name in (*needs, "limit", "cache")} | {
-            name: getattr(args, name, None) for name in ("combine", "correct")
+            name: getattr(args, name.replace("-", "_"), None) for name in ("combine", "correct", "prompt-field")
         }
         if unused := [f"--{name}" for name, value in given.items() if value is not None]:
             raise NashwardError(f"{args.responses} is a file of battles, already judged: leave out {unused[0]}")
@@ -160,7 +160,7 @@ def _judged(args: argparse.Namespace) -> Standings:
 
     if args.limit is not None and args.limit < 1:
         raise NashwardError(f"--limit is {args.limit}; expected at least 1")
-    every = read_prompt_texts(args.prompts)
+    every = read_prompt_texts(args.prompts, options.prompt_field(args))
     answered = read_responses(args.responses, every, read_prompt_keys(args.prompts))
     responses = {name: texts[: args.limit] for name, texts in answered.items()}
     prompts = every[: args.limit]
