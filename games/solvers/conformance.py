@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nashward.errors import NashwardError
-from nashward.games.driver import drive
+from nashward.games.driver import drive, require_steps
 from nashward.games.policy import Policy
 from nashward.games.step import Step
 
@@ -53,10 +53,9 @@ def check_solver(solver: Any) -> None:
     import torch
 
     from nashward import games
-    from nashward.games.driver import check_solver as has_a_method
 
     if isinstance(solver, type) or not isinstance(solver, TableSolver):
-        has_a_method(solver)
+        require_steps(solver)
     name = type(solver).__name__
     random = torch.Generator().manual_seed(0)
     P = torch.triu(torch.rand(4, 4, generator=random, dtype=torch.float64), 1)

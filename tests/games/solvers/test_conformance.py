@@ -207,4 +207,4 @@ def test_a_solver_without_a_nearest_mirror_step_is_played_on_tables_alone() -> N
     solution = games.solve(games.zoo.comal_cycle(), _Own(), 200, start=[0.6, 0.3, 0.1])
     assert float(solution.gaps["average"][-1]) < float(solution.gaps["average"][0])
     with pytest.raises(ValueError, match=r"_Own makes no mirror steps.*on a table$"):
-        games.driver.check_solver(_Own())
+        games.driver.require_steps(_Own())
