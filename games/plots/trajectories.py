@@ -10,7 +10,7 @@ import numpy as np
 from nashward.errors import NashwardError
 
 from ..equilibria.nash import Equilibrium
-from ..equilibria.regularized import RegularisedEquilibrium
+from ..equilibria.regularised import RegularisedEquilibrium
 from ..forms.game import Profile
 from ..shapes import Float
 from ..solution import Solution
