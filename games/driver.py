@@ -38,7 +38,7 @@ def require_steps(solver: Any) -> None:
         advice = f"; for a language model the nearest mirror step is {nearest.__name__}" if nearest else ""
         raise NashwardError(f"{name} makes no mirror steps, so only games.solve can play it, on a table{advice}")
     raise TypeError(
-        "a solver needs a method play(start, reference) that yields Steps, or for tables only iterate(x, payoffs) that "
+        "a solver needs a method play(x, reference) that yields Steps, or for tables only iterate(x, payoffs) that "
         f"yields policies; got {solver!r:.80}"
     )
 
@@ -55,7 +55,7 @@ def drive(
     """Play ``solver`` for ``iterations`` iterations.
 
     Args:
-        solver: any object with ``play(start, reference)``, see :class:`Solver`.
+        solver: any object with ``play(x, reference)``, see :class:`Solver`.
         start, reference: handles made by the executor.
         execute: carries out one Step and returns a handle on the resulting policy.
         record: called with every Step and its policy; returns True to stop.

@@ -31,7 +31,7 @@ def check_solver(solver: Any) -> None:
     converges is not checked: a game, its exact equilibrium and ``games.solve`` show that.
 
     Args:
-        solver: an object with ``play(start, reference)`` or ``iterate(x, payoffs)``.
+        solver: an object with ``play(x, reference)`` or ``iterate(x, payoffs)``.
 
     Raises:
         ValueError: names what is wrong, and where.

@@ -161,7 +161,7 @@ def test_each_mistake_is_named(kind: type) -> None:
 
 
 def test_what_is_no_solver_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"play\(start, reference\).*iterate\(x, payoffs\)"):
+    with pytest.raises(TypeError, match=r"play\(x, reference\).*iterate\(x, payoffs\)"):
         check_solver(3)
     with pytest.raises(TypeError, match=r"GDA\(\) in place of GDA"):
         check_solver(games.GDA)
