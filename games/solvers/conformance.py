@@ -57,12 +57,12 @@ def check_solver(solver: Any) -> None:
     if isinstance(solver, type) or not isinstance(solver, TableSolver):
         require_steps(solver)
     name = type(solver).__name__
-    random = torch.Generator().manual_seed(0)
-    P = torch.triu(torch.rand(4, 4, generator=random, dtype=torch.float64), 1)
+    rng = torch.Generator().manual_seed(0)
+    P = torch.triu(torch.rand(4, 4, generator=rng, dtype=torch.float64), 1)
     P = P + torch.tril(1 - P.mT, -1) + torch.eye(4, dtype=torch.float64) / 2
     one = games.PreferenceGame(P)
-    two = games.ConstantSumGame(torch.rand(2, 3, generator=random, dtype=torch.float64) - 0.4, total=0.2)
-    first, second = (torch.rand(4, generator=random, dtype=torch.float64).softmax(-1) for _ in range(2))
+    two = games.ConstantSumGame(torch.rand(2, 3, generator=rng, dtype=torch.float64) - 0.4, total=0.2)
+    first, second = (torch.rand(4, generator=rng, dtype=torch.float64).softmax(-1) for _ in range(2))
     pair = (torch.tensor([0.3, 0.7], dtype=torch.float64), torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64))
     before = repr(getattr(solver, "__dict__", {}))
 
