@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 
 def cycle_graph(
-    game: PreferenceGame,
-    title: str = "",
-    axes: Axes | None = None,
-    least: float = 0.0,
-    order: Sequence[int] | None = None,
+    game: PreferenceGame, *, title: str = "", axes: Axes | None = None, order: Sequence[int] | None = None
 ) -> Figure:
     """Who beats whom: an arrow from each winner to the loser, the wider the surer; ties have none.
 
@@ -35,7 +31,6 @@ def cycle_graph(
 
     Args:
         game: a single game.
-        least: arrows for margins above this only.
         order: the actions in another order, by number; ``payoff_table`` takes the same.
         title: above the picture.
         axes: to draw on; a new figure when None.
@@ -62,7 +57,7 @@ def cycle_graph(
     for rank, i in enumerate(order):
         for other, j in enumerate(order):
             margin = float(P[i, j]) - 0.5
-            if margin > least:
+            if margin > 0:
                 upsets |= rank > other
                 style = against if rank > other else with_order
                 arrow = {"arrowstyle": "-|>", "linewidth": 0.5 + 4 * margin, "shrinkA": 14, "shrinkB": 14, **style}
@@ -121,6 +116,7 @@ def _check_equilibrium(equilibrium: Equilibrium, game: PreferenceGame | Constant
 def payoff_table(
     game: PreferenceGame | ConstantSumGame,
     equilibrium: Equilibrium,
+    *,
     title: str = "",
     order: Sequence[int] | None = None,
 ) -> Figure:

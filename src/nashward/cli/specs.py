@@ -149,7 +149,7 @@ def _own_solver(text: str, shared: Settings) -> Any:
         raise NashwardError(f"{source} is an object with its settings; give the class to set {given}")
     if not isinstance(made, games.solvers.TableSolver):
         try:
-            games.driver.check_solver(made)
+            games.driver.require_steps(made)
         except TypeError as error:
             raise NashwardError(f"{source}: {error}") from None
     return made

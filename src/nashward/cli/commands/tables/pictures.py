@@ -78,7 +78,9 @@ def draw(
     elif picture == "path":
         paths = {name: solution.policies["last"] for name, solution in solutions.items()}
         first = [1 / game.sizes[0]] * game.sizes[0] if start is None else start
-        figure = games.plots.trajectories(paths, equilibrium.policy, game.labels, actions, title, start=first)
+        figure = games.plots.trajectories(
+            paths, equilibrium.policy, game.labels, actions=actions, title=title, start=first
+        )
     elif len(solutions) == 1 and picture == "gaps":
         figure = games.plots.gap_curves(solutions, title=title)
     else:
@@ -97,7 +99,7 @@ def _both_iterates(picture: str, solutions: Mapping[str, games.Solution], title:
     for which, axes in zip(("last", "average"), panels, strict=True):
         heading = f"{title}: {which} iterate"
         if picture == "race":
-            games.plots.race(solutions, which, heading, axes)
+            games.plots.race(solutions, which, title=heading, axes=axes)
         else:
-            games.plots.gap_curves(solutions, None, heading, axes, [which])
+            games.plots.gap_curves(solutions, title=heading, axes=axes, which=[which])
     return figure
