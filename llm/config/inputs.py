@@ -81,7 +81,6 @@ class Inputs:
         "prompts with responses (prompt and output, response or text) whose likelihood is raised beside the step's "
         "loss, and measured",
         "SFT and limits",
-        formerly=("task",),
     )
 
 
@@ -138,7 +137,6 @@ class Opponents:
         "server that responds: opponents beside the policy's own",
         "solver",
         option="opponents",
-        formerly=("answers",),
     )
     shares: str | None = setting(
         None,

@@ -55,7 +55,6 @@ class Limits:
         "nats a token by which the held-out SFT texts' NLL may exceed the start's before later iterations go less far",
         "SFT and limits",
         option="sft-limit",
-        formerly=("task", "task-limit"),
         none="none",
     )
     win_rate: float | None = setting(

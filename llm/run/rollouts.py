@@ -105,14 +105,13 @@ class RolloutStore:
         """The win probabilities by each of m members of an ensemble, ``[N, m, K, M]``, padded as ``tables``, and its
         ``error_factor``.
 
-        None where none was kept: of one oracle, of several objectives, and in runs of a version that kept none. Where
-        some shards have them and others not, the members do not differ in the latter.
+        None for one oracle and for several objectives.
         """
         factors: list[float] = []
 
         def table(row: dict[str, Any]) -> Any:
             if "members" not in row:
-                return [row["P"]]
+                return row["P"]
             factors.append(row["error_factor"])
             return row["members"]
 
@@ -136,8 +135,7 @@ class RolloutStore:
         for number, group in self._by_prompt(folder, table_name(first, second), ["prompt", *names], optional):
             by_number[number] = torch.tensor(table(group[0]), dtype=torch.float64)
         found = [by_number[number] for number in numbers]
-        most = torch.broadcast_shapes(*{one.shape[:-2] for one in found})  # a single judge stands for each
-        columns_first = [one.expand(*most, *one.shape[-2:]).movedim(-1, 0) for one in found]
+        columns_first = [one.movedim(-1, 0) for one in found]
         P = torch.nn.utils.rnn.pad_sequence(columns_first, batch_first=True, padding_value=torch.nan).movedim(1, -1)
         return 1 - P.mT if swap else P
 

@@ -32,7 +32,7 @@ from .files import (
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3  # of the run folder; 1 had no number, 2 called the SFT texts a task
+FORMAT = 3  # of the run folder
 RUN, COPY, PROMPTS, SHARDS = "run.json", ".run.json", "prompts.jsonl", "shards.json"
 PROMPT_SELECTION, AUGMENTED = "prompt-selection.jsonl", "augmented-prompts.jsonl"
 EVENTS, TIMINGS = "events.jsonl", "timings.jsonl"
@@ -40,9 +40,6 @@ LOCK, QUARANTINE = ".lock", "set-aside"
 CHECKPOINT = "about.json"  # of a fit, in each of its two checkpoints
 JUDGEMENTS = "judgements.sqlite"
 KEPT = re.compile(r"judgements.*\.sqlite(-wal|-shm)?")  # judgements, verdicts that were paid, those of other machines
-
-# by section of the configuration: what runs did before there was a choice
-EARLIER: dict[str, dict[str, Any]] = {"fit": {"spread_weights": False}, "lora": {"targets": "all"}}
 
 Stage = Literal["sample", "judge", "train"]
 # what each stage writes into a step's folder, in order
@@ -120,15 +117,13 @@ class RunFolder:
     def read(self) -> dict[str, Any]:
         """``run.json``, or its copy where it is damaged; empty where there is no run yet.
 
-        A setting that came after the run was begun is as it then was.
-
         Raises:
             NashwardError: it is of another format or of another program, or it and the copy are damaged.
         """
         damage: CorruptFileError | None = None
         for file in (self.path / RUN, self.path / COPY):
             try:
-                return _completed(read_run_json(file))
+                return read_run_json(file)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except CorruptFileError as error:
@@ -394,19 +389,6 @@ def read_run_json(file: Path) -> dict[str, Any]:
             f"{file.parent} holds a run of format {record.get('format', 1)}, begun by nashward {version}; this version "
             f"plays format {FORMAT}: finish the run with the version that began it, or choose another folder"
         )
-    return record
-
-
-def _completed(record: dict[str, Any]) -> dict[str, Any]:
-    """A record with the settings that there were not yet when its run was begun."""
-    config = record["config"]
-    for section, settings in EARLIER.items():
-        config[section] = {**settings, **config.get(section, {})}
-    if not isinstance(chosen := config.get("prompt_selection"), str):  # was a table, and none where it was uniform
-        chosen = chosen or {"name": "uniform", "floor": 0.2}
-        config |= {"prompt_selection": chosen["name"], "prompt_floor": chosen["floor"]}
-    if config.get("augment_url"):  # was recorded with the slashes at its end
-        config["augment_url"] = config["augment_url"].rstrip("/")
     return record
 
 

@@ -196,10 +196,7 @@ def _leaves(content: dict[str, Any], name: str) -> list[tuple[tuple[str, ...], A
 
 
 def _nearest(path: tuple[str, ...]) -> str:
-    """What the setting is called now, or the nearest one: of the same name elsewhere, of the flag's name, or alike."""
-    for option in ALL.values():
-        if path[-1] in option.formerly and path[:-1] == option.path[:-1]:
-            return f"it is {option.path[-1]} now"
+    """The nearest setting: of the same name elsewhere, of the flag's name, or alike."""
     if synonym := hints.of_setting(path[-1], ALL):
         name = synonym.split()[0].rstrip(",")
         *sections, key = ALL[name].path
