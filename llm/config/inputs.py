@@ -10,7 +10,8 @@ from nashward.errors import NashwardError
 from .endpoint import check_url
 from .fields import setting
 
-PEOPLE = "people:"  # before the folder of their votes, where people are the oracle
+# what a source begins with that is none of files: a folder of votes, a model behind a server, one here that judges
+PEOPLE, ENDPOINT, LOCAL_JUDGE = "people:", "openai:", "judge:"
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class EndpointResponses:
 
     def __post_init__(self) -> None:
         if not self.model.strip():
-            raise NashwardError("openai: lacks the name of a model: openai:MODEL, as the server calls it")
+            raise NashwardError(f"{ENDPOINT} lacks the name of a model: {ENDPOINT}MODEL, as the server calls it")
         if self.base_url is not None:
             check_url(self.base_url)
         if self.count < 1 or self.max_tokens < 1:

@@ -21,7 +21,7 @@ from ..policy.mixture import Mixture
 from ..processes import processes
 from ..run.selfplay import SelfPlay
 from ..store.files import write_json
-from ..store.run_folder import RunFolder
+from ..store.run_folder import JUDGEMENTS, RunFolder
 from .evaluate import with_room
 from .pareto import ParetoPoint, pareto_front
 from .players import FOLDER, MIXTURE, START, policies, sample_responses
@@ -120,7 +120,7 @@ def _win_rates(
     oracle: PreferenceOracle, prompts: Sequence[str], texts: Mapping[str, list[list[str]]], home: RunFolder
 ) -> dict[str, Float[np.ndarray, " prompts"]]:
     """How often each policy's responses beat the start's on each prompt that was judged."""
-    cache = home / FOLDER / "judgements.sqlite" if oracle.cache_key() is not None else None
+    cache = home / FOLDER / JUDGEMENTS if oracle.cache_key() is not None else None
     found = {}
     for name, own in texts.items():
         if name == START:

@@ -26,7 +26,7 @@ from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
 from ..policy.sampling import ResponseSource
 from ..processes import processes
-from ..store.run_folder import JUDGEMENTS, RunFolder, Stage
+from ..store.run_folder import JUDGEMENTS, RunFolder, Stage, step_name
 from .inputs.augmentation import Augmenter, EndpointWriter, PolicyWriter, Writer
 from .inputs.prompt_selection import PromptSelector
 from .payoffs.objectives import StepObjectives
@@ -127,7 +127,7 @@ class AdapterExecutor:
         Raises:
             Stopped: at the stage after which the run was to stop.
         """
-        name = f"iteration-{self.iterates + 1:02d}" + ("" if step.is_iterate else f"-half-{self.half_steps + 1}")
+        name = step_name(self.iterates + 1, None if step.is_iterate else self.half_steps + 1)
         if self.config.mixtures == "token-level" and step.opponent is None and not step.is_iterate:
             self.half_steps += 1
             return token_mixture(name, step.anchor)
@@ -251,7 +251,7 @@ class AdapterExecutor:
         """Who writes the variants of an iteration: the model behind the server, or the newest iterate."""
         if self.config.augment != "policy":
             return EndpointWriter(self.config, self.folder)
-        name = f"iteration-{iteration:02d}"
+        name = step_name(iteration)
         return PolicyWriter(self._model, Adapter(name, self.folder / name / "adapter"), self._source)
 
     def _model(self) -> LanguageModel:

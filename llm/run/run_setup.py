@@ -32,7 +32,7 @@ from ..policy.engines.vllm import VLLM
 from ..policy.model import LanguageModel
 from ..policy.sampling import ResponseSource
 from ..processes import processes
-from ..store.run_folder import JUDGEMENTS, RunFolder, Stage
+from ..store.run_folder import JUDGEMENTS, RunFolder, Stage, is_half
 from . import manifest
 from .checks import check_settings
 from .inputs.opponents import OpponentSource, StoredOpponents
@@ -105,7 +105,7 @@ class RunSetup:
         self.check_settings()
         home = RunFolder(self.folder)
         home.check(self.manifest(), redo)
-        done = sum((stage / "adapter").is_dir() for stage in home.steps() if "half" not in stage.name)
+        done = sum((stage / "adapter").is_dir() for stage in home.steps() if not is_half(stage.name))
         if done > self.config.iterations:
             raise NashwardError(
                 f"{home.path} holds {counted(done, 'iteration')} already, {self.config.iterations} were requested"

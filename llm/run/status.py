@@ -12,7 +12,18 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..store.files import read_jsonl, shards
-from ..store.run_folder import CHECKPOINT, EVENTS, LOCK, SHARDS, STAGE_PHASES, STEP, TIMINGS, RunFolder, iteration_of
+from ..store.run_folder import (
+    CHECKPOINT,
+    EVENTS,
+    LOCK,
+    SHARDS,
+    STAGE_PHASES,
+    STEP,
+    TIMINGS,
+    RunFolder,
+    is_half,
+    iteration_of,
+)
 
 PHASES = tuple(phase for phases in STAGE_PHASES.values() for phase in phases)
 FOLDERS = {"sampling": "responses", "judging": "judgements"}
@@ -85,7 +96,7 @@ class RunStatus:
     @property
     def finished(self) -> int:
         """Iterations that are finished."""
-        return sum(done for name, done in self.steps if "half" not in name)
+        return sum(done for name, done in self.steps if not is_half(name))
 
 
 def status(folder: str | Path) -> RunStatus:
@@ -103,7 +114,7 @@ def status(folder: str | Path) -> RunStatus:
     timings = read_timings(run)
     steps = tuple((step.name, (step / "adapter").is_dir()) for step in run.steps())
     phases = [phase for name, done in steps if not done for phase in _phases(run / name, timings)]
-    finished = sum(done for name, done in steps if "half" not in name)
+    finished = sum(done for name, done in steps if not is_half(name))
     events: Counter[str] = Counter()
     for event in read_jsonl(run / EVENTS):
         if "out_of_memory" in event:

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 FORMAT = 3  # of the run folder
 RUN, COPY, PROMPTS, SHARDS = "run.json", ".run.json", "prompts.jsonl", "shards.json"
 PROMPT_SELECTION, AUGMENTED = "prompt-selection.jsonl", "augmented-prompts.jsonl"
-EVENTS, TIMINGS = "events.jsonl", "timings.jsonl"
+EVENTS, TIMINGS, METRICS = "events.jsonl", "timings.jsonl", "metrics.jsonl"
 LOCK, QUARANTINE = ".lock", "set-aside"
 CHECKPOINT = "about.json"  # of a fit, in each of its two checkpoints
 JUDGEMENTS = "judgements.sqlite"
@@ -46,7 +46,7 @@ Stage = Literal["sample", "judge", "train"]
 STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
     "sample": (PROMPT_SELECTION, AUGMENTED, SHARDS, "responses"),
     "judge": ("oracle", "judgements"),
-    "train": ("targets", "training", "adapter", "metrics.jsonl"),
+    "train": ("targets", "training", "adapter", METRICS),
 }
 # the phases that ``Progress`` times in each
 STAGE_PHASES: dict[Stage, tuple[str, ...]] = {
@@ -61,15 +61,30 @@ STEP = re.compile(
 )  # the names of the folders of steps; no copy has one
 
 
+def step_name(iteration: int, half: int | None = None) -> str:
+    """The name of a step's folder: that of an iterate, or of a half step of its iteration.
+
+    Example:
+        >>> step_name(7), step_name(7, half=1)
+        ('iteration-07', 'iteration-07-half-1')
+    """
+    return f"iteration-{iteration:02d}" + ("" if half is None else f"-half-{half}")
+
+
 def iteration_of(step: str) -> int:
     """The number in the name of a step: iteration-07-half-1 is of the seventh iteration."""
     return int(step.split("-")[1])
 
 
+def is_half(step: str) -> bool:
+    """Whether the name of a step is that of a half step."""
+    return "-half-" in step
+
+
 def step_order(step: Path) -> tuple[int, bool, int]:
     """A key that sorts the folders of steps as they were played: the half steps of an iteration before it."""
     *_, number = step.name.split("-")
-    return iteration_of(step.name), "half" not in step.name, int(number)
+    return iteration_of(step.name), not is_half(step.name), int(number)
 
 
 class RunFolder:

@@ -101,7 +101,7 @@ def _distance(
         **{"policy": source, "fit": EXACT, "lora": llm.Lora(rank=4), **more},
     )  # fmt: skip
     run = play.run()
-    ids = [play.model.encode(prompt) for prompt in run.prompts.kept]  # type: ignore[union-attr]
+    ids = [play.model.encode(prompt) for prompt in run.prompts.kept]
 
     def mix(adapter: Path) -> torch.Tensor:
         with play.model.use_adapter(adapter):
@@ -204,7 +204,7 @@ def test_prompts_count_in_the_loss_by_their_weights(steep: Path, tmp_path: Path)
             iterations=1, sampling=responses, fit=dataclasses.replace(EXACT, baseline="centred"),
         )  # fmt: skip
         run = play.run()
-        ids = play.model.encode(run.prompts.kept[0])  # type: ignore[union-attr]
+        ids = play.model.encode(run.prompts.kept[0])
         with play.model.use_adapter(run.last):
             return torch.tensor([answer.weight for answer in responses.draw(play.model, [ids], [])[0]]).double()
 

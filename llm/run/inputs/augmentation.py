@@ -15,7 +15,6 @@ from nashward.errors import NashwardError
 from nashward.llm.clients.chat import END_OF_THOUGHT, Chat
 from nashward.llm.clients.client import Client
 from nashward.llm.clients.paid import PaidOutputs
-from nashward.llm.clients.paid_calls import PREFIX, request_key
 from nashward.llm.config.endpoint import server_url
 from nashward.llm.config.run import RunConfig
 from nashward.llm.data.near_duplicates import near_duplicates, words
@@ -29,6 +28,8 @@ from nashward.llm.store.files import to_jsonl
 from nashward.llm.store.run_folder import AUGMENTED, RunFolder
 from nashward.llm.store.saved_inputs import saved_in_step
 
+from ...clients.paid_calls import request_key
+from ...config.inputs import ENDPOINT
 from ..rollouts import PromptNumbers, RolloutStore
 from ..signals import stop_at_once
 from .augmented_prompts import prompt_of, row_of
@@ -245,7 +246,7 @@ class EndpointWriter:
         assert config.augment is not None
         self.name, self.config = config.augment, config
         client = Client(server_url(config.augment_url), config.endpoint)
-        self._chat = Chat(client, config.augment.removeprefix(PREFIX))
+        self._chat = Chat(client, config.augment.removeprefix(ENDPOINT))
         self._paid = PaidOutputs(folder / OUTPUTS)
         self._announced = False
 

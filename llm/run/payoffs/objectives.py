@@ -19,8 +19,8 @@ from ...data.prompts import Prompt
 from ...oracles.ensembles.objectives import Combination
 from ...policy.handles import Adapter, Sampled
 from ...store.files import read_jsonl
+from ...store.run_folder import METRICS
 from ...training import regression
-from ...training.metrics import METRICS
 from ..rollouts import PromptNumbers, RolloutStore
 
 NONE = "no floor"  # the share of the multipliers' limit that is on none; no objective has such a name

@@ -26,7 +26,7 @@ from nashward.llm.config import (
     RunConfig,
     Sampling,
 )
-from nashward.llm.config.inputs import PEOPLE
+from nashward.llm.config.inputs import ENDPOINT, LOCAL_JUDGE, PEOPLE
 
 from . import hints, options
 from .opponents import joined, unwrapped
@@ -417,7 +417,7 @@ def _in(name: str, section: str) -> str | None:
 
 
 def _check_judged(name: str, oracles: Sequence[str], flag: str = "--oracle") -> None:
-    if not any(str(oracle).startswith(("openai:", "judge:")) for oracle in oracles):
+    if not any(str(oracle).startswith((ENDPOINT, LOCAL_JUDGE)) for oracle in oracles):
         raise NashwardError(f"--{name} is of a language model as a judge: give {flag} openai:MODEL or judge:MODEL")
 
 

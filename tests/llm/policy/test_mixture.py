@@ -230,7 +230,7 @@ def test_the_mixture_of_iterates_has_the_gap_of_the_tables_average(tmp_path: Pat
         prompts=["?"], folder=tmp_path / "run", iterations=T, sampling=responses, fit=EXACT, lora=llm.Lora(rank=4),
     )  # fmt: skip
     run = play.run()
-    ids = [play.model.encode(prompt) for prompt in run.prompts.kept]  # type: ignore[union-attr]
+    ids = [play.model.encode(prompt) for prompt in run.prompts.kept]
     with play.model.use_adapter(run.folder / "start" / "adapter"):
         start = torch.tensor([answer.weight for answer in responses.draw(play.model, ids, [])[0]]).double()
     table = games.solve(game, solver, iterations=T, start=start)

@@ -16,6 +16,7 @@ from nashward.llm.pocket.styles import PLANTED, STYLES, style_of
 from nashward.llm.report.curves import NO_LABEL, label_styles
 from nashward.llm.run.selfplay import Run, SelfPlay
 from nashward.llm.store.files import read_shard
+from nashward.llm.store.run_folder import step_name
 
 from .stored import judged
 
@@ -76,7 +77,6 @@ class StyleGame:
 
 def measure(play: SelfPlay, run: Run, seed: int) -> StyleGame:
     """Sample the last iterate and the mixture, read what is stored of the others, and measure all of them."""
-    assert run.prompts is not None
     texts, prompts = zip(*((prompt.text, prompt.id) for prompt in run.prompts.kept), strict=True)
     answers = _stored(run.folder, prompts, play.config.iterations)
     ids = [play.model.encode(prompt) for prompt in run.prompts.kept]
@@ -156,7 +156,7 @@ def figure(style: StyleGame) -> Any:
 
 
 def _name(iteration: int) -> str:
-    return f"iteration-{iteration:02d}" if iteration else "start"
+    return step_name(iteration) if iteration else "start"
 
 
 def _stored(folder: Path, prompts: Sequence[str], iterations: int) -> dict[str, list[list[str]]]:

@@ -134,7 +134,7 @@ def test_self_play_against_it_is_the_step_against_explicit_blending(steep: Path,
     )  # fmt: skip
     run = play.run()
     assert [row["iteration"] for row in run.metrics] == ["iteration-01", "iteration-02", "iteration-03"]  # no half step
-    prompt = play.model.encode(run.prompts.kept[0])  # type: ignore[union-attr]
+    prompt = play.model.encode(run.prompts.kept[0])
     ids = [list(response) for response in responses.responses]
     policies = {name: Adapter(name, run.folder / name / "adapter") for name in ("start", "iteration-01",
                 "iteration-02", "iteration-03")}  # fmt: skip

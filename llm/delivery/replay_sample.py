@@ -22,7 +22,7 @@ from ..training.regression import win_rates
 
 
 @dataclass(frozen=True)
-class JudgedResponses:
+class ReplaySample:
     """N responses of one policy of a run.
 
     Attributes:
@@ -43,7 +43,7 @@ class JudgedResponses:
     payoffs: Float[Tensor, " N"]
 
 
-def judged_responses(home: RunFolder, count: int, seed: int = 0) -> JudgedResponses:
+def replay_sample(home: RunFolder, count: int, seed: int = 0) -> ReplaySample:
     """At most ``count`` responses of the newest step that has judged ones of a single adapter; whole prompts, drawn.
 
     Args:
@@ -82,7 +82,7 @@ def _payoffs(folder: Path, label: str) -> dict[str, Tensor]:
     return own or found
 
 
-def _drawn(step: Path, label: str, adapter: Path, payoffs: dict[str, Tensor], count: int, seed: int) -> JudgedResponses:
+def _drawn(step: Path, label: str, adapter: Path, payoffs: dict[str, Tensor], count: int, seed: int) -> ReplaySample:
     columns = ["prompt", "prompt_ids", "ids", "weight"]
     rows = [row for file in shards(step / "responses", label) for row in read_shard(file, columns)]
     by_prompt = {prompt: list(group) for prompt, group in groupby(rows, key=lambda row: row["prompt"])}
@@ -100,7 +100,7 @@ def _drawn(step: Path, label: str, adapter: Path, payoffs: dict[str, Tensor], co
         texts += [(row["prompt_ids"], row["ids"]) for row in group]
         weights += [row["weight"] for row in group]
         values += payoffs[prompt].tolist()
-    return JudgedResponses(label, adapter, prompts, texts, _tensor(weights), _tensor(values))
+    return ReplaySample(label, adapter, prompts, texts, _tensor(weights), _tensor(values))
 
 
 def _tensor(values: Sequence[Any]) -> Tensor:
