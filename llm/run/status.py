@@ -24,6 +24,7 @@ from ..store.run_folder import (
     is_half,
     iteration_of,
 )
+from ..store.step_shards import shard_names
 
 PHASES = tuple(phase for phases in STAGE_PHASES.values() for phase in phases)
 FOLDERS = {"sampling": "responses", "judging": "judgements"}
@@ -240,7 +241,7 @@ def _phases(step: Path, timings: Sequence[dict[str, Any]]) -> list[PhaseProgress
 
     sizes = _shard_sizes(step / SHARDS)
     for phase, folder in FOLDERS.items():
-        names = {*(file.name.split(".")[0] for file in shards(step / folder, "*")), *recorded_names(phase)}
+        names = {*shard_names(step / folder), *recorded_names(phase)}
         if sizes and phase == "sampling" and not names:
             add(phase, "", 0, sum(sizes), "prompts")  # the first shard is being sampled
         for name in sorted(names):

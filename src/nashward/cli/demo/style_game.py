@@ -15,8 +15,9 @@ from nashward.llm.evaluation import WinRate, win_rate
 from nashward.llm.pocket.styles import PLANTED, STYLES, style_of
 from nashward.llm.report.curves import NO_LABEL, label_styles
 from nashward.llm.run.selfplay import Run, SelfPlay
-from nashward.llm.store.files import read_shard
+from nashward.llm.store.files import shards
 from nashward.llm.store.run_folder import step_name
+from nashward.llm.store.step_shards import texts_by_prompt
 
 from .stored import judged
 
@@ -163,11 +164,8 @@ def _stored(folder: Path, prompts: Sequence[str], iterations: int) -> dict[str, 
     """The stored responses of the start and of every iterate but the last, for each prompt."""
     responses = {}
     for t in range(iterations):
-        sets: dict[str, list[str]] = {name: [] for name in prompts}
-        for file in sorted((folder / _name(t + 1) / "responses").glob(f"{_name(t)}.*.parquet")):
-            for row in read_shard(file):
-                sets[row["prompt"]].append(row["text"])
-        responses[_name(t)] = list(sets.values())
+        texts = texts_by_prompt(shards(folder / _name(t + 1) / "responses", _name(t)))
+        responses[_name(t)] = [texts[name] for name in prompts]
     return responses
 
 
