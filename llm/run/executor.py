@@ -153,10 +153,10 @@ class AdapterExecutor:
                 self._judge.run(at, rows, columns, numbers)
         objectives = None
         if self.combination is not None:
-            exact = config.self_comparison or self.enumerates
             objectives = StepObjectives(
-                self.combination, self.rollouts, self.prompts, numbers, self.reference, itself=exact
-            )
+                self.combination, self.rollouts, self.prompts, numbers, self.reference,
+                self_comparison=config.self_comparison or self.enumerates,
+            )  # fmt: skip
             if not finished and samplers == [self.reference]:
                 processes.decided(objectives.check_floors)
         if self.until == "judge" and not finished:

@@ -206,7 +206,7 @@ class StepFit:
             return 1.0, math.nan  # diverged, which is found when all is measured
         values = {1.0: _decided(loss(at_end) + self._weighted_nll())}
         fraction = 1.0
-        if at_end.objective is None:
+        if at_end.loss_value is None:
             missing = at_start.target - at_start.ratio
             best, error = _decided(
                 line_minimum(at_end.ratio - at_start.ratio, missing, at_end.fit_weights, self.settings.baseline)

@@ -32,7 +32,7 @@ from ...training.diagnostics import (
     unreachable_target,
     went_too_far,
 )
-from ...training.losses import LOSSES, objective
+from ...training.losses import LOSSES, loss_settings
 from ...training.optimize import Fit, order
 from ...training.scoring import heaviest
 from ..inputs.parts import divide
@@ -193,7 +193,7 @@ class TrainStage:
         longest = max(len(prompt) + len(ids) for rollout in fitted.values() for prompt, ids in rollout.texts)
         with self.model.use_adapter(self.reference.folder) as network:
             packed = computes_packed(network, longest)
-        sizes = fit.pass_tokens(self.model.device.type), fit.batch, objective(fit, self.enumerates), packed
+        sizes = fit.pass_tokens(self.model.device.type), fit.batch, loss_settings(fit, self.enumerates), packed
         return [micro_batches([fitted[i] for i in sorted(part)], *sizes) for part in parts]
 
     def _sft_term(self, steps: int) -> sft.SFTTerm | None:
