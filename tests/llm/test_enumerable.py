@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from nashward import games, llm
 from nashward.games import Step
@@ -47,25 +46,6 @@ class Table(llm.oracles.PreferenceOracle):
             with np.errstate(divide="ignore"):
                 found.append(np.log(p) - np.log1p(-p))
         return found
-
-
-def random_policy(folder: Path, spread: float) -> Path:
-    """A random model whose head is steep enough to represent the targets."""
-    words = tiny.tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(words), hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=64, eos_token_id=1, initializer_range=spread,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        LlamaForCausalLM(config).save_pretrained(folder)
-    words.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def steep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_policy(tmp_path_factory.mktemp("steep"), spread=0.3)
 
 
 def _source(n: int) -> tuple[llm.Enumerated, list[str]]:
@@ -236,7 +216,7 @@ def test_in_bfloat16_within_its_precision(tmp_path: Path) -> None:
     log-probability is read with an error of e = 2 u max |z|, which moves a softmax by at most tanh(e / 2) in total
     variation.
     """
-    folder = random_policy(tmp_path / "model", spread=0.15)
+    folder = tiny.random_policy(tmp_path / "model", spread=0.15)
     model = llm.LanguageModel.from_pretrained(folder, lora=llm.Lora(rank=4), dtype=torch.bfloat16)
     fit = dataclasses.replace(EXACT, optimiser="adamw", learning_rate=1e-2, schedule="linear", epochs=80)
     distance = _distance(GAMES["comal"], games.OptimisticMWU(0.7), folder, tmp_path / "run", policy=model, fit=fit)

@@ -23,7 +23,8 @@ from nashward.llm.training.batches import MicroBatch
 from nashward.llm.training.experience import Experience
 from nashward.llm.training.losses import LOSSES, Loss, LossSettings
 
-from ..test_enumerable import EXACT, GAMES, _distance, random_policy
+from .. import tiny
+from ..test_enumerable import EXACT, GAMES, _distance
 from ..tiny_run import PROMPTS, short_run
 
 SIZE, MARGIN = 2.5, 0.3
@@ -402,13 +403,13 @@ def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
 )
 def test_a_language_model_under_it_follows_the_table(name: Loss, tmp_path: Path) -> None:
     """Those whose minimiser is the mirror step, through ``SelfPlay`` as it is."""
-    folder = random_policy(tmp_path / "policy", spread=0.3)
+    folder = tiny.random_policy(tmp_path / "policy", spread=0.3)
     fit = replace(EXACT, loss=name)
     assert _distance(GAMES["comal"], games.MWU(0.7), folder, tmp_path / "run", 4, fit=fit) < 1e-3
 
 
 def test_dpo_does_not(tmp_path: Path) -> None:
-    folder = random_policy(tmp_path / "policy", spread=0.3)
+    folder = tiny.random_policy(tmp_path / "policy", spread=0.3)
     fit = replace(EXACT, loss="dpo")
     assert _distance(GAMES["comal"], games.MWU(0.7), folder, tmp_path / "run", 2, fit=fit) > 0.02
 
