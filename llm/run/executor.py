@@ -26,7 +26,7 @@ from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
 from ..policy.sampling import ResponseSource
 from ..processes import processes
-from ..store.run_folder import JUDGEMENTS, RunFolder, Stage, step_name
+from ..store.run_folder import RunFolder, Stage, step_name
 from .inputs.augmentation import Augmenter, EndpointWriter, PolicyWriter, Writer
 from .inputs.prompt_selection import PromptSelector
 from .payoffs.objectives import StepObjectives
@@ -63,7 +63,6 @@ class AdapterExecutor:
         model, oracle: called when the model or the oracle is first needed, so that a stage loads only its own.
         progress: shows how far the run is, and where it is to stop.
         until: the stage of the first unfinished Step after which to stop (None: go on).
-        cache: the file of judgements; None: one in the run folder.
         label, sft_texts: see ``TrainStage``.
         combination: how several objectives are combined; None: there is one oracle.
     """
@@ -78,11 +77,10 @@ class AdapterExecutor:
         model: Callable[[], LanguageModel],
         oracle: Callable[[], PreferenceOracle],
         progress: Progress,
-        until: Stage | None = None,
-        cache: str | Path | None = None,
-        label: Callable[[str], str | None] | None = None,
-        sft_texts: Sequence[tuple[Prompt, str]] = (),
-        combination: Combination | None = None,
+        until: Stage | None,
+        label: Callable[[str], str | None] | None,
+        sft_texts: Sequence[tuple[Prompt, str]],
+        combination: Combination | None,
     ):
         self.folder, self.prompts, self.config = folder, list(prompts), config
         self.enumerates, self.label, self.sft_texts = source.enumerates, label, sft_texts
@@ -94,9 +92,7 @@ class AdapterExecutor:
         stage = (folder, self.prompts, lengths, config, source, progress, self.rollouts)
         self._sample = SampleStage(*stage, self._model)
         self._judge = JudgeStage(
-            *stage,
-            lambda: self._on_device(self._at_step(oracle())),
-            folder / JUDGEMENTS if cache is None else Path(cache),
+            *stage, lambda: self._on_device(self._at_step(oracle())), folder.judgements(config.cache)
         )
         self._selection = PromptSelector(folder, self.prompts, lengths, config, self.rollouts, progress.info)
         if config.augment is not None:
@@ -165,9 +161,10 @@ class AdapterExecutor:
             processes.decided(lambda: publish_metrics(folder))
         else:
             TrainStage(
-                self.folder, self.prompts, config, self.progress, self.rollouts, self._model(), folder, step,
-                samplers, numbers, self.reference, self.enumerates, self.label, self.sft_texts, self._rate_factor(),
-                objectives,
+                folder=self.folder, prompts=self.prompts, config=config, progress=self.progress,
+                rollouts=self.rollouts, model=self._model(), step_folder=folder, step=step, samplers=samplers,
+                numbers=numbers, reference=self.reference, enumerates=self.enumerates, label=self.label,
+                sft_texts=self.sft_texts, rate_factor=self._rate_factor(), objectives=objectives,
             ).run()  # fmt: skip
         if self.until == "train" and not finished:
             self.stopped = f"{name}: the adapter is trained"

@@ -154,7 +154,7 @@ class SelfPlay(RunSetup):
         executor = AdapterExecutor(
             home, prompts.kept, [self._prompts.length(prompt) for prompt in prompts.kept],
             config, source, lambda: self.model, lambda: self.judge,
-            Progress(home, config.iterations, stop, quiet=not progress), until, config.cache, self.label, self._texts,
+            Progress(home, config.iterations, stop, quiet=not progress), until, self.label, self._texts,
             self.combination,
         )  # fmt: skip
         fresh = processes.decided(lambda: not home.computed)

@@ -120,6 +120,10 @@ class RunFolder:
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
+    def judgements(self, cache: str | Path | None) -> Path:
+        """The file of the run's judgements: ``cache``, or the one in the folder."""
+        return self / JUDGEMENTS if cache is None else Path(cache)
+
     def steps(self) -> list[Path]:
         """The folders of the steps, finished or begun, as they were played."""
         found = (path for path in self.path.glob("iteration-*") if STEP.fullmatch(path.name) and path.is_dir())

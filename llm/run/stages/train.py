@@ -79,8 +79,8 @@ class TrainStage:
     enumerates: bool
     label: Callable[[str], str | None] | None
     sft_texts: Sequence[tuple[Prompt, str]]
-    rate_factor: float = 1.0
-    objectives: StepObjectives | None = None
+    rate_factor: float
+    objectives: StepObjectives | None
 
     def run(self) -> None:
         """Judged responses in, a sealed adapter with its metrics out."""
@@ -104,7 +104,7 @@ class TrainStage:
         nll = {} if term is None else self._sft_nll(term, start)
         fit = StepFit(
             self.folder, self.progress, model, self.step_folder, self.step.size, settings, seed, training, validation,
-            testing, term, self.rate_factor,
+            testing, sft=term, factor=self.rate_factor,
         )  # fmt: skip
         before = fit.scores()
         initial = initial_metrics(before.train)
