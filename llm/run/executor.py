@@ -55,7 +55,7 @@ class AdapterExecutor:
     continue a run.
 
     Args:
-        folder: the run folder.
+        home: the run folder.
         prompts: all prompts of the run.
         lengths: how long each is, in tokens: like lengths are sampled together.
         config: sizes and seeds.
@@ -69,7 +69,7 @@ class AdapterExecutor:
 
     def __init__(
         self,
-        folder: RunFolder,
+        home: RunFolder,
         prompts: Sequence[Prompt],
         lengths: Sequence[int],
         config: RunConfig,
@@ -82,25 +82,25 @@ class AdapterExecutor:
         sft_texts: Sequence[tuple[Prompt, str]],
         combination: Combination | None,
     ):
-        self.folder, self.prompts, self.config = folder, list(prompts), config
+        self.home, self.prompts, self.config = home, list(prompts), config
         self.enumerates, self.label, self.sft_texts = source.enumerates, label, sft_texts
         self.progress, self.until, self.combination = progress, until, combination
-        self.reference = Adapter("start", folder / "start" / "adapter")
+        self.reference = Adapter("start", home / "start" / "adapter")
         self.rollouts = RolloutStore(prompts)
         self._load_model, self._source = model, source
         lengths = list(lengths)
-        stage = (folder, self.prompts, lengths, config, source, progress, self.rollouts)
+        stage = (home, self.prompts, lengths, config, source, progress, self.rollouts)
         self._sample = SampleStage(*stage, self._model)
         self._judge = JudgeStage(
-            *stage, lambda: self._on_device(self._at_step(oracle())), folder.judgements(config.cache)
+            *stage, lambda: self._on_device(self._at_step(oracle())), home.judgements(config.cache)
         )
-        self._selection = PromptSelector(folder, self.prompts, lengths, config, self.rollouts, progress.info)
+        self._selection = PromptSelector(home, self.prompts, lengths, config, self.rollouts, progress.info)
         if config.augment is not None:
             self._selection.augmenter = Augmenter(
-                folder, self.prompts, lengths, config, self.rollouts, self._selection.spread,
+                home, self.prompts, lengths, config, self.rollouts, self._selection.spread,
                 lambda prompt: self._model().encode(prompt), self._writer, progress.info,
             )  # fmt: skip
-        self._judged: tuple[Path, list[Sampled], PromptNumbers] = (folder.path, [], ())  # the step, for its oracle
+        self._judged: tuple[Path, list[Sampled], PromptNumbers] = (home.path, [], ())  # the step, for its oracle
         self.stopped: str | None = None  # why it stopped after a training
         self._attached: list[LanguageModel | NetworkOracle] = []
         self.iterates = 0
@@ -109,7 +109,7 @@ class AdapterExecutor:
     def start(self, adapter: str | Path | None) -> Policy:
         """The policy that the run starts from: the base, or the user's adapter."""
         folder = self.reference.folder
-        if not processes.decided(lambda: self.folder.verified(folder)):
+        if not processes.decided(lambda: self.home.verified(folder)):
             model = self._attached_model()  # by all processes at once, which need it next
             processes.decided(
                 lambda: write_adapter(folder, lambda unfinished: model.write_start_adapter(unfinished, adapter))
@@ -128,10 +128,10 @@ class AdapterExecutor:
             self.half_steps += 1
             return token_mixture(name, step.anchor)
         step = expand_mixtures(step)
-        folder = self.folder / name
+        folder = self.home / name
         with self._drawing():
             numbers = self._selection.numbers(self.iterates, folder)
-            finished = processes.decided(lambda: self.folder.verified(folder / "adapter"))
+            finished = processes.decided(lambda: self.home.verified(folder / "adapter"))
             damaged = processes.decided(lambda: self._damaged(folder)) if finished else set()
             config = self.config if finished else processes.decided(lambda: self._step_config(name))
             samplers, fixed = samplers_and_fixed(step)
@@ -161,7 +161,7 @@ class AdapterExecutor:
             processes.decided(lambda: publish_metrics(folder))
         else:
             TrainStage(
-                folder=self.folder, prompts=self.prompts, config=config, progress=self.progress,
+                home=self.home, prompts=self.prompts, config=config, progress=self.progress,
                 rollouts=self.rollouts, model=self._model(), step_folder=folder, step=step, samplers=samplers,
                 numbers=numbers, reference=self.reference, enumerates=self.enumerates, label=self.label,
                 sft_texts=self.sft_texts, rate_factor=self._rate_factor(), objectives=objectives,
@@ -184,7 +184,7 @@ class AdapterExecutor:
         """
         outputs = {"sample": ["responses"], "judge": ["judgements"], "train": []}
         kinds = ["responses", "judgements"] if self.until is None else outputs[self.until]
-        damaged = {kind for kind in kinds if not self.folder.intact(step / kind)}
+        damaged = {kind for kind in kinds if not self.home.intact(step / kind)}
         return damaged | {"responses"} if "judgements" in damaged else damaged  # which are read
 
     def detach(self) -> None:
@@ -213,10 +213,10 @@ class AdapterExecutor:
         """The configuration of a step: the learning rate of its phase, lowered where limits lower it, and the padded
         tokens of a pass that it began with: other passes give other last bits."""
         fit, phase = self.config.fit, phase_of(self.config.phases, self.iterates + 1)
-        tokens = self.folder.step_values(step).get("tokens")
+        tokens = self.home.step_values(step).get("tokens")
         if tokens is None:
             tokens = fit.pass_tokens(default_device())
-            self.folder.update_step(step, {"tokens": tokens})
+            self.home.update_step(step, {"tokens": tokens})
         rate = fit.learning_rate if phase is None or phase.learning_rate is None else phase.learning_rate
         return dataclasses.replace(self.config, fit=dataclasses.replace(fit, tokens=tokens, learning_rate=rate))
 
@@ -225,7 +225,7 @@ class AdapterExecutor:
         limits = self.config.limits
         if limits.lowers != "learning-rate":
             return 1.0
-        return processes.decided(lambda: limit_factor(limits, self.folder, self.iterates + 1))
+        return processes.decided(lambda: limit_factor(limits, self.home, self.iterates + 1))
 
     def _at_step(self, oracle: PreferenceOracle) -> PreferenceOracle:
         """The oracle of the step that is judged, where it is another one at each step."""
@@ -247,9 +247,9 @@ class AdapterExecutor:
     def _writer(self, iteration: int) -> Writer:
         """Who writes the variants of an iteration: the model behind the server, or the newest iterate."""
         if self.config.augment != "policy":
-            return EndpointWriter(self.config, self.folder)
+            return EndpointWriter(self.config, self.home)
         name = step_name(iteration)
-        return PolicyWriter(self._model, Adapter(name, self.folder / name / "adapter"), self._source)
+        return PolicyWriter(self._model, Adapter(name, self.home / name / "adapter"), self._source)
 
     def _model(self) -> LanguageModel:
         return self._on_device(self._load_model())

@@ -72,7 +72,7 @@ class Augmenter:
     that continues plays on the same.
 
     Args:
-        folder: the run folder.
+        home: the run folder.
         prompts, lengths: of the run; variants are appended to both.
         config: of the run.
         rollouts: where the tables are.
@@ -85,7 +85,7 @@ class Augmenter:
         arXiv 2304.12244. The instructions are our own.
     """
 
-    folder: RunFolder
+    home: RunFolder
     prompts: list[Prompt]
     lengths: list[int]
     config: RunConfig
@@ -114,7 +114,7 @@ class Augmenter:
         if wanted == 0:
             return ()
         content = saved_in_step(
-            self.folder, step / AUGMENTED, "augmented_prompts", lambda: self._written(iteration, step, wanted)
+            self.home, step / AUGMENTED, "augmented_prompts", lambda: self._written(iteration, step, wanted)
         )
         numbers = []
         for row in map(json.loads, content.splitlines()):
@@ -239,15 +239,15 @@ class EndpointWriter:
 
     Args:
         config: of the run: the model, its URL, how servers are called.
-        folder: the run folder.
+        home: the run folder.
     """
 
-    def __init__(self, config: RunConfig, folder: RunFolder) -> None:
+    def __init__(self, config: RunConfig, home: RunFolder) -> None:
         assert config.augment is not None
         self.name, self.config = config.augment, config
         client = Client(server_url(config.augment_url), config.endpoint)
         self._chat = Chat(client, config.augment.removeprefix(ENDPOINT))
-        self._paid = PaidOutputs(folder / OUTPUTS)
+        self._paid = PaidOutputs(home / OUTPUTS)
         self._announced = False
 
     def __call__(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[str | None]:

@@ -45,7 +45,7 @@ class PromptSelector:
     coverage) of each prompt, so that a run that continues plays on the same prompts.
 
     Args:
-        folder: the run folder.
+        home: the run folder.
         prompts: all prompts of the run.
         lengths: how long each is, in tokens: selected are prompts of all lengths.
         config: sizes, seed, and the way of selection.
@@ -57,7 +57,7 @@ class PromptSelector:
         response; a sample with given probabilities: Madow, Annals of Mathematical Statistics 20, 1949.
     """
 
-    folder: RunFolder
+    home: RunFolder
     prompts: Sequence[Prompt]
     lengths: Sequence[int]
     config: RunConfig
@@ -161,7 +161,7 @@ class PromptSelector:
 
     def _saved(self, own: Sequence[int], step: Path, make: Callable[[], bytes]) -> list[int]:
         """The prompts that the step's file says are selected; it is made where there is none yet."""
-        content = saved_in_step(self.folder, step / PROMPT_SELECTION, "prompt_selection", make)
+        content = saved_in_step(self.home, step / PROMPT_SELECTION, "prompt_selection", make)
         rows: list[dict[str, Any]] = [json.loads(line) for line in content.splitlines()]
         return [number for number, row in zip(own, rows, strict=True) if row["selected"]]
 

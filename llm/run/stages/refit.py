@@ -52,7 +52,7 @@ class StepFit:
         factor: what limits multiply the learning rate by.
     """
 
-    folder: RunFolder
+    home: RunFolder
     progress: Progress
     model: LanguageModel
     step_folder: Path
@@ -90,14 +90,14 @@ class StepFit:
         return processes.decided(lambda: self._found_rate(parameters))
 
     def _found_rate(self, parameters: list[torch.nn.Parameter]) -> float:
-        known = self.folder.step_values(self.step_folder.name).get("learning_rate")
+        known = self.home.step_values(self.step_folder.name).get("learning_rate")
         if known is None:
             half = HALF_SCALE if self.model.dtype == torch.float16 else 1.0
             gradient = Gradient(
                 self.model.network, parameters, self.size, self.settings, self.model.pad_id, self.model.on_event, half
             )
             known = self.factor * learning_rate(gradient, order(self.training, self.settings, self.seed)[0])
-            self.folder.update_step(self.step_folder.name, {"learning_rate": known})
+            self.home.update_step(self.step_folder.name, {"learning_rate": known})
         return known
 
     def run(self, parameters: list[torch.nn.Parameter], start: list[torch.Tensor], rate: float) -> FitResult:
@@ -110,7 +110,7 @@ class StepFit:
             DivergedError: the last fit that is allowed diverged.
         """
         before = self.scores().loss
-        known = processes.decided(lambda: self.folder.step_values(self.step_folder.name).get("refits"))
+        known = processes.decided(lambda: self.home.step_values(self.step_folder.name).get("refits"))
         refits: list[dict[str, float]] = list(known or [])
         while True:
             settings = replace(self.settings, learning_rate=rate / 2 ** len(refits))
@@ -135,7 +135,7 @@ class StepFit:
             _set(parameters, start)
 
     def _record(self, refits: list[dict[str, float]]) -> None:
-        self.folder.update_step(self.step_folder.name, {"refits": refits})
+        self.home.update_step(self.step_folder.name, {"refits": refits})
         self.progress.on_event({"refit": refits[-1], "at": f"{self.step_folder.name}: training"})
 
     def _fit(
@@ -148,7 +148,7 @@ class StepFit:
         """One fit, measured, on the line to it where validation prompts are fitted best, and within ``target_kl``."""
         model, progress = self.model, self.progress
         total = settings.epochs * sum(len(batch.rollouts) for batch in self.training)
-        checkpoints = Checkpoints(self.folder, self.step_folder / "training", settings.checkpoint_seconds)
+        checkpoints = Checkpoints(self.home, self.step_folder / "training", settings.checkpoint_seconds)
         first = experience(order(self.training, settings, self.seed)[0], self.size, settings.baseline)
         with progress.phase(self.step_folder.name, "training", "", total, epochs=settings.epochs) as tick:
             records = fit(

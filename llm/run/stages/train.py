@@ -65,7 +65,7 @@ class TrainStage:
         objectives: where there are several: what they make of the Step.
     """
 
-    folder: RunFolder
+    home: RunFolder
     prompts: Sequence[Prompt]
     config: RunConfig
     progress: Progress
@@ -93,7 +93,7 @@ class TrainStage:
             raise NashwardError(f"{name}: no prompt has responses that the oracle tells apart; nothing to learn from")
         training, validation, testing = self._micro_batches(fitted, settings)
         ScoreStage(
-            self.folder, self.progress, model, self.step_folder, self.step, self.samplers, self.reference,
+            self.home, self.progress, model, self.step_folder, self.step, self.samplers, self.reference,
             settings.baseline,
         ).run([*training, *validation, *testing])  # fmt: skip
         anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
@@ -103,7 +103,7 @@ class TrainStage:
         term = self._sft_term(len(steps))
         nll = {} if term is None else self._sft_nll(term, start)
         fit = StepFit(
-            self.folder, self.progress, model, self.step_folder, self.step.size, settings, seed, training, validation,
+            self.home, self.progress, model, self.step_folder, self.step.size, settings, seed, training, validation,
             testing, sft=term, factor=self.rate_factor,
         )  # fmt: skip
         before = fit.scores()
