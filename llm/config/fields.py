@@ -1,4 +1,4 @@
-"""A setting: a field of a frozen dataclass with its help, and what the command line needs to know of it."""
+"""A setting: a field of a frozen dataclass with its help, what the command line needs to know of it, and its check."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import MISSING, dataclass
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from nashward.errors import NashwardError
 
 
 def setting(
@@ -108,3 +110,16 @@ def written(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.0e}".replace("e-0", "e-") if 0 < value <= 1e-3 else f"{value:g}"
     return str(value)
+
+
+def check_choice(name: str, value: object, kind: object) -> None:
+    """Refuse a setting that is not one of the values of a Literal type.
+
+    Example:
+        >>> from typing import Literal
+        >>> check_choice("rule", "fast", Literal["slow", "slower"])
+        Traceback (most recent call last):
+        nashward.errors.NashwardError: rule is 'fast'; expected one of slow, slower
+    """
+    if value not in get_args(kind):
+        raise NashwardError(f"{name} is {value!r}; expected one of {', '.join(get_args(kind))}")

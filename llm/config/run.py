@@ -11,14 +11,13 @@ from typing import Any, Literal
 
 from nashward.errors import NashwardError
 
-from .choices import check_choice
 from .endpoint import Endpoint, JudgeSettings, check_url
-from .fields import setting
+from .fields import check_choice, setting
 from .fit import Fit
 from .inputs import ENDPOINT
 from .limits import Limits
 from .lora import Lora
-from .oracle_fit import People
+from .people import People
 from .phase import Phase
 from .placement import Placement
 from .sampling import Sampling
