@@ -8,8 +8,7 @@ from typing import Literal
 
 from nashward.errors import NashwardError
 
-from .choices import check_choice
-from .fields import setting
+from .fields import check_choice, setting
 
 Loss = Literal[
     "mirror", "sppo", "sppo-single", "sppo-hard", "dpo", "ipo", "kto", "simpo", "rebel", "online-ipo", "dno", "gpo"
@@ -96,9 +95,8 @@ class Fit:
     target_kl: float | None = setting(None, "the most nats a response that a step may move", "training", none="none")
     refits: int = setting(0, "fits again at half the rate where nothing was gained", "training")
     sft_weight: float = setting(
-        1.0, "of the SFT texts' NLL, nats a token, in the loss; 0: measured alone", "SFT and limits",
-        formerly=("task_weight", "task-weight"),
-    )  # fmt: skip
+        1.0, "of the SFT texts' NLL, nats a token, in the loss; 0: measured alone", "SFT and limits"
+    )
     spread_weights: bool = setting(False, "responses on which several judges differ count less in the fit", "training")
 
     def pass_tokens(self, device: str) -> int:

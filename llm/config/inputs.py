@@ -10,7 +10,8 @@ from nashward.errors import NashwardError
 from .endpoint import check_url
 from .fields import setting
 
-PEOPLE = "people:"  # before the folder of their votes, where people are the oracle
+# what a source begins with that is none of files: a folder of votes, a model behind a server, one here that judges
+PEOPLE, ENDPOINT, LOCAL_JUDGE = "people:", "openai:", "judge:"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,6 @@ class Inputs:
         "prompts with responses (prompt and output, response or text) whose likelihood is raised beside the step's "
         "loss, and measured",
         "SFT and limits",
-        formerly=("task",),
     )
 
 
@@ -110,7 +110,7 @@ class EndpointResponses:
 
     def __post_init__(self) -> None:
         if not self.model.strip():
-            raise NashwardError("openai: lacks the name of a model: openai:MODEL, as the server calls it")
+            raise NashwardError(f"{ENDPOINT} lacks the name of a model: {ENDPOINT}MODEL, as the server calls it")
         if self.base_url is not None:
             check_url(self.base_url)
         if self.count < 1 or self.max_tokens < 1:
@@ -138,7 +138,6 @@ class Opponents:
         "server that responds: opponents beside the policy's own",
         "solver",
         option="opponents",
-        formerly=("answers",),
     )
     shares: str | None = setting(
         None,

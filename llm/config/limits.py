@@ -8,8 +8,7 @@ from typing import Literal
 
 from nashward.errors import NashwardError
 
-from .choices import check_choice
-from .fields import setting
+from .fields import check_choice, setting
 
 Lowers = Literal["step", "learning-rate"]
 
@@ -55,7 +54,6 @@ class Limits:
         "nats a token by which the held-out SFT texts' NLL may exceed the start's before later iterations go less far",
         "SFT and limits",
         option="sft-limit",
-        formerly=("task", "task-limit"),
         none="none",
     )
     win_rate: float | None = setting(

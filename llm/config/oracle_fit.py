@@ -1,4 +1,4 @@
-"""How an oracle is fitted; what people are asked, and how a run's oracle is fitted to their votes."""
+"""How an oracle is fitted."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from typing import Literal
 
 from nashward.errors import NashwardError
 
-from .choices import check_choice
-from .fields import setting, written
+from .fields import check_choice, setting, written
 
 Train = Literal["head", "lora", "all"]
 Layout = Literal["pooled", "published"]
 LengthEffect = Literal["keep", "remove"]
-Kind = Literal["pairrm", "gpm", "bt"]
-VoteFormat = Literal["jsonl", "battles", "label-studio", "argilla"]  # of files of people's votes
 RATES: dict[str, float] = {"head": 1e-3, "lora": 2e-4, "all": 2e-5}
 # pairs added to the votes of a published head, as shares; a pooled head that is solved takes the votes as they are
 ADDED: dict[str, float] = {"near_duplicates": 0.1, "length_matched": 0.1, "style_swapped": 0.05}
@@ -150,82 +147,3 @@ class FitSettings:
             if getattr(self, name) is None
         }
         return dataclasses.replace(self, layout=layout, **added)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class People:
-    """How a run waits for people's votes and fits its oracle to them.
-
-    Attributes:
-        votes: new ones that each iteration waits for once it has sampled.
-        base: the model under the head of the oracle.
-        kind: "gpm" embeds each response, and holds cycles; "bt" gives each a reward; "pairrm" reads both together.
-        length: "remove" takes the effect of the responses' length out of the oracle, see ``FitSettings``.
-        weigh: whether the votes of each annotator are weighed by their reliability.
-
-    Raises:
-        ValueError: no votes, an unknown kind or effect of the length.
-
-    Example:
-        >>> People(votes=0)
-        Traceback (most recent call last):
-        nashward.errors.NashwardError: votes is 0; expected at least 1 new vote an iteration
-    """
-
-    votes: int = setting(
-        40, "new votes an iteration waits for, with --oracle people:FOLDER", "people", option="people-votes"
-    )
-    base: str = setting(
-        "real:minilm",
-        "the model under the head of the oracle that is fitted to people's votes",
-        "people",
-        option="people-base",
-    )
-    kind: Kind = setting("gpm", "of that oracle, see fit-oracle", "people", option="people-kind")
-    length: LengthEffect = setting(
-        "keep", "keep the effect of the responses' length on people's votes, or remove it", "people",
-        option="people-length",
-    )  # fmt: skip
-    weigh: bool = setting(False, "weigh each person's votes by their reliability", "people", option="people-weigh")
-
-    def __post_init__(self) -> None:
-        if self.votes < 1:
-            raise NashwardError(f"votes is {self.votes}; expected at least 1 new vote an iteration")
-        check_choice("kind", self.kind, Kind)
-        check_choice("length", self.length, LengthEffect)
-
-
-@dataclass(frozen=True)
-class Asking:
-    """Which pairs of responses people compare next.
-
-    Attributes:
-        random: draw all pairs at random; False: a share are those that are expected to change the equilibrium most.
-        random_share: of the questions that are drawn at random all the same, so that the accuracy on them is that on
-            any pair. A fit to close pairs alone gets probabilities that say little: see docs/benchmarks.md.
-        repeats: the share of the questions that were answered before, by the same person or by another one: what the
-            consistency and the agreement are measured on.
-        seed: of the draws.
-
-    Raises:
-        ValueError: shares that are negative or more than 1 together.
-
-    Example:
-        >>> Asking(repeats=0.5, random_share=0.7)  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        nashward.errors.NashwardError: random_share 0.7 and repeats 0.5 are shares; expected ...
-    """
-
-    random: bool = setting(False, "a plain random sample of pairs, in place of those worth most", "questions")
-    random_share: float = setting(0.5, "share of the questions that are drawn at random all the same", "questions")
-    repeats: float = setting(0.1, "share of the questions that were answered before, for consistency", "questions")
-    seed: int = setting(0, "of the questions and of the sides", "questions")
-
-    def __post_init__(self) -> None:
-        if not (self.random_share >= 0 and self.repeats >= 0 and self.random_share + self.repeats <= 1):
-            raise NashwardError(
-                f"random_share {self.random_share:g} and repeats {self.repeats:g} are shares; expected 0 or more, 1 "
-                "at most together"
-            )
-        if self.seed < 0:
-            raise NashwardError(f"seed is {self.seed}; expected a whole number, at least 0")

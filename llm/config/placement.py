@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from nashward.errors import NashwardError
 
-from .choices import check_choice
-from .fields import setting
+from .fields import check_choice, setting
 
 Checkpoints = Literal["none", "device", "host"]
 Embeddings = Literal["device", "host"]

@@ -7,8 +7,7 @@ from typing import get_args
 
 from nashward.errors import NashwardError
 
-from .choices import check_choice
-from .fields import setting
+from .fields import check_choice, setting
 from .fit import TOKENS, Optimiser
 from .sampling import KVCache
 

@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from nashward.errors import NashwardError
 
-from .choices import check_choice
 from .endpoint import Endpoint, JudgeSettings, check_url
-from .fields import setting
+from .fields import check_choice, setting
 from .fit import Fit
+from .inputs import ENDPOINT
 from .limits import Limits
 from .lora import Lora
-from .oracle_fit import People
+from .people import People
 from .phase import Phase
 from .placement import Placement
 from .sampling import Sampling
@@ -200,7 +200,7 @@ class RunConfig:
             )
         if self.prompt_encoder is not None and self.prompt_selection != "coverage":
             raise NashwardError("prompt_encoder is of coverage: give prompt_selection coverage, or leave it out")
-        if self.augment is not None and self.augment != "policy" and not re.fullmatch(r"openai:\S.*", self.augment):
+        if self.augment is not None and self.augment != "policy" and not re.fullmatch(rf"{ENDPOINT}\S.*", self.augment):
             raise NashwardError(f"augment is {self.augment!r:.80}; expected policy or openai:MODEL")
         if self.augment_url is not None:
             if self.augment in (None, "policy"):

@@ -1,6 +1,6 @@
 """The prompt of a row: which of its fields are the conversation that a response answers.
 
-Prompts, votes, task texts and stored answers are all read here, so that one row is one prompt whoever reads it.
+Prompts, votes, SFT texts and stored answers are all read here, so that one row is one prompt whoever reads it.
 """
 
 from __future__ import annotations

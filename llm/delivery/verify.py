@@ -24,9 +24,9 @@ from ..policy.memory import release_memory
 from ..policy.mixture import Mixture
 from ..run.selfplay import SelfPlay
 from ..store.run_folder import RunFolder
-from .judged_responses import JudgedResponses, judged_responses
 from .merge import Arithmetic, on_device, quantised_layers
 from .replay import Replay, mixed, replay
+from .replay_sample import ReplaySample, replay_sample
 
 LIMIT = 1.5  # times the base's own rounding: the most that an artefact may drift
 FLOOR = 0.01  # nats a response, in which networks that compute the same in another order differ
@@ -85,7 +85,7 @@ class WinRateChange:
     responses: int
 
     @classmethod
-    def between(cls, p: Replay, q: Replay, sampler: Replay, responses: JudgedResponses) -> WinRateChange:
+    def between(cls, p: Replay, q: Replay, sampler: Replay, responses: ReplaySample) -> WinRateChange:
         """By importance weights of the stored responses y, sampled from s.
 
         .. math::
@@ -233,7 +233,7 @@ class Reference:
         quantised: the layers that the run has in 4 bits.
     """
 
-    stored: JudgedResponses
+    stored: ReplaySample
     policy: Replay
     base: Replay
     sampler: Replay | None
@@ -279,7 +279,7 @@ def reference(run: SelfPlay, policy: Mixture, count: int, seed: int = 0) -> Refe
         NashwardError: the run has no judged responses.
     """
     home = RunFolder(run.folder)
-    stored = judged_responses(home, count, seed)
+    stored = replay_sample(home, count, seed)
     folders = [folder for folder, _ in policy.members]
     largest = max([*folders, stored.adapter], key=lambda folder: LoraShape.of(folder).rank)
     model = dataclasses.replace(run, adapter=largest).model
@@ -306,7 +306,7 @@ def reference(run: SelfPlay, policy: Mixture, count: int, seed: int = 0) -> Refe
 
 def replayed(
     networks: Sequence[Callable[[], Any]],
-    stored: JudgedResponses,
+    stored: ReplaySample,
     weights: Sequence[float] = (1.0,),
     arithmetic: Arithmetic = "of the run",
 ) -> Replay:

@@ -17,7 +17,7 @@ from ..config.lora import Lora
 from ..config.sampling import Sampling
 from ..data.rollouts import Response
 from ..store.files import write_json
-from ..store.run_folder import RunFolder
+from ..store.run_folder import RunFolder, is_half
 from .adapters.lora import common_base, is_same_base, slots_for
 from .local.names import local_model
 from .model import LanguageModel
@@ -241,7 +241,7 @@ def adapter_folders(paths: Sequence[Path]) -> list[Path]:
         if (path / "adapter_config.json").is_file():
             folders.append(path)
             continue
-        stages = [path / "start", *(step for step in RunFolder(path).steps() if "half" not in step.name)]
+        stages = [path / "start", *(step for step in RunFolder(path).steps() if not is_half(step.name))]
         iterates = [stage / "adapter" for stage in stages if (stage / "adapter").is_dir()]
         if not iterates:
             raise FileNotFoundError(f"{path} is neither an adapter's folder nor a run's")

@@ -14,7 +14,7 @@ from nashward.games.plots import COLOURS, MARKS, as_label
 
 from ..evaluation.frontier import FILE, figure
 from ..oracles.ensembles.objectives import Combination
-from ..run.selfplay import metrics
+from ..run.selfplay import iterates
 from ..store.run_folder import RunFolder
 from .content import Content, Heading, Paragraph, Picture, Table, with_error
 from .results import command
@@ -29,7 +29,7 @@ def objectives(folder: Path) -> list[Content]:
 
 
 def _course(folder: Path) -> list[Content]:
-    rows = [row for row in metrics(folder) if row.get("objectives") and "half" not in row["iteration"]]
+    rows = [row for row in iterates(folder) if row.get("objectives")]
     if not rows:
         return []
     names = list(rows[0]["objectives"]["win_rates"])

@@ -18,6 +18,7 @@ from ..run.rollouts import table_name
 from ..run.selfplay import iterates
 from ..store.files import read_jsonl, read_shard, shards
 from ..store.run_folder import RunFolder
+from ..store.step_shards import shard_names, texts_by_prompt
 from .content import Alert, Content, Heading, Paragraph, Table
 from .results import command, read_evaluation
 
@@ -71,9 +72,7 @@ def judged_responses(step: Path, prompts: Mapping[str, str], count: int) -> list
         CorruptFileError: a shard that is not as it was written.
     """
     responses, newest = step / "responses", newest_sampled(step)
-    texts: dict[str, list[str]] = {}
-    for row in (row for file in shards(responses, newest)[:1] for row in read_shard(file)):
-        texts.setdefault(row["prompt"], []).append(row["text"])
+    texts = texts_by_prompt(shards(responses, newest)[:1])
     tables = {
         row["prompt"]: row["P"]
         for file in shards(step / "judgements", table_name(newest, newest))[:1]
@@ -88,8 +87,7 @@ def judged_responses(step: Path, prompts: Mapping[str, str], count: int) -> list
 
 def newest_sampled(step: Path) -> str:
     """The newest policy that a step sampled: in ``iteration-05`` it is iteration-04, which the step before had made."""
-    policies = {file.name.split(".")[0] for file in shards(step / "responses", "*")}
-    return max(policies - {START}, default=START)
+    return max({*shard_names(step / "responses")} - {START}, default=START)
 
 
 def sampled_steps(folder: Path) -> list[Path]:

@@ -147,10 +147,8 @@ def prompts_in_words(results: Mapping[str, Any]) -> str:
         >>> prompts_in_words({"prompts": 9, "prompts_of_run": 0})
         '9 prompts, none of which is of the run'
     """
-    every, own = results["prompts"], results.get("prompts_of_run")
+    every, own = results["prompts"], results["prompts_of_run"]
     text = counted(every, "prompt")
-    if own is None:  # of an earlier version
-        return text
     if own == every:
         return f"{text}, which {'is' if every == 1 else 'are'} the run's own"
     return f"{text}, {own or 'none'} of which {'is' if own < 2 else 'are'} of the run"

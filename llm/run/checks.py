@@ -39,7 +39,7 @@ def check_settings(
     resolve(first, {name: Policy(None, name) for name in opponents})
     fit = config.fit
     losses.check_spread_weights(fit)
-    losses.check(fit.loss, fit.selection, solver, config.responses)
+    losses.check_loss(fit.loss, fit.selection, solver, config.responses)
     if combination is not None and combination.plays_against_the_start:
         _check_objectives(config, combination, opponents)
     if config.augment is not None:

@@ -50,17 +50,17 @@ class Progress:
     Of several processes the first one shows and records them, with what all have done.
 
     Args:
-        run: the folder that keeps timings and events.
+        home: the run folder, which keeps timings and events.
         iterations: how many the run is to make.
         stop: the run stops at the next place where it can when this is set.
         quiet: no bars, and nothing is logged but warnings.
     """
 
-    def __init__(self, run: RunFolder, iterations: int, stop: threading.Event | None = None, quiet: bool = False):
-        self.run, self.iterations, self.stop = run, iterations, stop or threading.Event()
+    def __init__(self, home: RunFolder, iterations: int, stop: threading.Event | None = None, quiet: bool = False):
+        self.home, self.iterations, self.stop = home, iterations, stop or threading.Event()
         self.quiet = quiet or not processes.main
         self.current = "start"  # the phase, as it is shown
-        self._timings = read_timings(run)
+        self._timings = read_timings(home)
 
     @contextmanager
     def phase(
@@ -102,7 +102,7 @@ class Progress:
             if pending and processes.main:
                 row = {"step": step, "phase": phase, "what": name, "done": pending, "of": total,
                        "seconds": now - recorded}  # fmt: skip
-                append_jsonl(self.run / TIMINGS, row)
+                append_jsonl(self.home / TIMINGS, row)
                 self._timings.append(row)
             pending, recorded = 0, now
 
@@ -211,7 +211,7 @@ class Progress:
             processes.send(event)
             return
         try:
-            self.run.journal(event)
+            self.home.journal(event)
         except OSError as error:  # the run is worth more than the line
             logger.warning("the journal cannot be written: %s", error)
         if "out_of_memory" in event:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +14,7 @@ from nashward.games.shapes import Float
 from ..data.prompts import Prompt
 from ..data.rollouts import COLUMNS, Rollout
 from ..store.files import read_shard, shards
+from ..store.step_shards import by_prompt, texts_by_prompt
 
 PromptNumbers: TypeAlias = tuple[int, ...]  # the prompts of an iteration, by their numbers
 
@@ -54,18 +54,12 @@ class RolloutStore:
     def texts(self, label: str, numbers: PromptNumbers, shard: int) -> dict[int, list[str]]:
         """The responses' texts of one shard, by the number of their prompt."""
         (file,) = shards(self.step_of(label, numbers) / "responses", label, shard)
-        texts: dict[int, list[str]] = {}
-        for row in read_shard(file, ["prompt", "text"]):
-            texts.setdefault(self._numbers[row["prompt"]], []).append(row["text"])
-        return texts
+        return {self._numbers[prompt]: texts for prompt, texts in texts_by_prompt([file]).items()}
 
     def all_texts(self, label: str, numbers: PromptNumbers) -> dict[int, list[str]]:
         """The responses' texts of all shards, by the number of their prompt, in the order of the prompts."""
-        texts: dict[int, list[str]] = {}
-        for file in shards(self.step_of(label, numbers) / "responses", label):
-            for row in read_shard(file, ["prompt", "text"]):
-                texts.setdefault(self._numbers[row["prompt"]], []).append(row["text"])
-        return dict(sorted(texts.items()))
+        files = shards(self.step_of(label, numbers) / "responses", label)
+        return dict(sorted((self._numbers[prompt], texts) for prompt, texts in texts_by_prompt(files).items()))
 
     def tokens(self, labels: Iterable[str], numbers: PromptNumbers, shard: int) -> int:
         """The tokens of the responses of policies in one shard."""
@@ -105,14 +99,13 @@ class RolloutStore:
         """The win probabilities by each of m members of an ensemble, ``[N, m, K, M]``, padded as ``tables``, and its
         ``error_factor``.
 
-        None where none was kept: of one oracle, of several objectives, and in runs of a version that kept none. Where
-        some shards have them and others not, the members do not differ in the latter.
+        None for one oracle and for several objectives.
         """
         factors: list[float] = []
 
         def table(row: dict[str, Any]) -> Any:
             if "members" not in row:
-                return [row["P"]]
+                return row["P"]
             factors.append(row["error_factor"])
             return row["members"]
 
@@ -136,8 +129,7 @@ class RolloutStore:
         for number, group in self._by_prompt(folder, table_name(first, second), ["prompt", *names], optional):
             by_number[number] = torch.tensor(table(group[0]), dtype=torch.float64)
         found = [by_number[number] for number in numbers]
-        most = torch.broadcast_shapes(*{one.shape[:-2] for one in found})  # a single judge stands for each
-        columns_first = [one.expand(*most, *one.shape[-2:]).movedim(-1, 0) for one in found]
+        columns_first = [one.movedim(-1, 0) for one in found]
         P = torch.nn.utils.rnn.pad_sequence(columns_first, batch_first=True, padding_value=torch.nan).movedim(1, -1)
         return 1 - P.mT if swap else P
 
@@ -156,9 +148,8 @@ class RolloutStore:
     def _by_prompt(
         self, folder: Path, name: str, columns: Sequence[str], optional: Sequence[str] = ()
     ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        for file in shards(folder, name):
-            for prompt, rows in groupby(read_shard(file, columns, optional), key=lambda row: row["prompt"]):
-                yield self._numbers[prompt], list(rows)
+        for prompt, rows in by_prompt(shards(folder, name), columns, optional):
+            yield self._numbers[prompt], rows
 
 
 def table_name(rows: str, columns: str) -> str:

@@ -32,7 +32,7 @@ from ..policy.engines.vllm import VLLM
 from ..policy.model import LanguageModel
 from ..policy.sampling import ResponseSource
 from ..processes import processes
-from ..store.run_folder import JUDGEMENTS, RunFolder, Stage
+from ..store.run_folder import RunFolder, Stage, is_half
 from . import manifest
 from .checks import check_settings
 from .inputs.opponents import OpponentSource, StoredOpponents
@@ -105,7 +105,7 @@ class RunSetup:
         self.check_settings()
         home = RunFolder(self.folder)
         home.check(self.manifest(), redo)
-        done = sum((stage / "adapter").is_dir() for stage in home.steps() if "half" not in stage.name)
+        done = sum((stage / "adapter").is_dir() for stage in home.steps() if not is_half(stage.name))
         if done > self.config.iterations:
             raise NashwardError(
                 f"{home.path} holds {counted(done, 'iteration')} already, {self.config.iterations} were requested"
@@ -262,7 +262,7 @@ class RunSetup:
         if self.oracle is None:
             raise NashwardError(f"the responses are not judged yet, which needs an oracle: {ACCEPTED}")
         home = RunFolder(Path(self.folder).expanduser())
-        cache = processes.local(home.path / JUDGEMENTS if self.config.cache is None else Path(self.config.cache))
+        cache = processes.local(home.judgements(self.config.cache))
         # pairs of a correction may be paid before there is a run, and what is paid is kept at once
         keeps = self.config.cache is not None or home.started or not home.foreign
         with stop_at_once():

@@ -22,7 +22,7 @@ from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..processes import Interrupted, processes
 from ..store.files import read_jsonl, write_json
-from ..store.run_folder import RunFolder, Stage
+from ..store.run_folder import METRICS, RunFolder, Stage, is_half
 from .executor import AdapterExecutor
 from .progress import Progress, Stopped
 from .run_setup import RunSetup
@@ -41,7 +41,7 @@ class Run:
         last: the folder of the last iterate's adapter (the start's, where no iterate is finished).
         average: the mixture of the policies that were played, in the weights of their average.
         metrics: one summary an iterate or half step, as in its ``metrics.jsonl``.
-        prompts: what was read, kept and dropped; None where a later stage read them from the folder.
+        prompts: what was read, kept and dropped.
         stopped: the stage after which the run stopped; None where it went on to its end.
         interrupted: whether ``stop`` was set while it played.
     """
@@ -50,7 +50,7 @@ class Run:
     last: Path
     average: Mixture
     metrics: list[dict[str, Any]]
-    prompts: Prompts | None = None
+    prompts: Prompts
     stopped: str | None = None
     interrupted: bool = False
 
@@ -154,7 +154,7 @@ class SelfPlay(RunSetup):
         executor = AdapterExecutor(
             home, prompts.kept, [self._prompts.length(prompt) for prompt in prompts.kept],
             config, source, lambda: self.model, lambda: self.judge,
-            Progress(home, config.iterations, stop, quiet=not progress), until, config.cache, self.label, self._texts,
+            Progress(home, config.iterations, stop, quiet=not progress), until, self.label, self._texts,
             self.combination,
         )  # fmt: skip
         fresh = processes.decided(lambda: not home.computed)
@@ -213,7 +213,7 @@ class SelfPlay(RunSetup):
 def metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The summaries of a run's iterates and half steps, in order."""
     steps = RunFolder(folder).steps()
-    return [row for step in steps for row in read_jsonl(step / "metrics.jsonl") if "iteration" in row]
+    return [row for step in steps for row in read_jsonl(step / METRICS) if "iteration" in row]
 
 
 def kl_to_start(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float | None, float | None]]:
@@ -237,4 +237,4 @@ def kl_to_start(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float | No
 
 def iterates(folder: str | Path) -> list[dict[str, Any]]:
     """The summaries of a run's iterates, without the half steps."""
-    return [row for row in metrics(folder) if "half" not in row["iteration"]]
+    return [row for row in metrics(folder) if not is_half(row["iteration"])]

@@ -12,7 +12,19 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..store.files import read_jsonl, shards
-from ..store.run_folder import CHECKPOINT, EVENTS, LOCK, SHARDS, STAGE_PHASES, STEP, TIMINGS, RunFolder, iteration_of
+from ..store.run_folder import (
+    CHECKPOINT,
+    EVENTS,
+    LOCK,
+    SHARDS,
+    STAGE_PHASES,
+    STEP,
+    TIMINGS,
+    RunFolder,
+    is_half,
+    iteration_of,
+)
+from ..store.step_shards import shard_names
 
 PHASES = tuple(phase for phases in STAGE_PHASES.values() for phase in phases)
 FOLDERS = {"sampling": "responses", "judging": "judgements"}
@@ -85,7 +97,7 @@ class RunStatus:
     @property
     def finished(self) -> int:
         """Iterations that are finished."""
-        return sum(done for name, done in self.steps if "half" not in name)
+        return sum(done for name, done in self.steps if not is_half(name))
 
 
 def status(folder: str | Path) -> RunStatus:
@@ -95,25 +107,25 @@ def status(folder: str | Path) -> RunStatus:
         FileNotFoundError: there is no run.
         NashwardError: its ``run.json`` is damaged, or of another format.
     """
-    run = RunFolder(folder)
-    record = run.read() if run.path.is_dir() else {}
+    home = RunFolder(folder)
+    record = home.read() if home.path.is_dir() else {}
     if not record:
-        raise FileNotFoundError(f"{run.path} holds no run (it has no run.json)")
+        raise FileNotFoundError(f"{home.path} holds no run (it has no run.json)")
     iterations = int(record["config"]["iterations"])
-    timings = read_timings(run)
-    steps = tuple((step.name, (step / "adapter").is_dir()) for step in run.steps())
-    phases = [phase for name, done in steps if not done for phase in _phases(run / name, timings)]
-    finished = sum(done for name, done in steps if "half" not in name)
+    timings = read_timings(home)
+    steps = tuple((step.name, (step / "adapter").is_dir()) for step in home.steps())
+    phases = [phase for name, done in steps if not done for phase in _phases(home / name, timings)]
+    finished = sum(done for name, done in steps if not is_half(name))
     events: Counter[str] = Counter()
-    for event in read_jsonl(run / EVENTS):
+    for event in read_jsonl(home / EVENTS):
         if "out_of_memory" in event:
             events["out of memory"] += 1
         elif "quarantine" in event:
             events["set aside"] += 1
-    unread = tuple(path.name for path in run.unread())
+    unread = tuple(path.name for path in home.unread())
     left = TimeLeft(0.0, 0.0, ()) if finished >= iterations else remaining(timings, iterations)
     return RunStatus(
-        run.path,
+        home.path,
         iterations,
         steps,
         tuple(phases),
@@ -121,12 +133,12 @@ def status(folder: str | Path) -> RunStatus:
         iteration_seconds=None if left is None else left.iteration,
         untimed=PHASES if left is None else left.untimed,
         events=events,
-        playing=_playing(run / LOCK),
+        playing=_playing(home / LOCK),
         unread=unread,
     )
 
 
-def read_timings(run: RunFolder) -> list[dict[str, Any]]:
+def read_timings(home: RunFolder) -> list[dict[str, Any]]:
     """The timings of a run, as ``Progress`` recorded them, without damaged rows."""
 
     def valid(row: dict[str, Any]) -> bool:
@@ -138,7 +150,7 @@ def read_timings(run: RunFolder) -> list[dict[str, Any]]:
             and isinstance(row.get("seconds"), int | float)
         )
 
-    return [row for row in read_jsonl(run / TIMINGS) if valid(row)]
+    return [row for row in read_jsonl(home / TIMINGS) if valid(row)]
 
 
 def remaining(timings: Sequence[dict[str, Any]], iterations: int) -> TimeLeft | None:
@@ -229,7 +241,7 @@ def _phases(step: Path, timings: Sequence[dict[str, Any]]) -> list[PhaseProgress
 
     sizes = _shard_sizes(step / SHARDS)
     for phase, folder in FOLDERS.items():
-        names = {*(file.name.split(".")[0] for file in shards(step / folder, "*")), *recorded_names(phase)}
+        names = {*shard_names(step / folder), *recorded_names(phase)}
         if sizes and phase == "sampling" and not names:
             add(phase, "", 0, sum(sizes), "prompts")  # the first shard is being sampled
         for name in sorted(names):

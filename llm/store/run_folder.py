@@ -32,24 +32,21 @@ from .files import (
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3  # of the run folder; 1 had no number, 2 called the SFT texts a task
+FORMAT = 3  # of the run folder
 RUN, COPY, PROMPTS, SHARDS = "run.json", ".run.json", "prompts.jsonl", "shards.json"
 PROMPT_SELECTION, AUGMENTED = "prompt-selection.jsonl", "augmented-prompts.jsonl"
-EVENTS, TIMINGS = "events.jsonl", "timings.jsonl"
+EVENTS, TIMINGS, METRICS = "events.jsonl", "timings.jsonl", "metrics.jsonl"
 LOCK, QUARANTINE = ".lock", "set-aside"
 CHECKPOINT = "about.json"  # of a fit, in each of its two checkpoints
 JUDGEMENTS = "judgements.sqlite"
 KEPT = re.compile(r"judgements.*\.sqlite(-wal|-shm)?")  # judgements, verdicts that were paid, those of other machines
-
-# by section of the configuration: what runs did before there was a choice
-EARLIER: dict[str, dict[str, Any]] = {"fit": {"spread_weights": False}, "lora": {"targets": "all"}}
 
 Stage = Literal["sample", "judge", "train"]
 # what each stage writes into a step's folder, in order
 STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
     "sample": (PROMPT_SELECTION, AUGMENTED, SHARDS, "responses"),
     "judge": ("oracle", "judgements"),
-    "train": ("targets", "training", "adapter", "metrics.jsonl"),
+    "train": ("targets", "training", "adapter", METRICS),
 }
 # the phases that ``Progress`` times in each
 STAGE_PHASES: dict[Stage, tuple[str, ...]] = {
@@ -64,15 +61,30 @@ STEP = re.compile(
 )  # the names of the folders of steps; no copy has one
 
 
+def step_name(iteration: int, half: int | None = None) -> str:
+    """The name of a step's folder: that of an iterate, or of a half step of its iteration.
+
+    Example:
+        >>> step_name(7), step_name(7, half=1)
+        ('iteration-07', 'iteration-07-half-1')
+    """
+    return f"iteration-{iteration:02d}" + ("" if half is None else f"-half-{half}")
+
+
 def iteration_of(step: str) -> int:
     """The number in the name of a step: iteration-07-half-1 is of the seventh iteration."""
     return int(step.split("-")[1])
 
 
+def is_half(step: str) -> bool:
+    """Whether the name of a step is that of a half step."""
+    return "-half-" in step
+
+
 def step_order(step: Path) -> tuple[int, bool, int]:
     """A key that sorts the folders of steps as they were played: the half steps of an iteration before it."""
     *_, number = step.name.split("-")
-    return iteration_of(step.name), "half" not in step.name, int(number)
+    return iteration_of(step.name), not is_half(step.name), int(number)
 
 
 class RunFolder:
@@ -108,6 +120,10 @@ class RunFolder:
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
+    def judgements(self, cache: str | Path | None) -> Path:
+        """The file of the run's judgements: ``cache``, or the one in the folder."""
+        return self / JUDGEMENTS if cache is None else Path(cache)
+
     def steps(self) -> list[Path]:
         """The folders of the steps, finished or begun, as they were played."""
         found = (path for path in self.path.glob("iteration-*") if STEP.fullmatch(path.name) and path.is_dir())
@@ -120,15 +136,13 @@ class RunFolder:
     def read(self) -> dict[str, Any]:
         """``run.json``, or its copy where it is damaged; empty where there is no run yet.
 
-        A setting that came after the run was begun is as it then was.
-
         Raises:
             NashwardError: it is of another format or of another program, or it and the copy are damaged.
         """
         damage: CorruptFileError | None = None
         for file in (self.path / RUN, self.path / COPY):
             try:
-                return _completed(read_run_json(file))
+                return read_run_json(file)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except CorruptFileError as error:
@@ -394,19 +408,6 @@ def read_run_json(file: Path) -> dict[str, Any]:
             f"{file.parent} holds a run of format {record.get('format', 1)}, begun by nashward {version}; this version "
             f"plays format {FORMAT}: finish the run with the version that began it, or choose another folder"
         )
-    return record
-
-
-def _completed(record: dict[str, Any]) -> dict[str, Any]:
-    """A record with the settings that there were not yet when its run was begun."""
-    config = record["config"]
-    for section, settings in EARLIER.items():
-        config[section] = {**settings, **config.get(section, {})}
-    if not isinstance(chosen := config.get("prompt_selection"), str):  # was a table, and none where it was uniform
-        chosen = chosen or {"name": "uniform", "floor": 0.2}
-        config |= {"prompt_selection": chosen["name"], "prompt_floor": chosen["floor"]}
-    if config.get("augment_url"):  # was recorded with the slashes at its end
-        config["augment_url"] = config["augment_url"].rstrip("/")
     return record
 
 

@@ -18,7 +18,7 @@ from ..policy.memory import OnEvent, ignore_event, one_memory_error, split_in_ha
 from ..policy.packing import packed_tokens
 from . import regression
 from .experience import Experience, scored
-from .losses import LOSSES, MIRROR, Objective
+from .losses import LOSSES, MIRROR, LossSettings
 from .regression import Baseline
 
 Passes = list[list[int]]  # the texts of each forward pass, by their places
@@ -36,7 +36,7 @@ class MicroBatch:
         rollouts: with their payoffs, R responses each.
         passes: the responses of each forward pass, by their places in the flattened ``[prompts * R]``; all in one by
             default.
-        objective: the loss.
+        settings: of the loss.
 
     Attributes:
         payoffs, weights: of the rollouts.
@@ -46,7 +46,7 @@ class MicroBatch:
 
     rollouts: Sequence[Rollout]
     passes: Passes = field(default_factory=list)
-    objective: Objective = MIRROR
+    settings: LossSettings = MIRROR
     payoffs: Float[Tensor, "prompts R"] = field(init=False)
     weights: Float[Tensor, "prompts R"] = field(init=False)
     precision: Float[Tensor, "prompts R"] | None = field(init=False)
@@ -85,7 +85,7 @@ class MicroBatch:
         responses = self.weights.shape[1]
         places = (number * responses + k for number in numbers for k in range(responses))
         passes = passes_of(self.passes, list(places))
-        part = MicroBatch([self.rollouts[number] for number in numbers], passes, self.objective)
+        part = MicroBatch([self.rollouts[number] for number in numbers], passes, self.settings)
         for name in SCORES:
             values = getattr(self, name)
             setattr(part, name, None if values is None else values[list(numbers)])
@@ -109,7 +109,7 @@ class MicroBatch:
             torch.OutOfMemoryError: if a pass does not fit; it is then halved already, and the gradient is incomplete.
         """
         slope, total = None, 0.0
-        if len(self.passes) > 1 and not self.objective.separable(baseline):
+        if len(self.passes) > 1 and not self.settings.separable(baseline):
             now = self.logprobs(network, pad_id, on_event).requires_grad_()
             value = scale * self.loss(now, size, baseline)
             (slope,) = torch.autograd.grad(value, now)
@@ -140,7 +140,7 @@ class MicroBatch:
         weights: Float[Tensor, "prompts R"] | None = None,
     ) -> Float[Tensor, ""]:
         """The sum over prompts of the loss, from the log-probabilities ``now``; ``weights`` in place of its own."""
-        return LOSSES[self.objective.loss].of(self.experience(now, size, baseline, weights))
+        return LOSSES[self.settings.loss].of(self.experience(now, size, baseline, weights))
 
     def experience(
         self,
@@ -154,7 +154,7 @@ class MicroBatch:
         Raises:
             ValueError: the anchor's or the sampler's log-probabilities are still to be scored.
         """
-        device, objective = now.device, self.objective
+        device, settings = now.device, self.settings
         tables = [rollout.table for rollout in self.rollouts if rollout.table is not None]
         lengths = [[len(response.ids) for response in rollout.responses] for rollout in self.rollouts]
         return Experience(
@@ -168,9 +168,9 @@ class MicroBatch:
             baseline,
             size,
             torch.stack(tables).to(now.dtype).to(device) if tables else None,
-            objective.hard,
-            objective.whole,
-            objective.margin,
+            settings.hard,
+            settings.self_comparison,
+            settings.margin,
             self.start,
             self.reference,
             precision=None if self.precision is None else self.precision.to(device),
@@ -185,7 +185,7 @@ class MicroBatch:
 
 
 def micro_batches(
-    rollouts: Sequence[Rollout], tokens: int, most: int, objective: Objective = MIRROR, packed: bool = True
+    rollouts: Sequence[Rollout], tokens: int, most: int, settings: LossSettings = MIRROR, packed: bool = True
 ) -> list[MicroBatch]:
     """Rollouts of like length, gathered up to a number of tokens and of prompts; ``packed``: see ``pass_tokens``.
 
@@ -199,7 +199,7 @@ def micro_batches(
             packs[-1].append(rollout)
         else:
             packs.append([rollout])
-    return [MicroBatch(pack, plan_passes(_texts(pack), tokens, packed), objective) for pack in packs]
+    return [MicroBatch(pack, plan_passes(_texts(pack), tokens, packed), settings) for pack in packs]
 
 
 def plan_passes(texts: Sequence[Text], tokens: int, packed: bool = True) -> Passes:

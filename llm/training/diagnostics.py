@@ -40,17 +40,17 @@ def experience(
     starts = [scored(batch.start, "start") for batch in batches]
     after = starts if now is None else [logprobs.to(starts[0]) for logprobs in now]
     each = [batch.experience(logprobs, size, baseline) for batch, logprobs in zip(batches, after, strict=True)]
-    objective = None
-    if any(batch.objective.loss != "mirror" for batch in batches):
-        losses = [LOSSES[batch.objective.loss].of(of_batch) for batch, of_batch in zip(batches, each, strict=True)]
-        objective = float(torch.stack(losses).sum()) / sum(len(logprobs) for logprobs in starts)
-    return Experience.concatenate(each, objective)
+    loss_value = None
+    if any(batch.settings.loss != "mirror" for batch in batches):
+        losses = [LOSSES[batch.settings.loss].of(of_batch) for batch, of_batch in zip(batches, each, strict=True)]
+        loss_value = float(torch.stack(losses).sum()) / sum(len(logprobs) for logprobs in starts)
+    return Experience.concatenate(each, loss_value)
 
 
 def loss(batch: Experience) -> float:
     """What the fit minimises: the mean over prompts of the weighted squared residual, nats^2, or of another loss."""
-    if batch.objective is not None:
-        return batch.objective
+    if batch.loss_value is not None:
+        return batch.loss_value
     return float(regression.loss(batch.ratio, batch.target, batch.fit_weights, batch.baseline)) / len(batch.weights)
 
 

@@ -288,7 +288,7 @@ def _online_ipo(batch: Experience) -> Float[Tensor, ""]:
     count = ratio.shape[-1]
     first, second = P[:, :, None, :], P[:, None, :, :]  # [prompts, first, second, third]
     same = torch.eye(count, dtype=torch.bool, device=P.device)
-    aside = torch.zeros_like(same)[None] if batch.whole else same[:, None, :] | same[None, :, :]
+    aside = torch.zeros_like(same)[None] if batch.self_comparison else same[:, None, :] | same[None, :, :]
     third = batch.weights[:, None, None, :].masked_fill(first.isnan() | second.isnan() | aside, 0.0)
     each = rebel(ratio[:, :, None, None], ratio[:, None, :, None], first.nan_to_num(), second.nan_to_num(), batch.size)
     mean = (third * each).sum(-1) / third.sum(-1).clamp_min(1e-30)
@@ -341,17 +341,17 @@ LOSSES: dict[Loss, LossKind] = {
 
 
 @dataclass(frozen=True)
-class Objective:
+class LossSettings:
     """What a fit minimises: a loss, and how it reads its responses; see ``Experience`` for the attributes.
 
     Example:
-        >>> Objective("sppo").separable("constant"), Objective("dpo").separable("constant")
+        >>> LossSettings("sppo").separable("constant"), LossSettings("dpo").separable("constant")
         (True, False)
     """
 
     loss: Loss = "mirror"
     hard: bool = False
-    whole: bool = False
+    self_comparison: bool = False
     margin: float = 0.5
 
     def separable(self, baseline: Baseline) -> bool:
@@ -359,17 +359,17 @@ class Objective:
         return LOSSES[self.loss].separable and not (self.loss == "mirror" and baseline == "centred")
 
 
-MIRROR = Objective()
+MIRROR = LossSettings()
 
 
-def objective(fit: Fit, whole: bool) -> Objective:
-    """What a fit with these settings minimises; ``whole``: the responses are all that there are.
+def loss_settings(fit: Fit, self_comparison: bool) -> LossSettings:
+    """What a fit with these settings minimises; see ``Experience`` for ``self_comparison``.
 
     Example:
-        >>> objective(Fit(loss="dpo", selection="best-worst"), whole=False)
-        Objective(loss='dpo', hard=True, whole=False, margin=0.5)
+        >>> loss_settings(Fit(loss="dpo", selection="best-worst"), self_comparison=False)
+        LossSettings(loss='dpo', hard=True, self_comparison=False, margin=0.5)
     """
-    return Objective(fit.loss, fit.selection == "best-worst", whole, fit.margin)
+    return LossSettings(fit.loss, fit.selection == "best-worst", self_comparison, fit.margin)
 
 
 def check_spread_weights(fit: Fit) -> None:
@@ -391,7 +391,7 @@ def check_spread_weights(fit: Fit) -> None:
         )
 
 
-def check(loss: Loss, selection: Selection, solver: Solver, responses: int) -> None:
+def check_loss(loss: Loss, selection: Selection, solver: Solver, responses: int) -> None:
     """Refuse a loss that does not fit the solver's Steps or the number of responses.
 
     A label says which of two responses beats the other, so that the opponent is the policy that they were sampled
@@ -402,7 +402,7 @@ def check(loss: Loss, selection: Selection, solver: Solver, responses: int) -> N
             responses for a third one.
 
     Example:
-        >>> check("online-ipo", "all", solver=None, responses=2)
+        >>> check_loss("online-ipo", "all", solver=None, responses=2)
         Traceback (most recent call last):
         nashward.errors.NashwardError: online-ipo compares two responses with a third: it needs at least 3, got 2
     """

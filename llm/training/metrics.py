@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-METRICS = "metrics.jsonl"
-
 STEP_FIELDS = {
     "step": "number of the optimiser step, from 1",
     "loss": "of its prompts, a mean over them, before the step; nats^2 (squares) or nats (logarithms)",

@@ -18,7 +18,7 @@ LEAST = 0.1  # of the payoffs' variance: what is taken not to be the judges' err
 
 
 def win_rates(
-    P: Float[Tensor, "*batch R M"], weights: Float[Tensor, "*#batch M"], itself: Int[Tensor, " R"] | None = None
+    P: Float[Tensor, "*batch R M"], weights: Float[Tensor, "*#batch M"], own_column: Int[Tensor, " R"] | None = None
 ) -> Float[Tensor, "*batch R"]:
     """P(y beats rho) for each row's response y, estimated from responses of rho.
 
@@ -27,24 +27,37 @@ def win_rates(
     Args:
         P: ``[..., R, M]`` win probabilities of R responses against M responses of rho; NaN where not judged.
         weights: ``[..., M]``, how much each of rho's responses weighs.
-        itself: ``[R]``, the column that is the row's own sample, -1 for none: it is left out, which makes the estimate
-            unbiased. None keeps the comparison with oneself, as the official SPPO code does; its 1/2 shrinks the
-            centred estimate by (M - 1) / M.
+        own_column: ``[R]``, the column that is the row's own sample, -1 for none: it is left out, which makes the
+            estimate unbiased. None keeps the comparison of a response with itself, as the official SPPO code does; its
+            1/2 shrinks the centred estimate by (M - 1) / M.
 
     Returns:
         ``[..., R]``; NaN where nothing is left to compare with.
 
     Example:
         >>> P = torch.tensor([[0.5, 0.9], [0.1, 0.5]])
-        >>> win_rates(P, torch.ones(2)), win_rates(P, torch.ones(2), itself=torch.arange(2))
+        >>> win_rates(P, torch.ones(2)), win_rates(P, torch.ones(2), own_column=torch.arange(2))
         (tensor([0.7000, 0.3000]), tensor([0.9000, 0.1000]))
     """
-    weights = _compared(P, weights, itself)
+    weights = _compared(P, weights, own_column)
     return (weights * P.nan_to_num()).sum(-1) / weights.sum(-1)  # 0 / 0 is NaN: not judged
 
 
+def own_columns(count: int, same: bool, self_comparison: bool) -> Int[Tensor, " R"] | None:
+    """The ``own_column`` of ``win_rates`` for ``count`` responses of one policy against another's.
+
+    Args:
+        count: the number of responses, R.
+        same: whether both policies are one, so that each response stands among its opponents.
+        self_comparison: whether a response is compared with itself too.
+    """
+    if self_comparison:
+        return None
+    return torch.arange(count) if same else torch.full((count,), -1)
+
+
 def win_rate_variances(
-    P: Float[Tensor, "*batch R M"], weights: Float[Tensor, "*#batch M"], itself: Int[Tensor, " R"] | None = None
+    P: Float[Tensor, "*batch R M"], weights: Float[Tensor, "*#batch M"], own_column: Int[Tensor, " R"] | None = None
 ) -> Float[Tensor, "*batch R"]:
     """How much ``win_rates`` would vary over other draws of rho's responses: its squared standard error, unbiased.
 
@@ -55,17 +68,17 @@ def win_rate_variances(
     whatever the preferences. An error of the judge that differs from pair to pair counts as well.
 
     Args:
-        P, weights, itself: of ``win_rates``.
+        P, weights, own_column: of ``win_rates``.
 
     Returns:
         ``[..., R]``; NaN where there are fewer than two to compare with.
 
     Example:
         >>> P = torch.tensor([[0.5, 0.9, 0.7], [0.1, 0.5, 0.5], [0.3, 0.5, 0.5]])
-        >>> win_rate_variances(P, torch.ones(3), itself=torch.arange(3))
+        >>> win_rate_variances(P, torch.ones(3), own_column=torch.arange(3))
         tensor([0.0100, 0.0400, 0.0100])
     """
-    weights = _compared(P, weights, itself)
+    weights = _compared(P, weights, own_column)
     total, squares = weights.sum(-1), weights.square().sum(-1)
     mean = (weights * P.nan_to_num()).sum(-1) / total
     spread = (weights * (P.nan_to_num() - mean.unsqueeze(-1)).square()).sum(-1)
@@ -366,13 +379,13 @@ def line_minimum(
 
 
 def _compared(
-    P: Float[Tensor, "*batch R M"], weights: Float[Tensor, "*#batch M"], itself: Int[Tensor, " R"] | None
+    P: Float[Tensor, "*batch R M"], weights: Float[Tensor, "*#batch M"], own_column: Int[Tensor, " R"] | None
 ) -> Float[Tensor, "*batch R M"]:
     """How much each comparison weighs: 0 with the row's own sample, and where it was not judged."""
     weights = weights.unsqueeze(-2).expand_as(P).clone()
-    if itself is not None:
-        rows = torch.nonzero(itself >= 0).squeeze(-1)
-        weights[..., rows, itself[rows]] = 0.0
+    if own_column is not None:
+        rows = torch.nonzero(own_column >= 0).squeeze(-1)
+        weights[..., rows, own_column[rows]] = 0.0
     return weights.masked_fill(P.isnan(), 0.0)
 
 

@@ -228,8 +228,6 @@ FLAGS = [  # of align, and of the stages that have them
     (["--prompts", "object.json"], "object.json | list of prompts | dict"),
     (["--phases", "2:1"], "--phases | array of tables | '2:1' | <help>"),
     (["--phases", "[{iterations = 0}]"], "iterations | got 0"),
-    (["--task", "work.jsonl"], "--task | --sft | <help>"),
-    (["--task-limit", "0.1"], "--task-limit | --sft-limit | <help>"),
     (["--sft", "none.jsonl"], "responses file | none.jsonl"),
     (["--sft", "prompts.jsonl"], "prompts.jsonl | row 1 | response"),
     (["--sft", "mute.jsonl"], "mute.jsonl | row 1 | empty"),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from nashward.counted import counted
 from nashward.errors import NashwardError
 
-from ...config.choices import check_choice
+from ...config.fields import check_choice
 from ..protocol import PreferenceOracle
 from ..spec import number, parsed
 from .ensemble import Ensemble

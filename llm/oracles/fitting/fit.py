@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
-from nashward.llm.config.choices import check_choice
+from nashward.llm.config.fields import check_choice
 from nashward.llm.store.files import atomic_folder, write_json
 
 from ...processes import processes

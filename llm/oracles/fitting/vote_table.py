@@ -19,7 +19,7 @@ from scipy.special import expit
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
-from nashward.llm.config.choices import check_choice
+from nashward.llm.config.fields import check_choice
 
 from ..embedding import skew_product
 from ..protocol import Pairs, PreferenceOracle

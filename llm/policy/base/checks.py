@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,13 @@ def check_causal(source: str | Path) -> None:
         raise NashwardError(f"{source} is a {architectures[0]}, not a causal language model")
 
 
+def configuration_errors(name: str | Path | PretrainedConfig) -> AbstractContextManager[None]:
+    """A block in which an error of a library says that this configuration describes no network."""
+    return translated_errors(
+        lambda error: NashwardError(f"the configuration of {name} describes no network: {in_one_line(error):.200}")
+    )
+
+
 def network_config(source: str | Path | PretrainedConfig) -> Any:
     """A policy's configuration in transformers, without a pad token that has no embedding: padding is masked here.
 
@@ -121,17 +128,13 @@ def network_config(source: str | Path | PretrainedConfig) -> Any:
     Raises:
         ValueError: it cannot be read, or its sizes are those of no network.
     """
-
-    def failure(error: BaseException) -> NashwardError:
-        return NashwardError(f"the configuration of {source} describes no network: {in_one_line(error):.200}")
-
     if isinstance(source, PretrainedConfig):
         return source
-    with translated_errors(failure):
+    with configuration_errors(source):
         config = AutoConfig.from_pretrained(local_model(source), trust_remote_code=False)
         shape = config.get_text_config()
     check_sizes(config, source)
-    with translated_errors(failure):
+    with configuration_errors(source):
         pad = getattr(shape, "pad_token_id", None)
         if pad is not None and not 0 <= pad < shape.vocab_size:
             shape.pad_token_id = None
@@ -160,11 +163,7 @@ def skeleton(source: str | Path | PretrainedConfig) -> Any:
         ValueError: its configuration describes no network.
     """
     config = network_config(source)
-
-    def failure(error: BaseException) -> NashwardError:
-        return NashwardError(f"the configuration of {source} describes no network: {in_one_line(error):.200}")
-
-    with translated_errors(failure), torch.device("meta"):
+    with configuration_errors(source), torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 

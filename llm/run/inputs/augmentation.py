@@ -15,7 +15,6 @@ from nashward.errors import NashwardError
 from nashward.llm.clients.chat import END_OF_THOUGHT, Chat
 from nashward.llm.clients.client import Client
 from nashward.llm.clients.paid import PaidOutputs
-from nashward.llm.clients.paid_calls import PREFIX, request_key
 from nashward.llm.config.endpoint import server_url
 from nashward.llm.config.run import RunConfig
 from nashward.llm.data.near_duplicates import near_duplicates, words
@@ -29,6 +28,8 @@ from nashward.llm.store.files import to_jsonl
 from nashward.llm.store.run_folder import AUGMENTED, RunFolder
 from nashward.llm.store.saved_inputs import saved_in_step
 
+from ...clients.paid_calls import request_key
+from ...config.inputs import ENDPOINT
 from ..rollouts import PromptNumbers, RolloutStore
 from ..signals import stop_at_once
 from .augmented_prompts import prompt_of, row_of
@@ -71,7 +72,7 @@ class Augmenter:
     that continues plays on the same.
 
     Args:
-        folder: the run folder.
+        home: the run folder.
         prompts, lengths: of the run; variants are appended to both.
         config: of the run.
         rollouts: where the tables are.
@@ -84,7 +85,7 @@ class Augmenter:
         arXiv 2304.12244. The instructions are our own.
     """
 
-    folder: RunFolder
+    home: RunFolder
     prompts: list[Prompt]
     lengths: list[int]
     config: RunConfig
@@ -113,7 +114,7 @@ class Augmenter:
         if wanted == 0:
             return ()
         content = saved_in_step(
-            self.folder, step / AUGMENTED, "augmented_prompts", lambda: self._written(iteration, step, wanted)
+            self.home, step / AUGMENTED, "augmented_prompts", lambda: self._written(iteration, step, wanted)
         )
         numbers = []
         for row in map(json.loads, content.splitlines()):
@@ -238,15 +239,15 @@ class EndpointWriter:
 
     Args:
         config: of the run: the model, its URL, how servers are called.
-        folder: the run folder.
+        home: the run folder.
     """
 
-    def __init__(self, config: RunConfig, folder: RunFolder) -> None:
+    def __init__(self, config: RunConfig, home: RunFolder) -> None:
         assert config.augment is not None
         self.name, self.config = config.augment, config
         client = Client(server_url(config.augment_url), config.endpoint)
-        self._chat = Chat(client, config.augment.removeprefix(PREFIX))
-        self._paid = PaidOutputs(folder / OUTPUTS)
+        self._chat = Chat(client, config.augment.removeprefix(ENDPOINT))
+        self._paid = PaidOutputs(home / OUTPUTS)
         self._announced = False
 
     def __call__(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[str | None]:

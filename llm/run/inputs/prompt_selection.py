@@ -21,7 +21,7 @@ from nashward.llm.processes import processes
 from nashward.llm.store.files import to_jsonl
 from nashward.llm.store.run_folder import PROMPT_SELECTION, RunFolder
 from nashward.llm.store.saved_inputs import saved_in_step
-from nashward.llm.training.regression import win_rates
+from nashward.llm.training.regression import own_columns, win_rates
 
 from ..rollouts import PromptNumbers, RolloutStore
 from .augmentation import Augmenter
@@ -45,7 +45,7 @@ class PromptSelector:
     coverage) of each prompt, so that a run that continues plays on the same prompts.
 
     Args:
-        folder: the run folder.
+        home: the run folder.
         prompts: all prompts of the run.
         lengths: how long each is, in tokens: selected are prompts of all lengths.
         config: sizes, seed, and the way of selection.
@@ -57,7 +57,7 @@ class PromptSelector:
         response; a sample with given probabilities: Madow, Annals of Mathematical Statistics 20, 1949.
     """
 
-    folder: RunFolder
+    home: RunFolder
     prompts: Sequence[Prompt]
     lengths: Sequence[int]
     config: RunConfig
@@ -161,28 +161,27 @@ class PromptSelector:
 
     def _saved(self, own: Sequence[int], step: Path, make: Callable[[], bytes]) -> list[int]:
         """The prompts that the step's file says are selected; it is made where there is none yet."""
-        content = saved_in_step(self.folder, step / PROMPT_SELECTION, "prompt_selection", make)
+        content = saved_in_step(self.home, step / PROMPT_SELECTION, "prompt_selection", make)
         rows: list[dict[str, Any]] = [json.loads(line) for line in content.splitlines()]
         return [number for number, row in zip(own, rows, strict=True) if row["selected"]]
 
     def spread(self, P: Float[torch.Tensor, "K K"]) -> float:
         """How far the win rates of a prompt's responses are apart."""
-        itself = None if self.config.self_comparison else torch.arange(len(P))
-        return win_rate_spread(P, itself)
+        return win_rate_spread(P, own_columns(len(P), same=True, self_comparison=self.config.self_comparison))
 
 
-def win_rate_spread(P: Float[torch.Tensor, "K K"], itself: torch.Tensor | None) -> float:
+def win_rate_spread(P: Float[torch.Tensor, "K K"], own_column: torch.Tensor | None) -> float:
     """The standard deviation of the row means of a table of win probabilities; NaN where fewer than 2 are judged.
 
     Args:
         P: ``[K, K]``; NaN where not judged.
-        itself: ``[K]``, the column of each row's own response, which is left out; None: none is.
+        own_column: ``[K]``, the column of each row's own response, which is left out; None: none is.
 
     Example:
         >>> round(win_rate_spread(torch.tensor([[0.5, 0.9], [0.1, 0.5]]), torch.arange(2)), 3)
         0.4
     """
-    rates = win_rates(P.double(), P.new_ones(len(P), dtype=torch.float64), itself)
+    rates = win_rates(P.double(), P.new_ones(len(P), dtype=torch.float64), own_column)
     rates = rates[~rates.isnan()]
     return round(float(rates.std(correction=0)), 12) if len(rates) > 1 else float("nan")
 

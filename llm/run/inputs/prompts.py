@@ -50,14 +50,14 @@ class RunPrompts:
 
     Attributes:
         source: a file, a dataset id, or rows; see ``read_prompts``. None: those that the folder holds.
-        folder: the run folder.
+        home: the run folder.
         column: the field that holds the prompt, where it is not one of the usual ones.
         max_tokens: longer prompts are dropped, and counted.
         drop_similar: those that are at least so similar to an earlier one too; None: they are kept.
     """
 
     source: str | Path | Iterable[Any] | None
-    folder: RunFolder
+    home: RunFolder
     column: str | None
     max_tokens: int
     drop_similar: float | None = None
@@ -80,13 +80,13 @@ class RunPrompts:
             NashwardError: no source is given and the folder holds no prompts; no prompt is left.
         """
         parsed = self.parsed
-        if self._is_saved and (parsed is None or self.folder.computed):
-            self._lengths = {row["id"]: row["tokens"] for row in read_jsonl(self.folder / PROMPTS)}
-            parsed = read_prompts(self.folder / PROMPTS)
-            if self.folder.computed:
+        if self._is_saved and (parsed is None or self.home.computed):
+            self._lengths = {row["id"]: row["tokens"] for row in read_jsonl(self.home / PROMPTS)}
+            parsed = read_prompts(self.home / PROMPTS)
+            if self.home.computed:
                 return parsed
         if parsed is None:
-            raise NashwardError(f"{self.folder.path} holds no prompts yet; give a file or a dataset id")
+            raise NashwardError(f"{self.home.path} holds no prompts yet; give a file or a dataset id")
         prompts = Prompts(list(parsed.kept), parsed.read, Counter(parsed.dropped))
         if self.drop_similar is not None:
             drop_near_duplicates(prompts, self.drop_similar)
@@ -106,9 +106,9 @@ class RunPrompts:
             NashwardError: the folder's own are damaged, and these are others.
         """
         data = {"prompts": len(prompts.kept), "sha256": sha256(self._content(prompts))}
-        if self.folder.computed and not self._is_saved and self.folder.read()["data"] != data:
+        if self.home.computed and not self._is_saved and self.home.read()["data"] != data:
             raise NashwardError(
-                f"{self.folder / PROMPTS} is damaged and the prompts given now make others; restore it, or give the "
+                f"{self.home / PROMPTS} is damaged and the prompts given now make others; restore it, or give the "
                 "prompts that the run began with"
             )
         if self.source is None:  # the folder's, whose name it has
@@ -125,7 +125,7 @@ class RunPrompts:
 
     @property
     def _saved(self) -> SavedInput:
-        return SavedInput(self.folder, PROMPTS, ("data", "sha256"))
+        return SavedInput(self.home, PROMPTS, ("data", "sha256"))
 
     @property
     def _is_saved(self) -> bool:

@@ -27,12 +27,12 @@ class SFTFile:
         source: a file (.jsonl, .json, .csv, .parquet, each also gzipped), the id of a dataset, or rows; a row has a
             prompt as those of ``read_prompts`` do, and the response as ``output``, ``response`` or ``text``, or several
             as ``responses``. None: what the folder holds.
-        folder: the run folder.
+        home: the run folder.
         column: the field that holds the prompt where there is one of this name, in place of the usual ones.
     """
 
     source: str | Path | Iterable[Any] | None
-    folder: RunFolder
+    home: RunFolder
     column: str | None = None
 
     @cached_property
@@ -45,7 +45,7 @@ class SFTFile:
         """
         if self.source is None and self._saved.digest is None:
             return []
-        path = self.folder / self._saved.file
+        path = self.home / self._saved.file
         if self.source is None and self._saved.load() is None:
             raise NashwardError(f"{path} was altered or lost; give the SFT texts that the run began with")
         source = path if self.source is None else self.source
@@ -99,7 +99,7 @@ class SFTFile:
 
     @property
     def _saved(self) -> SavedInput:
-        return SavedInput(self.folder, "sft.jsonl", ("config", "sft"))
+        return SavedInput(self.home, "sft.jsonl", ("config", "sft"))
 
     @cached_property
     def _content(self) -> bytes:

@@ -19,8 +19,8 @@ from ...data.prompts import Prompt
 from ...oracles.ensembles.objectives import Combination
 from ...policy.handles import Adapter, Sampled
 from ...store.files import read_jsonl
+from ...store.run_folder import METRICS
 from ...training import regression
-from ...training.metrics import METRICS
 from ..rollouts import PromptNumbers, RolloutStore
 
 NONE = "no floor"  # the share of the multipliers' limit that is on none; no objective has such a name
@@ -48,7 +48,7 @@ class StepObjectives:
         prompts: all prompts of the run.
         numbers: those of the Step.
         reference: the policy that the run started from.
-        itself: a response is compared with itself too.
+        self_comparison: a response is compared with itself too.
     """
 
     combination: Combination
@@ -56,7 +56,7 @@ class StepObjectives:
     prompts: Sequence[Prompt]
     numbers: PromptNumbers
     reference: Adapter
-    itself: bool
+    self_comparison: bool
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def payoffs(self, policy: Sampled, opponents: Mapping[Policy, float]) -> Rates:
@@ -185,11 +185,8 @@ class StepObjectives:
 
     def _own(self, policy: Sampled, against: Sampled | None = None) -> torch.Tensor | None:
         """The column that is the row's own sample, see ``regression.win_rates``."""
-        if self.itself:
-            return None
-        count = self._weights(policy).shape[1]
         same = policy == (self.reference if against is None else against)
-        return torch.arange(count) if same else torch.full((count,), -1)
+        return regression.own_columns(self._weights(policy).shape[1], same, self.self_comparison)
 
     def _weights(self, policy: Sampled) -> Rates:
         return self._once(

@@ -40,7 +40,7 @@ class StepPayoffs:
         opponents: rho_j of the Step, with c_j.
         sampled: the responses of the policies that are fitted.
         loss: of the fit.
-        itself: a response is compared with itself too.
+        self_comparison: a response is compared with itself too.
         objectives: where they are played for against the run's start: what they make of the Step.
     """
 
@@ -49,7 +49,7 @@ class StepPayoffs:
     opponents: Mapping[Policy, float]
     sampled: Mapping[Sampled, Sequence[Rollout]]
     loss: LossKind
-    itself: bool
+    self_comparison: bool
     objectives: StepObjectives | None = None
 
     def payoffs(self) -> Each:
@@ -117,13 +117,10 @@ class StepPayoffs:
         self, P: Float[torch.Tensor, "prompts *m K M"], policy: Sampled, opponent: Policy
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """A table with the weights of its columns, and the column that is the row's own sample."""
-        itself = None
-        if not self.itself:
-            count = P.shape[-2]
-            itself = torch.arange(count) if opponent.value == policy else torch.full((count,), -1)
+        own_column = regression.own_columns(P.shape[-2], opponent.value == policy, self.self_comparison)
         # the responses of a fixed opponent, which is not sampled, weigh the same
         columns = self._weights.get(opponent.value, P.new_ones(len(P), P.shape[-1]))
-        return P, columns if P.ndim == 3 else columns.unsqueeze(1), itself
+        return P, columns if P.ndim == 3 else columns.unsqueeze(1), own_column
 
     @cached_property
     def _weights(self) -> dict[Sampled, Float[torch.Tensor, "prompts K"]]:

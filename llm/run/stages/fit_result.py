@@ -115,7 +115,7 @@ class FitResult:
             )
         held = self.scores.held_out
         # where nothing validated, the held-out prompts decided, and the sentence above is about them
-        if self.line_fraction > 0 and self.scores.validation and held is not None and held.objective is None:
+        if self.line_fraction > 0 and self.scores.validation and held is not None and held.loss_value is None:
             more, error = rise(held)
             if more > max(error, TOLERANCE * loss(held)):
                 lines.append(

@@ -53,7 +53,7 @@ class JudgeStage(ShardedStage):
         last = max(missing)
         oracle.expect(self._pairs(step, rows, columns, missing))
         written = processes.tally()
-        with open_cache(self.cache, self.folder, oracle) as cache:
+        with open_cache(self.cache, self.home, oracle) as cache:
             policies = {policy.label for policy in (rows, columns) if not isinstance(policy, StoredResponses)}
             for number, shard in self.each(step, "judging", name, plan, missing, numbers, policies):
                 first = self.rollouts.texts(rows.label, numbers, number)
@@ -191,7 +191,7 @@ def _metadata(meta: Mapping[str, Any]) -> dict[str, float]:
 
 
 @contextmanager
-def open_cache(file: Path, run: RunFolder, oracle: PreferenceOracle) -> Iterator[Cache | None]:
+def open_cache(file: Path, home: RunFolder, oracle: PreferenceOracle) -> Iterator[Cache | None]:
     """The cache of an oracle's judgements; None for an oracle that has none. A damaged one of the run is set aside.
 
     The processes of one machine share it; each machine has its own, see ``Processes.local``.
@@ -204,9 +204,9 @@ def open_cache(file: Path, run: RunFolder, oracle: PreferenceOracle) -> Iterator
         return
     kind = AtomicCache if networks(oracle) else Cache
     file = processes.local(file)
-    if processes.leads_machine and run.path in file.parents and file.exists() and not is_intact(file):
+    if processes.leads_machine and home.path in file.parents and file.exists() and not is_intact(file):
         for part in sorted(file.parent.glob(f"{file.name}*")):  # its write-ahead log too
-            run.quarantine(part, f"{part} is damaged: what it held is judged again where it is needed")
+            home.quarantine(part, f"{part} is damaged: what it held is judged again where it is needed")
     processes.gather(None)
     with kind(file) as cache:
         oracle.attach_cache(cache)

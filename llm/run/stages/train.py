@@ -32,7 +32,7 @@ from ...training.diagnostics import (
     unreachable_target,
     went_too_far,
 )
-from ...training.losses import LOSSES, objective
+from ...training.losses import LOSSES, loss_settings
 from ...training.optimize import Fit, order
 from ...training.scoring import heaviest
 from ..inputs.parts import divide
@@ -65,7 +65,7 @@ class TrainStage:
         objectives: where there are several: what they make of the Step.
     """
 
-    folder: RunFolder
+    home: RunFolder
     prompts: Sequence[Prompt]
     config: RunConfig
     progress: Progress
@@ -79,8 +79,8 @@ class TrainStage:
     enumerates: bool
     label: Callable[[str], str | None] | None
     sft_texts: Sequence[tuple[Prompt, str]]
-    rate_factor: float = 1.0
-    objectives: StepObjectives | None = None
+    rate_factor: float
+    objectives: StepObjectives | None
 
     def run(self) -> None:
         """Judged responses in, a sealed adapter with its metrics out."""
@@ -93,7 +93,7 @@ class TrainStage:
             raise NashwardError(f"{name}: no prompt has responses that the oracle tells apart; nothing to learn from")
         training, validation, testing = self._micro_batches(fitted, settings)
         ScoreStage(
-            self.folder, self.progress, model, self.step_folder, self.step, self.samplers, self.reference,
+            self.home, self.progress, model, self.step_folder, self.step, self.samplers, self.reference,
             settings.baseline,
         ).run([*training, *validation, *testing])  # fmt: skip
         anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
@@ -103,8 +103,8 @@ class TrainStage:
         term = self._sft_term(len(steps))
         nll = {} if term is None else self._sft_nll(term, start)
         fit = StepFit(
-            self.folder, self.progress, model, self.step_folder, self.step.size, settings, seed, training, validation,
-            testing, term, self.rate_factor,
+            self.home, self.progress, model, self.step_folder, self.step.size, settings, seed, training, validation,
+            testing, sft=term, factor=self.rate_factor,
         )  # fmt: skip
         before = fit.scores()
         initial = initial_metrics(before.train)
@@ -193,7 +193,7 @@ class TrainStage:
         longest = max(len(prompt) + len(ids) for rollout in fitted.values() for prompt, ids in rollout.texts)
         with self.model.use_adapter(self.reference.folder) as network:
             packed = computes_packed(network, longest)
-        sizes = fit.pass_tokens(self.model.device.type), fit.batch, objective(fit, self.enumerates), packed
+        sizes = fit.pass_tokens(self.model.device.type), fit.batch, loss_settings(fit, self.enumerates), packed
         return [micro_batches([fitted[i] for i in sorted(part)], *sizes) for part in parts]
 
     def _sft_term(self, steps: int) -> sft.SFTTerm | None:

@@ -24,7 +24,7 @@ from nashward.llm.config import (
     RunConfig,
     Sampling,
 )
-from nashward.llm.config.inputs import PEOPLE
+from nashward.llm.config.inputs import ENDPOINT, LOCAL_JUDGE, PEOPLE
 from nashward.python_object import LIBRARY_ERRORS, first_line
 
 from . import hints, options
@@ -195,10 +195,7 @@ def _leaves(content: dict[str, Any], name: str) -> list[tuple[tuple[str, ...], A
 
 
 def _nearest(path: tuple[str, ...]) -> str:
-    """What the setting is called now, or the nearest one: of the same name elsewhere, of the flag's name, or alike."""
-    for option in ALL.values():
-        if path[-1] in option.formerly and path[:-1] == option.path[:-1]:
-            return f"it is {option.path[-1]} now"
+    """The nearest setting: of the same name elsewhere, of the flag's name, or alike."""
     if synonym := hints.of_setting(path[-1], ALL):
         name = synonym.split()[0].rstrip(",")
         *sections, key = ALL[name].path
@@ -392,7 +389,7 @@ def _in(name: str, section: str) -> str | None:
 
 
 def _check_judged(name: str, oracles: Sequence[str], flag: str = "--oracle") -> None:
-    if not any(str(oracle).startswith(("openai:", "judge:")) for oracle in oracles):
+    if not any(str(oracle).startswith((ENDPOINT, LOCAL_JUDGE)) for oracle in oracles):
         raise NashwardError(f"--{name} is of a language model as a judge: give {flag} openai:MODEL or judge:MODEL")
 
 

@@ -57,7 +57,6 @@ class Option:
         choices: the only values, where there are few.
         none: the word that stands for None, where the setting is a limit.
         group: its heading in ``--help``.
-        formerly: names that its option and its key had before.
         several: it may be given several times, and its value in a file be an array.
     """
 
@@ -67,7 +66,6 @@ class Option:
     choices: tuple[str, ...] | None = None
     none: str | None = None
     group: str = ""
-    formerly: tuple[str, ...] = ()
     several: bool = False
 
     @classmethod
@@ -78,7 +76,7 @@ class Option:
         choices = None if literal is None else get_args(literal)
         kind = next((kind for kind in (bool, int, float, Path, str) if kind in parts), list if choices is None else str)
         several = any(get_origin(part) is tuple for part in parts)
-        return cls((*section, *leaf.path), kind, leaf.text, choices, leaf.none, leaf.group, leaf.formerly, several)
+        return cls((*section, *leaf.path), kind, leaf.text, choices, leaf.none, leaf.group, several)
 
     @property
     def key(self) -> str:
@@ -191,11 +189,6 @@ def add_groups(parser: argparse.ArgumentParser, options: Mapping[str, Option]) -
             groups[title] = parser.add_argument_group(title)
             add(groups[title], members)
     return groups
-
-
-def renamed(name: str) -> str | None:
-    """The option that had this name before."""
-    return next((now for now, option in {**INPUTS, **OPPONENTS, **RUN}.items() if name in option.formerly), None)
 
 
 def select(options: Mapping[str, Option], names: Collection[str]) -> dict[str, Option]:

@@ -19,7 +19,7 @@ from nashward.llm.training.experience import Experience
 
 from ..tiny_run import files, quick_run
 
-TASK = [{"prompt": f"Do {k}", "output": "ab" * (1 + k % 3)} for k in range(6)]
+SFT = [{"prompt": f"Do {k}", "output": "ab" * (1 + k % 3)} for k in range(6)]
 WILD = llm.Fit(
     learning_rate=2e-2, schedule="constant", warmup=0.0, epochs=1, batch=4, held_out=0.2, validation=0.0, sft_weight=0.0
 )
@@ -96,7 +96,7 @@ def test_beyond_a_limit_the_steps_fall_and_a_cut_run_takes_the_same(
     tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings: dict[str, Any] = {
-        "sft": TASK, "fit": WILD, "iterations": 3, "solver": games.ExtraGradient(2.0), "limits": Limits(sft=0.0),
+        "sft": SFT, "fit": WILD, "iterations": 3, "solver": games.ExtraGradient(2.0), "limits": Limits(sft=0.0),
     }  # fmt: skip
     run = quick_run(tiny_folder, tmp_path / "whole", **settings).run(progress=False)
     ends = [row for row in run.metrics if "half" not in row["iteration"]]

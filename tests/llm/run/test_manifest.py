@@ -89,26 +89,6 @@ def test_a_setup_that_failed_before_it_did_anything_may_be_corrected(tiny_folder
     assert RunFolder(run.folder).read()["config"]["seed"] == 2
 
 
-@pytest.mark.parametrize("selection", [{}, {"prompt_selection": "informative", "prompt_floor": 0.3}])
-def test_settings_that_came_after_a_run_was_begun_are_as_they_were(
-    selection: dict[str, Any], tiny_folder: Path, tmp_path: Path
-) -> None:
-    home = RunFolder(tmp_path / "run")
-    settings = {"prompts_per_iteration": 3, **selection}
-    now = short_run(tiny_folder, home.path, **settings).manifest()
-    table = {"name": "informative", "floor": 0.3} if selection else None
-    earlier: dict[str, Any] = {**json.loads(json.dumps(now)), "prompt_selection": table}
-    for section, name in (("fit", "spread_weights"), ("lora", "targets")):
-        del earlier[section][name]
-    del earlier["prompt_floor"]
-    home.write(earlier, {})
-    (home / "start" / "adapter").mkdir(parents=True)  # the run has begun
-    assert home.read()["config"] == json.loads(json.dumps(now))
-    short_run(tiny_folder, home.path, **settings).check()
-    with pytest.raises(ValueError, match=r"lora\.targets 'all' there, 'attention' now"):
-        short_run(tiny_folder, home.path, **settings, lora=llm.Lora(rank=2, targets="attention")).check()
-
-
 def test_a_selection_of_prompts_is_read_from_the_folder(tiny_folder: Path, tmp_path: Path) -> None:
     settings = {"prompts_per_iteration": 3, "prompt_selection": "informative", "prompt_floor": 0.3}
     play = short_run(tiny_folder, tmp_path / "run", **settings)

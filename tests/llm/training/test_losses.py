@@ -20,9 +20,10 @@ from nashward.llm.run.selfplay import metrics
 from nashward.llm.training import losses, regression
 from nashward.llm.training.batches import MicroBatch
 from nashward.llm.training.experience import Experience
-from nashward.llm.training.losses import LOSSES, Loss, Objective
+from nashward.llm.training.losses import LOSSES, Loss, LossSettings
 
-from ..test_enumerable import EXACT, GAMES, _distance, random_policy
+from .. import tiny
+from ..test_enumerable import EXACT, GAMES, _distance
 from ..tiny_run import PROMPTS, short_run
 
 SIZE, MARGIN = 2.5, 0.3
@@ -202,7 +203,7 @@ def _minimised(name: Loss, P: Tensor, pi: Tensor, size: float, payoffs: Tensor |
         optimiser.zero_grad()
         batch = Experience(
             theta.log_softmax(-1), start, start, wins, pi[None], torch.ones_like(start), target, "plug-in", size,
-            table=P[None], whole=True,
+            table=P[None], self_comparison=True,
         )  # fmt: skip
         value = LOSSES[name].of(batch)
         value.backward()
@@ -276,7 +277,7 @@ def test_however_the_responses_pass_the_gradient_is_one(name: Loss, hard: bool, 
     for passes in ([[0], [1], [2], [3]], [[2, 0], [3, 1]], [[0, 1, 2, 3]]):
         drawn = [Response(ids, weight=w) for ids, w in zip(responses, known.weights[0].tolist(), strict=True)]
         rollout = Rollout("x", [0, 50], drawn, known.payoffs[0], known.P[0])
-        batch = MicroBatch([rollout], passes, Objective(name, hard, False, MARGIN))
+        batch = MicroBatch([rollout], passes, LossSettings(name, hard, False, MARGIN))
         batch.anchor = batch.sampler = -20.0 + known.anchor.float()
         for weight in weights:
             weight.grad = None
@@ -314,13 +315,13 @@ def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
 )
 def test_a_language_model_under_it_follows_the_table(name: Loss, tmp_path: Path) -> None:
     """Those whose minimiser is the mirror step, through ``SelfPlay`` as it is."""
-    folder = random_policy(tmp_path / "policy", spread=0.3)
+    folder = tiny.random_policy(tmp_path / "policy", spread=0.3)
     fit = replace(EXACT, loss=name)
     assert _distance(GAMES["comal"], games.MWU(0.7), folder, tmp_path / "run", 4, fit=fit) < 1e-3
 
 
 def test_dpo_does_not(tmp_path: Path) -> None:
-    folder = random_policy(tmp_path / "policy", spread=0.3)
+    folder = tiny.random_policy(tmp_path / "policy", spread=0.3)
     fit = replace(EXACT, loss="dpo")
     assert _distance(GAMES["comal"], games.MWU(0.7), folder, tmp_path / "run", 2, fit=fit) > 0.02
 
@@ -353,7 +354,7 @@ def test_a_solver_that_ends_is_refused_by_name() -> None:
             yield games.Step(anchor=start, opponent=start, size=0.5)
 
     with pytest.raises(ValueError, match="Ends: play ended after 1 Step"):
-        losses.check("ipo", "all", Ends(), 4)
+        losses.check_loss("ipo", "all", Ends(), 4)
 
 
 def test_online_ipo_needs_a_third_response(tiny_folder: Path, tmp_path: Path) -> None:

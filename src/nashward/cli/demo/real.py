@@ -85,7 +85,7 @@ def real(
     write_json(out / "demo.json", game.numbers())
     for line in _lines(game):
         say(f"  {line}")
-    prompts = {prompt.id: prompt.text for prompt in run.prompts.kept} if run.prompts is not None else {}
+    prompts = {prompt.id: prompt.text for prompt in run.prompts.kept}
     sections = [_before_and_after(game), _judges(game), _cycle(game, prompts, judges), _nash(game), _given_up(game)]
     summary = [*_summary(game, play), *report.pointers(run.folder)]
     file = report.write(run.folder, sections, "nashward: a real model", out / "report.html", summary)

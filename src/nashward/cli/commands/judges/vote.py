@@ -15,7 +15,7 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.llm.config import Asking
 from nashward.llm.config.inputs import PEOPLE
-from nashward.llm.config.oracle_fit import VoteFormat
+from nashward.llm.config.people import VoteFormat
 from nashward.winners import SKIP
 
 if TYPE_CHECKING:
