@@ -161,8 +161,8 @@ class Battles:
             seed: of the draws.
         """
         n = len(self.labels)
-        p = self._p_values(max(draws, int(n * (n - 1) / level)), seed)
-        return cycles_below(np.minimum(p * (n * (n - 1) / 2), 1.0), level)
+        draws = max(draws, int(n * (n - 1) / level))
+        return cycles_below(self._p_values(draws, seed), level, draws)
 
     def winner_p_value(self, winner: int, draws: int = DRAWS, seed: int = 0) -> float:
         """How likely, at most, a model seems to beat every other one as clearly where none does, as ``winner_p_value``.
