@@ -64,11 +64,8 @@ def test_ties_up_to_rounding_keep_the_order_of_the_game_and_titles_do_not_meet()
 
 def test_payoff_table_refuses_what_is_no_equilibrium_of_the_game() -> None:
     game, two = games.zoo.comal_cycle(), games.ConstantSumGame([[1.0, 0.0, 2.0], [0.0, 1.0, 3.0]], 3.0)
-    others: list[games.PreferenceGame | games.ConstantSumGame] = [
-        games.zoo.generators.tournament(5, 0),
-        two,
-        games.PreferenceGame(torch.stack([game.P, game.P])),
-    ]
+    batch = games.PreferenceGame(torch.stack([game.P, game.P]))
+    others: list[games.PreferenceGame | games.ConstantSumGame] = [games.zoo.generators.tournament(5, 0), two, batch]
     for other in others:
         with pytest.raises(NashwardError, match=r"\(3,\).*games.nash"):
             games.plots.payoff_table(game, games.nash(other))
