@@ -174,7 +174,7 @@ def test_the_names_say_what_was_swept() -> None:
 
 
 def test_what_is_no_sweep_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"seeds are of the draws.*SampledFeedback"):
+    with pytest.raises(ValueError, match=r"seeds are for sampled payoffs.*SampledFeedback"):
         games.sweep(COMAL, games.MWU(), 2, seeds=[1])
     one: Any
     for one in (5, np.int64(5), torch.tensor(5), "5"):
