@@ -22,15 +22,15 @@ from .registry import GAMES, Entry, definitions
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MOST_NAMED = 12  # actions whose names find room beside a table
-_SIDE = 3.8  # inches of each of the three parts of a picture, which on a phone stand below each other
+_MOST_NAMED = 12  # up to so many actions their names fit beside a table
+_SIDE = 3.8  # inches of each of the three parts of a picture, which a phone shows below each other
 
 
 def page(names: Sequence[str], progress: Callable[[str], object] = lambda name: None) -> str:
-    """The page of these games, as HTML without a link to another file.
+    """The page of these games, as HTML that needs no other file.
 
     Args:
-        names: of games of the zoo, in the order of the page.
+        names: names of games of the zoo, in the order of the page.
         progress: called with each name before its picture is drawn.
 
     Raises:
@@ -67,7 +67,7 @@ def _part(name: str, entry: Entry) -> str:
     about = told[0] if told else ""
     properties = "".join(f'<span class="property">{html.escape(one)}</span>' for one in sorted(entry.properties))
     exact = ""
-    if entry.nash:  # by name: the picture has another order
+    if entry.nash:  # with names: the picture has another order
         weights = [(as_label(label), weight) for label, weight in zip(game.labels, entry.nash, strict=True)]
         exact = "; exact: " + ", ".join(f"{label}: {weight}" for label, weight in weights if weight)
     equilibrium = entry.equilibrium()
@@ -84,7 +84,7 @@ def _part(name: str, entry: Entry) -> str:
 
 
 def _parts(figure: Figure) -> list[str]:
-    """The thirds of a picture, side by side, as PNG in base64."""
+    """The three parts of a picture, from left to right, as PNG in base64."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -99,7 +99,7 @@ def _parts(figure: Figure) -> list[str]:
 
 
 def picture(game: PreferenceGame, equilibrium: Float[Tensor, " n"]) -> Figure:
-    """Table, graph and Nash of a game beside each other, the best mean win rate first in all three.
+    """Table, graph and Nash of a game side by side, the best mean win rate first in all three.
 
     Args:
         game: a single game.

@@ -129,7 +129,7 @@ def test_a_race_of_one_iteration_and_of_a_batch() -> None:
     game = games.zoo.comal_cycle()
     (line,) = _named(games.plots.race({"mwu": games.solve(game, games.MWU(0.5), 1)}))
     assert np.asarray(line.get_xdata()).tolist() == [1]
-    with pytest.raises(ValueError, match="of one game, omwu holds a batch"):
+    with pytest.raises(ValueError, match="shows one game, omwu holds a batch"):
         games.plots.race({"omwu": games.solve(games.PreferenceGame(game.P.expand(2, 3, 3)), games.MWU(), 2)})
 
 

@@ -133,7 +133,7 @@ class ForgetsWhatIsSent:
 
 
 WRONG: dict[type, str] = {
-    ForgetsWhatIsSent: r"none begins at a policy that was sent",
+    ForgetsWhatIsSent: r"none uses a policy that was sent",
     Unnormalised: r"iterate 1 of a game of 4 actions: a policy sums to 3",
     LaterUnnormalised: r"iterate 4 of a game of 4 actions: a policy sums to 1\.001",
     Negative: r"iterate 1 .* a policy has the probability -",
