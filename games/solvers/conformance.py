@@ -85,7 +85,7 @@ def check_solver(solver: Any) -> None:
             f"{name}: the same run gave other iterates the second time; a solver must keep nothing between runs"
         )
     if repr(getattr(solver, "__dict__", {})) != before:
-        raise NashwardError(f"{name}: playing it changed the solver's settings; keep a run's state in its generator")
+        raise NashwardError(f"{name}: playing it changed its settings; keep the state of a run in its generator")
     (both,) = path(one, torch.stack([first, second]), "a game of 4 actions from two starts")
     for k, start in enumerate((first, second)):
         _check_equal(name, both[:, k], path(one, start, "a game of 4 actions")[0], "in one call with another start")

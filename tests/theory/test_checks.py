@@ -32,7 +32,7 @@ QUICK = list(theory.table(quick=True))
 
 @dataclass(frozen=True)
 class Wrong:
-    """A mirror-step solver that steps towards what loses."""
+    """A mirror-step solver that steps towards losing actions."""
 
     solver: Any
 
@@ -101,14 +101,14 @@ FLIPPED = {
 
 @pytest.mark.parametrize("name", FLIPPED)
 def test_a_solver_with_the_wrong_sign_is_seen(name: str) -> None:
-    """Not among them: what holds for either sign (2, 13, 20: both turn around an interior Nash), or plays none."""
+    """Left out: statements that hold for either sign (2, 13, 20: both rotate around a Nash) or play no solver."""
     assert not FLIPPED[name]().holds
 
 
 def test_multiplicative_weights_leave_an_interior_nash_whatever_the_sign() -> None:
     theorem = theory.MWULeaves(NASH)
     assert theorem.check(COMAL, Wrong(games.MWU(0.1)), 200, START).holds
-    assert not theorem.check(COMAL, theory.ExactProximalPoint(COMAL, 0.1), 20, START).holds  # which comes nearer
+    assert not theorem.check(COMAL, theory.ExactProximalPoint(COMAL, 0.1), 20, START).holds  # this one comes nearer
     with pytest.raises(ValueError, match="plays every action"):
         theory.MWULeaves(torch.tensor([1.0, 0.0, 0.0]))
 
@@ -314,7 +314,7 @@ def test_each_column_holds_what_it_says_where_a_bound_is_exceeded(capsys: pytest
     assert float(root[1]) == pytest.approx(published, rel=1e-3)
     assert float(root[2]) > published
     assert "exceeds," in root
-    assert [row[3] for row in cells if "rock_paper_scissors" in row] == ["±4e-02"]  # what an equation allows
+    assert [row[3] for row in cells if "rock_paper_scissors" in row] == ["±4e-02"]  # the tolerance of an equation
 
 
 def test_a_limit_that_is_not_reached_yet_is_no_failure() -> None:

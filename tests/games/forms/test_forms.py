@@ -16,7 +16,7 @@ from .. import mixed
 
 def _factors(n: int, rank: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     left, right = np.random.default_rng(seed).normal(size=(2, n, rank)) / 4
-    left[:, 0] += 1.5  # so that no mixture of few actions meets the origin, where all would tie
+    left[:, 0] += 1.5  # so that no mixture of few actions is at the origin, where all would tie
     return left, right
 
 
