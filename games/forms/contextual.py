@@ -62,7 +62,7 @@ class ContextualGame:
             try:
                 P[members, :m, :m] = PreferenceGame(stack).P
             except ValueError as error:
-                raise NashwardError(f"of the prompts {_few(members)}, which have {m} responses: {error}") from None
+                raise NashwardError(f"prompts {_few(members)}, with {m} responses: {error}") from None
             P[members, :m, m:], P[members, m:, :m] = 1.0, 0.0
         self.game, self.responses = PreferenceGame(P), sizes
         self.real = torch.arange(n) < sizes[:, None]

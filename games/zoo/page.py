@@ -52,11 +52,11 @@ def page(names: Sequence[str], progress: Callable[[str], object] = lambda name: 
     links = "\n".join(f'<a href="#{name}">{name}</a>' for name in names)
     return document(
         "The zoo of preference games",
-        "<p>Of each game three pictures. The first is its table, P(row beats column): blue where the row wins, red "
-        "where it loses, the stronger the surer. The second has an arrow from each winner to the loser, the wider the "
-        "surer, dashed where the loser has the higher mean win rate. The third is the Nash equilibrium, the "
-        "probability of each action; the line below says whether it is the only one, and gives it exactly where that "
-        "is known. Actions stand in the order of their mean win rate, the best first.</p>\n"
+        "<p>Each game has three pictures. The first is its table, P(row beats column): blue where the row wins, red "
+        "where it loses, darker for larger margins. The second has an arrow from each winner to the loser, wider for "
+        "larger margins, and dashed where the loser has the higher mean win rate. The third is the Nash equilibrium, "
+        "the probability of each action; the line below says whether it is the only one, and gives it exactly where "
+        "that is known. Actions are in the order of their mean win rate, the best first.</p>\n"
         f'{meanings}<nav class="links">\n{links}\n</nav>\n' + "\n".join(parts) + "\n",
     )
 

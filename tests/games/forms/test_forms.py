@@ -131,7 +131,7 @@ def test_a_two_player_game_and_its_symmetric_one_have_the_same_equilibria() -> N
         ),
         (lambda: games.ContextualGame([]), "at least one table, got none"),
         (lambda: games.ContextualGame([np.ones((2, 3))]), r"table of prompt 0 must be square, got shape \[2, 3\]"),
-        (lambda: games.ContextualGame([[[0.5]], [[0.5, 1], [1, 0.5]]]), r"of the prompts 1, which have 2 .* sum to 2"),
+        (lambda: games.ContextualGame([[[0.5]], [[0.5, 1], [1, 0.5]]]), r"prompts 1, with 2 responses: .* sum to 2"),
         (lambda: games.ContextualGame([[[0.5]]], weights=[0.4]), "1 probabilities that sum to 1"),
         (
             lambda: games.face(games.PreferenceGame(np.full((2, 3, 3), 0.5))),

@@ -64,7 +64,7 @@ def test_a_table_of_two_different_players(tmp_path: Path) -> None:
         (";a;b\na;0,5;0,9\nb;0,1;0,5\n", "separated by ';'; expected commas"),
         (
             ",a,b\na,0,7\nb,3,0\n",
-            "probabilities, got numbers from 0 to 7; of counts take shares.* leaderboard",
+            "probabilities, got numbers from 0 to 7; turn counts into shares.* leaderboard",
         ),
     ],
 )

@@ -1,8 +1,8 @@
 """Every solver on every game of the zoo: the gaps of the last, the average and the linear-average iterate.
 
-Each is held against its bound: a theorem's where there is one, else ``TARGET``. What is beyond it stands in
-``every_pair.txt``, a row a game and a column a solver, with three signs for the three iterates; ``REASONS`` says why.
-``python -m tests.games.solvers.test_every_pair`` prints the table anew.
+Each gap is compared with its bound: a theorem's where there is one, else ``TARGET``. ``every_pair.txt`` lists what is
+above it, with one row per game, one column per solver and three signs for the three iterates; ``REASONS`` says why.
+``python -m tests.games.solvers.test_every_pair`` prints the table again.
 """
 
 from __future__ import annotations
