@@ -21,8 +21,8 @@ class KSamples:
         E \\hat G_y - \\tfrac12 = \\frac{m}{K} (P(y \\succ \\pi) - \\tfrac12), \\qquad
         Var \\hat G_y = \\frac{m}{K^2} Var_{y' \\sim \\pi} P(y \\succ y')
 
-    with m = K samples without the comparison of y with itself, and m = K - 1 with it: a step that is smaller by exactly
-    (K - 1) / K, not a smaller error.
+    with m = K samples without the comparison of y with itself, and m = K - 1 with it: a step that is smaller by the
+    exact factor (K - 1) / K, not a smaller error.
 
     Args:
         k: K, the number of samples.

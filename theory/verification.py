@@ -121,7 +121,7 @@ class Check:
 
     @property
     def within(self) -> float:
-        """By how much the two may differ in the row that ``worst`` shows."""
+        """By how much bound and measured value may differ in the row that ``worst`` shows."""
         return float(self._allowed[self._worst_row])
 
     @property
