@@ -43,7 +43,7 @@ def settings(folder: Path) -> list[Content]:
         ("oracle", oracle_of_run(config)),
         ("prompts", run["prompts"]),
         ("solver", f"{config['solver']['name']} ({solver})"),
-        ("responses a prompt", config["responses"]),
+        ("responses per prompt", config["responses"]),
         ("hardware", run["hardware"]),
         ("versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())),
     ]
@@ -132,7 +132,7 @@ def fits(folder: Path) -> list[Content]:
         "changed."
     )
     of_policy = (
-        "KL divergences are in nats a response, estimated: of the step that of the policy before to the new one, and "
+        "KL divergences are in nats per response, estimated: of the step that of the policy before to the new one, and "
         "to the start that of the new one to it; its entropy is a token's. Tokens, finished, cyclic and no label are "
         "of the responses that the step sampled. Cyclic is the share of the prompts on which each of them loses to "
         "another one. Where it is 0 a larger --step wins more, as far as the fits follow it; where it has risen "

@@ -44,7 +44,7 @@ Part = TypeVar("Part", bound="LanguageModel | PreferenceOracle")
 class AdapterExecutor:
     """Carries Steps out on a language model.
 
-    For each member of the Step's opponent it draws K responses a prompt, queries the oracle for the tables of win
+    For each member of the Step's opponent it draws K responses per prompt, queries the oracle for the tables of win
     probabilities over all of them, scores them under the anchor's members, and fits
 
         log pi_theta(y) - sum_k w_k log pi_k(y)  =  size * sum_j c_j P(y beats rho_j) + constant

@@ -188,7 +188,7 @@ class _Phase:
         self.began = self.recorded = self.shown = time.monotonic()
         self.pending = self.made = 0
         self.tokens = 0.0
-        self.seen: tuple[float, float] = (0, 0)  # of the tally
+        self.seen = (0, 0)  # of the tally
 
     def advance(self, count: int, before: bool = False, tokens: float = 0) -> None:
         """See ``Advance``."""

@@ -60,8 +60,8 @@ class SelfPlay(RunSetup):
 
     .. math::  \\log \\pi_{t+1}(y | x) = \\sum_k w_k \\log \\pi_k(y | x) + s \\sum_j c_j P(y \\succ \\rho_j | x) + c(x)
 
-    Each Step (w, c, s) of the solver becomes: K responses a prompt from each opponent rho_j, their tables ``[K, K]`` of
-    win probabilities from the oracle, and a regression of an adapter onto the Step (see ``AdapterExecutor``).
+    Each Step (w, c, s) of the solver becomes: K responses per prompt from each opponent rho_j, their tables ``[K, K]``
+    of win probabilities from the oracle, and a regression of an adapter onto the Step (see ``AdapterExecutor``).
     Everything is written into a run folder; the same settings on the same folder continue it.
 
     Args:
@@ -217,7 +217,8 @@ def metrics(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def kl_to_start(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float | None, float | None]]:
-    """KL(policy || policy that the run started from) of iterates and half steps, in nats a response, with its standard
+    """KL(policy || policy that the run started from) of iterates and half steps, in nats per response, with its
+    standard
     error: as its own fit estimated it, or, where it went too far for that, the next one that drew its responses.
 
     Args:

@@ -106,7 +106,7 @@ def fit_metrics(batch: Experience) -> dict[str, float]:
     """After training: ``loss``, ``regression.fit_metrics``, and how far the policy went from where it started.
 
     ``best_scale`` is what the change since the start would have to be multiplied by for the least loss. ``kl`` is
-    KL(start || now) in nats a response, ``kl_per_token`` it divided by the mean length under the start.
+    KL(start || now) in nats per response, ``kl_per_token`` it divided by the mean length under the start.
     """
     metrics = regression.fit_metrics(batch.ratio, batch.target, batch.fit_weights, batch.baseline)
     start = scored(batch.start, "start")
@@ -118,7 +118,7 @@ def fit_metrics(batch: Experience) -> dict[str, float]:
 
 
 def policy_metrics(policy: Float[Tensor, "prompts R"], batch: Experience) -> dict[str, float]:
-    """Estimates for a policy, from its log-probabilities: in nats a response and a token.
+    """Estimates for a policy, from its log-probabilities: in nats per response and a token.
 
     ``tokens`` is the mean length; ``entropy`` is -E log pi; ``relative_ess`` is the share of the responses that
     carries the estimates, 1 where the policy is the one that they were sampled from: below 2% they say nothing, and the
@@ -222,12 +222,12 @@ def went_too_far(after: Mapping[str, float | None], kl: float) -> str | None:
 
     Args:
         after: the ``policy_metrics`` of the new policy, NaN or None where they are not known.
-        kl: KL(policy before || new policy), nats a response.
+        kl: KL(policy before || new policy), nats per response.
     """
     if (entropy := after["entropy"]) is not None and not math.isnan(entropy):
         return None
     return (
-        f"The policy went too far: {kl:.0f} nats a response from the one before (KL). Of the responses that it was "
+        f"The policy went too far: {kl:.0f} nats per response from the one before (KL). Of the responses that it was "
         f"fitted on {after['relative_ess']:.1%} tell of it, so that R2 and share are no sign of what it responds now, "
         "or that it wins. Take a smaller --step, or bound it with --target-kl."
     )

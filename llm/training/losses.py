@@ -145,7 +145,7 @@ def simpo(
     Args:
         chosen, rejected: m_w and m_l, log pi_theta over the number of tokens, ``[...]``.
         size: 1 / beta.
-        margin: gamma / beta, in nats a token.
+        margin: gamma / beta, in nats per token.
 
     Source: arXiv 2405.14734, equation 6.
 

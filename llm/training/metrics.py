@@ -9,7 +9,7 @@ STEP_FIELDS = {
     "loss": "of its prompts, a mean over them, before the step; nats^2 (squares) or nats (logarithms)",
     "gradient_norm": "of the adapter's weights, before clipping",
     "learning_rate": "of the step",
-    "sft_nll": "with `--sft`: negative log-likelihood of its SFT texts, nats a token",
+    "sft_nll": "with `--sft`: negative log-likelihood of its SFT texts, nats per token",
     "loss_scale": "in float16: the factor on the loss in the backward pass",
 }
 
@@ -23,14 +23,14 @@ _FIT = {
     "share": "slope of the regression of the log-ratio on its target: 1 is the whole step, 0 none of it; that of a "
     "calibrated fit of noisy targets is near its R^2",
     "best_scale": "what the log-ratio would have to be multiplied by for the least loss; 1 for a calibrated fit",
-    "kl": "KL(policy before || policy after), nats a response",
+    "kl": "KL(policy before || policy after), nats per response",
     "kl_per_token": "the same a token: divided by the mean length under the policy before",
 }
 _POLICY = {
     "tokens": "mean length of a response",
-    "entropy": "-E log pi, nats a response",
+    "entropy": "-E log pi, nats per response",
     "entropy_per_token": "`entropy` divided by `tokens`",
-    "kl_to_reference": "KL(policy || policy that the run started from), nats a response",
+    "kl_to_reference": "KL(policy || policy that the run started from), nats per response",
     "kl_to_reference_error": "standard error of `kl_to_reference` over prompts",
     "kl_to_reference_per_token": "`kl_to_reference` divided by `tokens`",
     "relative_ess": "effective sample size of these estimates as a share of the responses; 1 where they are the "
@@ -81,7 +81,7 @@ FIELDS = {
     "refits.loss": "after that fit; null where it diverged",
     "clip_fraction": "fraction of the optimiser steps whose gradient was clipped to `--max-grad-norm`",
     "changed_fraction": "fraction of the adapter's entries that the fit changed",
-    "sft.start": "with `--sft`: negative log-likelihood of the held-out SFT texts where the run started, nats a token",
+    "sft.start": "with `--sft`: negative log-likelihood of the held-out SFT texts under the start, nats per token",
     "sft.before": "the same, where the fit started",
     "sft.after": "the same, of the fitted policy",
     "crossed": "whether the iterate exceeds a limit (`--sft-limit`, `--win-rate-floor`)",

@@ -3,7 +3,7 @@
 It keeps alignment from costing a task. A fit with it minimises  L(theta) + w NLL(theta), L the loss of its step (a
 mean over prompts) and
 
-    NLL(theta) = - sum_i log pi_theta(y_i | x_i) / sum_i |y_i|,    in nats a token,
+    NLL(theta) = - sum_i log pi_theta(y_i | x_i) / sum_i |y_i|,    in nats per token,
 
 over a micro-batch of given prompts x_i and responses y_i, another one in each optimiser step.
 """
@@ -96,7 +96,7 @@ class SFTTerm:
     testing: list[SFTBatch]
 
     def held_out_nll(self, network: Any, pad_id: int, on_event: OnEvent = ignore_event) -> float:
-        """NLL of the held-out texts, nats a token."""
+        """NLL of the held-out texts, nats per token."""
         logprobs = torch.cat(
             processes.map(lambda batch: batch.logprobs(network, pad_id, on_event).double(), self.testing)
         )

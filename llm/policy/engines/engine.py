@@ -23,8 +23,8 @@ from ..logprobs import sequence_logprobs
 from ..model import LanguageModel
 from .child import ChildServer
 
-OTHER_MODEL = 1.0  # nats a token, mean: what no rounding makes of one model
-WARNED = 0.05  # nats a token, mean: 4 bits here and 16 there are beyond it
+OTHER_MODEL = 1.0  # nats per token, mean: what no rounding makes of one model
+WARNED = 0.05  # nats per token, mean: 4 bits here and 16 there are beyond it
 SCORED = 8  # responses that are scored at once
 
 logger = logging.getLogger(__name__)
@@ -231,11 +231,11 @@ class EngineSource:
         model.on_event({"engine": place, "logprob_difference": mean, "largest": max(differences)})
         if mean > OTHER_MODEL:
             raise EndpointError(
-                f"{place} serves another model: its log-probabilities are {mean:.2g} nats a token from those of "
+                f"{place} serves another model: its log-probabilities are {mean:.2g} nats per token from those of "
                 f"{model.name} with {'no adapter' if self.adapter is None else self.adapter.label}"
             )
         level = logging.WARNING if mean > WARNED else logging.INFO
-        logger.log(level, "%s: log-probabilities %.2g nats a token from our own, which are used", place, mean)
+        logger.log(level, "%s: log-probabilities %.2g nats per token from our own, which are used", place, mean)
 
 
 def _names(client: Client) -> list[str]:

@@ -88,7 +88,7 @@ class StepObjectives:
         return [float(share) for share in logs.softmax(0)]
 
     def _lacking(self, policy: Sampled) -> list[float]:
-        """By how much a policy is below each floor: win rates, and nats a token of the SFT texts."""
+        """By how much a policy is below each floor: win rates, and nats per token of the SFT texts."""
         lacking = [floor - self.over_start(policy, name)[0] for name, floor in self.combination.floors.items()]
         if self.combination.sft is not None:
             assert isinstance(policy, Adapter)
@@ -213,6 +213,7 @@ def shares_of(adapter: Adapter) -> Float[torch.Tensor, " floors"]:
 
 
 def nll_rise(adapter: Adapter) -> float:
-    """How far the NLL of the held-out SFT texts is over the start's, nats a token, as it was sealed with an iterate."""
+    """How far the NLL of the held-out SFT texts is over the start's, nats per token, as it was sealed with an
+    iterate."""
     *_, summary = read_jsonl(adapter.folder / METRICS)
     return float(summary["sft"]["after"] - summary["sft"]["start"])

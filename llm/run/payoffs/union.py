@@ -66,7 +66,7 @@ class ResponseUnion:
         return union, share
 
     def r2_ceiling(self) -> float | None:
-        """See ``regression.r2_ceiling``; None: it is not known, as of two responses a prompt, or of a selection of
+        """See ``regression.r2_ceiling``; None: it is not known, as of two responses per prompt, or of a selection of
         them, which picks by the errors as well."""
         if self.config.fit.selection != "all" or self.config.self_comparison:
             return None

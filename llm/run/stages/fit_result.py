@@ -27,7 +27,7 @@ class FitScores:
     train: Experience
     validation: Experience | None = None
     held_out: Experience | None = None
-    sft_nll: float | None = None  # of the held-out SFT texts, nats a token
+    sft_nll: float | None = None  # of the held-out SFT texts, nats per token
 
     @property
     def unseen(self) -> Experience:

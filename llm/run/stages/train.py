@@ -215,7 +215,7 @@ class TrainStage:
         return sft.SFTTerm(batches, testing)
 
     def _sft_nll(self, term: sft.SFTTerm, start: Adapter) -> dict[str, float]:
-        """NLL of the held-out SFT texts, nats a token, where the run started and where the fit starts."""
+        """NLL of the held-out SFT texts, nats per token, where the run started and where the fit starts."""
         nll = {}
         for policy in dict.fromkeys([self.reference, start]):
             self.progress.raise_if_stopped()

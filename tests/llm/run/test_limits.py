@@ -48,7 +48,7 @@ def test_the_verdict_is_of_either_side() -> None:
     limits = Limits(sft=0.1, win_rate=0.5)
     assert limits.crossed(0.1, 0.5) == []
     assert limits.crossed(None, 0.5) == []
-    assert limits.crossed(0.2, 0.5) == ["the held-out SFT NLL is 0.2 nats a token above the start's (limit 0.1)"]
+    assert limits.crossed(0.2, 0.5) == ["the held-out SFT NLL is 0.2 nats per token above the start's (limit 0.1)"]
     assert limits.crossed(-3.0, 0.4) == ["the win rate on held-out prompts is 0.4 (floor 0.5)"]
     assert len(limits.crossed(float("nan"), float("nan"))) == 2
     assert Limits().crossed(9.0, 0.0) == []
@@ -151,7 +151,7 @@ def test_what_is_refused_before_anything_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"sft": -0.1}, "sft must be a number of nats a token, at least 0, got -0.1"),
+        ({"sft": -0.1}, "sft must be a number of nats per token, at least 0, got -0.1"),
         ({"win_rate": 1.1}, r"win_rate must be in \[0, 1\], got 1.1"),
         ({"factor": 1.0}, "factor must be between 0 and 1, got 1.0"),
         ({"lowers": "both"}, "lowers is 'both'; expected one of step, learning-rate"),
