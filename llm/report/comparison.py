@@ -34,7 +34,7 @@ def compare(folders: Sequence[str | Path], file: str | Path, count: int = 8) -> 
     """Write a page that holds runs, finished or not, beside each other.
 
     Args:
-        folders: of the runs; at least two.
+        folders: the run folders; at least two.
         file: the page.
         count: prompts whose responses are shown, of those that all runs have.
 

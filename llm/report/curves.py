@@ -85,7 +85,7 @@ def training_curves(folders: Mapping[str, Path]) -> Any:
     """Each measure of the iterates against the iteration, a line a run, with standard errors where they are known.
 
     Args:
-        folders: of the runs, by the names in the legend; each run has an iterate.
+        folders: the run folders, by the names in the legend; each run has an iterate.
 
     Returns:
         A matplotlib figure. Of a single run whose responses have labels it also shows the labels' shares.

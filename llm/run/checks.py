@@ -25,7 +25,7 @@ def check_settings(
     """Whether the settings fit together.
 
     Args:
-        config, solver: of the run.
+        config, solver: those of the run.
         opponents: the names of the stored responses that are given.
         combination: how several objectives are combined; None: there is one oracle.
         home: the run folder.

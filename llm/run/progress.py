@@ -78,7 +78,7 @@ class Progress:
         """Time a phase of a step and show its progress; yields the function that counts what is done.
 
         Args:
-            name: of what is sampled or judged, where the phase has several parts.
+            name: what is sampled or judged, where the phase has several parts.
             total, done: how many there are, and how many an earlier process has done.
             unit, units: what is counted, one and several.
             epochs: how often each is passed; total and done count all passes.
@@ -165,7 +165,7 @@ class _Phase:
     Args:
         progress: that of the run.
         place: step, phase and name, for the rows of the timings.
-        total, done: of what is counted, over all passes.
+        total, done: how many there are and how many are done, over all passes.
         units: what is counted, one and several.
         epochs: how often each is passed.
         tally: what all processes have done, where each counts its own.

@@ -222,7 +222,7 @@ def kl_to_start(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float | No
     error: as its own fit estimated it, or, where it went too far for that, the next one that drew its responses.
 
     Args:
-        rows: of ``metrics``.
+        rows: those of ``metrics``.
 
     Returns:
         by the name of the policy; None: not known.

@@ -76,7 +76,7 @@ class RunStatus:
     Attributes:
         iterations: how many the run is to make.
         steps: the steps that were begun, with whether each is finished: half steps are steps too.
-        phases: of the steps that are not finished.
+        phases: those of the steps that are not finished.
         remaining_seconds, iteration_seconds, untimed: see ``TimeLeft``; None where nothing was timed.
         events: the number of events of each kind.
         playing: whether a process plays it now.
@@ -157,7 +157,7 @@ def remaining(timings: Sequence[dict[str, Any]], iterations: int) -> TimeLeft | 
     """What is left: what an iteration takes, at the newest rates, less what the newest one has done.
 
     Args:
-        iterations: of the whole run.
+        iterations: how many the whole run has.
 
     Returns:
         None before anything was timed. Its ``run`` is None until one iteration has been through every phase: before it

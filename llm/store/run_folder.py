@@ -174,7 +174,7 @@ class RunFolder:
         """The configuration merged with the one that the folder holds; nothing is written.
 
         Args:
-            config: of the run that is to go on.
+            config: the configuration of the run that is to go on.
             redo: the stage from which its newest step is made again: settings that only the stages from there on need
                 may then be others.
 

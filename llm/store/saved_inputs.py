@@ -70,7 +70,7 @@ def saved_in_step(home: RunFolder, file: Path, key: str, make: Callable[[], byte
     Args:
         key: under which ``run.json`` has the file's SHA-256, among the values of the step.
         make: returns what the file holds.
-        values: of the step, which are recorded with a file that is made.
+        values: the step's values that are recorded with a file that is made.
 
     Raises:
         NashwardError: the file is lost, and what would take its place differs from it.

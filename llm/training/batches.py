@@ -36,11 +36,11 @@ class MicroBatch:
         rollouts: with their payoffs, R responses each.
         passes: the responses of each forward pass, by their places in the flattened ``[prompts * R]``; all in one by
             default.
-        settings: of the loss.
+        settings: those of the loss.
 
     Attributes:
-        payoffs, weights: of the rollouts.
-        precision: of the rollouts; None where none has any.
+        payoffs, weights: those of the rollouts.
+        precision: that of the rollouts; None where none has any.
         anchor, sampler, start, reference: log-probabilities, see ``Experience``; None until they are scored.
     """
 

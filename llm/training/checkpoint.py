@@ -23,9 +23,9 @@ class State:
     """All that a fit's next optimiser step depends on, and what the steps so far recorded.
 
     Attributes:
-        weights: of the adapter.
+        weights: those of the adapter.
         optimiser, scheduler: their ``state_dict``.
-        passes: of each micro-batch: where memory ran out they were halved.
+        passes: those of each micro-batch, which were halved where memory ran out.
         records: one an optimiser step; their number is the position in the data, whose order the seed fixes.
     """
 

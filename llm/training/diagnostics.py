@@ -34,7 +34,7 @@ def experience(
     """What some micro-batches, at least one, are measured by.
 
     Args:
-        size, baseline: of the fit.
+        size, baseline: those of the fit.
         now: the log-probabilities of each batch under the policy that the fit has made; None: the start's.
     """
     starts = [scored(batch.start, "start") for batch in batches]

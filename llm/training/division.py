@@ -77,7 +77,7 @@ def assigned(tokens: Sequence[Sequence[float]], loads: list[float]) -> list[list
     """For each micro-batch the rollouts of each process, by their numbers; the processes' loads are added to ``loads``.
 
     Args:
-        tokens: of each micro-batch its rollouts' tokens.
+        tokens: for each micro-batch its rollouts' tokens.
 
     Example:
         >>> assigned([[4, 4], [3, 3]], [0, 0])

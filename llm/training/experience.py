@@ -25,11 +25,11 @@ class Experience:
         anchor: B(y), the geometric blend of the Step's anchor.
         sampler: log of the mean density of the policies that the responses may have been sampled from.
         payoffs: sum_j c_j P(y beats rho_j), or of scores for ``gpo``, see ``LossKind.payoff``; 0 where not judged.
-        weights: of the responses; those of a prompt sum to the prompt's.
+        weights: how much each response weighs; those of a prompt sum to the prompt's.
         lengths: tokens.
-        target: of the log-ratio in the mirror step, see ``regression.targets``.
-        baseline: of the mirror step.
-        size: of the Step.
+        target: what the log-ratio is fitted to in the mirror step, see ``regression.targets``.
+        baseline: that of the mirror step.
+        size: that of the Step.
         table: P[i, j] among the responses, ``[prompts, R, R]``, NaN where not judged; None where no loss needs it.
         hard: of two responses the one with the larger payoff is the chosen one; False: each is, with the oracle's
             probability.

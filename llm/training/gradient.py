@@ -28,7 +28,7 @@ class Gradient:
     after that.
 
     Attributes:
-        scale: of the loss in the backward pass, see ``fit``; lowered for good where a gradient overflows.
+        scale: what multiplies the loss in the backward pass, see ``fit``; lowered for good where a gradient overflows.
         division: which part is this process's.
     """
 

@@ -68,7 +68,7 @@ def win_rate_variances(
     whatever the preferences. An error of the judge that differs from pair to pair counts as well.
 
     Args:
-        P, weights, own_column: of ``win_rates``.
+        P, weights, own_column: see ``win_rates``.
 
     Returns:
         ``[..., R]``; NaN where there are fewer than two to compare with.
@@ -200,9 +200,9 @@ def targets(
 
     Args:
         payoffs: G, ``[prompts, R]``; NaN where not judged.
-        size: of the Step, in nats per unit of win probability.
+        size: that of the Step, in nats per unit of win probability.
         weights: ``[prompts, R]``.
-        baseline: of the three.
+        baseline: which of the three.
         drift: B(y) - log rho(y), ``[prompts, R]``, see there; for ``plug-in`` only, 0 when None.
 
     Returns:
@@ -243,8 +243,8 @@ def r2_ceiling(
     of few prompts it may be off, and it is about 0, or below, where nobody is better than anybody, as in a pure cycle.
 
     Args:
-        payoffs: of a policy's own responses against each other, NaN where not judged.
-        variances: of ``win_rate_variances``.
+        payoffs: those of a policy's own responses against each other, NaN where not judged.
+        variances: see ``win_rate_variances``.
         weights: 0 where not judged.
 
     Returns:
@@ -362,7 +362,7 @@ def line_minimum(
     Args:
         direction: d, ``[prompts, R]``, the log-ratio, or what a fit added to it.
         target: t, ``[prompts, R]``, what it was to add.
-        weights, baseline: of the regression.
+        weights, baseline: those of the regression.
 
     Returns:
         s and its error; both NaN where the direction is 0, the error for a single prompt.

@@ -32,7 +32,7 @@ def learning_rate(gradient: Gradient, step: Sequence[MicroBatch]) -> float:
     So the rate has to come from the target. c, in nats a unit of rate, is measured on the step's own responses.
 
     Args:
-        gradient: of the fit; its weights are as before afterwards.
+        gradient: that of the fit; its weights are as before afterwards.
         step: the micro-batches of the first optimiser step, with their log-probabilities scored.
 
     Returns:

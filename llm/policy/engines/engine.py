@@ -42,7 +42,7 @@ class EngineSource:
 
     Args:
         server: the URL of the server, up to its /v1; or one of our own, which runs from ``start`` to ``close``.
-        settings: of the sampler.
+        settings: those of the sampler.
         endpoint: how the server is called.
         served: the name of the base on the server; None: the only one that it has.
         adapter: the adapter to draw from; see ``of``.

@@ -18,7 +18,7 @@ def fetch(name: str, file: str, patterns: Iterable[str] = (), kind: str = "model
     Args:
         name: a hub id, or what may be the path of a folder that there is not: ``owner/name`` is both.
         file: one that the model has to have.
-        patterns: of the names of the others that are wanted.
+        patterns: those of the names of the other files that are wanted.
         kind: what it is, for errors.
 
     Returns:

@@ -73,10 +73,10 @@ class Augmenter:
 
     Args:
         home: the run folder.
-        prompts, lengths: of the run; variants are appended to both.
-        config: of the run.
+        prompts, lengths: those of the run; variants are appended to both.
+        config: the run's configuration.
         rollouts: where the tables are.
-        spread: of a table, see ``PromptSelector``.
+        spread: returns that of a table, see ``PromptSelector``.
         encode: the token ids of a prompt; ValueError where the chat template refuses it.
         writer: returns who writes, by the number of the iteration.
         info: called with a line about what was written.
@@ -238,7 +238,7 @@ class EndpointWriter:
     """A language model behind a server as the writer; each output is kept in the run folder when it arrives.
 
     Args:
-        config: of the run: the model, its URL, how servers are called.
+        config: the run's configuration: the model, its URL, how servers are called.
         home: the run folder.
     """
 

@@ -30,7 +30,7 @@ def features(texts: Sequence[str], lengths: Sequence[int], encoder: str | None =
     that differ by a factor of four or more.
 
     Args:
-        texts: of the prompts.
+        texts: the prompts' texts.
         lengths: in tokens.
         encoder: a folder or ``real:minilm``, see ``TextEmbeddings``; None: n-grams.
 
@@ -62,8 +62,8 @@ def covering(vectors: Float[np.ndarray, "n d"], count: int, size: int, seed: int
     Args:
         vectors: [n, d], unit vectors.
         count: at most n.
-        size: of one iteration.
-        seed: of the candidates.
+        size: the prompts of one iteration.
+        seed: the seed of the candidates.
         slack: in (0, 1).
 
     Source: Nemhauser, Wolsey and Fisher 1978 (the greedy rule); Mirzasoleiman et al. 2015, arXiv 1409.7938 (candidates

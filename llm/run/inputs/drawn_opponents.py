@@ -25,7 +25,7 @@ class DrawnTexts(Mapping[str, Sequence[str]]):
 
     Args:
         file: where they are kept.
-        name: of the opponent.
+        name: the opponent's name.
         prompts: those of the run.
         source: the model; None: what the file holds is all.
         endpoint: how the server is called.

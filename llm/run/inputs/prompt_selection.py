@@ -193,7 +193,7 @@ def inclusion_probabilities(spread: Float[np.ndarray, " n"], size: int, floor: f
 
     Args:
         spread: ``[n]``, at least 0; NaN: not known, the mean of those that are.
-        size: of the sample, at most n.
+        size: how many are drawn, at most n.
         floor: f, in (0, 1]; 1: all the same.
 
     Returns:

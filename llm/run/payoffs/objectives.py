@@ -43,7 +43,7 @@ class StepObjectives:
     table are those of ``games.objectives.EntropicGame`` and ``FloorsGame``.
 
     Args:
-        combination: of the run.
+        combination: that of the run.
         rollouts: its responses and tables.
         prompts: all prompts of the run.
         numbers: those of the Step.

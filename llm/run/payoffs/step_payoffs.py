@@ -39,7 +39,7 @@ class StepPayoffs:
         numbers: the prompts.
         opponents: rho_j of the Step, with c_j.
         sampled: the responses of the policies that are fitted.
-        loss: of the fit.
+        loss: that of the fit.
         self_comparison: a response is compared with itself too.
         objectives: where they are played for against the run's start: what they make of the Step.
     """
@@ -75,7 +75,7 @@ class StepPayoffs:
 
     def variances(self) -> Each:
         """Of G over other draws of the opponents' responses, ``[prompts, R]``, see ``regression.win_rate_variances``;
-        NaN where it is not known: of several objectives."""
+        NaN where it is not known, as with several objectives."""
         total: list[torch.Tensor] = []
         for policy, weights in self._weights.items():
             variance = torch.zeros_like(weights)

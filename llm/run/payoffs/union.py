@@ -25,7 +25,7 @@ class ResponseUnion:
     Args:
         judged: what they earn.
         prompts: all prompts of the run.
-        config: of the step.
+        config: the step's configuration.
         enumerates: the responses are all that there are, see ``ResponseSource``.
     """
 

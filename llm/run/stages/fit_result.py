@@ -70,7 +70,7 @@ class FitResult:
     """The fit that a step's adapter is from.
 
     Attributes:
-        scores: of the adapter.
+        scores: those of the adapter.
         records: one an optimiser step.
         expected: the loss of the first of them, computed before.
         learning_rate: the largest.

@@ -45,8 +45,8 @@ class StepFit:
     Args:
         step_folder: where the Step is written.
         size: that of the Step.
-        settings: of the fit.
-        seed: of its order.
+        settings: how it is fitted.
+        seed: the seed of the order of its batches.
         training, validation, testing: with their log-probabilities; see ``Fit`` for what the latter two are for.
         sft: the texts of an SFT term; None: there is none.
         factor: what limits multiply the learning rate by.

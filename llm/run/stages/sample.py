@@ -36,7 +36,7 @@ def source_of(config: RunConfig, sampling: Sampling, home: Path, program: VLLM |
     """Where the responses of a run come from: an engine, or transformers.
 
     Args:
-        config: of the run.
+        config: the run's configuration.
         sampling: its settings, with the batch that fits here.
         home: the run folder.
         program: see ``vllm_program``.
@@ -54,7 +54,7 @@ def vllm_program(config: RunConfig, policy: Any, adapter: str | Path | None) -> 
     """vLLM as it is started for a run; None where another engine draws, or none.
 
     Args:
-        config: of the run.
+        config: the run's configuration.
         policy, adapter: see ``SelfPlay``.
 
     Raises:

@@ -38,7 +38,7 @@ class ScoreStage:
         step_folder: where the Step is written.
         samplers: the policies whose responses are fitted.
         reference: the policy that the run started from.
-        baseline: of the fit, see ``Fit``.
+        baseline: that of the fit, see ``Fit``.
     """
 
     home: RunFolder

@@ -33,7 +33,7 @@ def step_summary(
     """The metrics of a Step and its responses.
 
     Args:
-        name: of the Step in the run.
+        name: the Step's name in the run.
         sampled: the responses that it is fitted on; of the first policy the win rates and the labels are.
         rollouts: what the run has sampled and judged.
         numbers: the prompts.

@@ -54,7 +54,7 @@ class TrainStage:
     """Trains the adapter of one Step, from where an earlier process left it.
 
     Args:
-        model: of the policy.
+        model: the policy's model.
         step_folder: where the Step is written.
         samplers: the policies whose responses are fitted; the metrics describe those of the first.
         reference: the policy that the run started from.
