@@ -59,14 +59,14 @@ def read_responses(
     folder = Path(folder)
     files = sorted(file for file in folder.glob("*") if file.name.removesuffix(".gz").endswith(_SUFFIXES))
     if not files:
-        raise FileNotFoundError(f"{folder} holds no responses; expected one .json or .jsonl file a player (or .gz)")
+        raise FileNotFoundError(f"{folder} holds no responses; expected one .json or .jsonl file per player (or .gz)")
     responses: dict[str, list[str | None]] = {}
     in_order: list[tuple[Path, dict[str, list[Any]]]] = []
     for file in files:
         model = _model(file)
         if model in responses:
             both = " and ".join(other.name for other in files if _model(other) == model)
-            raise NashwardError(f"{folder} holds {both}: two files for {model}; expected one a player")
+            raise NashwardError(f"{folder} holds {both}: two files for {model}; expected one per player")
         content = list(read_rows(file, "responses"))
         own = _keys(content)
         shared = [name for name, known in (keys or {}).items() if name in own and _is_key(name, own[name], known)]
@@ -153,7 +153,7 @@ def _matched(
         if prompt not in open_places:
             raise NashwardError(f"{file}: row {number} answers {prompt!r:.60}, which is none of {among}")
         if not open_places[prompt]:
-            raise NashwardError(f"{file}: row {number} answers {prompt!r:.60} once more; give one response to a prompt")
+            raise NashwardError(f"{file}: row {number} answers {prompt!r:.60} again; give one response per prompt")
         responses[open_places[prompt].pop()] = response
     return responses
 

@@ -180,7 +180,7 @@ class Picture(Content):
         """The image in base64."""
         buffer = io.BytesIO()
         if lacking := plots.save(self.figure, buffer, format="png", dpi=130):
-            logger.warning("a picture has boxes for what its font lacks: %s", plots.some_of(lacking))
+            logger.warning("a picture has boxes for characters that its font lacks: %s", plots.some_of(lacking))
         return _base64(buffer.getvalue())
 
     @property

@@ -44,9 +44,11 @@ def check_settings(
         _check_objectives(config, combination, opponents)
     if config.augment is not None:
         if opponents:
-            raise NashwardError("augment writes prompts to which stored opponents have no response: leave one out")
+            raise NashwardError(
+                "augment writes prompts that stored opponents have no response to: leave one of the two out"
+            )
         if processes.count > 1:
-            raise NashwardError(f"augment is one process's work, and {processes.count} were started: start one")
+            raise NashwardError(f"augment runs in one process, and {processes.count} were started: start one")
     if config.limits.win_rate is not None and fit.loss == "gpo":
         raise NashwardError("gpo plays for scores, not for win rates: take the floor on the win rate out")
 

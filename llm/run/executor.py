@@ -291,7 +291,8 @@ def token_mixture(name: str, anchor: Policy | Blend) -> Policy:
         return members[0]
     if len(members) > 2:
         raise NashwardError(
-            f"{name} blends {len(members)} policies, and two adapters can be on the device: take mixtures = 'fitted'"
+            f"{name} blends {len(members)} policies, and at most two adapters can be on the device: take mixtures = "
+            "'fitted'"
         )
     return Policy(TokenMixture(name, Blend(blend.members())), name)
 

@@ -156,7 +156,7 @@ class Progress:
         except OSError as error:  # the run is worth more than the line
             logger.warning("the journal cannot be written: %s", error)
         if "out_of_memory" in event:
-            logger.warning("%s: out of memory with %s at once; the half is tried", event["at"], event["at_once"])
+            logger.warning("%s: out of memory with %s at once; half as many are tried", event["at"], event["at_once"])
 
 
 class _Phase:

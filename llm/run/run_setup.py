@@ -116,15 +116,15 @@ class RunSetup:
             raise NashwardError(f"an oracle is needed: {ACCEPTED}")
         if isinstance(self.oracle, StepwiseOracle) and until in (None, "judge") and processes.count > 1:
             raise NashwardError(
-                f"{self.oracle.name} is another oracle at each step, which one process makes, and "
-                f"{processes.count} were started: start one alone"
+                f"{self.oracle.name} makes another oracle at each step, in a single process, and "
+                f"{processes.count} were started: start one"
             )
         tokenizer = self._tokenizer(until)
         if self.config.limits.sft is not None and not self._sft.texts:
             raise NashwardError("a limit on the likelihood of the SFT texts needs the texts: give --sft")
         floor = None if self.combination is None else self.combination.sft
         if floor is not None and not (self._sft.texts and self.config.fit.sft_weight > 0):
-            raise NashwardError("a floor of sft is of the SFT texts' likelihood: give --sft, and a weight above 0")
+            raise NashwardError("a floor named sft limits the NLL of the SFT texts: give --sft, and a weight above 0")
         if tokenizer is not None:
             self._texts = self._short_sft(tokenizer)
         if self.adapter is not None and until != "judge":

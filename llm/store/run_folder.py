@@ -398,9 +398,9 @@ def read_run_json(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"{file} is not valid JSON ({error})") from None
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict) or "solver" not in record["config"]:
-        raise CorruptFileError(f"{file} is not that of a nashward run")
+        raise CorruptFileError(f"{file} is not the {RUN} of a nashward run")
     if record.keys() & {"checksum", "format"} and record.get("checksum") != _checksum(record):
-        raise CorruptFileError(f"{file} is not as it was written: its checksum is another one")
+        raise CorruptFileError(f"{file} is not as it was written: its checksum differs")
     if record.get("format") != FORMAT:
         versions = record.get("versions")
         version = versions.get("nashward", "unknown") if isinstance(versions, dict) else "unknown"

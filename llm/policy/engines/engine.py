@@ -169,14 +169,14 @@ class EngineSource:
             text, ids, stopped = choice["text"], choice.get("token_ids"), choice.get("finish_reason") == "stop"
         except (LookupError, TypeError, AttributeError):
             raise EndpointError(
-                f"{place} answers something else than a completion; is it the URL of its /v1?"
+                f"{place} answers with something other than a completion; is it the URL of its /v1?"
             ) from None
         logprobs = choice.get("logprobs") if isinstance(choice.get("logprobs"), dict) else {}
         if ids is None:
             ids = self._encoded(model, text, logprobs.get("tokens"), place)
         rows = model.network.get_input_embeddings().weight.shape[0]
         if not isinstance(ids, list) or not all(isinstance(token, int) and 0 <= token < rows for token in ids):
-            raise EndpointError(f"{place} gives token ids that {model.name} has not: it serves another model")
+            raise EndpointError(f"{place} gives token ids that {model.name} does not have: it serves another model")
         scores = logprobs.get("token_logprobs")
         if not isinstance(scores, list) or len(scores) != len(ids) or None in scores:
             scores = None
@@ -191,7 +191,7 @@ class EngineSource:
         if end is None:
             return Response(ids[: self.settings.max_new_tokens], False, model.decode(ids)), score
         if end + 1 != len(ids):
-            raise EndpointError(f"{place} went on behind a stop token: it serves another model, or another tokenizer")
+            raise EndpointError(f"{place} went on after a stop token: it serves another model, or another tokenizer")
         return Response(ids, True, model.decode(ids[:end])), score
 
     @staticmethod

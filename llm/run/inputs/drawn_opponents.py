@@ -127,7 +127,7 @@ class DrawnTexts(Mapping[str, Sequence[str]]):
         if not text:
             raise EndpointError(
                 f"{self.name} wrote nothing in response to {self._prompts[prompt].text!r:.60}; leave the prompt out, "
-                "or raise --opponent-max-tokens, which thoughts count in"
+                "or raise --opponent-max-tokens, which thoughts count towards"
             )
         return text
 

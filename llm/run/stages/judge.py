@@ -180,8 +180,8 @@ def advice(oracle: PreferenceOracle) -> str:
     if not isinstance(oracle, VoteTable):
         return ": there is nothing to learn from"
     return (
-        ": votes judge texts that are equal to theirs to the character; fit an oracle to them, which judges any text: "
-        f"nashward fit-oracle --pairs {oracle.name}"
+        ": votes judge only texts that equal theirs character by character; fit an oracle to them, which judges any "
+        f"text: nashward fit-oracle --pairs {oracle.name}"
     )
 
 

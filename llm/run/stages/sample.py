@@ -63,7 +63,9 @@ def vllm_program(config: RunConfig, policy: Any, adapter: str | Path | None) -> 
     if config.engine != OWN_ENGINE:
         return None
     if not isinstance(policy, str | Path):
-        raise NashwardError(f"engine {OWN_ENGINE} reads the policy itself: give its folder or hub id, not a model")
+        raise NashwardError(
+            f"engine {OWN_ENGINE} reads the policy itself: give its folder or hub id, not a loaded model"
+        )
     rank = config.lora.rank if adapter is None else LoraShape.of_config(adapter_config(adapter)).rank
     longest = config.max_prompt_tokens + config.sampling.max_new_tokens
     folder = Path(local_model(policy)).expanduser()

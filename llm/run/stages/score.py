@@ -89,7 +89,7 @@ class ScoreStage:
             return False
         rows = read_shard(file)
         if [_identity(batch) for batch in batches] != [row.get("texts") for row in rows]:
-            self.home.quarantine(file, f"{file} is of other micro-batches")
+            self.home.quarantine(file, f"{file} belongs to other micro-batches")
             return False
         for batch, row in zip(batches, rows, strict=True):
             if len(row["passes"]) >= len(batch.passes):  # halved where memory ran out, and never larger than now

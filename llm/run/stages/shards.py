@@ -150,7 +150,7 @@ def wait_until_seen(is_there: Callable[[], bool], what: str) -> None:
     while processes.count > 1 and not is_there():
         if time.monotonic() > until:
             raise OSError(
-                f"{what} is not there, and another process has written it: the run folder has to be on a disk that all "
-                "machines share"
+                f"{what} is not there, though another process has written it: the run folder has to be on a disk that "
+                "all machines share"
             )
         time.sleep(0.05)

@@ -232,7 +232,8 @@ class TrainStage:
             return []
         lowers = limits.lowers.replace("-", " ")
         return [
-            f"Beyond its limits: {' and '.join(exceeded)}; the {lowers} of later iterations is times {limits.factor:g}."
+            f"Beyond its limits: {' and '.join(exceeded)}; the {lowers} of later iterations is multiplied by "
+            f"{limits.factor:g}."
         ]
 
     def _announce(

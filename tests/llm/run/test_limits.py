@@ -109,7 +109,7 @@ def test_beyond_a_limit_the_steps_fall_and_a_cut_run_takes_the_same(
     told = [line for line in caplog.messages if "Beyond its limits" in line]
     assert len(told) == sum(beyond)
     assert told[0].startswith("iteration-01: Beyond its limits: the held-out SFT NLL is ")
-    assert told[0].endswith(" (limit 0); the step of later iterations is times 0.5.")
+    assert told[0].endswith(" (limit 0); the step of later iterations is multiplied by 0.5.")
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     for stage in ("iteration-03-half-1", "iteration-03"):
         shutil.rmtree(tmp_path / "cut" / stage)
