@@ -54,7 +54,7 @@ def check_settings(
 
 
 def _check_objectives(config: RunConfig, combination: Combination, opponents: Collection[str]) -> None:
-    """What objectives that are played for against the start cannot be combined with."""
+    """What objectives cannot be combined with when they are measured against the start."""
     fit, rule = config.fit, combination.rule
     for unfit, what in (
         (fit.loss != "mirror", f"the mirror loss, got {fit.loss}: their payoff is no win probability of a pair"),

@@ -7,8 +7,8 @@ from typing import Any
 
 from ..training.diagnostics import SURE
 
-CYCLIC = 0.1  # of the prompts: with more of them large steps lead around the Nash
-NEAR = 0.5  # nats per response (KL) between two iterates: where it is more, a larger step leaves what was sampled
+CYCLIC = 0.1  # share of cyclic prompts: with more of them large steps circle around the Nash
+NEAR = 0.5  # nats per response (KL) between two iterates: beyond it a larger step leaves what was sampled
 FACTORS = {0.1: 4, NEAR: 2}  # of the step, where the KL is below that: it grows as the square of the step
 
 

@@ -26,7 +26,7 @@ EVERY = 60.0  # seconds between log lines where there is no terminal
 
 class Advance(Protocol):
     """Counts what is done: ``count`` more, with ``before`` by an earlier process, which does not enter the timings;
-    ``tokens`` of responses are in it."""
+    it has ``tokens`` of responses."""
 
     def __call__(self, count: int, before: bool = False, tokens: float = 0) -> None: ...
 
@@ -45,9 +45,9 @@ class Stopped(Exception):
 
 
 class Progress:
-    """The phases of a run: on a terminal a bar for each, else log lines; both with an estimate for the run.
+    """The phases of a run: on a terminal a bar for each, else log lines; both estimate how long the run still takes.
 
-    Of several processes the first one shows and records them, with what all have done.
+    With several processes the first one shows and records what all have done.
 
     Args:
         home: the run folder, which keeps timings and events.
@@ -108,12 +108,12 @@ class Progress:
         self._timings.append(row)
 
     def info(self, line: str) -> None:
-        """Log what is good to know, unless the run is to be quiet."""
+        """Log a line of level INFO, unless the run is to be quiet."""
         if not self.quiet:
             logger.info(line)
 
     def estimate(self) -> str:
-        """The time left of the run; of its first iteration, where later phases were not timed yet, of this phase."""
+        """The time left of the run; in its first iteration, before later phases were timed, that of this phase."""
         left = remaining(self._timings, self.iterations)
         if left is None:
             return ""
@@ -122,7 +122,7 @@ class Progress:
         return f"{of}: {words}" if words else ""
 
     def raise_if_stopped(self) -> None:
-        """Call where the run can be continued from.
+        """Stop here where the run is to stop: to be called where it can be continued from.
 
         Raises:
             Interrupted: the run is to stop, here or in another process.

@@ -99,7 +99,7 @@ class RunSetup:
 
         Raises:
             FileNotFoundError: a policy, an oracle, an adapter, prompts, opponents or SFT texts that are not there.
-            ValueError: what ``check_settings`` finds; a source of these that is wrong; a folder that another run has
+            ValueError: what ``check_settings`` finds; one of these that cannot be used; a folder that another run has
                 begun; no prompt left; a policy or an oracle that is missing, or does not fit the device.
         """
         self.check_settings()
@@ -218,9 +218,9 @@ class RunSetup:
 
     @property
     def quantise(self) -> bool | None:
-        """Whether the base is in 4 bits: as the settings say, else as the run began, else as suits this machine.
+        """Whether the base is in 4 bits: as the settings say, else as the run began, else by this machine's memory.
 
-        None of a model that is loaded, and where no stage needs one.
+        None for a model that is loaded, and where no stage needs one.
         """
         if self.config.quantise is not None or not isinstance(self.policy, str | Path):
             return self.config.quantise

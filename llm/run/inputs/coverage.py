@@ -56,8 +56,8 @@ def covering(vectors: Float[np.ndarray, "n d"], count: int, size: int, seed: int
     .. math::  \\max_{|S| = count} \\sum_i \\max_{j \\in S} \\max(0, \\langle v_i, v_j \\rangle)
 
     (facility location). Each is the one that raises the sum the most among candidates that are drawn anew for it,
-    (n / size) log(1 / slack) of them. For the first ``size`` the sum is in expectation at least 1 - 1/e - slack of the
-    largest that so many can have, at a cost that does not grow with their number. More of them begin with the same.
+    (n / size) log(1 / slack) of them. For the first ``size`` the expected sum is at least 1 - 1/e - slack of the
+    largest possible one, at a cost that does not grow with ``size``. A larger ``count`` begins with the same prompts.
 
     Args:
         vectors: [n, d], unit vectors.

@@ -29,7 +29,7 @@ from ..rollouts import PromptNumbers
 from ..signals import stop_at_once
 from .shards import SHARD_PROMPTS, Shard, ShardedStage
 
-INSTRUCTION = 128  # tokens, at most, that a request for a variant of a prompt has beside the prompt
+INSTRUCTION = 128  # the most tokens that a request for a variant of a prompt has beside the prompt
 
 
 def source_of(config: RunConfig, sampling: Sampling, home: Path, program: VLLM | None) -> ResponseSource:

@@ -1,4 +1,4 @@
-"""What the training of a Step begins with: its responses are scored under the policies before it."""
+"""Training of a Step begins here: its responses are scored under the policies before it."""
 
 from __future__ import annotations
 

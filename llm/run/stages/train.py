@@ -60,9 +60,9 @@ class TrainStage:
         reference: the policy that the run started from.
         enumerates: the responses are all that there are, see ``ResponseSource``.
         label: returns the kind of a response's text.
-        sft_texts: prompts with responses whose likelihood is kept up beside; empty: none.
+        sft_texts: prompts with responses whose likelihood is kept up meanwhile; empty: none.
         rate_factor: what limits multiply the learning rate by.
-        objectives: where there are several: what they make of the Step.
+        objectives: what several objectives make of the Step; None: there is one oracle.
     """
 
     home: RunFolder
@@ -128,7 +128,7 @@ class TrainStage:
             result = fit.run(parameters, weights, rate)
             if result.scores.sft_nll is not None:
                 nll["after"] = result.scores.sft_nll
-            # the payoffs of gpo are scores, and those of some objectives no win rates over the policy before
+            # gpo's payoffs are scores, and those of some objectives are no win rates over the policy before
             win_rate = None if settings.loss == "gpo" or self._against_start else result.scores.win_rate
             exceeded = self._limits_exceeded(nll, win_rate)
             fitted_to = fit_summary(result, settings.max_grad_norm)
