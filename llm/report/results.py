@@ -23,12 +23,12 @@ LONGEST = 16  # characters of a name in a picture
 TRAINING = "training"  # the run's own oracle, in the results
 EVALUATION = "evaluation.json"
 ROLES = {True: "the oracle it was trained on", False: "held out"}
-LEAST_P = 1e-9  # of a test that is said: what is below it rests on the tail of a distribution
+LEAST_P = 1e-9  # the least p-value that is said: a smaller one rests on the tail of a distribution
 
 
 def evaluation_alerts(folder: Path) -> list[Alert]:
     """A warning for each measure of over-optimisation beyond its threshold, for each damaged file of results, and for
-    results of policies that are others now."""
+    results of policies that have changed since."""
     results = read_evaluation(folder)
     since = "the run went on, or made a step again"
     stale = []
@@ -91,7 +91,7 @@ def short_source(source: str) -> str:
 
 
 def oracle_of_run(config: Mapping[str, Any]) -> str:
-    """What judged a run, by its configuration; of several oracles or objectives also how they are combined.
+    """What judged a run, by its configuration; for several oracles or objectives also how they are combined.
 
     Example:
         >>> oracle_of_run({"oracle": None, "objective": ["long=my:Long", "plain=my:Plain"], "combine": "majority"})
@@ -118,15 +118,16 @@ def command(name: str, *arguments: str | Path) -> str:
 def read_evaluation(folder: Path) -> dict[str, Any]:
     """What ``nashward evaluate`` wrote of a run; empty where it was not run, or where its file is damaged.
 
-    A policy that was made again since, or a mixture that has more members now, is called old in it: what was measured
-    is not of the policy that has the name now.
+    A policy that was made again since, or a mixture that has more members now, is called old in it: what was
+    measured does not describe the policy that has the name now.
     """
     results = _read(folder / EVALUATION)
     return _renamed(results, {name: f"old {name}" for name in _others(folder, results)})
 
 
 def _others(folder: Path, results: Mapping[str, Any]) -> list[str]:
-    """The policies that are others than those that results are of; all where the start is: they were made of it."""
+    """The policies that have changed since they were measured; all of them where the start has: they were made from
+    it."""
     measured = results.get("policies", {})
     others = remade(RunFolder(folder), measured)
     return list(measured) if START in others else others
@@ -157,8 +158,8 @@ def prompts_in_words(results: Mapping[str, Any]) -> str:
 
 
 def exploited(folder: Path) -> list[dict[str, Any]]:
-    """What ``nashward exploit`` found, a policy each; not of a policy that was made again since, or a mixture that has
-    more members now."""
+    """What ``nashward exploit`` found, one entry per policy, without policies that were made again since and mixtures
+    that have more members now."""
     found = map(_read, _exploit_files(folder))
     return [one for one in found if one and not _others(folder, one)]
 
@@ -216,9 +217,9 @@ def winner_sentence(
 
     Args:
         game: its ``players``, ``condorcet_winner`` and ``condorcet_p_value`` (None: not tested).
-        what: a player is.
+        what: what a player is.
         untested: why it was not tested.
-        floor: the least p-value that the draws of a test can give, which is at most that.
+        floor: the least p-value that the draws of a test can give: the true one is at most that.
 
     Example:
         >>> game = {"players": ["new", "old", "start"], "condorcet_winner": "new", "condorcet_p_value": 0.2}
@@ -246,7 +247,7 @@ def winner_sentence(
 
 
 def game_sentences(game: Mapping[str, Any]) -> list[str]:
-    """Who beats whom in a game of ``evaluation.json``; of more than two players also what scores miss, and cycles.
+    """Who beats whom in a game of ``evaluation.json``; with more than two players also what scores miss, and cycles.
 
     Example:
         >>> game_sentences({"players": ["new", "old"], "condorcet_winner": None, "prompts": 8})
@@ -317,7 +318,7 @@ def _share(value: float | None) -> str | None:
 
 
 def with_band(game: Mapping[str, Any], name: str) -> str:
-    """A player's weight in the Nash of a game, with the band of it where there is one.
+    """A player's weight in the Nash of a game, with its band where there is one.
 
     Example:
         >>> with_band({"lottery": {"a": 1.0}, "lottery_band": {"low": {"a": 0.25}, "high": {"a": 1.0}}}, "a")
@@ -362,7 +363,7 @@ def _over_optimisation(results: dict[str, Any]) -> list[Content]:
             "them. Refusals gained are counted on the prompts of this comparison."
         )
     content: list[Content] = [Heading("What was given up for the oracle"), Table(head, rows), Paragraph(rule)]
-    for_scale = [  # policies that were given by their responses have no verdict
+    for_scale = [  # policies known only by their responses have no verdict
         policy
         for policy, measures in measured.items()
         if any(measure["exceeded"] is None for measure in measures.values())

@@ -88,7 +88,7 @@ def summary(folder: Path) -> list[Content]:
 
 
 def _few(run: Mapping[str, Any]) -> list[Content]:
-    """The warning of a run on few prompts; empty for one on enough."""
+    """The warning that a run has few prompts; empty where it has enough."""
     fit = {name: value for name, value in run["config"]["fit"].items() if name in PARTS}
     prompts = run.get("data", {}).get("prompts")
     few = None if prompts is None else few_prompts(prompts, Fit(**fit))
@@ -96,7 +96,7 @@ def _few(run: Mapping[str, Any]) -> list[Content]:
 
 
 def pointers(folder: Path) -> list[Content]:
-    """Where the warnings are, which stand in the sections that they are about; those of this one itself are above."""
+    """Where the warnings are: each stands in the section that it is about, and those of this section are above."""
     counts = {name: len(alerts(folder, name)) for name in ALERTS if name != "In short"}
     return [Pointer(f"{counted(count, 'warning')}, with what to do: ", name) for name, count in counts.items() if count]
 
@@ -119,7 +119,7 @@ def _evaluated(folder: Path, newest: str, results: Mapping[str, Any], tried: boo
     """The win rate of the newest iterate over the start, with its verdict, and its duality gap among the players.
 
     Args:
-        tried: whether ``nashward exploit`` has looked for others that beat it.
+        tried: whether ``nashward exploit`` has looked for opponents that beat it.
     """
     rate = results["against_start"][TRAINING][newest]
     figure = with_error(rate["win_rate"], rate["standard_error"])
