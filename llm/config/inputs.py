@@ -122,8 +122,8 @@ class Opponents:
     """The stored responses that a run is played against, and how much they count.
 
     Attributes:
-        responses: a file of one model's responses, or a folder with one file a model; "openai:MODEL": a model behind a
-            server that responds while the run is judged; None: those in the run folder.
+        responses: a file of one model's responses, or a folder with one file per model; "openai:MODEL": a model behind
+            a server that responds while the run is judged; None: those in the run folder.
         shares: the part of the opponent that all models are together, divided evenly, or each one's part:
             "gpt=0.2,claude=0.1".
         base_url, count, max_tokens: for a model behind a server, see ``EndpointResponses``.
@@ -135,7 +135,7 @@ class Opponents:
 
     responses: str | None = setting(
         None,
-        "another model's responses to the prompts, a folder of one file a model, or openai:MODEL, a model behind a "
+        "another model's responses to the prompts, a folder of one file per model, or openai:MODEL, a model behind a "
         "server that responds: opponents beside the policy's own",
         "solver",
         option="opponents",

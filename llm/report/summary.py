@@ -106,12 +106,10 @@ def _what_it_is(folder: Path, run: Mapping[str, Any], finished: int) -> str:
     policy, oracle = short_source(config["policy"] or "(not given yet)"), oracle_of_run(config)
     return (
         f"This page is the report of the run {run_name(folder)}. The language model {policy} played against itself "
-        f"under the oracle {oracle}, a judge that says which of two responses to a prompt is better. Finished are "
-        f"{finished} of {counted(config['iterations'], 'iteration')} of the solver {config['solver']['name']}. "
-        "In each of them "
-        f"the model gives {counted(config['responses'], 'response')} to each prompt, the oracle compares them "
-        "in pairs, and an "
-        "adapter (LoRA) is trained to make the winners likelier."
+        f"under the oracle {oracle}, a judge that says which of two responses to a prompt is better. "
+        f"{finished} of {counted(config['iterations'], 'iteration')} of the solver {config['solver']['name']} are "
+        f"finished. In each the model gives {counted(config['responses'], 'response')} to each prompt, the oracle "
+        "compares them in pairs, and an adapter (LoRA) is trained to make the winners likelier."
     )
 
 
