@@ -23,7 +23,7 @@ LONGEST = 16  # characters of a name in a picture
 TRAINING = "training"  # the run's own oracle, in the results
 EVALUATION = "evaluation.json"
 ROLES = {True: "the oracle it was trained on", False: "held out"}
-LEAST_P = 1e-9  # the least p-value that is said: a smaller one rests on the tail of a distribution
+LEAST_P = 1e-9  # of a test that is said: what is below it rests on the tail of a distribution
 
 
 def evaluation_alerts(folder: Path) -> list[Alert]:
@@ -217,7 +217,7 @@ def winner_sentence(
 
     Args:
         game: its ``players``, ``condorcet_winner`` and ``condorcet_p_value`` (None: not tested).
-        what: what a player is.
+        what: a player is.
         untested: why it was not tested.
         floor: the least p-value that the draws of a test can give: the true one is at most that.
 
