@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from .equilibria.nash import face as face
     from .equilibria.nash import nash as nash
     from .equilibria.nash import nash_fractions as nash_fractions
-    from .equilibria.regularized import regularised_nash as regularised_nash
+    from .equilibria.regularised import regularised_nash as regularised_nash
     from .forms.contextual import ContextualGame as ContextualGame
     from .forms.game import ConstantSumGame as ConstantSumGame
     from .forms.game import PreferenceGame as PreferenceGame
@@ -138,7 +138,7 @@ _MODULES = {
     "nash_fractions": ".equilibria.nash",
     "objectives": ".objectives",
     "plots": ".plots",
-    "regularised_nash": ".equilibria.regularized",
+    "regularised_nash": ".equilibria.regularised",
     "rotation_frequency": ".stability",
     "schedule": ".solvers",
     "solve": ".solving",

@@ -12,7 +12,7 @@ from .policy import Policy
 from .step import Solver, Step, steps_of
 
 
-def check_solver(solver: Any) -> None:
+def require_steps(solver: Any) -> None:
     """Raise for an object that yields no Steps, before any work is done.
 
     Args:
@@ -24,7 +24,7 @@ def check_solver(solver: Any) -> None:
 
     Example:
         >>> from nashward import games
-        >>> try: check_solver(games.Replicator())
+        >>> try: require_steps(games.Replicator())
         ... except ValueError as error: print(str(error)[-40:])
         age model the nearest mirror step is MWU
     """
@@ -38,7 +38,7 @@ def check_solver(solver: Any) -> None:
         advice = f"; for a language model the nearest mirror step is {nearest.__name__}" if nearest else ""
         raise NashwardError(f"{name} makes no mirror steps, so only games.solve can play it, on a table{advice}")
     raise TypeError(
-        "a solver needs a method play(start, reference) that yields Steps, or for tables only iterate(x, payoffs) that "
+        "a solver needs a method play(x, reference) that yields Steps, or for tables only iterate(x, payoffs) that "
         f"yields policies; got {solver!r:.80}"
     )
 
@@ -55,7 +55,7 @@ def drive(
     """Play ``solver`` for ``iterations`` iterations.
 
     Args:
-        solver: any object with ``play(start, reference)``, see :class:`Solver`.
+        solver: any object with ``play(x, reference)``, see :class:`Solver`.
         start, reference: handles made by the executor.
         execute: carries out one Step and returns a handle on the resulting policy.
         record: called with every Step and its policy; returns True to stop.
@@ -66,7 +66,7 @@ def drive(
         The last policy.
 
     Raises:
-        ValueError, TypeError: from ``check_solver`` and ``steps_of``; a Step with an unknown fixed opponent.
+        ValueError, TypeError: from ``require_steps`` and ``steps_of``; a Step with an unknown fixed opponent.
 
     See also:
         ``games.solve``, which drives the table executor and records gaps.
@@ -79,7 +79,7 @@ def drive(
         >>> tables.probabilities(last)
         (tensor([0.4998, 0.2563, 0.2438], dtype=torch.float64),)
     """
-    check_solver(solver)
+    require_steps(solver)
     play = steps_of(solver, start, reference)
     policy, done = start, 0
     step = next(play)

@@ -91,14 +91,14 @@ class _Draws:
         if not self.several:
             return self.generators[0].multinomial(count, p)
         self._check(p.shape)
-        return np.stack([random.multinomial(count, q) for random, q in zip(self.generators, p, strict=True)])
+        return np.stack([rng.multinomial(count, q) for rng, q in zip(self.generators, p, strict=True)])
 
     def uniform(self, kinds: int, shape: Sequence[int]) -> NDArray[np.float64]:
         """Uniform numbers, [kinds, *shape]."""
         if not self.several:
             return self.generators[0].random((kinds, *shape))
         self._check(shape)
-        return np.stack([random.random((kinds, *shape[1:])) for random in self.generators], axis=1)
+        return np.stack([rng.random((kinds, *shape[1:])) for rng in self.generators], axis=1)
 
     def _check(self, shape: Sequence[int]) -> None:
         if len(shape) < 2 or shape[0] != len(self.generators):
@@ -154,10 +154,10 @@ class SampledFeedback:
             raise NashwardError(
                 "an action is compared with itself in a preference game only; set self_comparison=False"
             )
-        random, count = _Draws(self.seed, round), self.k - self.self_comparison
+        draws, count = _Draws(self.seed, round), self.k - self.self_comparison
 
         def drawn(p: Tensor) -> Tensor:
-            shares = random.multinomial(count, (p / p.sum(-1, keepdim=True)).cpu().numpy()) / count
+            shares = draws.multinomial(count, (p / p.sum(-1, keepdim=True)).cpu().numpy()) / count
             return torch.as_tensor(shares, dtype=p.dtype, device=p.device)
 
         payoffs = exact(game, [(weight, tuple(map(drawn, players))) for weight, players in opponent])

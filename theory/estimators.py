@@ -79,10 +79,11 @@ class KSamples:
             range(len(expected)), expected, measured, equal=True, tolerance=0.0, rounding=5 * errors.numpy() + 1e-12
         )
 
-    def check_share(self, game: games.PreferenceGame, policy: Any, rounds: int = 50, seed: int = 0) -> Check:
+    def check_share(self, game: games.PreferenceGame, policy: Any) -> Check:
         """The same m draws with and without the self-comparison: one is the other times the share, draw by draw."""
-        drawn = self.draws(game, games.feedback.SampledFeedback(self.k, seed, self.self_comparison), policy, rounds)
-        plain = self.draws(game, games.feedback.SampledFeedback(self.samples, seed), policy, rounds)
+        rounds = 50
+        drawn = self.draws(game, games.feedback.SampledFeedback(self.k, 0, self.self_comparison), policy, rounds)
+        plain = self.draws(game, games.feedback.SampledFeedback(self.samples, 0), policy, rounds)
         return Check.of(range(rounds), self.share * (plain - 0.5), drawn - 0.5, equal=True, tolerance=0.0)
 
 

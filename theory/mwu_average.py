@@ -17,7 +17,35 @@ from .verification import Check, check_average, check_covered, kl_to_target
 
 
 @dataclass(frozen=True)
-class MWUAverage:
+class _AverageOfMWU:
+    """A bound on the gap of the average under ``games.MWU`` with a constant step."""
+
+    step: float
+    C: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.step) and self.step > 0):
+            raise NashwardError(f"step must be a positive number, got {self.step}")
+        if not (math.isfinite(self.C) and self.C >= 0):
+            raise NashwardError(f"C = max_y -log pi_1(y) must be finite (pi_1 > 0 everywhere), got {self.C}")
+
+    def value(self, iterations: Any) -> Any:
+        """The bound after T iterations; T may be an array."""
+        raise NotImplementedError
+
+    def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
+        """The gap of the solver's average against the bound.
+
+        Raises:
+            ValueError: another solver or step, or a start whose complexity is above C: the theorem does not cover it.
+        """
+        check_covered(game, solver, games.MWU, step=self.step)
+        check_start(self.C, game, start)
+        return check_average(self.value, game, solver, iterations, start)
+
+
+@dataclass(frozen=True)
+class MWUAverage(_AverageOfMWU):
     """The duality gap of the average of pi_1 .. pi_T under ``games.MWU`` with a constant step, from pi_1.
 
     .. math::  gap(\\bar\\pi_T) \\le \\frac{step}{4} + \\frac{2 C}{step \\cdot T}, \\qquad C = \\max_y -\\log \\pi_1(y)
@@ -47,12 +75,6 @@ class MWUAverage:
     statement: ClassVar[str] = "MWU, average: gap <= step / 4 + 2 C / (step T)"
     source: ClassVar[str] = "Freund & Schapire 1999, with Hoeffding's lemma"
 
-    step: float
-    C: float
-
-    def __post_init__(self) -> None:
-        _check(self.step, self.C)
-
     @classmethod
     def best(cls, iterations: int, C: float) -> MWUAverage:
         """The theorem at the step that makes its bound smallest after ``iterations``: sqrt(8 C / T)."""
@@ -66,19 +88,9 @@ class MWUAverage:
 
     bound = value  # as pictures call it
 
-    def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
-        """The gap of the solver's average against the bound.
-
-        Raises:
-            ValueError: another solver or step, or a start whose complexity is above C: the theorem says nothing of it.
-        """
-        check_covered(game, solver, games.MWU, step=self.step)
-        check_start(self.C, game, start)
-        return check_average(self.value, game, solver, iterations, start)
-
 
 @dataclass(frozen=True)
-class SPPOTheorem:
+class SPPOTheorem(_AverageOfMWU):
     """Theorem 4.1 of SPPO with its constants written out, and where it is vacuous.
 
     .. math::  gap(\\bar\\pi_T) \\le \\frac{step}{2} + \\frac{2 C}{step \\cdot T}, \\qquad step = 2 \\sqrt{C / T}
@@ -107,12 +119,6 @@ class SPPOTheorem:
     statement: ClassVar[str] = "SPPO theorem 4.1: gap of the average <= step / 2 + 2 C / (step T)"
     source: ClassVar[str] = "arXiv 2405.00675, theorem 4.1, appendix B"
 
-    step: float
-    C: float
-
-    def __post_init__(self) -> None:
-        _check(self.step, self.C)
-
     @classmethod
     def best(cls, iterations: int, C: float) -> SPPOTheorem:
         """The theorem at its best step, 2 sqrt(C / T)."""
@@ -127,16 +133,6 @@ class SPPOTheorem:
     def is_vacuous(self, iterations: int) -> bool:
         """Whether the bound is at least 1, which no gap exceeds."""
         return bool(self.value(iterations) >= 1)
-
-    def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
-        """The gap of the solver's average against the bound.
-
-        Raises:
-            ValueError: another solver or step, or a start whose complexity is above C: the theorem says nothing of it.
-        """
-        check_covered(game, solver, games.MWU, step=self.step)
-        check_start(self.C, game, start)
-        return check_average(self.value, game, solver, iterations, start)
 
 
 @dataclass(frozen=True)
@@ -189,13 +185,6 @@ def _check_best(iterations: int, C: float) -> None:
             "the best step is a multiple of sqrt(C / iterations): expected at least 1 iteration and a finite C > 0, as "
             f"theory.complexity(start) of a start that plays several actions, got iterations = {iterations}, C = {C}"
         )
-
-
-def _check(step: float, C: float) -> None:
-    if not (math.isfinite(step) and step > 0):
-        raise NashwardError(f"step must be a positive number, got {step}")
-    if not (math.isfinite(C) and C >= 0):
-        raise NashwardError(f"C = max_y -log pi_1(y) must be finite (pi_1 > 0 everywhere), got {C}")
 
 
 def complexity(start: Any) -> float:

@@ -401,11 +401,11 @@ def _lexicographic_weights(quick: bool) -> Iterator[Case]:
 
 @_numbered("oracle")
 def _oracle_error(quick: bool) -> Iterator[Case]:
-    random = np.random.default_rng(4)
+    rng = np.random.default_rng(4)
     for name in ("mujoco_soccer", "random_preferences"):
         game = zoo.get(name)
         for size in (0.02, 0.1):
-            noise = np.triu(random.uniform(-size, size, game.P.shape), 1)
+            noise = np.triu(rng.uniform(-size, size, game.P.shape), 1)
             judged = PreferenceGame((game.P.numpy() + noise - noise.T).clip(0, 1))
             theorem = OracleError.between(game, judged)
             yield theorem, f"{name}, errors up to {theorem.error:.3f}", theorem.check(game, judged)

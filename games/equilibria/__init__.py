@@ -10,6 +10,6 @@ from .face import maximum_entropy as maximum_entropy
 from .face import vertex as vertex
 from .nash import Equilibrium as Equilibrium
 from .rational import Rational as Rational
-from .regularized import RegularisedEquilibrium as RegularisedEquilibrium
-from .regularized import regularised_gap as regularised_gap
-from .regularized import regularised_path as regularised_path
+from .regularised import RegularisedEquilibrium as RegularisedEquilibrium
+from .regularised import regularised_gap as regularised_gap
+from .regularised import regularised_path as regularised_path

@@ -37,7 +37,7 @@ class Face:
     Source: Gale, Kuhn & Tucker 1950; Goldman & Tucker 1956 (strict complementarity).
 
     Example:
-        >>> ring = face(np.array([[0.0, 0.3, -0.1], [-0.3, 0.0, 0.2], [0.1, -0.2, 0.0]]))
+        >>> ring = face_of_margins(np.array([[0.0, 0.3, -0.1], [-0.3, 0.0, 0.2], [0.1, -0.2, 0.0]]))
         >>> ring.dimension, ring.interior.round(4).tolist()
         (0, [0.3333, 0.1667, 0.5])
     """
@@ -50,7 +50,7 @@ class Face:
     reason: str
 
 
-def face(A: Float[np.ndarray, "n n"]) -> Face:
+def face_of_margins(A: Float[np.ndarray, "n n"]) -> Face:
     """The face of a skew game, from a strictly complementary equilibrium found by an interior point.
 
     Raises:
@@ -147,7 +147,7 @@ def vertex(face: Face) -> Float[np.ndarray, " n"]:
 
     Example:
         >>> twice = np.kron([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], np.ones((2, 2))) / 2  # every action has a twin
-        >>> vertex(face(twice)).round(4).tolist()
+        >>> vertex(face_of_margins(twice)).round(4).tolist()
         [0.0, 0.3333, 0.0, 0.3333, 0.0, 0.3333]
     """
     if not face.directions.shape[1]:
@@ -174,7 +174,7 @@ def centre(face: Face) -> Float[np.ndarray, " n"]:
 
     Example:
         >>> twice = np.kron([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], np.ones((2, 2))) / 2  # every action has a twin
-        >>> centre(face(twice)).round(4).tolist()
+        >>> centre(face_of_margins(twice)).round(4).tolist()
         [0.1667, 0.1667, 0.1667, 0.1667, 0.1667, 0.1667]
     """
     return _least(face, barriers=(1.0,), entropy=False)
@@ -193,7 +193,7 @@ def maximum_entropy(face: Face) -> Float[np.ndarray, " n"]:
 
     Example:
         >>> twice = np.kron([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], np.ones((2, 2))) / 2  # every action has a twin
-        >>> maximum_entropy(face(twice)).round(4).tolist()
+        >>> maximum_entropy(face_of_margins(twice)).round(4).tolist()
         [0.1667, 0.1667, 0.1667, 0.1667, 0.1667, 0.1667]
     """
     return _least(face, barriers=tuple(10.0**-k for k in range(13)), entropy=True)

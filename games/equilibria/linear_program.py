@@ -8,7 +8,7 @@ from scipy.optimize import OptimizeResult, linprog
 from ..shapes import Float
 from .polish import gap, normalise_support, polish
 
-_TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+PRECISE = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}  # HiGHS stops at 1e-7
 
 
 def linear_program(A: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:
@@ -87,5 +87,5 @@ def _solved(
         b_eq=[mass],
         bounds=[*((low, None) for low in least), (bound, bound)],
         method="highs",
-        options=_TIGHT,
+        options=PRECISE,
     )

@@ -23,8 +23,7 @@ from . import selection
 from .certificates.decision import PROVED, Decision, decide, from_guess
 from .certificates.enclosure import UNIT, proved_unique
 from .double_oracle import double_oracle
-from .face import Face, approximate_face, certified
-from .face import face as face_of
+from .face import Face, approximate_face, certified, face_of_margins
 from .polish import GAP, GOOD
 from .rational import Rational, certify, fractions
 from .selection import solve_margins, solve_one
@@ -238,7 +237,7 @@ def face(game: PreferenceGame | ConstantSumGame) -> Face:
     if game.batch_shape:
         raise NashwardError(f"the face is of one game, got a batch of shape {tuple(game.batch_shape)}")
     if not isinstance(game, ConstantSumGame):
-        return face_of(_margins(game.P))
+        return face_of_margins(_margins(game.P))
     near = approximate_face(_margins(symmetrised(game).P))
     decision = _decide_two(game, split(game, torch.from_numpy(near.interior)))[0]
     if decision.dimension is None:  # a vertex may show what the middle does not
@@ -402,7 +401,7 @@ def _chosen(
     proved = proved_unique(_numpy(tables) - 0.5, played, played, np.full(len(x), UNIT / 2), skew=True)
     for game in np.flatnonzero(~proved).tolist():
         n = tables.shape[-1] if sizes is None else int(sizes[game])
-        chosen = point(face_of(_margins(tables[game, :n, :n])))
+        chosen = point(face_of_margins(_margins(tables[game, :n, :n])))
         x[game, :n] = torch.from_numpy(chosen).to(x)
     return x
 

@@ -6,9 +6,8 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import block_diag, csr_matrix, hstack, vstack
 
+from ..equilibria.linear_program import PRECISE
 from ..shapes import Float
-
-PRECISE = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 
 
 def largest_slack(

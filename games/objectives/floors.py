@@ -12,12 +12,13 @@ from torch import Tensor
 
 from nashward.errors import NashwardError
 
+from ..equilibria.linear_program import PRECISE
 from ..equilibria.selection import solve_margins
 from ..forms.game import Players, _policy
 from ..forms.keyed import in_order
 from ..shapes import Float
 from .compromise import GOOD, Compromise
-from .feasible import PRECISE, largest_slack
+from .feasible import largest_slack
 from .multi_objective import MultiObjectiveGame
 
 

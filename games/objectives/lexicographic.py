@@ -9,11 +9,11 @@ import torch
 from scipy.optimize import linprog
 
 from ..equilibria.face import slacks
+from ..equilibria.linear_program import PRECISE
 from ..equilibria.nash import face
 from ..forms.game import PreferenceGame
 from ..shapes import Float
 from .compromise import Compromise
-from .feasible import PRECISE
 from .multi_objective import MultiObjectiveGame
 
 

@@ -27,6 +27,7 @@ _CONFIRMING = 0.1  # the share at the end of a run of which little more than its
 def gap_curves(
     solutions: Mapping[str, Solution],
     bounds: Mapping[str, Callable[[Any], Any]] | None = None,
+    *,
     title: str = "",
     axes: Axes | None = None,
     which: str | Sequence[str] = ("last", "average"),
@@ -77,7 +78,9 @@ def gap_curves(
     return figure
 
 
-def race(solutions: Mapping[str, Solution], which: str = "last", title: str = "", axes: Axes | None = None) -> Figure:
+def race(
+    solutions: Mapping[str, Solution], which: str = "last", *, title: str = "", axes: Axes | None = None
+) -> Figure:
     """For every recorded iteration the largest gap from there to the end of the run, down to 1e-12.
 
     A line says after how many iterations the gap stayed at or below a level, as far as the run went: further left is
@@ -115,7 +118,7 @@ def race(solutions: Mapping[str, Solution], which: str = "last", title: str = ""
 
 
 def quantiles(
-    solutions: Mapping[str, Solution], which: str = "last", title: str = "", axes: Axes | None = None
+    solutions: Mapping[str, Solution], which: str = "last", *, title: str = "", axes: Axes | None = None
 ) -> Figure:
     """The median gap over a batch of games, with the middle half and the middle nine tenths shaded.
 
@@ -154,6 +157,7 @@ def stability_map(
     steps: Sequence[float],
     factors: Any,
     threshold: Callable[[Any], Any] | None = None,
+    *,
     title: str = "",
     axes: Axes | None = None,
 ) -> Figure:

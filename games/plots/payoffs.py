@@ -10,7 +10,7 @@ import numpy as np
 from nashward.errors import NashwardError
 
 from ..equilibria.nash import Equilibrium
-from ..forms.game import ConstantSumGame, PreferenceGame
+from ..forms.game import ConstantSumGame, PreferenceGame, Profile
 from ..measures import most_played_first, shown_gap, shown_unique
 from ..shapes import Float
 from .appearance import COLOURS, as_label, drawn_on, new_figure
@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 
 def cycle_graph(
-    game: PreferenceGame,
-    title: str = "",
-    axes: Axes | None = None,
-    least: float = 0.0,
-    order: Sequence[int] | None = None,
+    game: PreferenceGame, *, title: str = "", axes: Axes | None = None, order: Sequence[int] | None = None
 ) -> Figure:
     """Who beats whom: an arrow from each winner to the loser, the wider the surer; ties have none.
 
@@ -35,7 +31,6 @@ def cycle_graph(
 
     Args:
         game: a single game.
-        least: arrows for margins above this only.
         order: the actions in another order, by number; ``payoff_table`` takes the same.
         title: above the picture.
         axes: to draw on; a new figure when None.
@@ -62,7 +57,7 @@ def cycle_graph(
     for rank, i in enumerate(order):
         for other, j in enumerate(order):
             margin = float(P[i, j]) - 0.5
-            if margin > least:
+            if margin > 0:
                 upsets |= rank > other
                 style = against if rank > other else with_order
                 arrow = {"arrowstyle": "-|>", "linewidth": 0.5 + 4 * margin, "shrinkA": 14, "shrinkB": 14, **style}
@@ -105,9 +100,23 @@ def _ordered(order: Sequence[int] | None, usual: list[int]) -> list[int]:
     return list(order)
 
 
+def _check_equilibrium(equilibrium: Equilibrium, game: PreferenceGame | ConstantSumGame) -> None:
+    if not isinstance(equilibrium, Equilibrium):
+        raise TypeError(f"expected the equilibrium that games.nash(game) gives, got {type(equilibrium).__name__}")
+    policy = equilibrium.policy
+    shapes = [tuple(own.shape) for own in (policy if isinstance(policy, Profile) else (policy,))]
+    expected = [(n,) for n in (game.sizes[:1] if isinstance(game, PreferenceGame) else game.sizes)]
+    if shapes != expected:
+        raise NashwardError(
+            f"the equilibrium is of another game: its probabilities have the shapes {shapes}, those of this game's are "
+            f"{expected}; give games.nash(game)"
+        )
+
+
 def payoff_table(
     game: PreferenceGame | ConstantSumGame,
     equilibrium: Equilibrium,
+    *,
     title: str = "",
     order: Sequence[int] | None = None,
 ) -> Figure:
@@ -120,13 +129,15 @@ def payoff_table(
         order: the actions of a preference game in another order, by number; ``cycle_graph`` takes the same.
 
     Raises:
-        ValueError: a batch of games, an order that has not every action once, an order of an ``n x m`` game.
-        TypeError: a game without a table.
+        ValueError: a batch of games, an equilibrium of another game, an order that has not every action once, an order
+            of an ``n x m`` game.
+        TypeError: a game without a table, or no ``Equilibrium``.
     """
     if not isinstance(game, PreferenceGame | ConstantSumGame):
         raise TypeError(f"expected a game with a table of payoffs, got {type(game).__name__}")
     if game.batch_shape:
         raise NashwardError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
+    _check_equilibrium(equilibrium, game)
     if isinstance(game, PreferenceGame):
         what, form, table = "P(row beats column)", ".2f", game.P
         sides = [("Nash", game.labels, equilibrium.policy)] * 2

@@ -10,7 +10,7 @@ import numpy as np
 from nashward.errors import NashwardError
 
 from ..equilibria.nash import Equilibrium
-from ..equilibria.regularized import RegularisedEquilibrium
+from ..equilibria.regularised import RegularisedEquilibrium
 from ..forms.game import Profile
 from ..shapes import Float
 from ..solution import Solution
@@ -25,6 +25,7 @@ def simplex(
     policies: Mapping[str, Any],
     equilibrium: Any = None,
     labels: tuple[str, ...] = ("0", "1", "2"),
+    *,
     title: str = "",
     axes: Axes | None = None,
     start: Any = None,
@@ -70,6 +71,7 @@ def trajectories(
     policies: Mapping[str, Any],
     equilibrium: Any = None,
     labels: Sequence[str] | None = None,
+    *,
     actions: Sequence[int] | None = None,
     title: str = "",
     axes: Axes | None = None,
@@ -107,7 +109,7 @@ def trajectories(
     _check_labels(names, n)
     star = _point(equilibrium, n, "equilibrium")
     if actions is None and n == 3:
-        return simplex(policies, star, names, title, axes, start)
+        return simplex(policies, star, names, title=title, axes=axes, start=start)
     first = _point(start, n, "start")
     figure, axes = drawn_on(axes, 5.6, 4.6)
     if actions is not None:

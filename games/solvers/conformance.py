@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nashward.errors import NashwardError
-from nashward.games.driver import drive
+from nashward.games.driver import drive, require_steps
 from nashward.games.policy import Policy
 from nashward.games.step import Step
 
@@ -31,7 +31,7 @@ def check_solver(solver: Any) -> None:
     converges is not checked: a game, its exact equilibrium and ``games.solve`` show that.
 
     Args:
-        solver: an object with ``play(start, reference)`` or ``iterate(x, payoffs)``.
+        solver: an object with ``play(x, reference)`` or ``iterate(x, payoffs)``.
 
     Raises:
         ValueError: names what is wrong, and where.
@@ -53,17 +53,16 @@ def check_solver(solver: Any) -> None:
     import torch
 
     from nashward import games
-    from nashward.games.driver import check_solver as has_a_method
 
     if isinstance(solver, type) or not isinstance(solver, TableSolver):
-        has_a_method(solver)
+        require_steps(solver)
     name = type(solver).__name__
-    random = torch.Generator().manual_seed(0)
-    P = torch.triu(torch.rand(4, 4, generator=random, dtype=torch.float64), 1)
+    rng = torch.Generator().manual_seed(0)
+    P = torch.triu(torch.rand(4, 4, generator=rng, dtype=torch.float64), 1)
     P = P + torch.tril(1 - P.mT, -1) + torch.eye(4, dtype=torch.float64) / 2
     one = games.PreferenceGame(P)
-    two = games.ConstantSumGame(torch.rand(2, 3, generator=random, dtype=torch.float64) - 0.4, total=0.2)
-    first, second = (torch.rand(4, generator=random, dtype=torch.float64).softmax(-1) for _ in range(2))
+    two = games.ConstantSumGame(torch.rand(2, 3, generator=rng, dtype=torch.float64) - 0.4, total=0.2)
+    first, second = (torch.rand(4, generator=rng, dtype=torch.float64).softmax(-1) for _ in range(2))
     pair = (torch.tensor([0.3, 0.7], dtype=torch.float64), torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64))
     before = repr(getattr(solver, "__dict__", {}))
 

@@ -146,8 +146,8 @@ def scores_and_cycles(n: int = 8, cycles: float = 0.5, seed: int = 0) -> Prefere
     if not 0 <= cycles <= 1:
         raise NashwardError(f"cycles must be in [0, 1], got {cycles}")
     check_whole("n", n)
-    random = np.random.default_rng(seed)
-    r, noise = random.normal(size=n), random.normal(size=(n, n))
+    rng = np.random.default_rng(seed)
+    r, noise = rng.normal(size=n), rng.normal(size=(n, n))
     skew = noise - noise.T
     score = skew.mean(1)
     logits = (1 - cycles) * (r[:, None] - r) + cycles * (skew - (score[:, None] - score))
@@ -221,8 +221,8 @@ def disc(n: int = 7, seed: int | None = None) -> PreferenceGame:
     check_whole("n", n)
     angle, radius = 2 * np.pi * np.arange(n) / n, np.ones(n)
     if seed is not None:
-        random = np.random.default_rng(seed)
-        angle, radius = 2 * np.pi * random.random(n), np.sqrt(random.random(n))
+        rng = np.random.default_rng(seed)
+        angle, radius = 2 * np.pi * rng.random(n), np.sqrt(rng.random(n))
     x, y = radius * np.cos(angle), radius * np.sin(angle)
     return from_margins(np.outer(x, y) - np.outer(y, x))
 

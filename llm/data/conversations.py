@@ -73,7 +73,7 @@ def _likely_prompt(row: Mapping[str, Any], fields: Sequence[str]) -> str:
     """What to do about a row without a prompt; for votes no option names the field."""
     compared = {*response_fields(row), *COMPARED_FIELDS} & row.keys()
     if not compared:
-        return likely_field(row, fields, option="align --prompt-field")
+        return likely_field(row, fields, option="--prompt-field")
     read = {*compared, *MODELS, "winner", "voter", "annotator"}
     return likely_field(row, fields, read) or "; rename the field that has it to prompt" * bool(row.keys() - read)
 

@@ -220,13 +220,17 @@ def _fields(row: Any, column: str | None = None, keys: Sequence[str] = ()) -> se
     return {*fields_of_prompt(row, column), response_field(row, column) or "", "responses", *keys}
 
 
-def read_prompt_texts(source: str | Path) -> list[str]:
+def read_prompt_texts(source: str | Path, column: str | None = None) -> list[str]:
     """The texts of ``read_prompts_in_order``, which lists the errors."""
-    return [prompt.text for prompt in read_prompts_in_order(source)]
+    return [prompt.text for prompt in read_prompts_in_order(source, column)]
 
 
-def read_prompts_in_order(source: str | Path) -> list[Prompt]:
+def read_prompts_in_order(source: str | Path, column: str | None = None) -> list[Prompt]:
     """All prompts of a file in their order, to go with responses by position.
+
+    Args:
+        source: the file.
+        column: the field that holds the prompt; None: the usual ones.
 
     Raises:
         FileNotFoundError: no such file.
@@ -236,9 +240,9 @@ def read_prompts_in_order(source: str | Path) -> list[Prompt]:
     """
 
     def used(row: Any) -> set[str]:
-        return fields_of_prompt(row) | OWN_FIELDS | {*KEY_FIELDS}
+        return fields_of_prompt(row, column) | OWN_FIELDS | {*KEY_FIELDS}
 
-    return list(numbered_rows(read_rows(source), str(source), row_prompt, used))
+    return list(numbered_rows(read_rows(source), str(source), partial(row_prompt, column=column), used))
 
 
 def read_prompts_with_responses(

@@ -65,12 +65,12 @@ def likely_field(
         option: the option that names the field to read instead.
 
     Example:
-        >>> likely_field({"promt": "Why?", "id": "a"}, ["prompt"], option="align --prompt-field")
-        '; promt may be prompt: rename it, or give align --prompt-field promt'
+        >>> likely_field({"promt": "Why?", "id": "a"}, ["prompt"], option="--prompt-field")
+        '; promt may be prompt: rename it, or give --prompt-field promt'
         >>> likely_field({"prompt": "Why?", "said": "So."}, ["output", "text"], ["prompt"])
         '; rename said to output'
-        >>> likely_field({"text": "Why?", "id": "a"}, ["prompt"], option="align --prompt-field")
-        '; name the field to read: align --prompt-field FIELD'
+        >>> likely_field({"text": "Why?", "id": "a"}, ["prompt"], option="--prompt-field")
+        '; name the field to read: --prompt-field FIELD'
     """
     left = {str(name): value for name, value in row.items() if name not in read}
     texts = [name for name, value in left.items() if text and isinstance(value, str)]

@@ -83,7 +83,6 @@ class TournamentTables:
         ratings, mean = battles.ratings, self.mean
         bands = battles.bands(share, seed=seed) if len(self.tables) > 1 else None
         condorcet, p = int(condorcet_winner(mean)), self._p_values()
-        pairs = len(p) * (len(p) - 1) / 2
         log_odds = np.log(np.clip(mean, CLIP, 1 - CLIP)) - np.log(np.clip(1 - mean, CLIP, 1 - CLIP))
         return {
             "players": list(self.players),
@@ -106,7 +105,7 @@ class TournamentTables:
             "curl": float(curl_fraction(log_odds)),
             "cycles": [
                 {"players": [self.players[i] for i in cycle.players], "p_value": cycle.p_value}
-                for cycle in cycles_below(np.minimum(p * pairs, 1.0), LEVEL)
+                for cycle in cycles_below(p, LEVEL)
             ],
         }  # fmt: skip
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nashward.counted import counted
+from nashward.p_text import p_text
 from nashward.shortened import shortened
 
 from ..evaluation.exploit import TRAINED
@@ -23,7 +23,6 @@ LONGEST = 16  # characters of a name in a picture
 TRAINING = "training"  # the run's own oracle, in the results
 EVALUATION = "evaluation.json"
 ROLES = {True: "the oracle it was trained on", False: "held out"}
-LEAST_P = 1e-9  # of a test that is said: what is below it rests on the tail of a distribution
 
 
 def evaluation_alerts(folder: Path) -> list[Alert]:
@@ -233,12 +232,7 @@ def winner_sentence(
     if winner is None:
         return f"{' and '.join(names)} are even." if two else f"No {what} beats every other one (no Condorcet winner)."
     (beaten,) = (name for name in names if name != winner) if two else ("every other one",)
-    if p is None:
-        known = untested
-    elif p < LEAST_P:
-        known = f"p < {LEAST_P:g}"
-    else:
-        known = f"p {'<=' if math.isclose(p, floor) else '='} {p:.2g}"
+    known = untested if p is None else p_text(p, floor)
     if p is not None and p <= LEVEL:
         return f"{winner} beats {beaten} beyond noise ({known})."
     if two:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from nashward.errors import NashwardError
 from nashward.games import Policy, Solver
-from nashward.games.driver import check_solver
+from nashward.games.driver import require_steps
 from nashward.games.opponents import resolve
 from nashward.games.step import steps_of
 
@@ -33,7 +33,7 @@ def check_settings(
     Raises:
         ValueError: they do not, see ``SelfPlay.check_settings``.
     """
-    check_solver(solver)
+    require_steps(solver)
     start = Policy(Adapter("start", home / "start" / "adapter"), "start")
     first = next(steps_of(controlled(solver, config, home), start, start))
     resolve(first, {name: Policy(None, name) for name in opponents})

@@ -210,10 +210,10 @@ def unreachable_target(target_rms: float, size: float) -> str | None:
     if target_rms < UNREACHABLE:
         return None
     return (
-        f"The target is {target_rms:.0f} nats away (rms): a fit does not reach it, or leaves all that was sampled. "
-        f"Where it moves little this is policy gradient, in which the step of {size:g} cancels, not a mirror step. "
-        f"Take a step near {2 * size / target_rms:.1g} (--step), and a learning rate at which adapters move "
-        "(--learning-rate)."
+        f"The step of {size:g} asks for more than any fit reaches: its target is {target_rms:.0f} nats away (rms). "
+        "A fit falls far short of it, and is then policy gradient, in which the size of the step cancels, or it leaves "
+        f"all that was sampled. Take a step near {2 * size / target_rms:.1g} (--step); where the policy hardly moves, "
+        "a larger --learning-rate as well."
     )
 
 

@@ -67,9 +67,9 @@ def test_solve_draws_the_gaps_of_several_solvers_and_writes_json(
     drawn: list[tuple[list[str], Any]] = []
     gap_curves = games.plots.gap_curves
 
-    def seen(found: dict[str, games.Solution], *rest: Any) -> Any:
-        drawn.append((list(found), rest[-1]))
-        return gap_curves(found, *rest)
+    def seen(found: dict[str, games.Solution], **options: Any) -> Any:
+        drawn.append((list(found), options["which"]))
+        return gap_curves(found, **options)
 
     monkeypatch.setattr(games.plots, "gap_curves", seen)
     solvers = ["--solver", "mwu,optimistic-mwu:step=2", "--solver", "momentum:nesterov=true", "--step", "0.1"]
@@ -177,7 +177,7 @@ def test_solve_plays_a_solver_of_ones_own(
         (f"{mine}:Nothing", f"{mine}:Nothing is no name in Python"),
         ("no_module_of_that_name:X", "no_module_of_that_name:X is no name in Python"),
         (f"{mine}.py/x:Mirror", "no name of a module"),
-        (f"{mine}:number", r"method play\(start, reference\).*got 3"),
+        (f"{mine}:number", r"method play\(x, reference\).*got 3"),
         (f"{mine}:Mirror:tau=1", f"{mine}:Mirror has no tau; it has step"),
         (f"{mine}:made:step=1", "give the class to set step"),
         (f"{mine}:make", "needs rate"),
@@ -215,9 +215,9 @@ def test_a_path_in_the_plane_of_two_actions(tmp_path: Path, monkeypatch: pytest.
     seen: list[Any] = []
     real = games.plots.trajectories
 
-    def recorded(paths: Any, nash: Any, labels: Any, actions: Any, title: str, start: Any) -> Any:
+    def recorded(paths: Any, *given: Any, actions: Any, start: Any, **more: Any) -> Any:
         seen.append((list(paths), actions, start, {len(path) for path in paths.values()}))
-        return real(paths, nash, labels, actions, title, start=start)
+        return real(paths, *given, actions=actions, start=start, **more)
 
     monkeypatch.setattr(games.plots, "trajectories", recorded)
     command = ["solve", "mujoco_soccer", "--solver", "mwu,gda", "--iterations", "300", "--picture", "path"]

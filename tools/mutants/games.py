@@ -6,7 +6,7 @@ from .method import Method
 from .solvers import STEPS
 
 E = "games/equilibria"
-REGULARIZED = ["tests/games/equilibria/test_regularized.py"]
+REGULARISED = ["tests/games/equilibria/test_regularised.py"]
 EXACT = [
     "tests/games/equilibria/test_equilibria.py",
     "tests/games/forms/test_forms.py",
@@ -199,7 +199,7 @@ GAMES = [
          "(torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum(-1)",
          "-torch.special.xlogy(p, q).sum(-1)"),
     ], {"games/averaging.py": [("factor", "linear", "float(t)", "float(t * t)")]}),
-    Method("Equilibria regularised by KL", "games/equilibria/regularized.py", REGULARIZED, [
+    Method("Equilibria regularised by KL", "games/equilibria/regularised.py", REGULARISED, [
         ("sign", "_newton", "u_ref + theta * (A @ x[..., None])[..., 0]", "u_ref - theta * (A @ x[..., None])[..., 0]"),
         ("factor", "_newton", "theta * (A @ x[..., None])[..., 0]", "2 * theta * (A @ x[..., None])[..., 0]"),
         ("factor", "regularised_gap", "gap * (2 if len(players) == 1 else 1)", "gap"),

@@ -15,7 +15,7 @@ from ..pivoting import pivot_limit
 from ..polish import GOOD
 from .simplex import solve_pair, solve_pairs
 
-SIMPLEX = 1_500_000  # entries of a table up to which the simplex method comes first
+SIMPLEX_ENTRIES = 1_500_000  # entries of a table up to which the simplex method comes first
 
 Policies: TypeAlias = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " m"]]
 Solve: TypeAlias = Callable[[Float[np.ndarray, "n n"], float], tuple[Float[np.ndarray, " n"], float, float]]
@@ -33,7 +33,7 @@ def exact_pair(U: Float[np.ndarray, "n m"], solve: Solve) -> Pair | None:
     """
     n, m = U.shape
     best, least = None, np.inf
-    if ACCELERATED and n * m <= SIMPLEX:
+    if ACCELERATED and n * m <= SIMPLEX_ENTRIES:
         row, column = np.empty(n), np.empty(m)
         value, gap, span = solve_pair(U, pivot_limit(n + m), GOOD, row, column)
         if gap <= GOOD * span:
@@ -54,7 +54,7 @@ def exact_pair(U: Float[np.ndarray, "n m"], solve: Solve) -> Pair | None:
 def exact_pairs(U: Float[np.ndarray, "games n m"], solve: Solve) -> list[Pair | None]:
     """``exact_pair`` of each game of a batch."""
     games, n, m = U.shape
-    if not (ACCELERATED and n * m <= SIMPLEX):
+    if not (ACCELERATED and n * m <= SIMPLEX_ENTRIES):
         return [exact_pair(one, solve) for one in U]
     row, column = np.empty((games, n)), np.empty((games, m))
     value, gap, span = np.empty(games), np.empty(games), np.empty(games)

@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 
 from nashward.errors import NashwardError
-from nashward.games.driver import check_solver
+from nashward.games.driver import require_steps
 from nashward.games.opponents import opponent
 from nashward.games.policy import Blend, Policy
 from nashward.games.step import Solver, Step, is_finite, steps_of
@@ -51,7 +51,7 @@ class FixedOpponents:
     opponents: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        check_solver(self.solver)
+        require_steps(self.solver)
         weights = list(self.opponents.values())
         if not weights or not all(is_finite(w) and w > 0 for w in weights) or sum(weights) > 1 + 1e-9:
             raise NashwardError(

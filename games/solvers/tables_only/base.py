@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from nashward.errors import NashwardError
-from nashward.games.driver import check_solver
+from nashward.games.driver import require_steps
 from nashward.games.policy import Policy
 from nashward.games.step import Solver, Step
 
@@ -104,5 +104,5 @@ def as_solver(solver: Solver | TableSolver, tables: TableExecutor) -> Solver:
         TypeError: a solver's class.
     """
     if isinstance(solver, type):
-        check_solver(solver)  # raises
+        require_steps(solver)  # raises
     return AsSteps(solver, tables) if isinstance(solver, TableSolver) else solver

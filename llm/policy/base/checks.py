@@ -51,17 +51,7 @@ def check_policy(source: str | Path, chat_template: str | None = None, longest: 
     network, folder = skeleton(source), local_model(source)
     check_weight_files(folder, network)
     check_weight_shapes(folder, network)
-    with translated_errors(
-        lambda error: NashwardError(f"{source} has no tokenizer that can be read: {first_line(error)}")
-    ):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if chat_template is not None:
-        tokenizer.chat_template = chat_template
-    if not tokenizer.chat_template:
-        raise NashwardError(
-            f"{source} has no chat template (is it a base model?); take its instruction-tuned version, or give one "
-            "with --chat-template FILE"
-        )
+    tokenizer = policy_tokenizer(source, chat_template)
     if tokenizer.eos_token_id is None and tokenizer.pad_token_id is None:
         raise NashwardError(
             f"{source}'s tokenizer has neither an end-of-text token nor a pad token; set eos_token in it"
@@ -72,6 +62,28 @@ def check_policy(source: str | Path, chat_template: str | None = None, longest: 
         raise NashwardError(
             f"{source} has positions for {positions} tokens, and a prompt with its response takes up to {longest}; "
             "lower --max-prompt-tokens or --max-new-tokens"
+        )
+    return tokenizer
+
+
+def policy_tokenizer(source: str | Path, chat_template: str | None = None) -> Any:
+    """The tokenizer of a policy, with its chat template or the one given.
+
+    Raises:
+        FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
+        ValueError: no tokenizer, no chat template, or what ``local_model`` finds.
+    """
+    folder = local_model(source)
+    with translated_errors(
+        lambda error: NashwardError(f"{source} has no tokenizer that can be read: {first_line(error)}")
+    ):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    if not tokenizer.chat_template:
+        raise NashwardError(
+            f"{source} has no chat template (is it a base model?); take its instruction-tuned version, or give one "
+            "with --chat-template FILE"
         )
     return tokenizer
 

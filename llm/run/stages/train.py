@@ -263,8 +263,8 @@ class TrainStage:
             )
         if promised is not None and unreachable_target(initial["target_rms"], self.step.size) is None:
             self.progress.info(
-                f"{self.step_folder.name}: the oracle's spread and the step promise a win rate of about "
-                f"{promised:.3f} over the policy before; a fit reaches what of it carries over to other prompts"
+                f"{self.step_folder.name}: a fit that met its target on every response would win about {promised:.3f} "
+                "over the policy before; of what is beyond 0.5 a fit gains the part that carries over to other prompts"
             )
         if r2_ceiling is not None:
             self.progress.info(

@@ -160,6 +160,7 @@ def options_of(kind: type[Any], section: tuple[str, ...] = ()) -> dict[str, Opti
 INPUTS = options_of(Inputs)
 RUN = options_of(RunConfig)
 OPPONENTS = options_of(Opponents, ("opponents",))
+PROMPT_FIELD = {"prompt-field": RUN["prompt-field"]}
 JUDGE = {name: option for name, option in RUN.items() if option.path[0] in ("judge", "endpoint")}
 
 
@@ -200,6 +201,14 @@ def values(args: argparse.Namespace, options: Mapping[str, Option]) -> dict[str,
     arguments = vars(args)
     names = {name.replace("-", "_"): option.path[-1] for name, option in options.items()}
     return {field: arguments[name] for name, field in names.items() if name in arguments}
+
+
+def prompt_field(args: argparse.Namespace) -> str | None:
+    """The field that holds the prompt, where ``PROMPT_FIELD`` was given; refused where there is no file of prompts."""
+    given: str | None = getattr(args, "prompt_field", None)
+    if given is not None and getattr(args, "prompts", None) is None:
+        raise NashwardError(f"--prompt-field {given} is of a file of prompts: give --prompts as well, or leave it out")
+    return given
 
 
 def presets() -> dict[str, Any]:

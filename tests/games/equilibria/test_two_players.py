@@ -124,7 +124,7 @@ def test_beyond_the_size_for_the_simplex_method_the_value_is_the_same(
 ) -> None:
     U = KINDS[kind](np.random.default_rng(2), 25, 18)
     first = games.nash(games.ConstantSumGame(U, 0.0))
-    monkeypatch.setattr(pairs, "SIMPLEX", 0)
+    monkeypatch.setattr(pairs, "SIMPLEX_ENTRIES", 0)
     other = games.nash(games.ConstantSumGame(U, 0.0))
     assert max(float(first.gap), float(other.gap)) <= 1e-12 * np.ptp(U)
     assert float(first.value) == pytest.approx(float(other.value), abs=1e-12)

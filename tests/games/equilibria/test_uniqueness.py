@@ -98,9 +98,9 @@ def test_nearer_than_rounding_it_says_that_it_cannot_tell(e: float) -> None:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_small_whole_numbers_against_all_vertices_in_fractions(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    n = int(random.integers(2, 6))
-    upper = np.triu(random.integers(-2, 3, (n, n)), 1) / 4
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 6))
+    upper = np.triu(rng.integers(-2, 3, (n, n)), 1) / 4
     A = upper - upper.T
     vertices = _vertices(_fractions(A))
     game = games.PreferenceGame(0.5 + A)
@@ -116,9 +116,9 @@ def test_small_whole_numbers_against_all_vertices_in_fractions(seed: int) -> Non
 
 @pytest.mark.parametrize("seed", range(40))
 def test_two_players_against_all_vertices_in_fractions(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    n, m = (int(k) for k in random.integers(1, 5, 2))
-    U = random.integers(-1, 3, (n, m)) / (3.0 if seed % 2 else 1.0)  # thirds, whose rounding is taken as it is
+    rng = np.random.default_rng(seed)
+    n, m = (int(k) for k in rng.integers(1, 5, 2))
+    U = rng.integers(-1, 3, (n, m)) / (3.0 if seed % 2 else 1.0)  # thirds, whose rounding is taken as it is
     columns, rows = _vertices(_fractions(U)), _vertices(_fractions(-U.T))
     game = games.ConstantSumGame(U, total=0.0)
     equilibrium, face = games.nash(game), games.face(game)
@@ -233,13 +233,13 @@ def test_in_fractions_a_table_of_tenths_has_two_equilibria_where_its_doubles_hav
 @pytest.mark.parametrize("seed", range(40))
 def test_unique_in_fractions_against_all_vertices(seed: int) -> None:
     """Tenths, where most ties are ties of the fractions only, and two players with few payoffs."""
-    random = np.random.default_rng(seed)
-    n, m = (int(k) for k in random.integers(2, 6, 2))
-    upper = np.triu(random.integers(-2, 3, (n, n)), 1)
+    rng = np.random.default_rng(seed)
+    n, m = (int(k) for k in rng.integers(2, 6, 2))
+    upper = np.triu(rng.integers(-2, 3, (n, n)), 1)
     tenths = [[Fraction(5 + int(k), 10) for k in row] for row in upper - upper.T]
     exact = games.nash_fractions(games.PreferenceGame(np.array(tenths, dtype=float)))
     assert exact.unique == (len(_vertices(tenths)) == 1)
-    pay = [[Fraction(int(k), 10) for k in row] for row in random.integers(-1, 3, (n, m))]
+    pay = [[Fraction(int(k), 10) for k in row] for row in rng.integers(-1, 3, (n, m))]
     columns, rows = _vertices(pay), _vertices([[-u for u in column] for column in zip(*pay, strict=True)])
     payoff = np.array(pay, dtype=float)
     found = in_fractions(payoff, *games.nash(games.ConstantSumGame(payoff, total=0.0)).numpy())

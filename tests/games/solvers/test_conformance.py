@@ -161,7 +161,7 @@ def test_each_mistake_is_named(kind: type) -> None:
 
 
 def test_what_is_no_solver_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"play\(start, reference\).*iterate\(x, payoffs\)"):
+    with pytest.raises(TypeError, match=r"play\(x, reference\).*iterate\(x, payoffs\)"):
         check_solver(3)
     with pytest.raises(TypeError, match=r"GDA\(\) in place of GDA"):
         check_solver(games.GDA)
@@ -207,4 +207,4 @@ def test_a_solver_without_a_nearest_mirror_step_is_played_on_tables_alone() -> N
     solution = games.solve(games.zoo.comal_cycle(), _Own(), 200, start=[0.6, 0.3, 0.1])
     assert float(solution.gaps["average"][-1]) < float(solution.gaps["average"][0])
     with pytest.raises(ValueError, match=r"_Own makes no mirror steps.*on a table$"):
-        games.driver.check_solver(_Own())
+        games.driver.require_steps(_Own())

@@ -214,9 +214,9 @@ def test_who_asks_for_steps_hears_of_the_nearest_mirror_step(kind: type) -> None
     with pytest.raises(
         ValueError, match=f"{kind.__name__} makes no mirror steps.* nearest mirror step is {nearest}$"
     ) as no:
-        games.driver.check_solver(kind())
+        games.driver.require_steps(kind())
     assert "\n" not in str(no.value)
-    games.driver.check_solver(kind.nearest())  # type: ignore[attr-defined]
+    games.driver.require_steps(kind.nearest())  # type: ignore[attr-defined]
     policy = games.Policy(None)
     with pytest.raises(ValueError, match=nearest):
         games.driver.drive(kind(), policy, policy, lambda step: policy, lambda step, made: True, 1)

@@ -14,6 +14,7 @@ from nashward.cli import configuration, json_output, options
 from nashward.cli.command import Command
 from nashward.counted import counted
 from nashward.errors import NashwardError
+from nashward.p_text import p_text
 from nashward.shortened import shortened
 
 SHOWN = 10  # cycles, and categories
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompts",
         help="of a folder: the prompts; answers that name theirs, by text or id, are matched by it, others by order",
     )
-    options.add(parser, ORACLE)
+    options.add(parser, {**options.PROMPT_FIELD, **ORACLE})
     parser.add_argument(
         "--style-control", action="store_true",
         help="rank without what length, headers, lists and bold add, as these responses or battles show it",
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     needs = ("prompts", "oracle")
     if args.responses.is_file():
         given = {name: getattr(args, name) for name in (*needs, "limit", "cache")} | {
-            name: getattr(args, name, None) for name in ("combine", "correct")
+            name: getattr(args, name.replace("-", "_"), None) for name in ("combine", "correct", "prompt-field")
         }
         if unused := [f"--{name}" for name, value in given.items() if value is not None]:
             raise NashwardError(f"{args.responses} is a file of battles, already judged: leave out {unused[0]}")
@@ -160,7 +161,7 @@ def _judged(args: argparse.Namespace) -> Standings:
 
     if args.limit is not None and args.limit < 1:
         raise NashwardError(f"--limit is {args.limit}; expected at least 1")
-    every = read_prompt_texts(args.prompts)
+    every = read_prompt_texts(args.prompts, options.prompt_field(args))
     answered = read_responses(args.responses, every, read_prompt_keys(args.prompts))
     responses = {name: texts[: args.limit] for name, texts in answered.items()}
     prompts = every[: args.limit]
@@ -193,6 +194,7 @@ def _judged(args: argparse.Namespace) -> Standings:
 def _fit_of(oracle: Any, prompts: list[str]) -> str:
     """What to know of a fitted oracle: whether these prompts were its own, and which cycles of its votes it lacks."""
     from nashward.llm.oracles.fitting.fit import cycles_not_held, fitted_to
+    from nashward.llm.oracles.fitting.summary import ring
 
     said = []
     if seen := fitted_to(oracle, prompts):
@@ -200,8 +202,7 @@ def _fit_of(oracle: Any, prompts: list[str]) -> str:
             f"fitted to votes on {len(seen)} of these {counted(len(prompts), 'prompt')}: there it is right more often"
         )
     if lost := cycles_not_held(oracle):
-        names = shortened(lost[0].names, WIDTH)
-        cycle = " beats ".join((*names, names[0])) + f" and {len(lost) - 1} more" * (len(lost) > 1)
+        cycle = ring(lost[0].names) + f" and {len(lost) - 1} more" * (len(lost) > 1)
         said.append(f"it does not hold a cycle of its votes, {cycle}: the Nash is its own, not theirs")
     return f"{oracle}: {'; '.join(said)}" if said else ""
 
@@ -315,7 +316,8 @@ def _cycles(battles: games.analysis.leaderboard.Battles, seed: int) -> list[dict
             {"winner": labels[a], "loser": labels[b], "win_rate": float(P[a, b]), "battles": float(battles.met[a, b])}
             for a, b in ((i, j), (j, k), (k, i))
         ]
-        found.append({"models": [labels[i], labels[j], labels[k]], "p_value": cycle.p_value, "pairs": pairs})
+        found.append({"models": [labels[i], labels[j], labels[k]], "p_value": cycle.p_value, "floor": cycle.floor,
+                      "pairs": pairs})  # fmt: skip
     return found
 
 
@@ -379,7 +381,7 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
     if p is not None and p == p:  # not NaN: there are pairs beyond those that scores need
         within = "what scores leave unexplained is within noise, which proves no absence of cycles"
         verdict = within if p > 0.05 else "scores do not explain the battles"
-        print(f"{verdict} (p = {p:.2g}, chi-squared over all pairs)")
+        print(f"{verdict} ({p_text(p)}, chi-squared over all pairs)")
     _print_cycles(content["cycles"])
     if content["style"] is not None:
         added = ", ".join(
@@ -413,7 +415,7 @@ def _print_cycles(cycles: list[dict[str, Any]]) -> None:
             f"{pair['winner']} beats {pair['loser']} {pair['win_rate']:.3f} ({pair['battles']:g})"
             for pair in cycle["pairs"]
         )
-        print(f"cycle beyond noise (p = {cycle['p_value']:.2g}): {pairs}")
+        print(f"cycle beyond noise ({p_text(cycle['p_value'], cycle['floor'])}): {pairs}")
     if len(cycles) > SHOWN:
         print(f"and {len(cycles) - SHOWN} more cycles (--json)")
 
