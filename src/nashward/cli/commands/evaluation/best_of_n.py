@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adapter", help="of the policy: a LoRA folder or id, or the mixture.json of a run")
     parser.add_argument("--prompts", help="for the policy: " + options.INPUTS["prompts"].text)
     options.add(parser, options.PROMPT_FIELD)
-    parser.add_argument("--n", type=options.whole, default=16, help="responses a prompt (default: 16)")
+    parser.add_argument("--n", type=options.whole, default=16, help="responses per prompt (default: 16)")
     parser.add_argument(
         "--rule", choices=RULES, default="mean-win-rate",
         help="who is the best: mean-win-rate against the other responses (default; PairRM's ranking is of its kind), "
