@@ -23,7 +23,7 @@ from ..shapes import Bool, Float, Int
 from .confidence import JEFFREYS
 from .contextual import WITHIN, ContextualBradleyTerry, contextual_bradley_terry, share_within
 from .game_ratings import ClassLottery, class_lottery
-from .pair_tests import DRAWS, margin_p_values, winner_p_value
+from .pair_tests import DRAWS, margin_p_values, winner_p_value, with_further_variance
 from .ratings import ELO, Ratings, bradley_terry, elo, has_maximum, pearson_p_value, scores
 from .significant_cycles import Cycle, cycles_below
 
@@ -33,6 +33,7 @@ PAIRS = 3  # of a model, whose prior its rating has: fewer make the bands of few
 LEAST, ENOUGH = 30, 10  # battles of a category, and of a model in it
 CHUNK = 500_000  # win probabilities at once
 LONGEST = 1 - 1e-6  # the relative difference of lengths one of which is 0
+WHOLE = 1 - 1e-9  # of a lottery's weight, which is all of it
 STEPS = 200  # of Newton's method for the pairs
 
 
@@ -46,12 +47,15 @@ class Bands:
             itself and, where it is not the only one, all others of the smoothed table.
         elo, elo_low, elo_high: [n], the ratings (``Ratings.elo``) and their quantiles, in the same way.
         share: of the draws that lie between them, for each model.
+        whole: [n], the share of the draws whose lottery is this model alone.
 
     Example:
         >>> battles = Battles.of_tables(("x", "y"), np.array([[[0.0, 30.0], [10.0, 0.0]]]))
         >>> bands = battles.bands(share=0.9, seed=0)
         >>> bands.lottery.tolist(), bool((bands.elo_low < bands.elo).all()), bands.share
         ([1.0, 0.0], True, 0.9)
+        >>> float(bands.whole[0]) > 0.99
+        True
     """
 
     lottery: Float[Tensor, " n"]
@@ -61,6 +65,7 @@ class Bands:
     elo_low: Float[Tensor, " n"]
     elo_high: Float[Tensor, " n"]
     share: float
+    whole: Float[Tensor, " n"]
 
 
 @dataclass(frozen=True)
@@ -265,11 +270,36 @@ class Battles:
         n = len(self.labels)
         i, j, margin = self._margins if self.by_prompt else self._each
         if self.by_prompt or not self._counts:
-            return margin_p_values(n, i, j, margin, draws=draws, seed=seed)
+            p = margin_p_values(n, i, j, margin, draws=draws, seed=seed)
+            if self.slopes is None:
+                return p
+            met = self._summed(np.ones(len(i)), np.ones(len(i)), i, j)
+            mean = self._summed(margin, -margin, i, j) / np.maximum(met, 1)
+            return with_further_variance(p, mean, self._variance_by_slopes())
         i, j = np.triu_indices(n, 1)
         times = np.floor(np.r_[self.total[i, j], self.total.T[i, j]])  # of ties the odd one says nothing
         signs = np.repeat([0.5, -0.5], len(i))
         return margin_p_values(n, np.r_[i, i], np.r_[j, j], signs, times, draws=draws, seed=seed)
+
+    def _variance_by_slopes(self) -> Float[np.ndarray, "n n"]:
+        """[n, n], what the error of the slopes of style adds to the variance of each pair's mean margin.
+
+        By the step of their fit that the draws of ``bands`` make, so with what both errors have in common; at least 0.
+        """
+        assert self.slopes is not None, "battles at equal style"
+        n, (influence, gained) = len(self.labels), self.slopes
+        group = self.prompt if self.by_prompt else np.arange(len(self.first))
+        of_group = np.stack([np.bincount(group, column) for column in influence.T], axis=1)
+        P, moved, common = self.game.P.numpy(), np.zeros((n, n, 4)), np.zeros((n, n, 4))
+        moved[self.first, self.second], moved[self.second, self.first] = gained, -gained
+        moved *= (P * (1 - P))[..., None]
+        i, j, margin = self._each
+        mean = self._summed(margin, -margin, i, j) / np.maximum(self.met, 1)
+        left = (margin - mean[i, j]) / self.met[i, j]
+        for k, column in enumerate(of_group[group].T):
+            common[..., k] = self._summed(left * column, -left * column, i, j)
+        own = np.einsum("ijk,kl,ijl->ij", moved, of_group.T @ of_group, moved)
+        return np.maximum(own + 2 * (moved * common).sum(-1), 0.0)
 
     def of_category(self, name: str) -> Battles:
         """The battles of one category; the models stay the same, also those that fought none of them.
@@ -461,7 +491,8 @@ class Battles:
             given = torch.from_numpy(some + (of_prior + least) * self._prior_of_ratings)
             ratings.append(elo(scores(given, start=self.ratings.scores)))
         at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
-        low, high = torch.quantile(torch.cat(lotteries), at, dim=0)
+        drawn = torch.cat(lotteries)
+        low, high = torch.quantile(drawn, at, dim=0)
         elo_low, elo_high = torch.quantile(torch.cat(ratings), at, dim=0)
         lottery, rating = torch.from_numpy(own.policy), self.ratings.elo
         least_of_all, most_of_all = map(torch.from_numpy, own.ranges(self.game.P.numpy()))
@@ -469,6 +500,7 @@ class Battles:
         return Bands(
             lottery, torch.minimum(low, lottery), torch.maximum(high, lottery),
             rating, torch.minimum(elo_low, rating), torch.maximum(elo_high, rating), share,
+            (drawn > WHOLE).to(torch.float64).mean(0),
         )  # fmt: skip
 
     @property
