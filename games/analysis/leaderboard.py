@@ -14,19 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nashward import winners
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.text_rows import csv_rows, json_rows, jsonl_rows
-from nashward.winners import (
-    MODELS,
-    RESPONSES,
-    VOTERS,
-    check_left_out,
-    is_skip,
-    response_fields,
-    voter_of,
-    winner_of,
-)  # fmt: skip
+from nashward.winners import MODELS, RESPONSES, is_skip, response_fields, winner_of
 
 from .confidence import JEFFREYS
 from .style import STYLE, relative_differences, style_counts
@@ -47,7 +39,7 @@ MARKS = ("header_count_{}", "list_count_{}", "bold_count_{}")
 CONVERSATIONS = ("conversation_a", "conversation_b")
 COLUMNS = (  # of a Parquet file, all others stay unread
     *MODELS, *CONVERSATIONS, *(name for fields in RESPONSES for name in fields), "winner", *COUNTS, "ties", "draws",
-    *ONE_HOT, *VOTERS, "prompt", "language", "is_code", "category", "category_tag", "conv_metadata",
+    *ONE_HOT, *winners.VOTERS, "prompt", "language", "is_code", "category", "category_tag", "conv_metadata",
     *(name.format(side) for name in (*LENGTHS, *MARKS) for side in "ab"),
 )  # fmt: skip
 
@@ -102,7 +94,7 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False, wi
     skipped = 0
     voters: set[str] = set()
     for number, row in enumerate(records, 1):
-        if without and (voter := voter_of(row)) is not None:
+        if without and (voter := winners.voter_of(row)) is not None:
             voters.add(voter)
             if voter in without:
                 continue
@@ -120,7 +112,7 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False, wi
         tags.append(sets.setdefault(_categories(row), len(sets)))
         if style:
             styles += both or (unknown, unknown)
-    check_left_out(without, voters, bool(models))
+    winners.check_left_out(without, voters, bool(models))
     if not models:
         but = f", but {counted(skipped, 'skip')}" if skipped else ""
         raise NashwardError(f"there are no battles{but}; expected rows with model_a, model_b and winner")
