@@ -136,7 +136,7 @@ def payoff_table(
     if not isinstance(game, PreferenceGame | ConstantSumGame):
         raise TypeError(f"expected a game with a table of payoffs, got {type(game).__name__}")
     if game.batch_shape:
-            raise NashwardError(f"the picture shows one game, got a batch of shape {tuple(game.batch_shape)}")
+        raise NashwardError(f"the picture shows one game, got a batch of shape {tuple(game.batch_shape)}")
     _check_equilibrium(equilibrium, game)
     if isinstance(game, PreferenceGame):
         what, form, table = "P(row beats column)", ".2f", game.P

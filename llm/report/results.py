@@ -215,7 +215,8 @@ def winner_sentence(
     """Which player beats every other one, which is said only beyond noise.
 
     Args:
-        game: its ``players``, ``condorcet_winner`` and ``condorcet_p_value`` (None: not tested).
+        game: its ``players``, ``condorcet_winner`` and ``condorcet_p_value`` (None: not tested); where it has bands
+            (``lottery_band``), who is not told apart has the share of their draws that another Nash came out of.
         what: a player is.
         untested: why it was not tested.
         floor: the least p-value that the draws of a test can give: the true one is at most that.
@@ -235,9 +236,11 @@ def winner_sentence(
     known = untested if p is None else p_text(p, floor)
     if p is not None and p <= LEVEL:
         return f"{winner} beats {beaten} beyond noise ({known})."
+    whole = (game.get("lottery_band") or {}).get("whole")
+    also = "" if whole is None else f", and in {1 - whole[winner]:.0%} of all draws the Nash is not {winner} alone"
     if two:
-        return f"{' and '.join(names)} are not told apart: on average {winner} wins ({known})."
-    return f"No {what} beats every other one beyond noise: on average {winner} does ({known})."
+        return f"{' and '.join(names)} are not told apart: on average {winner} wins ({known}){also}."
+    return f"No {what} beats every other one beyond noise: on average {winner} does ({known}){also}."
 
 
 def game_sentences(game: Mapping[str, Any]) -> list[str]:
