@@ -1,11 +1,11 @@
 """What a machine with a CUDA card reaches: memory, speed, agreement and resuming, part by part, in one command.
 
-    python benchmarks/gpu.py [--parts NAME ...] [--toy --device cpu] [--out docs/gpu.json]
+    python benchmarks/gpu.py [--parts NAME ...] [--minutes 8] [--toy --device cpu] [--out docs/gpu.json]
 
 It installs nothing and reaches no network: policies have the shape of 7B and 8B models and random weights. A part whose
 packages are missing says so; one that fails or takes too long leaves its log in ``build/gpu`` and the others go on.
-Results are printed and written as they come. The limits of the parts add up to twenty minutes; a whole run on a
-card was not timed yet.
+Results are printed and written as they come. Each part has a time limit, and all of them have ``--minutes`` together: a
+part for which no time is left is written down as not measured, and ``--parts`` measures it later, into the same file.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -57,25 +58,31 @@ class Part:
     json: bool = False
 
 
-TRAINING = ("--variants", "ours", "ours-batch", "trl-stored", "trl-liger")
-PARTS: dict[str, Part] = {
+TRAINING = ("--variants", "ours-batch", "trl-stored", "trl-liger", "ours")
+TOY_TRAINING = ("--vocabulary", "1000", "--length", "16", "--variants", "ours", "ours-batch")
+LEAST_SECONDS = 20.0  # a part with less time than this is not begun: its model would not even be loaded
+PARTS: dict[str, Part] = {  # what is most wanted comes first
     "card": Part("what the card reaches", "gpu_parts/card.py", 40),
-    "memory-7b": Part("peak memory at a 7B shape against the plan", "gpu_parts/memory.py", 150),
     "training": Part(
         "a training step against TRL's QLoRA sppo_hard, a pair of 2048 tokens each", "train_memory_speed.py", 190,
-        ("--shape", "mistral-7b", "--length", "2048", *TRAINING),
-        ("--vocabulary", "1000", "--length", "16", "--variants", "ours", "ours-batch"), json=True,
+        ("--shape", "mistral-7b", "--length", "2048", *TRAINING), TOY_TRAINING, json=True,
     ),
-    "sampling": Part("tokens a second of sampling", "gpu_parts/sampling.py", 120),
+    "training-5": Part(
+        "a training step against TRL's, 5 responses of 1024 tokens to a prompt of 1024", "train_memory_speed.py", 150,
+        ("--shape", "mistral-7b", "--length", "2048", "--prompt", "1024", "--responses", "5", *TRAINING),
+        ("--responses", "5", *TOY_TRAINING), json=True,
+    ),
+    "memory-7b": Part("peak memory at a 7B shape against the plan", "gpu_parts/memory.py", 150),
     "judging": Part(
         "pairs a second of a judge of PairRM's shape against llm-blender", "judge_speed.py", 90,
         ("--shape", "deberta-large", "--prompts", "16"), ("--prompts", "1", "--candidates", "2"),
         needs=("llm_blender",), json=True,
     ),
-    "whole-run": Part("a whole run at a 1B shape against the plan's hours", "gpu_parts/whole_run.py", 120),
-    "resume": Part("a run that is killed goes on as if it had not been", "gpu_parts/resume.py", 160),
     "equilibria": Part("exact equilibria and iterations on the card", "gpu_parts/equilibria.py", 60),
     "tests": Part("the tests marked gpu", "pytest", 90),
+    "sampling": Part("tokens a second of sampling", "gpu_parts/sampling.py", 120),
+    "whole-run": Part("a whole run at a 1B shape against the plan's hours", "gpu_parts/whole_run.py", 120),
+    "resume": Part("a run that is killed goes on as if it had not been", "gpu_parts/resume.py", 160),
     "memory-8b": Part(
         "peak memory at an 8B shape with 128k words", "gpu_parts/memory.py", 150, ("--shape", "llama-3-8b"),
     ),
@@ -104,9 +111,14 @@ def command(name: str, given: argparse.Namespace) -> list[str]:
     return [sys.executable, str(HERE / part.script), "--device", given.device, *figures, *models, *size]
 
 
-def run_part(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any] | Outcome]:
-    """The results of a part as they come, and its outcome at the end."""
+def run_part(name: str, given: argparse.Namespace, seconds: float) -> Iterator[dict[str, Any] | Outcome]:
+    """The results of a part as they come, and its outcome at the end; it has ``seconds`` at most."""
     part, outcome = PARTS[name], Outcome()
+    limit = min(part.limit, seconds)
+    if seconds < LEAST_SECONDS:
+        outcome.status = f"not measured: no time was left; python benchmarks/gpu.py --parts {name}"
+        yield outcome
+        return
     missing = [package for package in part.needs if importlib.util.find_spec(package) is None]
     if missing:
         outcome.status = f"left out: {', '.join(missing)} is not installed"
@@ -121,7 +133,13 @@ def run_part(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any] | 
     log = given.work / f"{name}.log"
     with log.open("w") as stream:
         process = subprocess.Popen(
-            command(name, given), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command(name, given),
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
         lines: queue.Queue[str | None] = queue.Queue()
 
@@ -134,10 +152,10 @@ def run_part(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any] | 
         reader.start()
         while True:
             try:
-                line = lines.get(timeout=max(0.0, part.limit - (time.monotonic() - began)))
+                line = lines.get(timeout=max(0.0, limit - (time.monotonic() - began)))
             except queue.Empty:
-                process.kill()
-                outcome.status = f"ended after its {part.limit:g} s"
+                os.killpg(process.pid, signal.SIGKILL)  # its own processes too, which would go on using the card
+                outcome.status = f"ended after its {limit:.0f} s"
                 break
             if line is None:
                 break
@@ -202,6 +220,7 @@ def hardware(device: str) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="only these, in this order")
+    parser.add_argument("--minutes", type=float, default=8.0, help="for all parts together (default: 8)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
     parser.add_argument("--toy", action="store_true", help="a rehearsal at the smallest sizes")
     parser.add_argument("--work", type=Path, default=Path("build/gpu"), help="models, logs and runs; deleted by hand")
@@ -219,10 +238,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(" ".join(f"{name} {value}" for name, value in about["versions"].items()), flush=True)
     written = json.loads(out.read_text()) if out.exists() and given.parts != list(PARTS) else {}
     parts: dict[str, Any] = written.get("parts", {})
-    failed = 0
+    failed, end = 0, time.monotonic() + 60 * given.minutes
     for name in given.parts:
         print(f"\n{name}: {PARTS[name].about}", flush=True)
-        for item in run_part(name, given):
+        for item in run_part(name, given, end - time.monotonic()):
             if isinstance(item, Outcome):
                 parts[name] = {"about": PARTS[name].about, "status": item.status, "seconds": round(item.seconds, 1),
                                "date": about["date"], "card": about.get("card"), "results": item.results}  # fmt: skip

@@ -23,7 +23,7 @@ from nashward.llm.policy.model import LanguageModel
 from nashward.llm.policy.sampling import Sampling, as_source, seed_of
 from nashward.llm.training import regression
 from nashward.llm.training.batches import MicroBatch, micro_batches
-from nashward.llm.training.losses import Loss, objective
+from nashward.llm.training.losses import Loss, loss_settings
 from nashward.llm.training.optimize import Fit, fit, order
 
 LEVEL = 0.05  # of the sign test: five of five seeds meet it
@@ -198,7 +198,9 @@ class Study:
         measure: _Measure,
     ) -> TrainingCurve:
         settings = replace(self.fit, loss=loss, selection="best-worst")
-        batches = micro_batches(groups, settings.pass_tokens("cpu"), settings.batch, objective(settings, whole=False))
+        batches = micro_batches(
+            groups, settings.pass_tokens("cpu"), settings.batch, loss_settings(settings, self_comparison=False)
+        )
         with model.use_adapter(start) as network:
             for batch in batches:
                 batch.start = batch.anchor = batch.sampler = batch.logprobs(network, model.pad_id)

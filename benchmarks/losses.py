@@ -144,7 +144,7 @@ def fitted(loss: Loss, step: games.Step, P: Tensor) -> Tensor:
         now, ones = theta.log_softmax(-1)[None], torch.full((1, len(P)), float(proof.TOKENS), dtype=P.dtype)
         batch = Experience(
             now, anchor[None], sampler.log()[None], payoffs, sampler[None], ones, target, "plug-in", step.size, P[None],
-            whole=True,
+            self_comparison=True,
         )  # fmt: skip
         value = losses.LOSSES[loss if step.opponent is not None else "mirror"].of(batch)
         value.backward()

@@ -1,6 +1,6 @@
 """Memory and time of a training step on one prompt's responses: nashward, TRL's DPOTrainer and plain logits.
 
-    python benchmarks/train_memory_speed.py [--vocabulary N] [--length 256] [--shape tiny|mistral-7b|llama-3-8b]
+    python benchmarks/train_memory_speed.py [--vocabulary N] [--length 256] [--shape tiny|deep|mistral-7b|llama-3-8b]
         [--policy real:smollm2-135m] [--responses 5] [--prompt 128] [--threads 2] [--device cpu|cuda]
         [--variants ours trl-stored ...] [--json FILE]
 

@@ -25,6 +25,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     | {"num_attention_heads": 2, "num_key_value_heads": 1},
     "tiny": {"vocab_size": 128_256, "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4}
     | {"num_attention_heads": 4, "num_key_value_heads": 2},
+    "deep": {"vocab_size": 1000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 32}
+    | {"num_attention_heads": 2, "num_key_value_heads": 1},  # a 7B's depth and hardly any arithmetic
     "llama-1b": {"vocab_size": 128_256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16}
     | {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64, "tie_word_embeddings": True},
     "mistral-7b": {"vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32}

@@ -20,6 +20,7 @@ class Cycle:
         players: (i, j, k).
         p_value: the largest of its three pairs, times the number of pairs of players: the probability, at most, that
             players without any cycle seem to have one as clear.
+        floor: the least p-value that the draws of the signs can give; 0: there were none.
 
     Example:
         >>> Cycle((0, 1, 2), p_value=0.003).players
@@ -28,6 +29,7 @@ class Cycle:
 
     players: tuple[int, int, int]
     p_value: float
+    floor: float = 0.0
 
 
 def significant_cycles(tables: np.ndarray, level: float = 0.05, draws: int = 20_000, seed: int = 0) -> list[Cycle]:
@@ -65,28 +67,33 @@ def significant_cycles(tables: np.ndarray, level: float = 0.05, draws: int = 20_
     draws = max(draws, int(n * (n - 1) / level))  # so that a pair can be significant among so many
     if len(tables) < MIN_PROMPTS:
         return []
-    return cycles_below(np.minimum(pair_p_values(tables, draws, seed) * (n * (n - 1) / 2), 1.0), level)
+    return cycles_below(pair_p_values(tables, draws, seed), level, draws)
 
 
-def cycles_below(p: Float[np.ndarray, "n n"], level: float) -> list[Cycle]:
+def cycles_below(p: Float[np.ndarray, "n n"], level: float, draws: int | None = None) -> list[Cycle]:
     """The cycles of three whose three pairs all have p-values up to the level, the clearest first.
 
     Args:
-        p: [n, n], of "i beats j", corrected for how many pairs there are.
+        p: [n, n], of "i beats j", which are corrected here for how many pairs there are (Bonferroni).
         level: the largest.
+        draws: of the signs that they are of; None: of another test.
 
     Source: Berger 1982 (intersection-union); Kendall & Babington Smith 1940 (cycles of three).
 
     Example:
-        >>> p = np.array([[1.0, 0.01, 1.0], [1.0, 1.0, 0.02], [0.03, 1.0, 1.0]])
+        >>> p = np.array([[1.0, 0.002, 1.0], [1.0, 1.0, 0.005], [0.01, 1.0, 1.0]])
         >>> cycles_below(p, 0.05)
-        [Cycle(players=(0, 1, 2), p_value=0.03)]
+        [Cycle(players=(0, 1, 2), p_value=0.03, floor=0.0)]
     """
+    pairs = len(p) * (len(p) - 1) / 2
+    p = np.minimum(p * pairs, 1.0)
+    floor = 0.0 if draws is None else pairs / (draws + 1)
     beats = p <= level
     cycles = []
     for i, j in np.argwhere(beats):
         if i < j:  # of a cycle's three beginnings the least player
             for k in np.flatnonzero(beats[j] & beats[:, i]):
                 if k > i:
-                    cycles.append(Cycle((int(i), int(j), int(k)), float(max(p[i, j], p[j, k], p[k, i]))))
+                    largest = float(max(p[i, j], p[j, k], p[k, i]))
+                    cycles.append(Cycle((int(i), int(j), int(k)), largest, floor))
     return sorted(cycles, key=lambda cycle: cycle.p_value)

@@ -42,6 +42,27 @@ def style_counts(text: str) -> Float[np.ndarray, " 4"]:
     return np.array([length, *(len(mark.findall(plain)) / max(length, 1.0) for mark in _MARKS)])
 
 
+def without_marks(text: str, feature: str) -> str:
+    """A text as long as before, with blanks in the place of its headers' signs, its bullets and numbers, or its stars.
+
+    Args:
+        text: any; what stands inside of fenced code stays.
+        feature: which marks, one of ``STYLE`` but for the length.
+
+    Example:
+        >>> without_marks("Rivers\\n- The **Rhine**.", "lists"), without_marks("The **Rhine**.", "bold")
+        ('Rivers\\n  The **Rhine**.', 'The   Rhine  .')
+    """
+    mark = _MARKS[STYLE.index(feature) - 1]
+    parts = zip(_FENCED.split(text), [*_FENCED.findall(text), ""], strict=True)
+    return "".join(mark.sub(_blanks, plain) + code for plain, code in parts)
+
+
+def _blanks(mark: re.Match[str]) -> str:
+    text = mark[0]
+    return f"  {text[2:-2]}  " if text[:2] in ("**", "__") else re.sub(r"\S", " ", text)  # bold text stays
+
+
 def style_differences(first: Sequence[str], second: Sequence[str]) -> Float[np.ndarray, "pairs 4"]:
     r"""The features of pairs of texts, [pairs, 4], in the order of ``STYLE``; those of exchanged texts are opposite.
 

@@ -10,7 +10,7 @@ import numpy as np
 from nashward.errors import NashwardError
 
 from ..equilibria.nash import Equilibrium
-from ..forms.game import ConstantSumGame, PreferenceGame
+from ..forms.game import ConstantSumGame, PreferenceGame, Profile
 from ..measures import most_played_first, shown_gap, shown_unique
 from ..shapes import Float
 from .appearance import COLOURS, as_label, drawn_on, new_figure
@@ -100,6 +100,19 @@ def _ordered(order: Sequence[int] | None, usual: list[int]) -> list[int]:
     return list(order)
 
 
+def _check_equilibrium(equilibrium: Equilibrium, game: PreferenceGame | ConstantSumGame) -> None:
+    if not isinstance(equilibrium, Equilibrium):
+        raise TypeError(f"expected the equilibrium that games.nash(game) gives, got {type(equilibrium).__name__}")
+    policy = equilibrium.policy
+    shapes = [tuple(own.shape) for own in (policy if isinstance(policy, Profile) else (policy,))]
+    expected = [(n,) for n in (game.sizes[:1] if isinstance(game, PreferenceGame) else game.sizes)]
+    if shapes != expected:
+        raise NashwardError(
+            f"the equilibrium is of another game: its probabilities have the shapes {shapes}, those of this game's are "
+            f"{expected}; give games.nash(game)"
+        )
+
+
 def payoff_table(
     game: PreferenceGame | ConstantSumGame,
     equilibrium: Equilibrium,
@@ -116,13 +129,15 @@ def payoff_table(
         order: the numbers of a preference game's actions in another order; ``cycle_graph`` takes the same.
 
     Raises:
-        ValueError: a batch of games, an order that has not every action once, an order for an ``n x m`` game.
-        TypeError: a game without a table.
+        ValueError: a batch of games, an equilibrium of another game, an order that has not every action once, an order
+            of an ``n x m`` game.
+        TypeError: a game without a table, or no ``Equilibrium``.
     """
     if not isinstance(game, PreferenceGame | ConstantSumGame):
         raise TypeError(f"expected a game with a table of payoffs, got {type(game).__name__}")
     if game.batch_shape:
         raise NashwardError(f"the picture shows one game, got a batch of shape {tuple(game.batch_shape)}")
+    _check_equilibrium(equilibrium, game)
     if isinstance(game, PreferenceGame):
         what, form, table = "P(row beats column)", ".2f", game.P
         sides = [("Nash", game.labels, equilibrium.policy)] * 2

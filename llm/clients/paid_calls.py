@@ -12,12 +12,12 @@ from pathlib import Path
 from nashward.errors import EndpointError, NashwardError
 
 from ..config.endpoint import OPENAI, Endpoint, JudgeSettings, server_url
+from ..config.inputs import ENDPOINT
 from ..processes import processes
 from .chat import Chat, Completion, is_same_model
 from .client import Client
 from .paid import Budget, PaidOutputs, Spent
 
-PREFIX = "openai:"
 PROBE = [{"role": "user", "content": "Write the letter A."}]
 PROBE_TOKENS = 16
 BYTES = 4  # of a token, in the estimate
@@ -77,7 +77,7 @@ class PaidCalls:
         self, model: str, settings: JudgeSettings, endpoint: Endpoint | None = None, logprobs: bool = False
     ) -> None:
         if not model.strip():
-            raise NashwardError(f"{PREFIX} lacks the name of a model: {PREFIX}MODEL, as the server calls it")
+            raise NashwardError(f"{ENDPOINT} lacks the name of a model: {ENDPOINT}MODEL, as the server calls it")
         self.model, self.settings, self.logprobs = model, settings, logprobs
         self.client = Client(server_url(settings.base_url), endpoint)
         self.chat = Chat(self.client, model)
@@ -98,7 +98,7 @@ class PaidCalls:
         if server_url(self.settings.base_url) == OPENAI and server.key() is None:
             without = "" if self.settings.base_url else " without --judge-url"
             raise EndpointError(
-                f"{PREFIX}{self.model}{without} is a model at {OPENAI}, and the variable {server.key_variable} holds "
+                f"{ENDPOINT}{self.model}{without} is a model at {OPENAI}, and the variable {server.key_variable} holds "
                 "no key: set it, or give the URL of the server that is meant, as --judge-url http://localhost:8000/v1"
             )
         return self.chat.complete(PROBE, PROBE_TOKENS, self.temperature, None, self.logprobs)

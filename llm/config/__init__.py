@@ -12,9 +12,9 @@ from .inputs import Opponents as Opponents
 from .limits import DiagnosisLimits as DiagnosisLimits
 from .limits import Limits as Limits
 from .lora import Lora as Lora
-from .oracle_fit import Asking as Asking
 from .oracle_fit import FitSettings as FitSettings
-from .oracle_fit import People as People
+from .people import Asking as Asking
+from .people import People as People
 from .phase import Phase as Phase
 from .placement import Placement as Placement
 from .plan import Demand as Demand

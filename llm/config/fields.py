@@ -1,4 +1,4 @@
-"""A setting: a field of a frozen dataclass with its help, and what the command line needs to know of it."""
+"""A setting: a field of a frozen dataclass with its help, what the command line needs to know of it, and its check."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import MISSING, dataclass
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from nashward.errors import NashwardError
+
 
 def setting(
     default: Any = MISSING,
@@ -16,7 +18,6 @@ def setting(
     *,
     option: str | None = None,
     none: str | None = None,
-    formerly: tuple[str, ...] = (),
     default_factory: Any = MISSING,
 ) -> Any:
     """A field of a dataclass of settings.
@@ -28,7 +29,6 @@ def setting(
         group: the heading under which ``--help`` lists it.
         option: the name of its option, where that is not the field's with hyphens.
         none: the word that stands for None, where None means that there is no limit.
-        formerly: names that the option and the key had before; an error about one of them names the setting.
         default_factory: in place of ``default``, for a section.
 
     Example:
@@ -38,7 +38,7 @@ def setting(
         >>> [(leaf.path, leaf.option, leaf.text) for leaf in leaves(Walk)]
         [(('steps',), 'steps', 'how many (default: 3)')]
     """
-    metadata = {"help": help, "group": group, "option": option, "none": none, "formerly": formerly}
+    metadata = {"help": help, "group": group, "option": option, "none": none}
     if default_factory is not MISSING:
         return dataclasses.field(default_factory=default_factory, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -53,7 +53,7 @@ class Leaf:
         hint: its type.
         default: its value where none is given.
         text: its help, with the default.
-        group, option, none, formerly: see ``setting``.
+        group, option, none: see ``setting``.
     """
 
     path: tuple[str, ...]
@@ -63,7 +63,6 @@ class Leaf:
     group: str
     option: str
     none: str | None
-    formerly: tuple[str, ...]
 
 
 def leaves(kind: type[Any], section: tuple[str, ...] = ()) -> Iterator[Leaf]:
@@ -78,9 +77,7 @@ def leaves(kind: type[Any], section: tuple[str, ...] = ()) -> Iterator[Leaf]:
             known = field.metadata
             option = known["option"] or field.name.replace("_", "-")
             text = described(known["help"], field.default, known["none"])
-            yield Leaf(
-                path, hints[field.name], field.default, text, known["group"], option, known["none"], known["formerly"]
-            )
+            yield Leaf(path, hints[field.name], field.default, text, known["group"], option, known["none"])
 
 
 def alternatives(hint: Any) -> tuple[Any, ...]:
@@ -113,3 +110,16 @@ def written(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.0e}".replace("e-0", "e-") if 0 < value <= 1e-3 else f"{value:g}"
     return str(value)
+
+
+def check_choice(name: str, value: object, kind: object) -> None:
+    """Refuse a setting that is not one of the values of a Literal type.
+
+    Example:
+        >>> from typing import Literal
+        >>> check_choice("rule", "fast", Literal["slow", "slower"])
+        Traceback (most recent call last):
+        nashward.errors.NashwardError: rule is 'fast'; expected one of slow, slower
+    """
+    if value not in get_args(kind):
+        raise NashwardError(f"{name} is {value!r}; expected one of {', '.join(get_args(kind))}")

@@ -10,7 +10,8 @@ from nashward.errors import NashwardError
 from .endpoint import check_url
 from .fields import setting
 
-PEOPLE = "people:"  # before the folder of their votes, where people are the oracle
+# what a source begins with that is none of files: a folder of votes, a model behind a server, one here that judges
+PEOPLE, ENDPOINT, LOCAL_JUDGE = "people:", "openai:", "judge:"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,6 @@ class Inputs:
         "prompts with responses (prompt and output, response or text) whose likelihood is raised beside the step's "
         "loss, and measured",
         "SFT and limits",
-        formerly=("task",),
     )
 
 
@@ -91,9 +91,9 @@ class EndpointResponses:
 
     Attributes:
         model: its name on the server.
-        base_url: of the server, without credentials; None: the variable OPENAI_BASE_URL, else OpenAI's own.
-        count: responses to a prompt.
-        max_tokens: of a response.
+        base_url: the server's URL, without credentials; None: the variable OPENAI_BASE_URL, else OpenAI's own.
+        count: responses per prompt.
+        max_tokens: the longest response.
 
     Raises:
         ValueError: no name, a URL with credentials, or a number below 1.
@@ -110,7 +110,7 @@ class EndpointResponses:
 
     def __post_init__(self) -> None:
         if not self.model.strip():
-            raise NashwardError("openai: lacks the name of a model: openai:MODEL, as the server calls it")
+            raise NashwardError(f"{ENDPOINT} lacks the name of a model: {ENDPOINT}MODEL, as the server calls it")
         if self.base_url is not None:
             check_url(self.base_url)
         if self.count < 1 or self.max_tokens < 1:
@@ -122,10 +122,11 @@ class Opponents:
     """The stored responses that a run is played against, and how much they count.
 
     Attributes:
-        responses: a file of one model's responses, or a folder with one file a model; "openai:MODEL": a model behind a
-            server that responds while the run is judged; None: those in the run folder.
-        shares: of the opponent, that of all models together, divided evenly, or each one's: "gpt=0.2,claude=0.1".
-        base_url, count, max_tokens: of a model behind a server, see ``EndpointResponses``.
+        responses: a file of one model's responses, or a folder with one file per model; "openai:MODEL": a model behind
+            a server that responds while the run is judged; None: those in the run folder.
+        shares: the part of the opponent that all models are together, divided evenly, or each one's part:
+            "gpt=0.2,claude=0.1".
+        base_url, count, max_tokens: for a model behind a server, see ``EndpointResponses``.
 
     Example:
         >>> Opponents("gpt.jsonl", "0.1").shares
@@ -134,22 +135,25 @@ class Opponents:
 
     responses: str | None = setting(
         None,
-        "another model's responses to the prompts, a folder of one file a model, or openai:MODEL, a model behind a "
+        "another model's responses to the prompts, a folder of one file per model, or openai:MODEL, a model behind a "
         "server that responds: opponents beside the policy's own",
         "solver",
         option="opponents",
-        formerly=("answers",),
     )
     shares: str | None = setting(
         None,
-        "of the opponents in what a step is played against: all together, or NAME=SHARE,... "
+        "share of the opponents in what a step is played against: all together, or NAME=SHARE,... "
         "(default with --opponents: 0.25)",
         "solver",
         option="opponent-shares",
     )
     base_url: str | None = setting(
-        None, "of the server of --opponents openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "solver",
+        None, "the server of --opponents openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "solver",
         option="opponents-url",
     )  # fmt: skip
-    count: int = setting(EndpointResponses.count, "of that model to a prompt", "solver", option="opponent-responses")
-    max_tokens: int = setting(EndpointResponses.max_tokens, "of each of these", "solver", option="opponent-max-tokens")
+    count: int = setting(
+        EndpointResponses.count, "responses of that model per prompt", "solver", option="opponent-responses"
+    )
+    max_tokens: int = setting(
+        EndpointResponses.max_tokens, "tokens of the longest of these", "solver", option="opponent-max-tokens"
+    )

@@ -1,4 +1,4 @@
-"""How an oracle is fitted; what people are asked, and how a run's oracle is fitted to their votes."""
+"""How an oracle is fitted."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from typing import Literal
 
 from nashward.errors import NashwardError
 
-from .choices import check_choice
-from .fields import setting, written
+from .fields import check_choice, setting, written
 
 Train = Literal["head", "lora", "all"]
 Layout = Literal["pooled", "published"]
 LengthEffect = Literal["keep", "remove"]
-Kind = Literal["pairrm", "gpm", "bt"]
-VoteFormat = Literal["jsonl", "battles", "label-studio", "argilla"]  # of files of people's votes
 RATES: dict[str, float] = {"head": 1e-3, "lora": 2e-4, "all": 2e-5}
 # pairs added to the votes of a published head, as shares; a pooled head that is solved takes the votes as they are
 ADDED: dict[str, float] = {"near_duplicates": 0.1, "length_matched": 0.1, "style_swapped": 0.05}
@@ -38,12 +35,12 @@ class FitSettings:
             load. None: "published" where the base has such a head already, else "pooled".
         length: "keep": the length of the responses counts like everything else that the votes go by; "remove": it is a
             covariate of the fit that is taken out, so that the oracle judges as if both responses were of one length.
-        components: of the responses and of the prompt, whose products a pooled head weighs.
-        folds: of the cross-validation, by prompt.
-        epochs, patience: so many epochs at most; training stops earlier when ``patience`` of them bring no better
+        components: principal components of the responses and of the prompt, whose products a pooled head weighs.
+        folds: those of the cross-validation, by prompt.
+        epochs, patience: the most epochs; training stops earlier when ``patience`` of them bring no better
             held-out loss.
         learning_rate: None: 1e-3 for a head, 2e-4 for a LoRA, 2e-5 for all. A cosine over ``epochs`` after a warm-up.
-        weight_decay: of AdamW.
+        weight_decay: AdamW's.
         batch: pairs in an optimiser step.
         warmup: the share of the optimiser steps over which the rate rises.
         near_duplicates, length_matched, style_swapped: pairs added, as shares of the labelled ones: a response against
@@ -51,11 +48,11 @@ class FitSettings:
             in lists and bold. None: 0.1, 0.1 and 0.05, and 0 for a pooled head.
         weigh_annotators: fit twice, the second time with the votes of each annotator weighed by how far they are
             right beyond chance, by the annotators' agreement where that is known (``annotator_weights``).
-        rank: of the LoRA.
+        rank: the LoRA's.
         dimensions: d of a new preference embedding.
         ensemble: keep the folds' models beside the one that was trained on everything.
         half: store the weights in float16.
-        seed: of everything.
+        seed: the seed of everything that is drawn.
 
     Raises:
         ValueError: a number out of its range, an odd dimension, or an unknown part to train.
@@ -75,8 +72,8 @@ class FitSettings:
     )
     length: LengthEffect = setting("keep", "keep the effect of the responses' length, or remove it", "training")
     components: int = setting(16, "principal components whose products a pooled head weighs", "training")
-    folds: int = setting(5, "of the cross-validation by prompt", "training")
-    epochs: int = setting(20, "at most", "training")
+    folds: int = setting(5, "folds of the cross-validation by prompt", "training")
+    epochs: int = setting(20, "epochs at most", "training")
     patience: int = setting(3, "epochs without a better held-out loss before training stops", "training")
     learning_rate: float | None = setting(
         None,
@@ -84,7 +81,7 @@ class FitSettings:
         "for all",
         "training",
     )
-    weight_decay: float = setting(0.01, "", "training")
+    weight_decay: float = setting(0.01, "weight decay of AdamW", "training")
     batch: int = setting(32, "pairs in an optimiser step", "training")
     warmup: float = setting(0.05, "share of the optimiser steps", "training")
     near_duplicates: float | None = setting(
@@ -101,11 +98,11 @@ class FitSettings:
     weigh_annotators: bool = setting(
         False, "fit again with each voter weighed by their agreement with the others", "training", option="weigh-voters"
     )
-    rank: int = setting(16, "of the LoRA", "training")
-    dimensions: int = setting(8, "of a new preference embedding", "training")
+    rank: int = setting(16, "rank of the LoRA", "training")
+    dimensions: int = setting(8, "dimensions of a new preference embedding", "training")
     ensemble: bool = setting(True, "keep the folds' models for a standard error (default)", "training")
     half: bool = setting(False, "store the weights in float16", "training")
-    seed: int = setting(0, "of everything", "training")
+    seed: int = setting(0, "seed of everything that is drawn", "training")
 
     def __post_init__(self) -> None:
         check_choice("train", self.train, Train)
@@ -150,82 +147,3 @@ class FitSettings:
             if getattr(self, name) is None
         }
         return dataclasses.replace(self, layout=layout, **added)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class People:
-    """How a run waits for people's votes and fits its oracle to them.
-
-    Attributes:
-        votes: new ones that each iteration waits for once it has sampled.
-        base: the model under the head of the oracle.
-        kind: "gpm" embeds each response, and holds cycles; "bt" gives each a reward; "pairrm" reads both together.
-        length: "remove" takes the effect of the responses' length out of the oracle, see ``FitSettings``.
-        weigh: whether the votes of each annotator are weighed by their reliability.
-
-    Raises:
-        ValueError: no votes, an unknown kind or effect of the length.
-
-    Example:
-        >>> People(votes=0)
-        Traceback (most recent call last):
-        nashward.errors.NashwardError: votes is 0; expected at least 1 new vote an iteration
-    """
-
-    votes: int = setting(
-        40, "new votes an iteration waits for, with --oracle people:FOLDER", "people", option="people-votes"
-    )
-    base: str = setting(
-        "real:minilm",
-        "the model under the head of the oracle that is fitted to people's votes",
-        "people",
-        option="people-base",
-    )
-    kind: Kind = setting("gpm", "of that oracle, see fit-oracle", "people", option="people-kind")
-    length: LengthEffect = setting(
-        "keep", "keep the effect of the responses' length on people's votes, or remove it", "people",
-        option="people-length",
-    )  # fmt: skip
-    weigh: bool = setting(False, "weigh each person's votes by their reliability", "people", option="people-weigh")
-
-    def __post_init__(self) -> None:
-        if self.votes < 1:
-            raise NashwardError(f"votes is {self.votes}; expected at least 1 new vote an iteration")
-        check_choice("kind", self.kind, Kind)
-        check_choice("length", self.length, LengthEffect)
-
-
-@dataclass(frozen=True)
-class Asking:
-    """Which pairs of responses people compare next.
-
-    Attributes:
-        random: draw all pairs at random; False: a share are those that are expected to change the equilibrium most.
-        random_share: of the questions that are drawn at random all the same, so that the accuracy on them is that on
-            any pair. A fit to close pairs alone gets probabilities that say little: see docs/benchmarks.md.
-        repeats: the share of the questions that were answered before, by the same person or by another one: what the
-            consistency and the agreement are measured on.
-        seed: of the draws.
-
-    Raises:
-        ValueError: shares that are negative or more than 1 together.
-
-    Example:
-        >>> Asking(repeats=0.5, random_share=0.7)  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        nashward.errors.NashwardError: random_share 0.7 and repeats 0.5 are shares; expected ...
-    """
-
-    random: bool = setting(False, "a plain random sample of pairs, in place of those worth most", "questions")
-    random_share: float = setting(0.5, "share of the questions that are drawn at random all the same", "questions")
-    repeats: float = setting(0.1, "share of the questions that were answered before, for consistency", "questions")
-    seed: int = setting(0, "of the questions and of the sides", "questions")
-
-    def __post_init__(self) -> None:
-        if not (self.random_share >= 0 and self.repeats >= 0 and self.random_share + self.repeats <= 1):
-            raise NashwardError(
-                f"random_share {self.random_share:g} and repeats {self.repeats:g} are shares; expected 0 or more, 1 "
-                "at most together"
-            )
-        if self.seed < 0:
-            raise NashwardError(f"seed is {self.seed}; expected a whole number, at least 0")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from nashward.errors import NashwardError
 from ..data.prompts import Prompt
 from ..run.inputs.augmented_prompts import played_prompts
 from ..run.inputs.opponents import StoredOpponents
-from ..store.files import atomic_folder, read_shard, shards, write_jsonl
+from ..store.files import atomic_folder, shards, write_jsonl
 from ..store.run_folder import RunFolder
+from ..store.step_shards import by_prompt, shard_names, texts_by_prompt
 from ..training.regression import win_rates
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -108,12 +108,11 @@ def preferences(home: RunFolder) -> Preferences:
     stored = {opponent.label: opponent.texts for opponent in opponents.values()}
     found = Preferences()
     for step in home.steps():
-        for rows in _rows(step / "responses", ["prompt", "policy", "text"]):
-            for (policy, prompt), group in groupby(rows, key=lambda row: (row["policy"], row["prompt"])):
-                texts.setdefault(policy, {})[prompt] = [row["text"] for row in group]
-        for tables in _rows(step / "judgements", ["prompt", "rows", "columns", "P"]):
+        for policy in shard_names(step / "responses"):
+            texts.setdefault(policy, {}).update(texts_by_prompt(shards(step / "responses", policy)))
+        for prompt, tables in by_prompt(shards(step / "judgements", "*"), ["prompt", "rows", "columns", "P"]):
             for table in tables:
-                _add(found, prompts[table["prompt"]], step.name, table, {**stored, **texts})
+                _add(found, prompts[prompt], step.name, table, {**stored, **texts})
     if not found.rows["responses"]:
         raise NashwardError(f"{home.path} has judged no responses yet: there are no preferences to export")
     found.left_out += Counter()
@@ -137,11 +136,6 @@ def _add(
         found.add_against(prompt, step, names, (first, second), P)
     else:
         found.left_out["tables against opponents that are not stored with the run"] += 1
-
-
-def _rows(folder: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-    for file in shards(folder, "*"):
-        yield read_shard(file, columns)
 
 
 def _table_row(

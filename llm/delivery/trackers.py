@@ -20,8 +20,7 @@ from nashward.games.shapes import Float
 from ..report import panels, run_name
 from ..report.content import Details, Picture
 from ..store.files import read_jsonl, write_json
-from ..store.run_folder import RunFolder, flatten
-from ..training.metrics import METRICS
+from ..store.run_folder import METRICS, RunFolder, flatten
 
 ReportTo = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 FOLDER, JOURNAL = "tracking", "logged.json"  # in the run folder

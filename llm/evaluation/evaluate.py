@@ -22,7 +22,7 @@ from ..processes import processes
 from ..run.inputs.augmented_prompts import played_prompts
 from ..run.selfplay import SelfPlay, kl_to_start, metrics
 from ..store.files import finite, write_json, write_jsonl
-from ..store.run_folder import RunFolder
+from ..store.run_folder import JUDGEMENTS, RunFolder
 from .over_optimisation import DEFAULT_THRESHOLDS, Thresholds, verdicts
 from .players import FOLDER, MIXTURE, START, identity, is_start, policies, sample_responses, stored_responses
 from .refusals import PROBES, refuses
@@ -148,7 +148,7 @@ def evaluate(
         for name in (TRAINING, *held_out):
             progress(f"judging: {name}")
             oracle = run.judge if name == TRAINING else as_oracle(held_out[name])
-            cache = home / FOLDER / "judgements.sqlite" if oracle.cache_key() is not None else None
+            cache = home / FOLDER / JUDGEMENTS if oracle.cache_key() is not None else None
             tables[name], oracle_names[name] = tournament_tables(oracle, prompt_texts, texts, cache), oracle.name
             for network in networks(oracle):
                 network.offload()

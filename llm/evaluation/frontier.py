@@ -21,15 +21,15 @@ from ..policy.mixture import Mixture
 from ..processes import processes
 from ..run.selfplay import SelfPlay
 from ..store.files import write_json
-from ..store.run_folder import RunFolder
+from ..store.run_folder import JUDGEMENTS, RunFolder
 from .evaluate import with_room
 from .pareto import ParetoPoint, pareto_front
 from .players import FOLDER, MIXTURE, START, policies, sample_responses
-from .task import task_likelihoods
+from .sft_likelihood import sft_likelihoods
 from .win_rates.win_rate import WinRate
 
 FILE = "frontier.json"
-TASK = "task"  # the name of the SFT texts' likelihood among the objectives
+SFT = "sft"  # the name of the SFT texts' likelihood among the objectives
 SHARES = (0.25, 0.5, 0.75)  # of the last iterate in the interpolations
 
 
@@ -44,7 +44,7 @@ def frontier(
     """The win rates of a run's policies over its start under several objectives, and ``frontier.json`` in its folder.
 
     The policies are the start, the iterates, the mixture, and interpolations from the start to the last iterate, whose
-    adapters are averaged. Each gives ``responses`` responses a prompt; an objective judges them against the start's.
+    adapters are averaged. Each gives ``responses`` responses per prompt; an objective judges them against the start's.
 
     Args:
         run: a run with its folder, policy, oracle and sampler.
@@ -57,21 +57,20 @@ def frontier(
 
     Returns:
         What the file holds: for each policy and objective the win rate and its standard error over prompts; where the
-        run has SFT texts, the mean log-likelihood of the held-out ones, nats a token, as ``task``, see
-        ``task_likelihoods``; and for each two of these which policies no other one dominates.
+        run has SFT texts, the mean log-likelihood of the held-out ones, nats per token, as ``sft``, see
+        ``sft_likelihoods``; and for each two of these which policies no other one dominates.
 
     Raises:
-        ValueError: fewer than two prompts or responses, fewer than two of objectives and task, a name that is taken,
-            no finished iterate, or another process uses the folder.
+        ValueError: fewer than two prompts or responses, fewer than two objectives (SFT texts count as one), a name that
+            is taken, no finished iterate, or another process uses the folder.
     """
     home, others = RunFolder(run.folder), others or {}
     if len(prompts) < 2 or responses < 1:
         raise NashwardError(f"a frontier needs 2 prompts and a response each, got {len(prompts)} and {responses}")
     names = [*(("training",) if run.combination is None else run.combination.names), *others]
-    has_task = run.has_sft
-    if twice := [name for name in names if names.count(name) > 1 or name == TASK]:
+    if twice := [name for name in names if names.count(name) > 1 or name == SFT]:
         raise NashwardError(f"there is an objective {twice[0]} already; call it something else")
-    if len(names) + has_task < 2:
+    if len(names) + run.has_sft < 2:
         raise NashwardError(
             "a frontier is of two objectives, and the run has one oracle and no SFT texts: give --objective NAME=ORACLE"
         )
@@ -84,9 +83,9 @@ def frontier(
         _ = run.planned
         players = {**players, **blends}
         drawn = sample_responses(home, players, lambda: run.model, prompts, responses, run.sampling, seed, progress)
-        if has_task:
+        if run.has_sft:
             progress("the likelihood of the held-out SFT texts")
-        task = task_likelihoods(run, players)
+        likelihoods = sft_likelihoods(run, players)
         if "model" in vars(run):
             run.model.offload()
         texts = {name: [[response.text for response in row] for row in rows] for name, rows in drawn.items()}
@@ -98,11 +97,11 @@ def frontier(
                 rates[name][objective] = {"value": rate.value, "standard_error": rate.standard_error}
             for network in networks(oracle):
                 network.offload()
-        for name, likelihood in task.items():
-            rates[name][TASK] = likelihood
+        for name, likelihood in likelihoods.items():
+            rates[name][SFT] = likelihood
         found = {
             "prompts": len(prompts), "responses": responses, "seed": seed, "objectives": names, "policies": rates,
-            "fronts": _fronts([*names, *([TASK] if has_task else [])], rates),
+            "fronts": _fronts([*names, *([SFT] if run.has_sft else [])], rates),
         }  # fmt: skip
         processes.decided(lambda: write_json(home / FILE, found))
     return found
@@ -120,7 +119,7 @@ def _win_rates(
     oracle: PreferenceOracle, prompts: Sequence[str], texts: Mapping[str, list[list[str]]], home: RunFolder
 ) -> dict[str, Float[np.ndarray, " prompts"]]:
     """How often each policy's responses beat the start's on each prompt that was judged."""
-    cache = home / FOLDER / "judgements.sqlite" if oracle.cache_key() is not None else None
+    cache = home / FOLDER / JUDGEMENTS if oracle.cache_key() is not None else None
     found = {}
     for name, own in texts.items():
         if name == START:
@@ -153,7 +152,7 @@ def _write(start: Path, end: Path, share: float, folder: Path) -> None:
 
 
 def points(found: Mapping[str, Any], first: str, second: str) -> list[ParetoPoint]:
-    """The policies by what they win under one objective and under another, or the task.
+    """The policies by what they win under one objective and under another, or by the SFT texts' likelihood.
 
     Example:
         >>> rates = {"start": {"a": {"value": 0.5, "standard_error": 0.0}, "b": {"value": 0.5, "standard_error": 0.0}}}
@@ -196,6 +195,6 @@ def figure(found: Mapping[str, Any]) -> Any:
     for axes, (a, b) in zip(np.atleast_1d(page.subplots(1, len(pairs))), pairs, strict=True):
         pareto.figure(points(found, a, b), b, axes)
         axes.set_xlabel(f"win rate over the start, {a}")
-        axes.set_ylabel("SFT texts, log-likelihood a token" if b == TASK else f"win rate over the start, {b}")
+        axes.set_ylabel("SFT texts, log-likelihood a token" if b == SFT else f"win rate over the start, {b}")
     pareto.spread_labels(page)
     return page

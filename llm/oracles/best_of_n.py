@@ -14,7 +14,7 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Num
 
-from ..config.choices import check_choice
+from ..config.fields import check_choice
 from ..processes import processes
 from .cache import Cache
 from .matrices import PairwiseResult, cache_of_machine, check_texts, preference_matrices

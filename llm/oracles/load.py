@@ -12,8 +12,8 @@ import torch
 from nashward.errors import NashwardError
 from nashward.python_object import python_object
 
-from ..clients.paid_calls import PREFIX
 from ..config.endpoint import Endpoint, JudgeSettings
+from ..config.inputs import ENDPOINT, LOCAL_JUDGE
 from ..data.library_errors import first_line, translated_errors
 from ..data.packaged import packaged
 from .cache import AnyCache
@@ -31,7 +31,7 @@ from .models.reward_model import RewardModel
 from .pairwise import Judge
 from .protocol import PreferenceOracle
 from .scalar import RewardFunction
-from .source_names import ACCEPTED, LOCAL, form_of, is_endpoint, is_language_model, is_local_judge
+from .source_names import ACCEPTED, form_of, is_endpoint, is_language_model, is_local_judge
 
 
 def as_oracle(
@@ -73,9 +73,9 @@ def as_oracle(
         return source.load(lambda member: as_oracle(member, **settings), cache)
     if isinstance(source, str | Path):
         if is_endpoint(source):
-            return EndpointJudge(str(source).removeprefix(PREFIX), judge, endpoint)
+            return EndpointJudge(str(source).removeprefix(ENDPOINT), judge, endpoint)
         if is_local_judge(source):
-            return LocalJudge.from_pretrained(str(source).removeprefix(LOCAL), judge, device=device)
+            return LocalJudge.from_pretrained(str(source).removeprefix(LOCAL_JUDGE), judge, device=device)
         kind = _kind(source)
         if kind is VoteTable:
             return VoteTable.from_file(source)
@@ -123,7 +123,7 @@ def check_source(source: Any, *, judge: JudgeSettings | None = None, endpoint: E
         return dataclasses.replace(source, source=check_source(source.source, judge=judge, endpoint=endpoint))
     if isinstance(source, str | Path):
         if is_local_judge(source):
-            check_local_judge(str(source).removeprefix(LOCAL), judge)
+            check_local_judge(str(source).removeprefix(LOCAL_JUDGE), judge)
             return source
         kind = None if is_endpoint(source) else _kind(source)
         if kind is not None and kind is not VoteTable:

@@ -15,7 +15,7 @@ from nashward.errors import NashwardError
 from nashward.games.analysis.social_choice import curl_fraction
 from nashward.games.shapes import Bool, Float, Int
 
-from ..config.choices import check_choice
+from ..config.fields import check_choice
 from ..processes import processes
 from .cache import Cache
 from .protocol import Aggregation, PreferenceOracle

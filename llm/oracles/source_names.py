@@ -11,13 +11,11 @@ from typing import Any, Literal
 from nashward.errors import NashwardError
 from nashward.python_object import python_object
 
-from ..clients.paid_calls import PREFIX
-from ..config.inputs import PEOPLE
+from ..config.inputs import ENDPOINT, LOCAL_JUDGE, PEOPLE
 from ..data.near_path import near_path
 from ..data.packaged import REAL, packaged
 from ..data.rows import FILE_TYPES
 
-LOCAL = "judge:"
 VOTES = tuple(kind for kind in FILE_TYPES if kind != ".txt")
 ACCEPTED = (
     f"the folder or hub id of a PairRM, a GPM or a reward model, pocket:pairrm, a file of votes ({', '.join(VOTES)}), "
@@ -40,7 +38,7 @@ def is_endpoint(source: Any) -> bool:
         >>> is_endpoint("openai:qwen3"), is_endpoint("open:AI")
         (True, False)
     """
-    return isinstance(source, str) and source.startswith(PREFIX)
+    return isinstance(source, str) and source.startswith(ENDPOINT)
 
 
 def is_local_judge(source: Any) -> bool:
@@ -50,7 +48,7 @@ def is_local_judge(source: Any) -> bool:
         >>> is_local_judge("judge:real:smollm2-135m"), is_local_judge("judges:Mine")
         (True, False)
     """
-    return isinstance(source, str) and source.startswith(LOCAL)
+    return isinstance(source, str) and source.startswith(LOCAL_JUDGE)
 
 
 def is_language_model(source: Any) -> bool:
@@ -115,7 +113,7 @@ def check_name(source: str) -> None:
         nashward.errors.NashwardError: there is no pocket:pairm; there are pocket:policy, pocket:pairrm, ...
     """
     if is_local_judge(source):
-        packaged(source.removeprefix(LOCAL))
+        packaged(source.removeprefix(LOCAL_JUDGE))
         return
     if is_endpoint(source) or source.startswith(PEOPLE):
         return

@@ -12,7 +12,7 @@ from nashward.games import PreferenceGame, nash
 from nashward.games.analysis.dueling import expected_change
 from nashward.games.shapes import Float
 
-from ..config.oracle_fit import Asking
+from ..config.people import Asking
 from ..oracles.fitting.votes import WINS
 from .records import PairRow, Question
 from .store import VoteStore, Why

@@ -14,7 +14,7 @@ from typing import Any
 from nashward.errors import NashwardError
 from nashward.winners import MODELS, SKIP, is_skip, winner_of
 
-from ..config.oracle_fit import VoteFormat
+from ..config.people import VoteFormat
 from ..data.rows import is_missing, is_unicode, likely_field, numbered_rows, read_rows
 from ..oracles.fitting.votes import compared_texts, fields_of_vote, vote_of_row, winner_of_row
 from ..store.files import atomic_write, to_jsonl

@@ -12,7 +12,8 @@ import numpy as np
 from nashward.errors import NashwardError
 
 from ..config.inputs import PEOPLE
-from ..config.oracle_fit import FitSettings, People
+from ..config.oracle_fit import FitSettings
+from ..config.people import People
 from ..oracles.fitting.examples import StatesOfRows
 from ..oracles.fitting.fit import fit_oracle
 from ..oracles.fitting.init import find_base, layout_of

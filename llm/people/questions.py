@@ -56,13 +56,13 @@ def of_pairs(file: Path) -> list[Responses]:
     return list(numbered_rows(read_rows(file, "pairs"), str(file), parse, used))
 
 
-def of_answers(folder: Path, prompts: Path) -> list[Responses]:
+def of_answers(folder: Path, prompts: Path, column: str | None = None) -> list[Responses]:
     """The responses of several models, one file a model, see ``read_responses``.
 
     Raises:
         FileNotFoundError, ValueError: as ``read_responses``.
     """
-    texts = read_prompt_texts(prompts)
+    texts = read_prompt_texts(prompts, column)
     by_model = read_responses(folder, texts, read_prompt_keys(prompts))
     groups = []
     for k, prompt in enumerate(texts):

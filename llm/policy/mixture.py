@@ -17,7 +17,7 @@ from ..config.lora import Lora
 from ..config.sampling import Sampling
 from ..data.rollouts import Response
 from ..store.files import write_json
-from ..store.run_folder import RunFolder
+from ..store.run_folder import RunFolder, is_half
 from .adapters.lora import common_base, is_same_base, slots_for
 from .local.names import local_model
 from .model import LanguageModel
@@ -64,7 +64,7 @@ class Mixture:
         """A mixture of adapters; uniform where no weights are given. Members of weight 0 are left out.
 
         Raises:
-            ValueError: as above, or another number of weights than of adapters.
+            ValueError: as above, or the numbers of weights and adapters differ.
 
         Example:
             >>> Mixture.of([Path("a"), Path("b"), Path("c")], [0.5, 0.0, 0.5]).members
@@ -80,10 +80,10 @@ class Mixture:
 
     @classmethod
     def at(cls, path: Path) -> Mixture:
-        """The policy that a path holds: a mixture as ``save`` wrote it, or one adapter, a folder.
+        """The policy that a path holds: a mixture that ``save`` wrote, or the folder of one adapter.
 
         Raises:
-            FileNotFoundError, ValueError: as ``load``, of a file.
+            FileNotFoundError, ValueError: as ``load`` for a file.
 
         Example:
             >>> Mixture.at(Path("some folder")).members
@@ -118,10 +118,10 @@ class Mixture:
         Args:
             model: loaded for adapters of the members' ranks and layers, see ``slots``.
             prompts: token ids of each prompt.
-            count: responses to a prompt.
+            count: responses per prompt.
             source: how a member's responses are drawn: ``Sampling``, or any ``ResponseSource``.
-            seed: of the draws of members and of responses.
-            first: the number of the first prompt where these are a part of more: a part has its responses to all.
+            seed: the seed of the draws of members and of responses.
+            first: the number of the first prompt among all, where these are a part: a part gets the same responses.
 
         Returns:
             For each prompt its ``count`` responses.
@@ -241,7 +241,7 @@ def adapter_folders(paths: Sequence[Path]) -> list[Path]:
         if (path / "adapter_config.json").is_file():
             folders.append(path)
             continue
-        stages = [path / "start", *(step for step in RunFolder(path).steps() if "half" not in step.name)]
+        stages = [path / "start", *(step for step in RunFolder(path).steps() if not is_half(step.name))]
         iterates = [stage / "adapter" for stage in stages if (stage / "adapter").is_dir()]
         if not iterates:
             raise FileNotFoundError(f"{path} is neither an adapter's folder nor a run's")

@@ -72,11 +72,11 @@ def offloaded_checkpoint(function: Callable[..., Any], *inputs: Tensor) -> Any:
     torch's ``checkpoint`` saves its inputs through autograd, so saved-tensor hooks around it see the inputs only;
     tensors that are saved inside are dropped and recomputed.
     """
-    with host_memory(inputs[0].device):
+    with offload_saved_tensors(inputs[0].device):
         return checkpoint(function, *inputs, use_reentrant=False)
 
 
-def host_memory(device: torch.device) -> saved_tensors_hooks:
+def offload_saved_tensors(device: torch.device) -> saved_tensors_hooks:
     """Hooks that keep the tensors saved by autograd in host memory until the backward pass.
 
     For an accelerator the memory is pinned and the copies run on the compute stream; on a CPU tensors stay where they

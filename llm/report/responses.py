@@ -1,4 +1,4 @@
-"""The responses of a run with their judgements, and the panel that shows those before it beside those after it."""
+"""The responses of a run with their judgements, and the panel that shows those before the run beside those after it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ..run.rollouts import table_name
 from ..run.selfplay import iterates
 from ..store.files import read_jsonl, read_shard, shards
 from ..store.run_folder import RunFolder
+from ..store.step_shards import shard_names, texts_by_prompt
 from .content import Alert, Content, Heading, Paragraph, Table
 from .results import command, read_evaluation
 
@@ -30,7 +31,7 @@ class JudgedResponses:
 
     Attributes:
         prompt: its text.
-        texts: [K], of the responses.
+        texts: [K], the responses' texts.
         P: [K, K], the probability that the row's response beats the column's; None: not judged.
 
     Example:
@@ -65,15 +66,13 @@ def judged_responses(step: Path, prompts: Mapping[str, str], count: int) -> list
     Args:
         step: its folder.
         prompts: the prompts' texts by their ids; others are left out.
-        count: of prompts, at most.
+        count: the most prompts.
 
     Raises:
-        CorruptFileError: a shard that is not as it was written.
+        CorruptFileError: a shard is not as it was written.
     """
     responses, newest = step / "responses", newest_sampled(step)
-    texts: dict[str, list[str]] = {}
-    for row in (row for file in shards(responses, newest)[:1] for row in read_shard(file)):
-        texts.setdefault(row["prompt"], []).append(row["text"])
+    texts = texts_by_prompt(shards(responses, newest)[:1])
     tables = {
         row["prompt"]: row["P"]
         for file in shards(step / "judgements", table_name(newest, newest))[:1]
@@ -88,8 +87,7 @@ def judged_responses(step: Path, prompts: Mapping[str, str], count: int) -> list
 
 def newest_sampled(step: Path) -> str:
     """The newest policy that a step sampled: in ``iteration-05`` it is iteration-04, which the step before had made."""
-    policies = {file.name.split(".")[0] for file in shards(step / "responses", "*")}
-    return max(policies - {START}, default=START)
+    return max({*shard_names(step / "responses")} - {START}, default=START)
 
 
 def sampled_steps(folder: Path) -> list[Path]:
@@ -104,7 +102,7 @@ def prompt_texts(folder: Path) -> dict[str, str]:
 
 def responses(folder: Path, count: int = 8) -> list[Content]:
     """Responses of the start and of the newest iterate side by side where ``nashward evaluate`` has drawn them, else of
-    the first and of the newest policy that the run sampled, with whose they are; then what the oracle preferred.
+    the first and of the newest policy that the run sampled, with the policies' names; then what the oracle preferred.
     """
     steps, prompts = sampled_steps(folder), prompt_texts(folder)
     if not steps:
@@ -133,7 +131,8 @@ def newest_iterate(folder: Path) -> str:
 
 
 def drawn_responses(folder: Path, policy: str) -> list[dict[str, Any]]:
-    """What ``nashward evaluate`` drew, a prompt a row; empty where it has drawn nothing of that policy as it is now."""
+    """What ``nashward evaluate`` drew, one row per prompt; empty where it has drawn nothing from that policy as it is
+    now."""
     if not {START, policy} <= read_evaluation(folder).get("policies", {}).keys():
         return []
     rows = read_jsonl(folder / EVALUATION / DRAWN)
@@ -163,7 +162,7 @@ def _drawn(newest: str, drawn: Sequence[Mapping[str, Any]], count: int) -> list[
 def _sampled(
     folder: Path, names: Sequence[str], policies: Sequence[list[JudgedResponses]], count: int
 ) -> list[Content]:
-    """The responses that the run itself sampled of its first and of its newest policy, with whose they are."""
+    """The responses that the run itself sampled from its first and its newest policy, with the policies' names."""
     newest = newest_iterate(folder)
     note = (
         "The first response of each policy to the same prompts, with the share of its duels against the policy's other "

@@ -26,7 +26,7 @@ from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
 from ..policy.sampling import ResponseSource
 from ..processes import processes
-from ..store.run_folder import JUDGEMENTS, RunFolder, Stage
+from ..store.run_folder import RunFolder, Stage, step_name
 from .inputs.augmentation import Augmenter, EndpointWriter, PolicyWriter, Writer
 from .inputs.prompt_selection import PromptSelector
 from .payoffs.objectives import StepObjectives
@@ -44,18 +44,18 @@ Part = TypeVar("Part", bound="LanguageModel | PreferenceOracle")
 class AdapterExecutor:
     """Carries Steps out on a language model.
 
-    For each member of the Step's opponent it draws K responses a prompt, queries the oracle for the tables of win
+    For each member of the Step's opponent it draws K responses per prompt, queries the oracle for the tables of win
     probabilities over all of them, scores them under the anchor's members, and fits
 
         log pi_theta(y) - sum_k w_k log pi_k(y)  =  size * sum_j c_j P(y beats rho_j) + constant
 
-    on the union of the response sets that were sampled. A fixed opponent is no policy: win probabilities over its
-    stored responses are, but it is neither sampled nor fitted. Each part is written to the run folder in shards that
+    on the union of the response sets that were sampled. A fixed opponent only gives win probabilities over
+    its stored responses: it is neither sampled nor fitted. Each part is written to the run folder in shards that
     appear whole or not at all, and is read from there if it is already complete: the same Steps on the same folder
     continue a run.
 
     Args:
-        folder: the run folder.
+        home: the run folder.
         prompts: all prompts of the run.
         lengths: how long each is, in tokens: like lengths are sampled together.
         config: sizes and seeds.
@@ -63,14 +63,13 @@ class AdapterExecutor:
         model, oracle: called when the model or the oracle is first needed, so that a stage loads only its own.
         progress: shows how far the run is, and where it is to stop.
         until: the stage of the first unfinished Step after which to stop (None: go on).
-        cache: the file of judgements; None: one in the run folder.
         label, sft_texts: see ``TrainStage``.
         combination: how several objectives are combined; None: there is one oracle.
     """
 
     def __init__(
         self,
-        folder: RunFolder,
+        home: RunFolder,
         prompts: Sequence[Prompt],
         lengths: Sequence[int],
         config: RunConfig,
@@ -78,33 +77,30 @@ class AdapterExecutor:
         model: Callable[[], LanguageModel],
         oracle: Callable[[], PreferenceOracle],
         progress: Progress,
-        until: Stage | None = None,
-        cache: str | Path | None = None,
-        label: Callable[[str], str | None] | None = None,
-        sft_texts: Sequence[tuple[Prompt, str]] = (),
-        combination: Combination | None = None,
+        until: Stage | None,
+        label: Callable[[str], str | None] | None,
+        sft_texts: Sequence[tuple[Prompt, str]],
+        combination: Combination | None,
     ):
-        self.folder, self.prompts, self.config = folder, list(prompts), config
+        self.home, self.prompts, self.config = home, list(prompts), config
         self.enumerates, self.label, self.sft_texts = source.enumerates, label, sft_texts
         self.progress, self.until, self.combination = progress, until, combination
-        self.reference = Adapter("start", folder / "start" / "adapter")
+        self.reference = Adapter("start", home / "start" / "adapter")
         self.rollouts = RolloutStore(prompts)
         self._load_model, self._source = model, source
         lengths = list(lengths)
-        stage = (folder, self.prompts, lengths, config, source, progress, self.rollouts)
+        stage = (home, self.prompts, lengths, config, source, progress, self.rollouts)
         self._sample = SampleStage(*stage, self._model)
         self._judge = JudgeStage(
-            *stage,
-            lambda: self._on_device(self._at_step(oracle())),
-            folder / JUDGEMENTS if cache is None else Path(cache),
+            *stage, lambda: self._on_device(self._at_step(oracle())), home.judgements(config.cache)
         )
-        self._selection = PromptSelector(folder, self.prompts, lengths, config, self.rollouts, progress.info)
+        self._selection = PromptSelector(home, self.prompts, lengths, config, self.rollouts, progress.info)
         if config.augment is not None:
             self._selection.augmenter = Augmenter(
-                folder, self.prompts, lengths, config, self.rollouts, self._selection.spread,
+                home, self.prompts, lengths, config, self.rollouts, self._selection.spread,
                 lambda prompt: self._model().encode(prompt), self._writer, progress.info,
             )  # fmt: skip
-        self._judged: tuple[Path, list[Sampled], PromptNumbers] = (folder.path, [], ())  # the step, for its oracle
+        self._judged: tuple[Path, list[Sampled], PromptNumbers] = (home.path, [], ())  # the step, for its oracle
         self.stopped: str | None = None  # why it stopped after a training
         self._attached: list[LanguageModel | NetworkOracle] = []
         self.iterates = 0
@@ -113,7 +109,7 @@ class AdapterExecutor:
     def start(self, adapter: str | Path | None) -> Policy:
         """The policy that the run starts from: the base, or the user's adapter."""
         folder = self.reference.folder
-        if not processes.decided(lambda: self.folder.verified(folder)):
+        if not processes.decided(lambda: self.home.verified(folder)):
             model = self._attached_model()  # by all processes at once, which need it next
             processes.decided(
                 lambda: write_adapter(folder, lambda unfinished: model.write_start_adapter(unfinished, adapter))
@@ -127,15 +123,15 @@ class AdapterExecutor:
         Raises:
             Stopped: at the stage after which the run was to stop.
         """
-        name = f"iteration-{self.iterates + 1:02d}" + ("" if step.is_iterate else f"-half-{self.half_steps + 1}")
+        name = step_name(self.iterates + 1, None if step.is_iterate else self.half_steps + 1)
         if self.config.mixtures == "token-level" and step.opponent is None and not step.is_iterate:
             self.half_steps += 1
             return token_mixture(name, step.anchor)
         step = expand_mixtures(step)
-        folder = self.folder / name
+        folder = self.home / name
         with self._drawing():
             numbers = self._selection.numbers(self.iterates, folder)
-            finished = processes.decided(lambda: self.folder.verified(folder / "adapter"))
+            finished = processes.decided(lambda: self.home.verified(folder / "adapter"))
             damaged = processes.decided(lambda: self._damaged(folder)) if finished else set()
             config = self.config if finished else processes.decided(lambda: self._step_config(name))
             samplers, fixed = samplers_and_fixed(step)
@@ -153,10 +149,10 @@ class AdapterExecutor:
                 self._judge.run(at, rows, columns, numbers)
         objectives = None
         if self.combination is not None:
-            exact = config.self_comparison or self.enumerates
             objectives = StepObjectives(
-                self.combination, self.rollouts, self.prompts, numbers, self.reference, itself=exact
-            )
+                self.combination, self.rollouts, self.prompts, numbers, self.reference,
+                self_comparison=config.self_comparison or self.enumerates,
+            )  # fmt: skip
             if not finished and samplers == [self.reference]:
                 processes.decided(objectives.check_floors)
         if self.until == "judge" and not finished:
@@ -165,9 +161,10 @@ class AdapterExecutor:
             processes.decided(lambda: publish_metrics(folder))
         else:
             TrainStage(
-                self.folder, self.prompts, config, self.progress, self.rollouts, self._model(), folder, step,
-                samplers, numbers, self.reference, self.enumerates, self.label, self.sft_texts, self._rate_factor(),
-                objectives,
+                home=self.home, prompts=self.prompts, config=config, progress=self.progress,
+                rollouts=self.rollouts, model=self._model(), step_folder=folder, step=step, samplers=samplers,
+                numbers=numbers, reference=self.reference, enumerates=self.enumerates, label=self.label,
+                sft_texts=self.sft_texts, rate_factor=self._rate_factor(), objectives=objectives,
             ).run()  # fmt: skip
         if self.until == "train" and not finished:
             self.stopped = f"{name}: the adapter is trained"
@@ -177,7 +174,8 @@ class AdapterExecutor:
         return Policy(Adapter(name, folder / "adapter"), name)
 
     def _drawing(self) -> AbstractContextManager[object]:
-        """A block that draws: after it an engine of our own is stopped, whose memory judging and training need."""
+        """A block that draws responses: after it our own engine is stopped, since judging and training need its
+        memory."""
         return closing(self._source) if isinstance(self._source, EngineSource) else nullcontext()
 
     def _damaged(self, step: Path) -> set[str]:
@@ -187,7 +185,7 @@ class AdapterExecutor:
         """
         outputs = {"sample": ["responses"], "judge": ["judgements"], "train": []}
         kinds = ["responses", "judgements"] if self.until is None else outputs[self.until]
-        damaged = {kind for kind in kinds if not self.folder.intact(step / kind)}
+        damaged = {kind for kind in kinds if not self.home.intact(step / kind)}
         return damaged | {"responses"} if "judgements" in damaged else damaged  # which are read
 
     def detach(self) -> None:
@@ -216,22 +214,22 @@ class AdapterExecutor:
         """The configuration of a step: the learning rate of its phase, lowered where limits lower it, and the padded
         tokens of a pass that it began with: other passes give other last bits."""
         fit, phase = self.config.fit, phase_of(self.config.phases, self.iterates + 1)
-        tokens = self.folder.step_values(step).get("tokens")
+        tokens = self.home.step_values(step).get("tokens")
         if tokens is None:
             tokens = fit.pass_tokens(default_device())
-            self.folder.update_step(step, {"tokens": tokens})
+            self.home.update_step(step, {"tokens": tokens})
         rate = fit.learning_rate if phase is None or phase.learning_rate is None else phase.learning_rate
         return dataclasses.replace(self.config, fit=dataclasses.replace(fit, tokens=tokens, learning_rate=rate))
 
     def _rate_factor(self) -> float:
-        """Of the next iterate's learning rate, where limits lower it."""
+        """What the next iterate's learning rate is multiplied by, where limits lower it."""
         limits = self.config.limits
         if limits.lowers != "learning-rate":
             return 1.0
-        return processes.decided(lambda: limit_factor(limits, self.folder, self.iterates + 1))
+        return processes.decided(lambda: limit_factor(limits, self.home, self.iterates + 1))
 
     def _at_step(self, oracle: PreferenceOracle) -> PreferenceOracle:
-        """The oracle of the step that is judged, where it is another one at each step."""
+        """The oracle for the step that is judged, where each step has its own."""
         if not isinstance(oracle, StepwiseOracle):
             return oracle
         for part in self._attached:
@@ -250,15 +248,15 @@ class AdapterExecutor:
     def _writer(self, iteration: int) -> Writer:
         """Who writes the variants of an iteration: the model behind the server, or the newest iterate."""
         if self.config.augment != "policy":
-            return EndpointWriter(self.config, self.folder)
-        name = f"iteration-{iteration:02d}"
-        return PolicyWriter(self._model, Adapter(name, self.folder / name / "adapter"), self._source)
+            return EndpointWriter(self.config, self.home)
+        name = step_name(iteration)
+        return PolicyWriter(self._model, Adapter(name, self.home / name / "adapter"), self._source)
 
     def _model(self) -> LanguageModel:
         return self._on_device(self._load_model())
 
     def _on_device(self, part: Part) -> Part:
-        """A model or an oracle, attached. The policy's network and those of the oracle are on the device by turns."""
+        """A model or an oracle, attached. The policy's network and those of the oracle take turns on the device."""
         parts = self._attach(part)
         for other in self._attached if parts else []:
             if not any(other is own for own in parts):
@@ -286,7 +284,7 @@ def token_mixture(name: str, anchor: Policy | Blend) -> Policy:
     """A handle on the geometric blend of one or two adapters that needs no fit.
 
     Raises:
-        ValueError: a blend of more.
+        ValueError: a blend of more than two.
     """
     blend = expand_mixtures(Step(anchor)).anchor
     members = list(blend.members())
@@ -294,7 +292,8 @@ def token_mixture(name: str, anchor: Policy | Blend) -> Policy:
         return members[0]
     if len(members) > 2:
         raise NashwardError(
-            f"{name} blends {len(members)} policies, and two adapters can be on the device: take mixtures = 'fitted'"
+            f"{name} blends {len(members)} policies, and at most two adapters can be on the device: take mixtures = "
+            "'fitted'"
         )
     return Policy(TokenMixture(name, Blend(blend.members())), name)
 

@@ -65,8 +65,8 @@ def sources(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]) -> 
 
 
 def fingerprints(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]) -> dict[str, str | None]:
-    """The fingerprints of policy, adapter and oracle: another model at the same path has others, the same model at
-    another path has these. Arguments as those of ``sources``."""
+    """The fingerprints of policy, adapter and oracle: they follow the model's content, not its path. Arguments as
+    those of ``sources``."""
 
     def content(model: Any) -> str | None:
         if not isinstance(model, str | Path):
@@ -164,10 +164,12 @@ def _prompt_key(prompt: Prompt) -> str:
 
 
 def _json_value(value: Any) -> Any:
-    """A setting as JSON holds it: a solver by its name and its settings, a schedule by its first values, anything else
-    that JSON lacks by its repr."""
+    """A setting as JSON holds it: a solver by its name, which of a user's own is module:Class, and its settings, a
+    schedule by its first values, anything else that JSON lacks by its repr."""
     if callable(getattr(value, "play", None)):
-        return {"name": type(value).__name__, **_fields(value)}
+        kind = type(value)
+        own = not kind.__module__.startswith("nashward.")
+        return {"name": f"{kind.__module__}:{kind.__qualname__}" if own else kind.__name__, **_fields(value)}
     if isinstance(value, Mapping):
         return {str(key): _json_value(part) for key, part in value.items()}
     if callable(value):

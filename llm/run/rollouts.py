@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +14,7 @@ from nashward.games.shapes import Float
 from ..data.prompts import Prompt
 from ..data.rollouts import COLUMNS, Rollout
 from ..store.files import read_shard, shards
+from ..store.step_shards import by_prompt, texts_by_prompt
 
 PromptNumbers: TypeAlias = tuple[int, ...]  # the prompts of an iteration, by their numbers
 
@@ -32,7 +32,7 @@ class RolloutStore:
         self._tables: dict[tuple[str, str, PromptNumbers], Path] = {}
 
     def add(self, prompts: Iterable[Prompt]) -> None:
-        """Know prompts that were appended to those of the run."""
+        """Add prompts that were appended to those of the run."""
         for prompt in prompts:
             self._numbers[prompt.id] = len(self._numbers)
 
@@ -54,18 +54,12 @@ class RolloutStore:
     def texts(self, label: str, numbers: PromptNumbers, shard: int) -> dict[int, list[str]]:
         """The responses' texts of one shard, by the number of their prompt."""
         (file,) = shards(self.step_of(label, numbers) / "responses", label, shard)
-        texts: dict[int, list[str]] = {}
-        for row in read_shard(file, ["prompt", "text"]):
-            texts.setdefault(self._numbers[row["prompt"]], []).append(row["text"])
-        return texts
+        return {self._numbers[prompt]: texts for prompt, texts in texts_by_prompt([file]).items()}
 
     def all_texts(self, label: str, numbers: PromptNumbers) -> dict[int, list[str]]:
         """The responses' texts of all shards, by the number of their prompt, in the order of the prompts."""
-        texts: dict[int, list[str]] = {}
-        for file in shards(self.step_of(label, numbers) / "responses", label):
-            for row in read_shard(file, ["prompt", "text"]):
-                texts.setdefault(self._numbers[row["prompt"]], []).append(row["text"])
-        return dict(sorted(texts.items()))
+        files = shards(self.step_of(label, numbers) / "responses", label)
+        return dict(sorted((self._numbers[prompt], texts) for prompt, texts in texts_by_prompt(files).items()))
 
     def tokens(self, labels: Iterable[str], numbers: PromptNumbers, shard: int) -> int:
         """The tokens of the responses of policies in one shard."""
@@ -87,10 +81,11 @@ class RolloutStore:
     def tables(
         self, rows: str, columns: str, numbers: PromptNumbers, objective: str | None = None, targets: bool = False
     ) -> Float[torch.Tensor, "N K M"]:
-        """The win probabilities of one policy's responses against another's, ``[N, K, M]``; of one objective, by name.
+        """The win probabilities of one policy's responses against another's, ``[N, K, M]``; under one objective, by
+        name.
 
-        Where another one has fewer than M responses to a prompt, NaN stands for the missing ones. With ``targets``
-        what a regression fits in their place, where the oracle has given it, see ``PairwiseResult``.
+        Where the other policy has fewer than M responses to a prompt, NaN stands for the missing ones. With ``targets``
+        the table holds what a regression fits instead, where the oracle has given it, see ``PairwiseResult``.
         """
         column = "P" if objective is None else "objectives"
 
@@ -105,14 +100,13 @@ class RolloutStore:
         """The win probabilities by each of m members of an ensemble, ``[N, m, K, M]``, padded as ``tables``, and its
         ``error_factor``.
 
-        None where none was kept: of one oracle, of several objectives, and in runs of a version that kept none. Where
-        some shards have them and others not, the members do not differ in the latter.
+        None for one oracle and for several objectives.
         """
         factors: list[float] = []
 
         def table(row: dict[str, Any]) -> Any:
             if "members" not in row:
-                return [row["P"]]
+                return row["P"]
             factors.append(row["error_factor"])
             return row["members"]
 
@@ -128,7 +122,7 @@ class RolloutStore:
         optional: Sequence[str],
         table: Callable[[dict[str, Any]], Any],
     ) -> Float[torch.Tensor, "N *m K M"]:
-        """One table a prompt, made of what a row holds under names and optional ones; NaN for lacking columns."""
+        """One table per prompt, made by ``table`` of the row's columns, of which some are optional; padded with NaN."""
         swap = not self.has_tables(rows, columns, numbers)
         first, second = (columns, rows) if swap else (rows, columns)
         folder = self._tables[first, second, numbers] / "judgements"
@@ -136,8 +130,7 @@ class RolloutStore:
         for number, group in self._by_prompt(folder, table_name(first, second), ["prompt", *names], optional):
             by_number[number] = torch.tensor(table(group[0]), dtype=torch.float64)
         found = [by_number[number] for number in numbers]
-        most = torch.broadcast_shapes(*{one.shape[:-2] for one in found})  # a single judge stands for each
-        columns_first = [one.expand(*most, *one.shape[-2:]).movedim(-1, 0) for one in found]
+        columns_first = [one.movedim(-1, 0) for one in found]
         P = torch.nn.utils.rnn.pad_sequence(columns_first, batch_first=True, padding_value=torch.nan).movedim(1, -1)
         return 1 - P.mT if swap else P
 
@@ -156,9 +149,8 @@ class RolloutStore:
     def _by_prompt(
         self, folder: Path, name: str, columns: Sequence[str], optional: Sequence[str] = ()
     ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        for file in shards(folder, name):
-            for prompt, rows in groupby(read_shard(file, columns, optional), key=lambda row: row["prompt"]):
-                yield self._numbers[prompt], list(rows)
+        for prompt, rows in by_prompt(shards(folder, name), columns, optional):
+            yield self._numbers[prompt], rows
 
 
 def table_name(rows: str, columns: str) -> str:

@@ -12,7 +12,19 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..store.files import read_jsonl, shards
-from ..store.run_folder import CHECKPOINT, EVENTS, LOCK, SHARDS, STAGE_PHASES, STEP, TIMINGS, RunFolder, iteration_of
+from ..store.run_folder import (
+    CHECKPOINT,
+    EVENTS,
+    LOCK,
+    SHARDS,
+    STAGE_PHASES,
+    STEP,
+    TIMINGS,
+    RunFolder,
+    is_half,
+    iteration_of,
+)
+from ..store.step_shards import shard_names
 
 PHASES = tuple(phase for phases in STAGE_PHASES.values() for phase in phases)
 FOLDERS = {"sampling": "responses", "judging": "judgements"}
@@ -25,7 +37,7 @@ class PhaseProgress:
     Attributes:
         name: what is sampled or judged; empty where the phase has no parts.
         total: None where it is not known yet.
-        rate: units a second; None where it was not timed.
+        rate: units per second; None where it was not timed.
     """
 
     step: str
@@ -38,7 +50,7 @@ class PhaseProgress:
 
     @property
     def seconds_left(self) -> float | None:
-        """At this rate; None where it or the total is not known."""
+        """The seconds left at this rate; None where it or the total is not known."""
         return (self.total - self.done) / self.rate if self.rate and self.total is not None else None
 
 
@@ -48,7 +60,7 @@ class TimeLeft:
 
     Attributes:
         run: seconds until the end; None before one iteration was timed in every phase.
-        iteration: seconds of the newest iteration; before one was timed, of those of its phases that were.
+        iteration: seconds left of the newest iteration; before one was timed, of the phases that were.
         untimed: phases that no iteration was timed in: neither number has them.
     """
 
@@ -64,11 +76,11 @@ class RunStatus:
     Attributes:
         iterations: how many the run is to make.
         steps: the steps that were begun, with whether each is finished: half steps are steps too.
-        phases: of the steps that are not finished.
+        phases: those of the steps that are not finished.
         remaining_seconds, iteration_seconds, untimed: see ``TimeLeft``; None where nothing was timed.
         events: the number of events of each kind.
         playing: whether a process plays it now.
-        unread: names in the folder that look like a step's and are none, as of a copy.
+        unread: names in the folder that look like a step's and are none, such as a copy's.
     """
 
     folder: Path
@@ -85,7 +97,7 @@ class RunStatus:
     @property
     def finished(self) -> int:
         """Iterations that are finished."""
-        return sum(done for name, done in self.steps if "half" not in name)
+        return sum(done for name, done in self.steps if not is_half(name))
 
 
 def status(folder: str | Path) -> RunStatus:
@@ -95,25 +107,25 @@ def status(folder: str | Path) -> RunStatus:
         FileNotFoundError: there is no run.
         NashwardError: its ``run.json`` is damaged, or of another format.
     """
-    run = RunFolder(folder)
-    record = run.read() if run.path.is_dir() else {}
+    home = RunFolder(folder)
+    record = home.read() if home.path.is_dir() else {}
     if not record:
-        raise FileNotFoundError(f"{run.path} holds no run (it has no run.json)")
+        raise FileNotFoundError(f"{home.path} holds no run (it has no run.json)")
     iterations = int(record["config"]["iterations"])
-    timings = read_timings(run)
-    steps = tuple((step.name, (step / "adapter").is_dir()) for step in run.steps())
-    phases = [phase for name, done in steps if not done for phase in _phases(run / name, timings)]
-    finished = sum(done for name, done in steps if "half" not in name)
+    timings = read_timings(home)
+    steps = tuple((step.name, (step / "adapter").is_dir()) for step in home.steps())
+    phases = [phase for name, done in steps if not done for phase in _phases(home / name, timings)]
+    finished = sum(done for name, done in steps if not is_half(name))
     events: Counter[str] = Counter()
-    for event in read_jsonl(run / EVENTS):
+    for event in read_jsonl(home / EVENTS):
         if "out_of_memory" in event:
             events["out of memory"] += 1
         elif "quarantine" in event:
             events["set aside"] += 1
-    unread = tuple(path.name for path in run.unread())
+    unread = tuple(path.name for path in home.unread())
     left = TimeLeft(0.0, 0.0, ()) if finished >= iterations else remaining(timings, iterations)
     return RunStatus(
-        run.path,
+        home.path,
         iterations,
         steps,
         tuple(phases),
@@ -121,12 +133,12 @@ def status(folder: str | Path) -> RunStatus:
         iteration_seconds=None if left is None else left.iteration,
         untimed=PHASES if left is None else left.untimed,
         events=events,
-        playing=_playing(run / LOCK),
+        playing=_playing(home / LOCK),
         unread=unread,
     )
 
 
-def read_timings(run: RunFolder) -> list[dict[str, Any]]:
+def read_timings(home: RunFolder) -> list[dict[str, Any]]:
     """The timings of a run, as ``Progress`` recorded them, without damaged rows."""
 
     def valid(row: dict[str, Any]) -> bool:
@@ -138,18 +150,18 @@ def read_timings(run: RunFolder) -> list[dict[str, Any]]:
             and isinstance(row.get("seconds"), int | float)
         )
 
-    return [row for row in read_jsonl(run / TIMINGS) if valid(row)]
+    return [row for row in read_jsonl(home / TIMINGS) if valid(row)]
 
 
 def remaining(timings: Sequence[dict[str, Any]], iterations: int) -> TimeLeft | None:
     """What is left: what an iteration takes, at the newest rates, less what the newest one has done.
 
     Args:
-        iterations: of the whole run.
+        iterations: how many the whole run has.
 
     Returns:
-        None before anything was timed. Its ``run`` is None until one iteration has been through every phase: before it
-        nothing is known of those to come. None too where it is the only one of the run: it is measured in parts, the
+        None before anything was timed. Its ``run`` is None until one iteration has been through every phase: before
+        that nothing is known of later ones. It is None too for a run of one iteration, which is measured in parts, the
         later of which are not known.
     """
     amounts: dict[int, dict[str, dict[str, int]]] = {}  # iteration: phase: part of it: how much there is
@@ -224,12 +236,12 @@ def _phases(step: Path, timings: Sequence[dict[str, Any]]) -> list[PhaseProgress
         return next((row["of"] for row in reversed(rows) if (row["phase"], row["what"]) == (phase, name)), None)
 
     def add(phase: str, name: str, done: int, total: int | None, unit: str) -> None:
-        done = done if total is None else min(done, total)  # of what was repeated more is timed
+        done = done if total is None else min(done, total)  # what was repeated was timed twice
         phases.append(PhaseProgress(step.name, phase, name, done, total, unit, rate(phase)))
 
     sizes = _shard_sizes(step / SHARDS)
     for phase, folder in FOLDERS.items():
-        names = {*(file.name.split(".")[0] for file in shards(step / folder, "*")), *recorded_names(phase)}
+        names = {*shard_names(step / folder), *recorded_names(phase)}
         if sizes and phase == "sampling" and not names:
             add(phase, "", 0, sum(sizes), "prompts")  # the first shard is being sampled
         for name in sorted(names):

@@ -1,4 +1,4 @@
-"""The step and the learning rate of each iteration: its phase's, lowered where earlier iterations crossed a limit."""
+"""The step and the learning rate of each iteration: those of its phase, lowered where earlier ones crossed a limit."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from ..config.phase import Phase
 from ..config.run import RunConfig
 from ..processes import processes
 from ..store.files import read_jsonl
-from ..store.run_folder import RunFolder
-
-METRICS = "metrics.jsonl"
+from ..store.run_folder import METRICS, RunFolder, step_name
 
 
 def phase_of(phases: Sequence[Phase], iteration: int) -> Phase | None:
@@ -102,6 +100,6 @@ def limit_factor(limits: Limits, home: RunFolder, t: int) -> float:
 
     It is a function of the sealed metrics of the run folder alone, so that a run that continues takes the same steps.
     """
-    adapters = (home / f"iteration-{k:02d}" / "adapter" for k in range(1, t))
+    adapters = (home / step_name(k) / "adapter" for k in range(1, t))
     rows = [row for adapter in adapters for row in read_jsonl(adapter / METRICS) if row.get("crossed")]
     return limits.factor ** len(rows)

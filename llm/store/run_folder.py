@@ -1,4 +1,4 @@
-"""The folder of a run: ``run.json``, which records what is played, one folder a step, a lock and two logs."""
+"""The folder of a run: ``run.json``, which records what is played, one folder per step, a lock and two logs."""
 
 from __future__ import annotations
 
@@ -32,24 +32,21 @@ from .files import (
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3  # of the run folder; 1 had no number, 2 called the SFT texts a task
+FORMAT = 3  # of the run folder
 RUN, COPY, PROMPTS, SHARDS = "run.json", ".run.json", "prompts.jsonl", "shards.json"
 PROMPT_SELECTION, AUGMENTED = "prompt-selection.jsonl", "augmented-prompts.jsonl"
-EVENTS, TIMINGS = "events.jsonl", "timings.jsonl"
+EVENTS, TIMINGS, METRICS = "events.jsonl", "timings.jsonl", "metrics.jsonl"
 LOCK, QUARANTINE = ".lock", "set-aside"
 CHECKPOINT = "about.json"  # of a fit, in each of its two checkpoints
 JUDGEMENTS = "judgements.sqlite"
 KEPT = re.compile(r"judgements.*\.sqlite(-wal|-shm)?")  # judgements, verdicts that were paid, those of other machines
-
-# by section of the configuration: what runs did before there was a choice
-EARLIER: dict[str, dict[str, Any]] = {"fit": {"spread_weights": False}, "lora": {"targets": "all"}}
 
 Stage = Literal["sample", "judge", "train"]
 # what each stage writes into a step's folder, in order
 STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
     "sample": (PROMPT_SELECTION, AUGMENTED, SHARDS, "responses"),
     "judge": ("oracle", "judgements"),
-    "train": ("targets", "training", "adapter", "metrics.jsonl"),
+    "train": ("targets", "training", "adapter", METRICS),
 }
 # the phases that ``Progress`` times in each
 STAGE_PHASES: dict[Stage, tuple[str, ...]] = {
@@ -64,19 +61,34 @@ STEP = re.compile(
 )  # the names of the folders of steps; no copy has one
 
 
+def step_name(iteration: int, half: int | None = None) -> str:
+    """The name of a step's folder: that of an iterate, or of a half step of its iteration.
+
+    Example:
+        >>> step_name(7), step_name(7, half=1)
+        ('iteration-07', 'iteration-07-half-1')
+    """
+    return f"iteration-{iteration:02d}" + ("" if half is None else f"-half-{half}")
+
+
 def iteration_of(step: str) -> int:
-    """The number in the name of a step: iteration-07-half-1 is of the seventh iteration."""
+    """The number in the name of a step: iteration-07-half-1 belongs to the seventh iteration."""
     return int(step.split("-")[1])
+
+
+def is_half(step: str) -> bool:
+    """Whether the name of a step is that of a half step."""
+    return "-half-" in step
 
 
 def step_order(step: Path) -> tuple[int, bool, int]:
     """A key that sorts the folders of steps as they were played: the half steps of an iteration before it."""
     *_, number = step.name.split("-")
-    return iteration_of(step.name), "half" not in step.name, int(number)
+    return iteration_of(step.name), not is_half(step.name), int(number)
 
 
 class RunFolder:
-    """One run on disk: ``run.json``, the folder of the start, one folder a step.
+    """One run on disk: ``run.json``, the folder of the start, one folder per step.
 
     ``run.json`` records the configuration, the versions, the prompts and the batches of each step. The same
     configuration continues the run. Another configuration is refused, and so is a folder that holds something else, or
@@ -84,16 +96,16 @@ class RunFolder:
     logged, and recorded in ``events.jsonl``.
     """
 
-    # more iterations continue a run; the others are memory and time. The sizes of batches are those of the next step
-    # that has none yet: a step that has begun keeps its own, so that it ends in the same numbers
+    # more iterations continue a run; the others are about memory and time. New sizes of batches apply from the next
+    # step that has none yet: a step that has begun keeps its own, so that it ends in the same numbers
     FREE = (
         "iterations", "sampling.batch", "fit.tokens", "fit.checkpoint_seconds", "placement", "cache", "plan",
         "people.votes",
         # responses are of the same policy, whoever draws them
         "engine", "engine_model", "engine_python", "engine_options",
-        "judge", "endpoint",  # what a judge's verdicts depend on of these is in its fingerprint, oracle_content
+        "judge", "endpoint",  # those that a judge's verdicts depend on are in its fingerprint, oracle_content
     )  # fmt: skip
-    # where these are is free while their content (policy_content, ...) is the same, as on another machine
+    # these may lie elsewhere, as on another machine, while their content (policy_content, ...) is the same
     MOVABLE = ("policy", "adapter", "oracle")
     CONTENTS = tuple(f"{name}_content" for name in MOVABLE)
     # a stage that does not need these, or leaves them to the run, may leave them out
@@ -108,19 +120,21 @@ class RunFolder:
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
+    def judgements(self, cache: str | Path | None) -> Path:
+        """The file of the run's judgements: ``cache``, or the one in the folder."""
+        return self / JUDGEMENTS if cache is None else Path(cache)
+
     def steps(self) -> list[Path]:
         """The folders of the steps, finished or begun, as they were played."""
         found = (path for path in self.path.glob("iteration-*") if STEP.fullmatch(path.name) and path.is_dir())
         return sorted(found, key=step_order)
 
     def unread(self) -> list[Path]:
-        """What looks like a step and is none, as a copy that somebody made: it is left alone."""
+        """What looks like a step and is none, such as a copy that somebody made: it is left alone."""
         return sorted(set(self.path.glob("iteration-*")) - set(self.steps()))
 
     def read(self) -> dict[str, Any]:
         """``run.json``, or its copy where it is damaged; empty where there is no run yet.
-
-        A setting that came after the run was begun is as it then was.
 
         Raises:
             NashwardError: it is of another format or of another program, or it and the copy are damaged.
@@ -128,7 +142,7 @@ class RunFolder:
         damage: CorruptFileError | None = None
         for file in (self.path / RUN, self.path / COPY):
             try:
-                return _completed(read_run_json(file))
+                return read_run_json(file)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except CorruptFileError as error:
@@ -157,10 +171,10 @@ class RunFolder:
         return (self.path / "start" / "adapter").exists() or bool(self.steps())
 
     def check(self, config: dict[str, Any], redo: Stage | None = None) -> dict[str, Any]:
-        """The configuration merged with the one that the folder holds; nothing is written.
+        """The configuration merged with that of the folder; nothing is written.
 
         Args:
-            config: of the run that is to go on.
+            config: the configuration of the run that is to go on.
             redo: the stage from which its newest step is made again: settings that only the stages from there on need
                 may then be others.
 
@@ -239,9 +253,9 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock the folder for this process, with the unfinished writes of killed ones undone; a kill unlocks it too.
+        """Lock the folder for this process and undo the unfinished writes of killed ones; a kill unlocks it too.
 
-        Of several processes that run one command the first one locks it, when all have come here.
+        Where several processes run one command, the first one locks it when all have come here.
 
         Raises:
             NashwardError: another process has locked it.
@@ -324,7 +338,7 @@ class RunFolder:
 
         Args:
             stage: the first of the stages.
-            fit: the settings of the fit that is to come, which are journalled; None: those of the run.
+            fit: the settings of the next fit, which are journalled; None: those of the run.
 
         Returns:
             The step's folder; None where there is no step.
@@ -384,9 +398,9 @@ def read_run_json(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"{file} is not valid JSON ({error})") from None
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict) or "solver" not in record["config"]:
-        raise CorruptFileError(f"{file} is not that of a nashward run")
+        raise CorruptFileError(f"{file} is not the {RUN} of a nashward run")
     if record.keys() & {"checksum", "format"} and record.get("checksum") != _checksum(record):
-        raise CorruptFileError(f"{file} is not as it was written: its checksum is another one")
+        raise CorruptFileError(f"{file} is not as it was written: its checksum differs")
     if record.get("format") != FORMAT:
         versions = record.get("versions")
         version = versions.get("nashward", "unknown") if isinstance(versions, dict) else "unknown"
@@ -397,25 +411,12 @@ def read_run_json(file: Path) -> dict[str, Any]:
     return record
 
 
-def _completed(record: dict[str, Any]) -> dict[str, Any]:
-    """A record with the settings that there were not yet when its run was begun."""
-    config = record["config"]
-    for section, settings in EARLIER.items():
-        config[section] = {**settings, **config.get(section, {})}
-    if not isinstance(chosen := config.get("prompt_selection"), str):  # was a table, and none where it was uniform
-        chosen = chosen or {"name": "uniform", "floor": 0.2}
-        config |= {"prompt_selection": chosen["name"], "prompt_floor": chosen["floor"]}
-    if config.get("augment_url"):  # was recorded with the slashes at its end
-        config["augment_url"] = config["augment_url"].rstrip("/")
-    return record
-
-
 def _canonical(value: Any) -> str:
     return json.dumps(finite(value), sort_keys=True)
 
 
 def _checksum(record: dict[str, Any]) -> str:
-    """Of all but the checksum itself."""
+    """The checksum of everything but itself."""
     return sha256(_canonical({key: item for key, item in record.items() if key != "checksum"}).encode())[:16]
 
 

@@ -29,48 +29,50 @@ class SavedInput:
         b'texts'
     """
 
-    folder: RunFolder
+    home: RunFolder
     file: str
     key: tuple[str, ...]
 
     @property
     def digest(self) -> str | None:
         """What ``run.json`` has under the key; None where it has nothing."""
-        value = self.folder.read()
+        value = self.home.read()
         for name in self.key:
             value = value.get(name) or {}
         return value or None  # type: ignore[return-value]
 
     def load(self) -> bytes | None:
         """The file's content; None where there is no file, or its content has another SHA-256."""
-        path, digest = self.folder / self.file, self.digest
+        path, digest = self.home / self.file, self.digest
         content = path.read_bytes() if path.exists() else None
         return content if content is not None and digest is not None and sha256(content).startswith(digest) else None
 
     def save(self, content: bytes) -> None:
         """Write the content, whose SHA-256 ``run.json`` holds, unless it is there.
 
-        Another content is damaged, and quarantined, once the run has computed something; before, it was corrected.
+                A file with other content counts as damaged once the run has computed something, and is quarantined;
+                before that
+        it is overwritten, as somebody corrected the input.
 
-        Raises:
-            OSError: it cannot be written.
+                Raises:
+                    OSError: it cannot be written.
         """
         if self.load() is not None:
             return
-        path = self.folder / self.file
-        if self.folder.computed and path.exists():
-            self.folder.quarantine(path, f"{path} was altered or cut")
+        path = self.home / self.file
+        if self.home.computed and path.exists():
+            self.home.quarantine(path, f"{path} was altered or cut")
         with atomic_write(path) as unfinished:
             unfinished.write_bytes(content)
 
 
-def saved_in_step(run: RunFolder, file: Path, key: str, make: Callable[[], bytes], **values: Any) -> bytes:
+def saved_in_step(home: RunFolder, file: Path, key: str, make: Callable[[], bytes], **values: Any) -> bytes:
     """The content of a file in a step's folder; made and recorded where there is none yet.
 
     Args:
-        key: under which ``run.json`` has the file's SHA-256, among the values of the step.
+        key: the one under which ``run.json`` has the file's SHA-256, among the values of the step.
         make: returns what the file holds.
-        values: of the step, which are recorded with a file that is made.
+        values: the step's values that are recorded with a file that is made.
 
     Raises:
         NashwardError: the file is lost, and what would take its place differs from it.
@@ -86,16 +88,16 @@ def saved_in_step(run: RunFolder, file: Path, key: str, make: Callable[[], bytes
         (b'[[3]]', b'[[3]]')
     """
     step = file.parent.name
-    recorded = run.step_values(step).get(key)
+    recorded = home.step_values(step).get(key)
     if recorded is not None and file.exists():
         content = file.read_bytes()
         if sha256(content) == recorded:
             return content
-        run.quarantine(file, f"{file} was altered or cut")
+        home.quarantine(file, f"{file} was altered or cut")
     content = make()
     if recorded not in (None, sha256(content)):
         raise NashwardError(f"{file} is lost and cannot be made again as it was; redo the step with --from sample")
     with atomic_write(file) as unfinished:
         unfinished.write_bytes(content)
-    run.update_step(step, {key: sha256(content), **values})
+    home.update_step(step, {key: sha256(content), **values})
     return content

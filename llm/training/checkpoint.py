@@ -23,10 +23,10 @@ class State:
     """All that a fit's next optimiser step depends on, and what the steps so far recorded.
 
     Attributes:
-        weights: of the adapter.
+        weights: those of the adapter.
         optimiser, scheduler: their ``state_dict``.
-        passes: of each micro-batch: where memory ran out they were halved.
-        records: one an optimiser step; their number is the position in the data, whose order the seed fixes.
+        passes: those of each micro-batch, which were halved where memory ran out.
+        records: one per optimiser step; their number is the position in the data, whose order the seed fixes.
     """
 
     weights: list[torch.Tensor]
@@ -40,13 +40,13 @@ class Checkpoints:
     """Two folders that are written in turn, each whole and sealed: a damaged newest one leaves the one before.
 
     Args:
-        run: sets a damaged one aside.
-        folder: that holds both.
+        home: the run folder, which sets a damaged one aside.
+        folder: the one that holds both.
         seconds: the time between two; 0: after each optimiser step.
     """
 
-    def __init__(self, run: RunFolder, folder: Path, seconds: float):
-        self.run, self.folder, self.seconds = run, folder, seconds
+    def __init__(self, home: RunFolder, folder: Path, seconds: float):
+        self.home, self.folder, self.seconds = home, folder, seconds
         self._last, self._turn = time.monotonic(), 0
 
     @property
@@ -77,7 +77,7 @@ class Checkpoints:
         """The newest state of this fit, with the random number generators set to it; None where there is none."""
         candidates: list[tuple[int, int]] = []
         for turn in (0, 1):
-            if self.run.verified(self.folder / str(turn)):
+            if self.home.verified(self.folder / str(turn)):
                 about = json.loads((self.folder / str(turn) / CHECKPOINT).read_text())
                 if about["fit"] == fit:
                     candidates.append((about["done"], turn))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,40 @@ def test_a_part_that_fails_or_hangs_stops_no_other(
     assert "a figure: 2.5 s" in capsys.readouterr().out
 
 
+def test_a_part_for_which_no_time_is_left_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "works.py").write_text('print(\'RESULT {"what": "a figure", "value": 2.5}\')')
+    (tmp_path / "hangs.py").write_text("import time; time.sleep(60)")
+    scripts = {"works": "works.py", "hangs": "hangs.py", "late": "works.py"}
+    parts = {name: gpu.Part(name, script, 30) for name, script in scripts.items()}
+    monkeypatch.setattr(gpu, "PARTS", parts)
+    monkeypatch.setattr(gpu, "HERE", tmp_path)
+    monkeypatch.setattr(gpu, "LEAST_SECONDS", 2.0)
+    out = tmp_path / "gpu.json"
+    given = ["--device", "cpu", "--toy", "--work", str(tmp_path / "work"), "--out", str(out), "--parts", *parts]
+    assert gpu.main([*given, "--minutes", "0.1"]) == 1
+    written = json.loads(out.read_text())["parts"]
+    assert written["works"]["status"] == "ok"
+    assert written["hangs"]["status"].startswith("ended")
+    assert written["late"]["status"].startswith("not measured")
+    assert written["late"]["results"] == []
+
+
+def test_what_a_part_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child, mark = tmp_path / "child.py", tmp_path / "mark"
+    child.write_text(f"import time, pathlib; time.sleep(2); pathlib.Path({str(mark)!r}).touch()")
+    (tmp_path / "starts.py").write_text(f"import subprocess, sys; subprocess.run([sys.executable, {str(child)!r}])")
+    monkeypatch.setattr(gpu, "PARTS", {"starts": gpu.Part("", "starts.py", 1)})
+    monkeypatch.setattr(gpu, "HERE", tmp_path)
+    gpu.main(["--device", "cpu", "--toy", "--work", str(tmp_path / "work"), "--parts", "starts"])
+    time.sleep(2.0)
+    assert not mark.exists()
+
+
 @pytest.mark.slow
 def test_all_parts_in_their_own_processes(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
-    assert gpu.main(["--device", "cpu", "--toy", "--work", str(tmp_path / "work"), "--out", str(out)]) == 0
+    given = ["--device", "cpu", "--toy", "--work", str(tmp_path / "work"), "--out", str(out)]
+    assert gpu.main([*given, "--minutes", "30"]) == 0
     parts = json.loads(out.read_text())["parts"]
     assert list(parts) == list(gpu.PARTS)
     killed = next(result for result in parts["resume"]["results"] if "killed" in result["what"])

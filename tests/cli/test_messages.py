@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from nashward.cli.main import main
 from nashward.llm import pocket
 
-from ..llm import tiny
 from . import absent
+from .message_files import fill
 
 POLICY, ORACLE = ["--policy", str(pocket.POLICY)], ["--oracle", str(pocket.PAIRRM)]
 PROMPTS, OUT = ["--prompts", "prompts.jsonl"], ["--out", "new"]
@@ -22,7 +21,6 @@ FIT = ["fit-oracle", "--pairs", "votes.jsonl", "--base", str(pocket.PAIRRM), "--
 BOARD = ["leaderboard", "answers", *PROMPTS, "--oracle", "nashward.llm.oracles:Length"]
 PLAN = ["plan", *POLICY, "--memory", "6GiB"]
 # of a line what its reader needs, by " | ": the entry, the file, the option, the value; <help>: where the help is
-
 LONG = "x" * 300
 NASHWARD: list[tuple[list[str], str]] = [
     (["--version="], "--version | --help"),
@@ -41,7 +39,9 @@ NASHWARD: list[tuple[list[str], str]] = [
     (["fit-oracle", "--model", "x"], "--model | --base | nashward fit-oracle --help"),
     (["fit-oracle", "--lr", "1"], "--lr | --learning-rate | nashward fit-oracle --help"),
     (["judge", "--reward-model", "x"], "--reward-model | --oracle | nashward judge --help"),
-    ([*ALIGN, "--solver", "own:HalfWay"], "'own:HalfWay' | llm.SelfPlay(solver=...)"),
+    ([*ALIGN, "--solver", "own:HalfWay"], "own:HalfWay | No module named 'own' | module:name"),
+    ([*ALIGN, "--solver", "json:dumps"], "json:dumps | dataclass | docs/new-solver.md"),
+    ([*ALIGN, "--solver", "nashward.games:MWU:step=2"], "'nashward.games:MWU:step=2' | module:Class | as --step"),
     ([*ALIGN, "--solver", "MWU:step=2"], "'MWU:step=2' | as --step"),
 ]
 SOLVE = [
@@ -228,8 +228,6 @@ FLAGS = [  # of align, and of the stages that have them
     (["--prompts", "object.json"], "object.json | list of prompts | dict"),
     (["--phases", "2:1"], "--phases | array of tables | '2:1' | <help>"),
     (["--phases", "[{iterations = 0}]"], "iterations | got 0"),
-    (["--task", "work.jsonl"], "--task | --sft | <help>"),
-    (["--task-limit", "0.1"], "--task-limit | --sft-limit | <help>"),
     (["--sft", "none.jsonl"], "responses file | none.jsonl"),
     (["--sft", "prompts.jsonl"], "prompts.jsonl | row 1 | response"),
     (["--sft", "mute.jsonl"], "mute.jsonl | row 1 | empty"),
@@ -372,12 +370,18 @@ OTHERS = [
     (["leaderboard", "wins.jsonl", "--json", "wins.jsonl"], "--json wins.jsonl | responses wins.jsonl"),
     ([*BOARD, "--json", "answers/board.json"], "--json answers/board.json | a model's answers"),
     ([*BOARD, "--json", "prompts.jsonl"], "--json prompts.jsonl | --prompts prompts.jsonl"),
+    (["evaluate", "run", "--prompt-field", "text"], "--prompt-field text | --prompts"),
+    (["answer", *POLICY, *PROMPTS, "--prompt-field", "text", *OUT], "prompts.jsonl | row 1 | no text | it has prompt"),
+    (["answer", *POLICY, *PROMPTS, "--prompt-field", "text", "--format", "mt-bench", *OUT], "--prompt-field text"),
     (["answer", *POLICY, *PROMPTS, "--out", "prompts.jsonl"], "--out prompts.jsonl | --prompts prompts.jsonl"),
     (["diagnose", "--oracle", "votes.jsonl", "--report", "votes.jsonl"], "--report votes.jsonl | --oracle votes.jsonl"),
     (["vote", "--import", "votes.jsonl", "--export", "votes.jsonl"], "--export votes.jsonl | --import votes.jsonl"),
     (["leaderboard", "wins.jsonl", "--save", "good.csv/x.csv"], "good.csv/x.csv | good.csv is a file"),
     (["leaderboard", "good.csv"], "good.csv | row 1 | winner | wins_a"),
+    ([*BOARD, "--without-annotator", "len"], "--without-annotator | answers | file of battles"),
+    ([*BOARD, "--category", "math"], "--category | answers | file of battles"),
     (["leaderboard", "wins.jsonl", *PROMPTS], "wins.jsonl | --prompts"),
+    (["leaderboard", "wins.jsonl", "--prompt-field", "q"], "wins.jsonl | --prompt-field"),
     ([*BOARD, "--limit", "0"], "--limit is 0"),
     ([*BOARD, "--save", "t.txt"], "--save | t.txt | .csv"),
     ([*BOARD, "--oracle", "none"], "oracle | none | owner/name"),
@@ -387,67 +391,11 @@ OTHERS = [
 ]  # fmt: skip
 
 
-def _fill(here: Path) -> None:
-    """What the rows speak of."""
-    for name, text in {
-        "prompts.jsonl": "".join(json.dumps({"prompt": f"Tell me about bread {i}."}) + "\n" for i in range(6)),
-        "blank.jsonl": "\n",
-        "half.jsonl": '{"prompt": "\\ud800 x"}\n',
-        "deep.jsonl": "[" * 100_000,
-        "number.json": '["a", 3]',
-        "object.json": "{}",
-        "gpt.jsonl": json.dumps({"prompt": "Tell me about bread 0.", "output": "No."}) + "\n",
-        "work.jsonl": '{"prompt": "a", "output": "b"}\n' * 2,
-        "mute.jsonl": json.dumps({"prompt": "Tell me about bread 0.", "output": ""}) + "\n",
-        "votes.jsonl": "".join(
-            json.dumps({"prompt": p, "a": "x", "b": "y", "wins": 1, "n": 2}) + "\n" for p in "abcdef"
-        ),
-        "good.csv": ",a,b\na,.5,.4\nb,.6,.5\n",
-        "no_column.csv": ",a,b\na,.5,.4\nb,.6,.5\nc,.5,.5\n",
-        "no_cell.csv": ",a,b,c\na,.5,.4\nb,.6,.5\nc,.5,.5\n",
-        "empty.csv": "",
-        "ragged.csv": ",a,b\na,.5,.4\nb,.6\n",
-        "semicolons.csv": ";a;b\na;,5;,4\nb;,6;,5\n",
-        "counts.csv": ",a,b\na,0,7\nb,3,0\n",
-        "words.csv": ",a,b\na,.5,x\nb,.6,.5\n",
-        "sums.csv": ",a,b\na,.5,.9\nb,.2,.5\n",
-        "skew.csv": ",a,b\na,0,2\nb,-2,0\n",
-        "zeros.csv": ",a,b\na,0,0\nb,0,0.0\n",
-        "percent.csv": ",a,b\na,50,40\nb,60,50\n",
-        "nan.csv": ",a,b\na,.5,nan\nb,.6,.5\n",
-        "twice.csv": ",a,a\na,.5,.4\na,.6,.5\n",
-        "wide.csv": ",a,b\na,.5,.4\n",
-        "answers/a.json": json.dumps(["x"] * 6),
-        "answers/b.json": json.dumps(["yy"] * 6),
-        "twins/a.json": '["x"]',
-        "twins/a.jsonl": '"x"\n',
-        "wins.jsonl": '{"prompt": "p", "a": "x", "b": "y", "wins": 3, "n": 2}\n',
-        "broken/config.json": '{"model_type": "llama", "hidden_size": "x"}',
-        "deep/config.json": "[" * 100_000,
-        "deep/run.json": "[" * 100_000,
-        "torn/run.json": '{"config": {',
-        "foreign/run.json": "[]",
-    }.items():
-        (here / name).parent.mkdir(exist_ok=True)
-        (here / name).write_text(text)
-    (here / "latin.csv").write_bytes(b",\xe9\n")
-    (here / "latin.txt").write_bytes(b"\xe9\n")
-    (here / "broken.npz").write_bytes(b"no")
-    (here / "text.gguf").write_text("no")
-    (here / "broken.parquet").write_bytes(b"no")
-    np.savez(here / "words.npz", P=np.array([["a", "b"], ["c", "d"]]))
-    np.savez(here / "labels.npz", P=np.full((2, 2), 0.5), labels=np.array("x"))
-    np.savez(here / "two.npz", A=np.zeros(2), B=np.zeros(2))
-    np.savez(here / "batch.npz", P=np.full((3, 2, 2), 0.5))
-    tiny.policy(here / "plain", chat=False)
-    tiny.policy(here / "endless", pad=False, eos=False)
-
-
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that the rows speak of, the start of a run among it."""
     here = tmp_path_factory.mktemp("here")
-    _fill(here)
+    fill(here)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         sample = ["sample", *POLICY, *PROMPTS, "--out", "run", "--iterations", "1"]

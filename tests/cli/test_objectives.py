@@ -100,12 +100,12 @@ def test_a_frontier_has_each_policy_and_greys_what_is_dominated(
     for rates in found["policies"].values():
         assert {"long", "plain", "diverse"} <= rates.keys()
         assert rates["long"]["standard_error"] >= 0
-    task = {name: rates["task"] for name, rates in found["policies"].items()}
+    sft = {name: rates["sft"] for name, rates in found["policies"].items()}
     for row in metrics("run"):  # what each fit measured itself
-        assert task["start"]["value"] == pytest.approx(-row["sft"]["start"], abs=1e-5)
-        assert task[row["iteration"]]["value"] == pytest.approx(-row["sft"]["after"], abs=1e-5)
-    assert min(task[name]["value"] for name in names[:3]) <= task["mixture"]["value"]
-    assert {rate["standard_error"] for rate in task.values()} == {None}  # a single text is held out
+        assert sft["start"]["value"] == pytest.approx(-row["sft"]["start"], abs=1e-5)
+        assert sft[row["iteration"]]["value"] == pytest.approx(-row["sft"]["after"], abs=1e-5)
+    assert min(sft[name]["value"] for name in names[:3]) <= sft["mixture"]["value"]
+    assert {rate["standard_error"] for rate in sft.values()} == {None}  # a single text is held out
     assert found["policies"]["start"]["long"]["value"] == 0.5
     for pair, front in found["fronts"].items():
         a, b = pair.split(", ")

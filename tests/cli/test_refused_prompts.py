@@ -67,6 +67,28 @@ def test_an_empty_line_of_prompts_is_not_answered(capsys: pytest.CaptureFixture[
     Path("answers.jsonl").unlink()
 
 
+def test_a_mixture_is_weighed_on_prompts_that_say_something(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("named.csv").write_text("q\nName a river.\n \nName a river.\nWhy?\n")
+    assert main([*COMMANDS["mix"], "--prompts", "named.csv", "--prompt-field", "q"]) == 0
+    assert "4 prompts read, 2 kept, 2 dropped (1 empty, 1 repeated)" in capsys.readouterr().out
+
+
+def test_the_field_that_holds_the_prompt_is_named_as_for_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("named.jsonl").write_text('{"q": "Name a river.", "n": 1}\n{"q": "Why?", "n": 2}\n')
+    rows = [{"q": "Why?", "responses": ["So.", "Because."]}, {"q": "Name a river.", "responses": ["Po.", "The Rhine."]}]
+    Path("ready.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert main([*COMMANDS["answer"], "--prompts", "named.jsonl"]) == 2
+    assert "give --prompt-field q" in capsys.readouterr().err
+    assert main([*COMMANDS["answer"], "--prompts", "named.jsonl", "--prompt-field", "q"]) == 0
+    answers = [json.loads(line)["prompt"] for line in Path("answers.jsonl").read_text().splitlines()]
+    assert answers == ["Name a river.", "Why?"]
+    Path("answers.jsonl").unlink()
+    best = ["best-of-n", *LENGTH, "--responses", "ready.jsonl", "--prompt-field", "q", "--out", "ready-best.jsonl"]
+    assert main(best) == 0
+    chosen = [json.loads(line)["prompt"] for line in Path("ready-best.jsonl").read_text().splitlines()]
+    assert chosen == ["Why?", "Name a river."]
+
+
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_a_refused_prompt_is_dropped_and_counted(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--prompts", "prompts.jsonl"]) == 0, capsys.readouterr().err

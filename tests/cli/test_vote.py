@@ -14,6 +14,7 @@ import pytest
 
 from nashward.cli.main import main
 from nashward.llm import pocket
+from nashward.llm.people.formats import read_cast_votes
 from nashward.llm.people.store import VoteStore
 
 from ..conftest import ROOT
@@ -28,6 +29,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("pairs.jsonl").write_text(json.dumps(PAIR) + "\n" + json.dumps({**PAIR, "prompt": "Name a tree."}) + "\n")
     Path("votes.jsonl").write_text(json.dumps({**PAIR, "winner": "b", "annotator": "Ann", "id": "1"}) + "\n")
     return tmp_path
+
+
+def _written(name: str, rows: list[dict[str, str]]) -> Path:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Path(name)
 
 
 class Page:
@@ -68,9 +74,15 @@ def test_a_page_for_pairs_of_a_file_until_it_is_stopped(here: Path) -> None:
         assert question is not None
         assert {"The Rhine.", "No."} == {re.sub(r"<.*?>|\n", "", question[side]) for side in ("first", "second")}
         ann.vote(question, "both_bad")
+    again = [{**PAIR, "winner": winner, "annotator": name, "id": name} for name, winner in (("Ann", "a"), ("Bob", "a"))]
+    with VoteStore("team", create=False) as store:  # as a repeated question, and another person's vote
+        store.add_votes(read_cast_votes(_written("again.jsonl", again), "jsonl"))
     code, out = page.stop()
     assert code == 0
-    assert "2 new votes, 2 in all" in out
+    assert "4 new votes, 4 in all" in out
+    assert "Ann: 3 votes, 0% the same again, of 1 question" in out
+    assert "Bob: 1 vote, no question asked twice" in out
+    assert "0% agree, on 1 pair" in out
     assert "2 new pairs on 2 prompts" in page.said
     assert Path("team/inbox").is_dir()
     with VoteStore("team", create=False) as store:

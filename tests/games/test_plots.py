@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from nashward import games, theory
+from nashward.errors import NashwardError
 
 
 def test_gap_curves_draw_each_solver_and_the_bound() -> None:
@@ -59,6 +60,20 @@ def test_ties_up_to_rounding_keep_the_order_of_the_game_and_titles_do_not_meet()
     boxes = sorted((axes.title.get_window_extent() for axes in figure.axes if axes.get_title()), key=lambda box: box.x0)
     assert len(boxes) == 3
     assert all(first.x1 < second.x0 for first, second in pairwise(boxes))
+
+
+def test_payoff_table_refuses_what_is_no_equilibrium_of_the_game() -> None:
+    game, two = games.zoo.comal_cycle(), games.ConstantSumGame([[1.0, 0.0, 2.0], [0.0, 1.0, 3.0]], 3.0)
+    batch = games.PreferenceGame(torch.stack([game.P, game.P]))
+    others: list[games.PreferenceGame | games.ConstantSumGame] = [games.zoo.generators.tournament(5, 0), two, batch]
+    for other in others:
+        with pytest.raises(NashwardError, match=r"\(3,\).*games.nash"):
+            games.plots.payoff_table(game, games.nash(other))
+    with pytest.raises(NashwardError, match=r"\(2,\), \(3,\).*games.nash"):
+        games.plots.payoff_table(two, games.nash(game))
+    for what in (games.nash(game).policy, games.regularised_nash(game, 0.1)):
+        with pytest.raises(TypeError, match=r"games\.nash"):
+            games.plots.payoff_table(game, what)  # type: ignore[arg-type]
 
 
 def test_payoff_table_of_two_players_shows_both() -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from nashward import games, llm
 from nashward.games import Step
@@ -49,25 +48,6 @@ class Table(llm.oracles.PreferenceOracle):
         return found
 
 
-def random_policy(folder: Path, spread: float) -> Path:
-    """A random model whose head is steep enough to represent the targets."""
-    words = tiny.tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(words), hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=64, eos_token_id=1, initializer_range=spread,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        LlamaForCausalLM(config).save_pretrained(folder)
-    words.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def steep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_policy(tmp_path_factory.mktemp("steep"), spread=0.3)
-
-
 def _source(n: int) -> tuple[llm.Enumerated, list[str]]:
     """n responses of two tokens that share first tokens: 'ad', 'ae', 'bd', ..."""
     words = tiny.tokenizer()
@@ -101,7 +81,7 @@ def _distance(
         **{"policy": source, "fit": EXACT, "lora": llm.Lora(rank=4), **more},
     )  # fmt: skip
     run = play.run()
-    ids = [play.model.encode(prompt) for prompt in run.prompts.kept]  # type: ignore[union-attr]
+    ids = [play.model.encode(prompt) for prompt in run.prompts.kept]
 
     def mix(adapter: Path) -> torch.Tensor:
         with play.model.use_adapter(adapter):
@@ -204,7 +184,7 @@ def test_prompts_count_in_the_loss_by_their_weights(steep: Path, tmp_path: Path)
             iterations=1, sampling=responses, fit=dataclasses.replace(EXACT, baseline="centred"),
         )  # fmt: skip
         run = play.run()
-        ids = play.model.encode(run.prompts.kept[0])  # type: ignore[union-attr]
+        ids = play.model.encode(run.prompts.kept[0])
         with play.model.use_adapter(run.last):
             return torch.tensor([answer.weight for answer in responses.draw(play.model, [ids], [])[0]]).double()
 
@@ -236,7 +216,7 @@ def test_in_bfloat16_within_its_precision(tmp_path: Path) -> None:
     log-probability is read with an error of e = 2 u max |z|, which moves a softmax by at most tanh(e / 2) in total
     variation.
     """
-    folder = random_policy(tmp_path / "model", spread=0.15)
+    folder = tiny.random_policy(tmp_path / "model", spread=0.15)
     model = llm.LanguageModel.from_pretrained(folder, lora=llm.Lora(rank=4), dtype=torch.bfloat16)
     fit = dataclasses.replace(EXACT, optimiser="adamw", learning_rate=1e-2, schedule="linear", epochs=80)
     distance = _distance(GAMES["comal"], games.OptimisticMWU(0.7), folder, tmp_path / "run", policy=model, fit=fit)

@@ -14,7 +14,7 @@ from nashward.llm.run.payoffs.objectives import StepObjectives
 from nashward.llm.run.selfplay import metrics
 from nashward.llm.store.files import read_shard
 
-from .test_enumerable import EXACT, Table, _source, random_policy
+from .test_enumerable import EXACT, Table, _source
 from .tiny_run import self_play
 
 NAMES = ("helpful", "short")
@@ -22,11 +22,6 @@ SEVERAL = games.MultiObjectiveGame(
     torch.stack([zoo.comal_cycle().P, zoo.biased_rock_paper_scissors().P.mT.contiguous()]), NAMES
 )
 FLOOR = 0.57  # above what the start wins over itself, so that it binds from the first step on
-
-
-@pytest.fixture(scope="module")
-def steep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_policy(tmp_path_factory.mktemp("steep"), spread=0.3)
 
 
 def _oracle(combine: str) -> llm.oracles.Objectives:

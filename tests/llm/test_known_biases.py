@@ -15,16 +15,11 @@ import torch
 from nashward import games, llm
 
 from . import tiny
-from .test_enumerable import EXACT, Restricted, Table, random_policy
+from .test_enumerable import EXACT, Restricted, Table
 from .tiny_run import self_play
 
 TEXTS = ["ke", "kg", "dm"]  # the model gives them 39, 24 and 37% of what it gives to all three
 PROMPTS = 250
-
-
-@pytest.fixture(scope="module")
-def steep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_policy(tmp_path_factory.mktemp("steep"), spread=0.3)
 
 
 class Player:

@@ -68,6 +68,26 @@ def policy(folder: Path, seed: int = 0, **options: bool) -> Path:
     return folder
 
 
+def random_policy(folder: Path, spread: float) -> Path:
+    """A random model whose head is steep enough to represent the targets."""
+    words = tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(words), hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=64, eos_token_id=1, initializer_range=spread,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def truncate_weights(folder: Path) -> None:
+    """Cut a checkpoint's weights, as an interrupted download leaves them."""
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:5000])
+
+
 def stirred(folder: Path, placement: Placement, **options: Any) -> LanguageModel:
     """The model in a placement, its adapters with weights that change something."""
     model = LanguageModel.from_pretrained(folder, lora=Lora(rank=4), placement=placement, **options)

@@ -6,7 +6,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file
+
 from nashward import games, llm
+from nashward.llm.policy.model import WEIGHTS
+from nashward.llm.store.files import read_jsonl
+from nashward.llm.store.run_folder import PROMPT_SELECTION
 
 from . import tiny
 
@@ -61,6 +67,17 @@ def files(folder: Path) -> dict[str, bytes]:
         for f in folder.rglob("*")
         if f.is_file() and f.name not in ("run.json", ".run.json", "timings.jsonl")
     }
+
+
+def adapter_weights(folder: Path, stage: str = "iteration-01") -> torch.Tensor:
+    """The weights of a step's adapter, one after another in the order of their names."""
+    state = load_file(folder / stage / "adapter" / WEIGHTS)
+    return torch.cat([state[name].flatten() for name in sorted(state)]).double()
+
+
+def selected_prompts(step: Path) -> list[str]:
+    """The ids of the prompts that a step plays on."""
+    return [row["prompt"] for row in read_jsonl(step / PROMPT_SELECTION) if row["selected"]]
 
 
 def quick_run(source: Any, folder: Path, **settings: Any) -> llm.SelfPlay:

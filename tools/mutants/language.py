@@ -179,11 +179,10 @@ LANGUAGE = [
          "(b - a) / np.where(total > 0, total, 1.0)"),
         ("factor", "relative_differences", "np.array([0.0, 1.0, 1.0, 1.0])", "np.array([1.0, 1.0, 1.0, 1.0])"),
     ]}),
-    Method("Battles at equal style", "games/analysis/battles.py", ARENA, [
-        ("sign", "Battles.style_controlled", "np.where(swapped, -1.0, 1.0)", "np.where(swapped, 1.0, 1.0)"),
-        ("factor", "Battles.style_controlled", "style @ fit.slopes", "2 * (style @ fit.slopes)"),
-        ("anchor", "Battles.style_controlled", "y - expit(at_equal[pair] + effect) + expit(at_equal)[pair]",
-         "y - expit(at_equal[pair] + effect)"),
+    Method("Battles at equal style", "games/analysis/battles/style_control.py", ARENA, [
+        ("sign", "at_equal_style", "np.where(first > second, -1.0, 1.0)", "np.where(first > second, 1.0, 1.0)"),
+        ("factor", "at_equal_style", "style @ slopes", "2 * (style @ slopes)"),
+        ("anchor", "at_equal_style", "won - p + expit(sign * log_odds[pair])", "won - p"),
     ]),
     Method("Win rates by few labels", "games/analysis/prediction_powered.py", POWERED, [
         ("sign", "prediction_powered", "rest.mean() - f.mean()", "f.mean() - rest.mean()"),

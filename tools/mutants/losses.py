@@ -23,7 +23,7 @@ LOSSES = [
          "torch.zeros_like(weights).scatter(-1, best, 0.5)",
          "torch.zeros_like(weights).scatter(-1, best, 1.0)"),
         ("other", "select", "chosen * spread", "chosen"),
-        ("other", "_compared", "weights[..., rows, itself[rows]] = 0.0", "pass"),
+        ("other", "_compared", "weights[..., rows, own_column[rows]] = 0.0", "pass"),
         ("other", "residuals", "difference = difference - _mean(difference, weights)", "pass"),
     ], {"llm/training/experience.py": [("anchor", "Experience.ratio", "self.now - self.anchor", "self.now")]}),
     Method("`precisions`", "llm/training/regression.py", [*REGRESSION, *SPREAD], [

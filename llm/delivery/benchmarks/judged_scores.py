@@ -12,8 +12,9 @@ import numpy as np
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
-from ...clients.paid_calls import PREFIX, PaidCalls, PaidRequest, request_key
+from ...clients.paid_calls import PaidCalls, PaidRequest, request_key
 from ...config.endpoint import Endpoint, JudgeSettings
+from ...config.inputs import ENDPOINT
 
 LONGEST = 2048  # tokens of an output, as MT-Bench has it
 
@@ -38,9 +39,9 @@ class BenchmarkJudge:
     """
 
     def __init__(self, source: str, settings: JudgeSettings, endpoint: Endpoint, file: Path) -> None:
-        if not source.startswith(PREFIX):
-            raise NashwardError(f"--judge {source!r:.80}: expected {PREFIX}MODEL, a language model behind a server")
-        self.model = source.removeprefix(PREFIX)
+        if not source.startswith(ENDPOINT):
+            raise NashwardError(f"--judge {source!r:.80}: expected {ENDPOINT}MODEL, a language model behind a server")
+        self.model = source.removeprefix(ENDPOINT)
         self.calls = PaidCalls(self.model, settings, endpoint)
         file.parent.mkdir(parents=True, exist_ok=True)
         self.calls.open(file)

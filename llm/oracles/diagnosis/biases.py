@@ -15,8 +15,11 @@ from nashward.games.analysis.dawid_skene import dawid_skene
 from nashward.games.analysis.significant_cycles import significant_cycles
 from nashward.games.analysis.style import STYLE
 from nashward.games.shapes import Bool, Float
+from nashward.p_text import p_text
 
 from ...config.limits import DiagnosisLimits
+from ..fitting.summary import VoteCycle, ring, vote_cycles
+from ..fitting.votes import Vote
 from .finding import Finding, NotMeasured, clustered_mean, two_sided
 from .probe import CERTAIN, Judged
 from .style_fit import FEW_PAIRS, StyleFit, style_fit
@@ -58,11 +61,14 @@ def order(judged: Judged, limits: DiagnosisLimits, symmetric: bool) -> Iterator[
     )  # fmt: skip
 
 
-def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
+def style(
+    judged: Judged, limits: DiagnosisLimits, marks: Mapping[str, ContextualBradleyTerry] | None = None
+) -> Iterator[Measure]:
     """What length and layout add, beyond what they add for the labels where that is beyond chance itself.
 
     Of authors' responses it is what they add within authors: an author's own length is a part of the author's score.
-    Of layout it is what it adds beside length in whatever form (``StyleFit.beyond``).
+    Of layout it is what its marks add to the same response (``effects_of_marks``); without that, what layout adds
+    beside length in whatever form (``StyleFit.beyond``).
     """
     found = style_fit(judged, judged.log_odds, "log-odds")
     if found is None:
@@ -71,22 +77,33 @@ def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
         return
     labelled = style_fit(judged, judged.labels, "wins") if (~np.isnan(judged.labels)).sum() >= FEW else None
     for k, kind in enumerate(STYLE):
-        if found.hidden(k):
+        by_itself = (marks or {}).get(kind)
+        if by_itself is None and found.hidden(k):
             yield _hidden(kind, k, found, limits)
             continue
-        if found.by_length(k):
+        if by_itself is None and found.by_length(k):
             yield _by_length(kind, k, found, limits)
             continue
         fit, own = found.of(k), None if labelled is None else labelled.of(k)
-        if math.isnan(fit.standard_error[k]):
+        if by_itself is None and math.isnan(fit.standard_error[k]):
             yield NotMeasured(kind, "pairs that differ in it")
             continue
         if own is not None and abs(own.slopes[k] * fit.scale[k]) > SEPARATED:
             yield NotMeasured(kind, f"labels of which {WORDS[kind]} do not decide every one")
             continue
-        slope, error, of_labels, net = _excess(k, fit, own)
-        within = ", within authors" * (found.within is not None)
-        size = f"by {abs(slope):.2f} ± {error:.2f} in log-odds a standard deviation{within}"
+        slope, error, of_labels, net = _excess(k, _effect(fit, k), own)
+        clusters, how, note = (
+            fit.clusters,
+            ", within authors" * (found.within is not None),
+            _between(k, found, labelled),
+        )
+        agreed = True
+        if by_itself is not None:
+            # labels are known across responses alone: what is beyond theirs has to be so there too
+            across, how, note = slope, ", in the same responses with its marks and without", _across(k, found)
+            slope, error, of_labels, net = _excess(k, _effect(by_itself, 0, float(found.rms[k])), own)
+            clusters, agreed = by_itself.clusters, not of_labels or math.copysign(across, across * slope) > limits.style
+        size = f"by {abs(slope):.2f} ± {error:.2f} in log-odds a standard deviation{how}"
         text = f"{'prefers' if slope > 0 else 'dislikes'} {WORDS[kind]}, {size}" + (f" ({net})" if net else "")
         advice = "take it out: --correct style:pairs=FILE, or for length fit-oracle --length remove"
         if of_labels:
@@ -94,18 +111,26 @@ def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
             if slope * (slope + of_labels) <= 0:  # to take its own out would lead it further away
                 advice = "style control makes this larger: leave it out, or fit a judge to labels (nashward fit-oracle)"
         yield Finding(
-            kind, slope, error, two_sided(slope, error, fit.clusters), abs(slope) > limits.style, text, advice,
-            note="; ".join(filter(None, (net, _between(k, found, labelled)))),
+            kind, slope, error, two_sided(slope, error, clusters), agreed and abs(slope) > limits.style, text, advice,
+            note="; ".join(filter(None, (net, note))),
         )  # fmt: skip
 
 
-def _excess(k: int, fit: ContextualBradleyTerry, own: ContextualBradleyTerry | None) -> tuple[float, float, float, str]:
+def _effect(fit: ContextualBradleyTerry, k: int, scale: float | None = None) -> tuple[float, float, float]:
+    """Of feature k of a fit the log-odds that a standard deviation adds, their error, and the standard deviation."""
+    size = float(fit.scale[k]) if scale is None else scale
+    return float(fit.slopes[k]) * size, float(fit.slope_errors[k]) * size, size
+
+
+def _excess(
+    k: int, effect: tuple[float, float, float], own: ContextualBradleyTerry | None
+) -> tuple[float, float, float, str]:
     """What feature k adds beyond its part of the labels, the error of that, this part, 0 where it may be chance, and
     what is to be said of it."""
-    slope, error = float(fit.coefficients[k]), float(fit.standard_error[k])
+    slope, error, scale = effect
     if own is None or math.isnan(own.slope_errors[k]):
         return slope, error, 0.0, ""
-    of_labels, its_error = (float(value[k] * fit.scale[k]) for value in (own.slopes, own.slope_errors))
+    of_labels, its_error, _ = _effect(own, k, scale)
     said = f"{of_labels:+z.2f} ± {its_error:.2f}"
     if not two_sided(of_labels, its_error, own.clusters) < 0.05:
         return slope, error, 0.0, f"that of the labels, {said}, may be chance and is not taken off"
@@ -114,14 +139,22 @@ def _excess(k: int, fit: ContextualBradleyTerry, own: ContextualBradleyTerry | N
 
 
 def _between(k: int, found: StyleFit, labelled: StyleFit | None) -> str:
-    """What of a feature the authors' scores take."""
+    """What of a feature the authors' scores take; that they are not known."""
     if found.within is None or (alone := found.alone(k)) is None:
-        return ""
-    value, error, *_ = _excess(k, alone, None if labelled is None else labelled.alone(k))
+        return "who wrote the responses is not known: what it thinks of the authors is in it"
+    value, error, *_ = _excess(k, _effect(alone, k), None if labelled is None else labelled.alone(k))
     return (
         f"within authors; {1 - found.within[k]:.0%} of the differences lie between authors, where quality differs too: "
         f"with these {value:z.3f} ± {error:.3f}"
     )
+
+
+def _across(k: int, found: StyleFit) -> str:
+    """Where an effect of marks is from, and what is seen across responses in its place."""
+    value, error, _ = _effect(found.of(k), k)
+    within = ", within authors," if found.within is not None else ""
+    seen = f"; across responses{within} {value:z.3f} ± {error:.3f}, with all that goes with them"
+    return "of the same responses with these marks and without" + ("" if math.isnan(error) else seen)
 
 
 def _hidden(kind: str, k: int, found: StyleFit, limits: DiagnosisLimits) -> NotMeasured:
@@ -253,12 +286,46 @@ def cycles(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
         i, j = (names.index(str(name)) for name in (judged.pairs[k].author_a, judged.pairs[k].author_b))
         tables[clusters[k], i, j], tables[clusters[k], j, i] = judged.P[k], 1 - judged.P[k]
     found = significant_cycles(tables, level=limits.level / TESTS)
-    shown = "; ".join(" beats ".join(names[i] for i in (*cycle.players, cycle.players[0])) for cycle in found[:3])
+    of_labels = _cycles_of_labels(judged, pairs)
+    known = {_from_first(cycle.names) for cycle in of_labels}
+    rings = [_from_first(tuple(names[i] for i in cycle.players)) for cycle in found]
+    shown = "; ".join(
+        f"{ring(cycle)} ({p_text(one.p_value, one.floor)}{', as the labels do' * (cycle in known)})"
+        for cycle, one in list(zip(rings, found, strict=True))[:3]
+    )
     yield Finding(
-        "cycles", len(found), math.nan, 0.0 if found else 1.0, bool(found),
+        "cycles", len(found), math.nan, 0.0 if found else 1.0, not known.issuperset(rings),
         f"goes in a circle beyond noise: {shown}" if found else "shows no cycle of authors beyond noise",
-        "keep the table (Nash, maximal lottery), and no single score",
+        "keep the table (Nash, maximal lottery), and no single score", note=_beside_labels(judged, pairs, of_labels),
     )  # fmt: skip
+
+
+def _from_first(cycle: tuple[str, ...]) -> tuple[str, ...]:
+    """A cycle from the name that is first by the alphabet."""
+    k = cycle.index(min(cycle))
+    return cycle[k:] + cycle[:k]
+
+
+def _cycles_of_labels(judged: Judged, pairs: Sequence[int]) -> list[VoteCycle]:
+    """The cycles of authors that the labels confirm, with the judge's log-odds on their pairs."""
+    kept = [k for k in pairs if judged.pairs[k].n and not np.isnan(judged.log_odds[k])]
+    votes = [
+        Vote(one.prompt, one.a, one.b, one.wins, one.n, models=(str(one.author_a), str(one.author_b)))
+        for one in (judged.pairs[k] for k in kept)
+    ]
+    return [cycle for cycle in vote_cycles(votes, judged.log_odds[kept]) if cycle.prompt is None]
+
+
+def _beside_labels(judged: Judged, pairs: Sequence[int], cycles: Sequence[VoteCycle]) -> str:
+    """Whether the labels go in a circle, and what the judge has of it."""
+    if cycles:
+        held = ("it does not hold this", "it does too")[min(cycles[0].sides) > 0]
+        more = f", and {len(cycles) - 1} more" * (len(cycles) > 1)
+        return (
+            f"the labels go in a circle beyond noise, {ring(cycles[0].names)} "
+            f"({p_text(cycles[0].p_value, cycles[0].floor)}){more}; {held}: its log-odds {cycles[0].leads_in_words}"
+        )
+    return "the labels show no cycle beyond noise" if any(judged.pairs[k].n for k in pairs) else ""
 
 
 def agreement(

@@ -21,6 +21,7 @@ from ..cache import Cache
 from ..protocol import PreferenceOracle
 from . import biases
 from .finding import Finding, NotMeasured
+from .marks import effects_of_marks, unmarked
 from .probe import Judged, Pair, judge_pairs
 
 logger = logging.getLogger(__name__)
@@ -151,9 +152,15 @@ def diagnose(
     """
     limits = limits or DiagnosisLimits()
     repeats = min(len(pairs), AGAIN)
-    logger.info("%s: %d pairs are judged, and %d of them again", oracle.name, len(pairs), repeats)
-    oracle.expect(2 * (len(pairs) + repeats))
+    changed = unmarked(pairs)
+    marked = sum(map(len, changed.values()))
+    logger.info(
+        "%s: %d pairs are judged, %d of them again, and %d responses beside themselves without a mark of layout",
+        oracle.name, len(pairs), repeats, marked,
+    )  # fmt: skip
+    oracle.expect(2 * (len(pairs) + repeats + marked))
     judged = dataclasses.replace(judge_pairs(oracle, pairs, cache), fitted=fitted)
+    marks = effects_of_marks(oracle, changed, cache)
     oracle.redraw()
     again = judge_pairs(oracle, judged.pairs[:AGAIN])
     beside = {
@@ -162,7 +169,7 @@ def diagnose(
     }
     measures = [
         *biases.order(judged, limits, oracle.symmetric),
-        *biases.style(judged, limits),
+        *biases.style(judged, limits, marks),
         *biases.accuracy(judged, limits),
         *biases.favours(judged, limits),
         *biases.cycles(judged, limits),

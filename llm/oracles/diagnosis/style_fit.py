@@ -75,6 +75,11 @@ class StyleFit:
                 shares[k] = min(self._left(column, lengths) / total, 1.0)
         return shares
 
+    @property
+    def rms(self) -> Float[np.ndarray, " 4"]:
+        """[4], the root mean square of each feature, a standard deviation of its difference."""
+        return np.sqrt((self._features**2).mean(0))
+
     def hidden(self, k: int) -> bool:
         """Whether the authors decide feature k, so that its effect cannot be told from theirs."""
         return self.within is not None and bool(self.within[k] < WITHIN)
@@ -130,8 +135,13 @@ class StyleFit:
 
 
 def style_fit(judged: Judged, outcomes: Float[np.ndarray, " N"], scale: Literal["wins", "log-odds"]) -> StyleFit | None:
-    """The effects of style on log-odds or on labels; None with fewer than ``FEW_PAIRS``."""
+    """The effects of style on log-odds or on labels; None with fewer than ``FEW_PAIRS``.
+
+    Where the authors of some pairs are known, and these are enough, they alone are fitted.
+    """
     known = ~np.isnan(outcomes)
+    named = known & np.array([bool(pair.author_a and pair.author_b) for pair in judged.pairs])
+    known = named if named.sum() >= FEW_PAIRS else known
     if known.sum() < FEW_PAIRS:
         return None
     pairs = [pair for pair, is_known in zip(judged.pairs, known, strict=True) if is_known]

@@ -12,7 +12,7 @@ from nashward.errors import NashwardError
 from nashward.games.objectives.multi_objective import most_of
 from nashward.games.shapes import Float
 
-from ...config.choices import check_choice
+from ...config.fields import check_choice
 from ..matrices import average_orders
 from ..protocol import Pairs, PreferenceOracle
 

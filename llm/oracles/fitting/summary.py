@@ -12,11 +12,14 @@ from nashward.games.analysis.battles import Battles
 from nashward.games.analysis.confidence import one_sided, side_of_zero
 from nashward.games.analysis.pair_tests import MIN_PROMPTS
 from nashward.games.shapes import Float, Int, Num
+from nashward.shortened import shortened
 
 from .annotators import slope
 from .examples import cross_entropy
 from .settings import fold_key
 from .votes import Vote
+
+LONGEST = 40  # characters of a name in a cycle
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class VoteCycle:
     Attributes:
         names: each beats the next, the last one the first: models, or responses to one prompt.
         prompt: of the responses; None: models, over all prompts.
-        p_value: as of ``games.analysis.significant_cycles.Cycle``.
+        p_value, floor: as of ``games.analysis.significant_cycles.Cycle``.
         leads, errors: the predicted log-odds that each beats the next, on average over the votes on both, with their
             standard errors over prompts; NaN on a single one.
         prompts: on how many prompts these votes are.
@@ -69,12 +72,41 @@ class VoteCycle:
     leads: tuple[float, ...]
     errors: tuple[float, ...]
     prompts: tuple[int, ...]
+    floor: float = 0.0
 
     @property
     def sides(self) -> list[int]:
         """Of each pair 1: as the votes have it, -1: the other way, 0: not told apart at 95%; on one prompt the sign."""
         each = zip(self.leads, self.errors, self.prompts, strict=True)
         return [(lead > 0) - (lead < 0) if n == 1 else side_of_zero(lead, error, n) for lead, error, n in each]
+
+    @property
+    def leads_in_words(self) -> str:
+        """What is predicted of each pair, with its error, and where that is not as the votes have it.
+
+        Example:
+            >>> VoteCycle(("x", "y", "z"), None, 0.01, (0.9, 0.8, -0.8), (0.1, 0.1, 0.1), (20, 20, 20)).leads_in_words
+            'x over y +0.90 ± 0.10, y over z +0.80 ± 0.10, z over x -0.80 ± 0.10 (the other way)'
+        """
+        ahead = {1: "", 0: " (not told apart)", -1: " (the other way)"}
+        names = shortened(self.names, LONGEST)
+        return ", ".join(
+            f"{name} over {other} {lead:+z.2f}" + ("" if n == 1 else f" ± {error:.2f}") + ahead[side]
+            for name, other, lead, error, n, side in zip(
+                names, (*names[1:], names[0]), self.leads, self.errors, self.prompts, self.sides, strict=True
+            )
+        )
+
+
+def ring(names: Sequence[str]) -> str:
+    """A cycle in words, long names shortened.
+
+    Example:
+        >>> ring(("x", "y", "z"))
+        'x beats y beats z beats x'
+    """
+    short = shortened(names, LONGEST)
+    return " beats ".join((*short, short[0]))
 
 
 def score(
@@ -306,6 +338,14 @@ def _cycles(
             errors.append(error_over_prompts(of, each, np.ones(len(of))) if on[-1] > 1 else math.nan)
         a, b, c = cycle.players
         found.append(
-            VoteCycle((labels[a], labels[b], labels[c]), prompt, cycle.p_value, tuple(leads), tuple(errors), tuple(on))
+            VoteCycle(
+                (labels[a], labels[b], labels[c]),
+                prompt,
+                cycle.p_value,
+                tuple(leads),
+                tuple(errors),
+                tuple(on),
+                cycle.floor,
+            )
         )
     return found

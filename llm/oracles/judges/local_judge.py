@@ -18,6 +18,7 @@ from nashward.errors import NashwardError, RefusedPromptError
 from nashward.games.shapes import Float, Int
 
 from ...config.endpoint import JudgeSettings
+from ...config.inputs import LOCAL_JUDGE
 from ...data.prompts import Prompt
 from ...policy.base.checks import check_policy, learned_positions
 from ...policy.base.weights import compute_dtype, load_base
@@ -28,7 +29,6 @@ from ...policy.packing import PackedRows
 from ..models.chat import replace_surrogates
 from ..models.network import Key, NetworkOracle, Row, freeze, target_device
 from ..protocol import Pairs
-from ..source_names import LOCAL
 from .protocols.answers import Answer, begun_by
 from .protocols.protocol_of_judge import JudgeProtocol
 from .protocols.references import read_references
@@ -299,7 +299,7 @@ def check_local_judge(source: str, settings: JudgeSettings | None) -> None:
     """
     check_settings(settings or JudgeSettings())
     if not source.strip():
-        raise NashwardError(f"{LOCAL} lacks a model: {LOCAL}MODEL, a folder, a hub id or a GGUF file")
+        raise NashwardError(f"{LOCAL_JUDGE} lacks a model: {LOCAL_JUDGE}MODEL, a folder, a hub id or a GGUF file")
     check_policy(local_model(source))
 
 

@@ -12,9 +12,9 @@ import torch
 from transformers import AutoConfig
 
 from nashward.errors import NashwardError
-from nashward.llm.data.library_errors import first_line, in_one_line, translated_errors
-from nashward.llm.policy.base.checks import check_sizes, check_weight_files
 
+from ...data.library_errors import first_line, translated_errors
+from ...policy.base.checks import check_sizes, check_weight_files, configuration_errors
 from . import checkpoint
 from .network import NetworkOracle, OracleShape, RowCount, RowLength, freeze
 
@@ -84,11 +84,7 @@ class PretrainedOracle(NetworkOracle):
                 small for it, or tokens of text that have no embedding.
         """
         source = cls.read_pretrained(id_or_folder)
-
-        def failure(error: BaseException) -> NashwardError:
-            return NashwardError(f"the configuration of {source.name} describes no network: {in_one_line(error):.200}")
-
-        with translated_errors(failure), torch.device("meta"), warnings.catch_warnings():
+        with configuration_errors(source.name), torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, on matrices without elements
             network = cls._meta_network(source, torch.float32)
         check_weight_files(source.folder, network)

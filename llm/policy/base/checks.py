@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from ..local.names import local_model
 
 GENERATION = "generation_config.json"
 FLOATING = ("F", "BF")  # names of dtypes in safetensors
-# of a configuration's sizes: beyond them it is damaged, and building its network would not end
+# the largest sizes: beyond them a configuration is damaged, and building its network would not end
 MOST = {"vocab_size": 10**8, "hidden_size": 10**6, "num_hidden_layers": 10**4}
 
 
@@ -36,7 +36,7 @@ def check_policy(source: str | Path, chat_template: str | None = None, longest: 
     Args:
         source: a folder, a hub id, or what else ``local_model`` takes.
         chat_template: a Jinja template to use in place of the tokenizer's.
-        longest: tokens of a prompt and its response, at most; None: not checked against the network's positions.
+        longest: the most tokens of a prompt and its response; None: the network's positions are not checked.
 
     Returns:
         its tokenizer.
@@ -51,17 +51,7 @@ def check_policy(source: str | Path, chat_template: str | None = None, longest: 
     network, folder = skeleton(source), local_model(source)
     check_weight_files(folder, network)
     check_weight_shapes(folder, network)
-    with translated_errors(
-        lambda error: NashwardError(f"{source} has no tokenizer that can be read: {first_line(error)}")
-    ):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if chat_template is not None:
-        tokenizer.chat_template = chat_template
-    if not tokenizer.chat_template:
-        raise NashwardError(
-            f"{source} has no chat template (is it a base model?); take its instruction-tuned version, or give one "
-            "with --chat-template FILE"
-        )
+    tokenizer = policy_tokenizer(source, chat_template)
     if tokenizer.eos_token_id is None and tokenizer.pad_token_id is None:
         raise NashwardError(
             f"{source}'s tokenizer has neither an end-of-text token nor a pad token; set eos_token in it"
@@ -72,6 +62,28 @@ def check_policy(source: str | Path, chat_template: str | None = None, longest: 
         raise NashwardError(
             f"{source} has positions for {positions} tokens, and a prompt with its response takes up to {longest}; "
             "lower --max-prompt-tokens or --max-new-tokens"
+        )
+    return tokenizer
+
+
+def policy_tokenizer(source: str | Path, chat_template: str | None = None) -> Any:
+    """The tokenizer of a policy, with its chat template or the one given.
+
+    Raises:
+        FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
+        ValueError: no tokenizer, no chat template, or what ``local_model`` finds.
+    """
+    folder = local_model(source)
+    with translated_errors(
+        lambda error: NashwardError(f"{source} has no tokenizer that can be read: {first_line(error)}")
+    ):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    if not tokenizer.chat_template:
+        raise NashwardError(
+            f"{source} has no chat template (is it a base model?); take its instruction-tuned version, or give one "
+            "with --chat-template FILE"
         )
     return tokenizer
 
@@ -101,6 +113,13 @@ def check_causal(source: str | Path) -> None:
         raise NashwardError(f"{source} is a {architectures[0]}, not a causal language model")
 
 
+def configuration_errors(name: str | Path | PretrainedConfig) -> AbstractContextManager[None]:
+    """A block in which an error of a library says that this configuration describes no network."""
+    return translated_errors(
+        lambda error: NashwardError(f"the configuration of {name} describes no network: {in_one_line(error):.200}")
+    )
+
+
 def network_config(source: str | Path | PretrainedConfig) -> Any:
     """A policy's configuration in transformers, without a pad token that has no embedding: padding is masked here.
 
@@ -109,17 +128,13 @@ def network_config(source: str | Path | PretrainedConfig) -> Any:
     Raises:
         ValueError: it cannot be read, or its sizes are those of no network.
     """
-
-    def failure(error: BaseException) -> NashwardError:
-        return NashwardError(f"the configuration of {source} describes no network: {in_one_line(error):.200}")
-
     if isinstance(source, PretrainedConfig):
         return source
-    with translated_errors(failure):
+    with configuration_errors(source):
         config = AutoConfig.from_pretrained(local_model(source), trust_remote_code=False)
         shape = config.get_text_config()
     check_sizes(config, source)
-    with translated_errors(failure):
+    with configuration_errors(source):
         pad = getattr(shape, "pad_token_id", None)
         if pad is not None and not 0 <= pad < shape.vocab_size:
             shape.pad_token_id = None
@@ -148,16 +163,12 @@ def skeleton(source: str | Path | PretrainedConfig) -> Any:
         ValueError: its configuration describes no network.
     """
     config = network_config(source)
-
-    def failure(error: BaseException) -> NashwardError:
-        return NashwardError(f"the configuration of {source} describes no network: {in_one_line(error):.200}")
-
-    with translated_errors(failure), torch.device("meta"):
+    with configuration_errors(source), torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
 def check_weight_files(source: str | Path, network: Any) -> None:
-    """Check that a folder's files of weights are as large as its network needs, at half a byte a parameter or more.
+    """Check that a folder's files of weights are as large as its network needs, at half a byte per parameter or more.
 
     Raises:
         ValueError: they are not, or there are no files.
@@ -208,8 +219,8 @@ def check_weight_shapes(source: str | Path, network: Any) -> None:
 def check_tokens(tokenizer: Any, rows: int, stop_ids: Iterable[int], name: str | Path) -> None:
     """Check that every token that a prompt or a response may hold has one of the ``rows`` embeddings.
 
-    A pad token without one is masked. A special token without one is let pass where neither the chat template nor a
-    stop needs it, as the token for an image in text models of a family that sees.
+    A pad token without one is masked. A special token without one is accepted where neither the chat template nor a
+    stop needs it, such as the image token in text models of a family with vision.
 
     Raises:
         ValueError: a token of ordinary text, of the chat template, or that ends a response has none.
@@ -221,7 +232,7 @@ def check_tokens(tokenizer: Any, rows: int, stop_ids: Iterable[int], name: str |
     turn = {"role": "user", "content": "a"}
     for turns in ([turn], [turn, {"role": "assistant", "content": "b"}, turn]):
         with suppress(TemplateError, *LIBRARY_ERRORS):
-            needed |= set(encode(tokenizer, Prompt(tuple(turns))))  # what it refuses or fails at is reported elsewhere
+            needed |= set(encode(tokenizer, Prompt(tuple(turns))))  # refusals and failures are reported elsewhere
     if beyond := sorted(number for number in needed if not 0 <= number < rows):
         token = tokenizer.convert_ids_to_tokens(beyond[0]) if beyond[0] >= 0 else beyond[0]
         raise NashwardError(

@@ -10,16 +10,16 @@ from typing import Any, TypeAlias
 
 from nashward.counted import counted
 from nashward.errors import NashwardError
-from nashward.llm.config.endpoint import Endpoint
-from nashward.llm.config.inputs import EndpointResponses
-from nashward.llm.data.prompts import Prompt
-from nashward.llm.data.responses import read_prompts_with_responses
-from nashward.llm.policy.handles import StoredResponses
-from nashward.llm.store.files import read_jsonl, to_jsonl
-from nashward.llm.store.fingerprints import fingerprint_content
-from nashward.llm.store.run_folder import RunFolder
-from nashward.llm.store.saved_inputs import SavedInput
 
+from ...config.endpoint import Endpoint
+from ...config.inputs import EndpointResponses
+from ...data.prompts import Prompt
+from ...data.responses import read_prompts_with_responses
+from ...policy.handles import StoredResponses
+from ...store.files import read_jsonl, to_jsonl
+from ...store.fingerprints import fingerprint_content
+from ...store.run_folder import RunFolder
+from ...store.saved_inputs import SavedInput
 from .drawn_opponents import FILE, DrawnTexts
 
 OpponentSource: TypeAlias = str | Path | Iterable[Any] | EndpointResponses | None  # see ``StoredOpponents``
@@ -33,9 +33,9 @@ class StoredOpponents:
     Attributes:
         sources: for each member a file (.jsonl, .json, .csv, .parquet, each also gzipped), the id of a dataset, or
             rows. A row has a prompt as those of ``read_prompts`` do, and the response as ``output``, ``response`` or
-            ``text``, or several as ``responses``; rows of one prompt add up, and a response that is null is none. Or
-            the responses by the ids of their prompts, which are taken as they are. ``EndpointResponses``: a model
-            behind a server, which responds when its texts are looked up. None: what the folder holds.
+            ``text``, or several as ``responses``; rows of one prompt add up, and a response that is null does not
+            count. Or the responses by the ids of their prompts, which are taken as they are. ``EndpointResponses``: a
+            model behind a server, which responds when its texts are looked up. None: what the folder holds.
         column: the field that holds the prompt where there is one of this name, in place of the usual ones.
         endpoint: how a server is called.
 
@@ -50,10 +50,10 @@ class StoredOpponents:
     endpoint: Endpoint = field(default_factory=Endpoint)
 
     @classmethod
-    def of_run(cls, folder: RunFolder) -> StoredOpponents:
+    def of_run(cls, home: RunFolder) -> StoredOpponents:
         """The opponents that the run in a folder plays against, as the folder holds them."""
-        drawn = folder.read().get("config", {}).get("drawn_opponents") or ""
-        return cls(dict.fromkeys([*_load(folder), *(part.partition(": ")[0] for part in drawn.split("; ") if part)]))
+        drawn = home.read().get("config", {}).get("drawn_opponents") or ""
+        return cls(dict.fromkeys([*_load(home), *(part.partition(": ")[0] for part in drawn.split("; ") if part)]))
 
     @cached_property
     def responses(self) -> ResponsesByMember | None:
@@ -76,7 +76,7 @@ class StoredOpponents:
 
     @property
     def fingerprint(self) -> str | None:
-        """Differs where the responses do; None where no sources are given."""
+        """A fingerprint of the responses; None where no sources are given."""
         return None if self.responses is None else fingerprint_content(_content(self.responses))
 
     @property
@@ -89,24 +89,24 @@ class StoredOpponents:
         ]
         return "; ".join(parts) or None
 
-    def members(self, folder: RunFolder, prompts: Sequence[Prompt]) -> dict[str, StoredResponses]:
+    def members(self, home: RunFolder, prompts: Sequence[Prompt]) -> dict[str, StoredResponses]:
         """The opponents, by their names, on these prompts.
 
         Raises:
             NashwardError: a member without a response to a prompt; a member that is neither given nor in the folder.
         """
-        responses = self.responses if self.responses is not None else _load(folder)
+        responses = self.responses if self.responses is not None else _load(home)
         members = {}
-        for k, name in enumerate(sorted(self.sources), 1):  # whatever the order in which they were given
+        for k, name in enumerate(sorted(self.sources), 1):  # in one order, however they were given
             source = self.sources[name]
-            kept = source is None and name not in responses and (folder / FILE).is_file()
+            kept = source is None and name not in responses and (home / FILE).is_file()
             if kept or isinstance(source, EndpointResponses):
                 model = source if isinstance(source, EndpointResponses) else None
-                texts = DrawnTexts(folder / FILE, name, prompts, model, self.endpoint)
+                texts = DrawnTexts(home / FILE, name, prompts, model, self.endpoint)
                 members[name] = StoredResponses(f"opponent-{k}", texts)
                 continue
             if name not in responses:
-                raise NashwardError(f"{folder.path} does not hold the responses of {name}; give the file that has them")
+                raise NashwardError(f"{home.path} does not hold the responses of {name}; give the file that has them")
             lacking = [prompt for prompt in prompts if not responses[name].get(prompt.id)]
             if lacking:
                 raise NashwardError(
@@ -116,18 +116,18 @@ class StoredOpponents:
             members[name] = StoredResponses(f"opponent-{k}", responses[name])
         return members
 
-    def save(self, folder: RunFolder) -> None:
+    def save(self, home: RunFolder) -> None:
         """Write the responses into the run folder, whose ``run.json`` has their hash, unless they are there already.
 
         Raises:
             OSError: they cannot be written.
         """
         if self.responses is not None:
-            _saved(folder).save(_content(self.responses))
+            _saved(home).save(_content(self.responses))
 
 
-def _saved(folder: RunFolder) -> SavedInput:
-    return SavedInput(folder, "opponents.jsonl", ("config", "opponents"))
+def _saved(home: RunFolder) -> SavedInput:
+    return SavedInput(home, "opponents.jsonl", ("config", "opponents"))
 
 
 def _content(responses: ResponsesByMember) -> bytes:
@@ -140,11 +140,11 @@ def _content(responses: ResponsesByMember) -> bytes:
     )
 
 
-def _load(folder: RunFolder) -> ResponsesByMember:
+def _load(home: RunFolder) -> ResponsesByMember:
     """The opponents in a run folder; empty where it holds none, or others than those whose hash ``run.json`` has."""
-    saved = _saved(folder)
+    saved = _saved(home)
     responses: ResponsesByMember = {}
-    for row in read_jsonl(folder / saved.file) if saved.load() is not None else []:
+    for row in read_jsonl(home / saved.file) if saved.load() is not None else []:
         responses.setdefault(row["member"], {})[row["prompt"]] = row["responses"]
     return responses
 

@@ -14,15 +14,15 @@ import torch
 
 from nashward.counted import counted
 from nashward.games.shapes import Bool, Float
-from nashward.llm.config.run import RunConfig
-from nashward.llm.data.prompts import Prompt
-from nashward.llm.policy.sampling import seed_of
-from nashward.llm.processes import processes
-from nashward.llm.store.files import to_jsonl
-from nashward.llm.store.run_folder import PROMPT_SELECTION, RunFolder
-from nashward.llm.store.saved_inputs import saved_in_step
-from nashward.llm.training.regression import win_rates
 
+from ...config.run import RunConfig
+from ...data.prompts import Prompt
+from ...policy.sampling import seed_of
+from ...processes import processes
+from ...store.files import to_jsonl
+from ...store.run_folder import PROMPT_SELECTION, RunFolder
+from ...store.saved_inputs import saved_in_step
+from ...training.regression import own_columns, win_rates
 from ..rollouts import PromptNumbers, RolloutStore
 from .augmentation import Augmenter
 from .coverage import coverage, covering, features
@@ -34,9 +34,9 @@ class PromptSelector:
 
     Where a prompt of an iteration has been judged before, informative selection draws it with a probability that grows
     with the spread of its responses' win rates over each other: their standard deviation in the newest table
-    ``[K, K]`` that the run has of it. Where all responses are as good as each other the payoffs are equal, and the
+    ``[K, K]`` that the run has of it. Where all responses are equally good the payoffs are equal, and the
     prompt teaches nothing. A prompt that was not judged yet counts as the mean of those that were; before any was, all
-    are as probable.
+    are equally probable.
 
     Selection by coverage takes the next ones of the order of ``covering``: the first iteration's are like as many of
     all prompts as possible, the second's cover what these leave, and after the last prompt the order begins anew.
@@ -45,9 +45,9 @@ class PromptSelector:
     coverage) of each prompt, so that a run that continues plays on the same prompts.
 
     Args:
-        folder: the run folder.
+        home: the run folder.
         prompts: all prompts of the run.
-        lengths: how long each is, in tokens: selected are prompts of all lengths.
+        lengths: how long each is, in tokens; prompts of all lengths are selected.
         config: sizes, seed, and the way of selection.
         rollouts: where the tables are.
         info: called with a line about a selection.
@@ -57,7 +57,7 @@ class PromptSelector:
         response; a sample with given probabilities: Madow, Annals of Mathematical Statistics 20, 1949.
     """
 
-    folder: RunFolder
+    home: RunFolder
     prompts: Sequence[Prompt]
     lengths: Sequence[int]
     config: RunConfig
@@ -161,28 +161,27 @@ class PromptSelector:
 
     def _saved(self, own: Sequence[int], step: Path, make: Callable[[], bytes]) -> list[int]:
         """The prompts that the step's file says are selected; it is made where there is none yet."""
-        content = saved_in_step(self.folder, step / PROMPT_SELECTION, "prompt_selection", make)
+        content = saved_in_step(self.home, step / PROMPT_SELECTION, "prompt_selection", make)
         rows: list[dict[str, Any]] = [json.loads(line) for line in content.splitlines()]
         return [number for number, row in zip(own, rows, strict=True) if row["selected"]]
 
     def spread(self, P: Float[torch.Tensor, "K K"]) -> float:
         """How far the win rates of a prompt's responses are apart."""
-        itself = None if self.config.self_comparison else torch.arange(len(P))
-        return win_rate_spread(P, itself)
+        return win_rate_spread(P, own_columns(len(P), same=True, self_comparison=self.config.self_comparison))
 
 
-def win_rate_spread(P: Float[torch.Tensor, "K K"], itself: torch.Tensor | None) -> float:
+def win_rate_spread(P: Float[torch.Tensor, "K K"], own_column: torch.Tensor | None) -> float:
     """The standard deviation of the row means of a table of win probabilities; NaN where fewer than 2 are judged.
 
     Args:
         P: ``[K, K]``; NaN where not judged.
-        itself: ``[K]``, the column of each row's own response, which is left out; None: none is.
+        own_column: ``[K]``, the column of each row's own response, which is left out; None: none is.
 
     Example:
         >>> round(win_rate_spread(torch.tensor([[0.5, 0.9], [0.1, 0.5]]), torch.arange(2)), 3)
         0.4
     """
-    rates = win_rates(P.double(), P.new_ones(len(P), dtype=torch.float64), itself)
+    rates = win_rates(P.double(), P.new_ones(len(P), dtype=torch.float64), own_column)
     rates = rates[~rates.isnan()]
     return round(float(rates.std(correction=0)), 12) if len(rates) > 1 else float("nan")
 
@@ -194,8 +193,8 @@ def inclusion_probabilities(spread: Float[np.ndarray, " n"], size: int, floor: f
 
     Args:
         spread: ``[n]``, at least 0; NaN: not known, the mean of those that are.
-        size: of the sample, at most n.
-        floor: f, in (0, 1]; 1: all the same.
+        size: how many are drawn, at most n.
+        floor: f, in (0, 1]; 1: all are equally probable.
 
     Returns:
         ``[n]``, their sum is ``size``.
@@ -218,7 +217,7 @@ def inclusion_probabilities(spread: Float[np.ndarray, " n"], size: int, floor: f
 
 
 def systematic_sample(probability: Float[np.ndarray, " n"], start: float) -> Bool[np.ndarray, " n"]:
-    """A sample in which each element is with its probability, and of each stretch of elements as many as its sum says.
+    """A sample that has each element with its probability, and of each run of elements as many as their sum says.
 
     Args:
         probability: ``[n]``, their sum a whole number.

@@ -1,4 +1,4 @@
-"""The prompts of a run: those given, those of them that it is played on, and those that its folder keeps."""
+"""The prompts of a run: those given, those that it plays on, and those that its folder keeps."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 
 from nashward.counted import counted
 from nashward.errors import NashwardError
-from nashward.llm.config.fit import Fit
-from nashward.llm.data.near_duplicates import drop_near_duplicates
-from nashward.llm.data.prompts import Prompt, Prompts, read_prompts
-from nashward.llm.policy.chat_template import drop_refused
-from nashward.llm.store.files import read_jsonl, sha256, to_jsonl
-from nashward.llm.store.run_folder import PROMPTS, RunFolder
-from nashward.llm.store.saved_inputs import SavedInput
+
+from ...config.fit import Fit
+from ...data.near_duplicates import drop_near_duplicates
+from ...data.prompts import Prompt, Prompts, read_prompts
+from ...policy.chat_template import drop_refused
+from ...store.files import read_jsonl, sha256, to_jsonl
+from ...store.run_folder import PROMPTS, RunFolder
+from ...store.saved_inputs import SavedInput
 
 FEW = 100  # prompts, with which the standard error of a win rate can be 0.05
 
@@ -50,14 +51,14 @@ class RunPrompts:
 
     Attributes:
         source: a file, a dataset id, or rows; see ``read_prompts``. None: those that the folder holds.
-        folder: the run folder.
+        home: the run folder.
         column: the field that holds the prompt, where it is not one of the usual ones.
         max_tokens: longer prompts are dropped, and counted.
-        drop_similar: those that are at least so similar to an earlier one too; None: they are kept.
+        drop_similar: prompts that are at least this similar to an earlier one are dropped too; None: they are kept.
     """
 
     source: str | Path | Iterable[Any] | None
-    folder: RunFolder
+    home: RunFolder
     column: str | None
     max_tokens: int
     drop_similar: float | None = None
@@ -80,13 +81,13 @@ class RunPrompts:
             NashwardError: no source is given and the folder holds no prompts; no prompt is left.
         """
         parsed = self.parsed
-        if self._is_saved and (parsed is None or self.folder.computed):
-            self._lengths = {row["id"]: row["tokens"] for row in read_jsonl(self.folder / PROMPTS)}
-            parsed = read_prompts(self.folder / PROMPTS)
-            if self.folder.computed:
+        if self._is_saved and (parsed is None or self.home.computed):
+            self._lengths = {row["id"]: row["tokens"] for row in read_jsonl(self.home / PROMPTS)}
+            parsed = read_prompts(self.home / PROMPTS)
+            if self.home.computed:
                 return parsed
         if parsed is None:
-            raise NashwardError(f"{self.folder.path} holds no prompts yet; give a file or a dataset id")
+            raise NashwardError(f"{self.home.path} holds no prompts yet; give a file or a dataset id")
         prompts = Prompts(list(parsed.kept), parsed.read, Counter(parsed.dropped))
         if self.drop_similar is not None:
             drop_near_duplicates(prompts, self.drop_similar)
@@ -106,9 +107,9 @@ class RunPrompts:
             NashwardError: the folder's own are damaged, and these are others.
         """
         data = {"prompts": len(prompts.kept), "sha256": sha256(self._content(prompts))}
-        if self.folder.computed and not self._is_saved and self.folder.read()["data"] != data:
+        if self.home.computed and not self._is_saved and self.home.read()["data"] != data:
             raise NashwardError(
-                f"{self.folder / PROMPTS} is damaged and the prompts given now make others; restore it, or give the "
+                f"{self.home / PROMPTS} is damaged and the prompts given now make others; restore it, or give the "
                 "prompts that the run began with"
             )
         if self.source is None:  # the folder's, whose name it has
@@ -125,7 +126,7 @@ class RunPrompts:
 
     @property
     def _saved(self) -> SavedInput:
-        return SavedInput(self.folder, PROMPTS, ("data", "sha256"))
+        return SavedInput(self.home, PROMPTS, ("data", "sha256"))
 
     @property
     def _is_saved(self) -> bool:

@@ -10,13 +10,14 @@ from typing import Any
 
 from nashward.counted import counted
 from nashward.errors import NashwardError, RefusedPromptError
-from nashward.llm.data.prompts import Prompt
-from nashward.llm.data.responses import read_prompts_with_responses
-from nashward.llm.store.files import to_jsonl
-from nashward.llm.store.fingerprints import fingerprint_content
-from nashward.llm.store.run_folder import RunFolder
-from nashward.llm.store.saved_inputs import SavedInput
-from nashward.llm.training.sft import encode
+
+from ...data.prompts import Prompt
+from ...data.responses import read_prompts_with_responses
+from ...store.files import to_jsonl
+from ...store.fingerprints import fingerprint_content
+from ...store.run_folder import RunFolder
+from ...store.saved_inputs import SavedInput
+from ...training.sft import encode
 
 
 @dataclass
@@ -27,12 +28,12 @@ class SFTFile:
         source: a file (.jsonl, .json, .csv, .parquet, each also gzipped), the id of a dataset, or rows; a row has a
             prompt as those of ``read_prompts`` do, and the response as ``output``, ``response`` or ``text``, or several
             as ``responses``. None: what the folder holds.
-        folder: the run folder.
+        home: the run folder.
         column: the field that holds the prompt where there is one of this name, in place of the usual ones.
     """
 
     source: str | Path | Iterable[Any] | None
-    folder: RunFolder
+    home: RunFolder
     column: str | None = None
 
     @cached_property
@@ -45,7 +46,7 @@ class SFTFile:
         """
         if self.source is None and self._saved.digest is None:
             return []
-        path = self.folder / self._saved.file
+        path = self.home / self._saved.file
         if self.source is None and self._saved.load() is None:
             raise NashwardError(f"{path} was altered or lost; give the SFT texts that the run began with")
         source = path if self.source is None else self.source
@@ -63,7 +64,7 @@ class SFTFile:
 
     @property
     def fingerprint(self) -> str | None:
-        """Differs where the texts do; None where the run has none."""
+        """A fingerprint of the texts; None where the run has none."""
         return fingerprint_content(self._content) if self.texts else None
 
     def save(self) -> None:
@@ -99,7 +100,7 @@ class SFTFile:
 
     @property
     def _saved(self) -> SavedInput:
-        return SavedInput(self.folder, "sft.jsonl", ("config", "sft"))
+        return SavedInput(self.home, "sft.jsonl", ("config", "sft"))
 
     @cached_property
     def _content(self) -> bytes:

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
-LONGEST = 2.0  # of the straight line from the start over where the fit went: further it was not measured
+LONGEST = 2.0  # how far along the straight line from the start through where the fit went: further was not measured
 HALVINGS = 4
 SCALES = (0.3, 3.0)  # best scales beyond these are worth a warning
 
@@ -43,27 +43,27 @@ class StepFit:
     """The fits of one step.
 
     Args:
-        step: the step's folder.
-        size: of the Step.
-        settings: of the fit.
-        seed: of its order.
+        step_folder: where the Step is written.
+        size: that of the Step.
+        settings: how it is fitted.
+        seed: the seed of the order of its batches.
         training, validation, testing: with their log-probabilities; see ``Fit`` for what the latter two are for.
         sft: the texts of an SFT term; None: there is none.
         factor: what limits multiply the learning rate by.
     """
 
-    folder: RunFolder
+    home: RunFolder
     progress: Progress
     model: LanguageModel
-    step: Path
+    step_folder: Path
     size: float
     settings: Fit
     seed: int
     training: list[MicroBatch]
     validation: list[MicroBatch]
     testing: list[MicroBatch]
-    sft: SFTTerm | None = None
-    factor: float = 1.0
+    sft: SFTTerm | None
+    factor: float
 
     def scores(self, now: Sequence[torch.Tensor] | None = None) -> FitScores:
         """``now``: the log-probabilities of all three under the fitted policy, one after another; None: the start's."""
@@ -79,7 +79,7 @@ class StepFit:
 
     @property
     def _term(self) -> SFTTerm | None:
-        """The SFT term, where it is in the objective and not measured alone."""
+        """The SFT term, where it is in the loss and not measured alone."""
         return self.sft if self.settings.sft_weight > 0 else None
 
     def learning_rate(self, parameters: list[torch.nn.Parameter]) -> float:
@@ -90,14 +90,14 @@ class StepFit:
         return processes.decided(lambda: self._found_rate(parameters))
 
     def _found_rate(self, parameters: list[torch.nn.Parameter]) -> float:
-        known = self.folder.step_values(self.step.name).get("learning_rate")
+        known = self.home.step_values(self.step_folder.name).get("learning_rate")
         if known is None:
             half = HALF_SCALE if self.model.dtype == torch.float16 else 1.0
             gradient = Gradient(
                 self.model.network, parameters, self.size, self.settings, self.model.pad_id, self.model.on_event, half
             )
             known = self.factor * learning_rate(gradient, order(self.training, self.settings, self.seed)[0])
-            self.folder.update_step(self.step.name, {"learning_rate": known})
+            self.home.update_step(self.step_folder.name, {"learning_rate": known})
         return known
 
     def run(self, parameters: list[torch.nn.Parameter], start: list[torch.Tensor], rate: float) -> FitResult:
@@ -110,7 +110,7 @@ class StepFit:
             DivergedError: the last fit that is allowed diverged.
         """
         before = self.scores().loss
-        known = processes.decided(lambda: self.folder.step_values(self.step.name).get("refits"))
+        known = processes.decided(lambda: self.home.step_values(self.step_folder.name).get("refits"))
         refits: list[dict[str, float]] = list(known or [])
         while True:
             settings = replace(self.settings, learning_rate=rate / 2 ** len(refits))
@@ -129,14 +129,14 @@ class StepFit:
             refits.append({"learning_rate": rate / 2 ** len(refits), "loss": after})
             processes.decided(lambda: self._record(refits))
             logger.warning(
-                f"{self.step.name}: the fit at a learning rate of {refits[-1]['learning_rate']:.3g} gained nothing "
-                f"(loss {before:.4g} before, {after:.4g} after); it is repeated at half of it"
+                f"{self.step_folder.name}: the fit at a learning rate of {refits[-1]['learning_rate']:.3g} gained "
+                f"nothing (loss {before:.4g} before, {after:.4g} after); it is repeated at half of it"
             )
             _set(parameters, start)
 
     def _record(self, refits: list[dict[str, float]]) -> None:
-        self.folder.update_step(self.step.name, {"refits": refits})
-        self.progress.on_event({"refit": refits[-1], "at": f"{self.step.name}: training"})
+        self.home.update_step(self.step_folder.name, {"refits": refits})
+        self.progress.on_event({"refit": refits[-1], "at": f"{self.step_folder.name}: training"})
 
     def _fit(
         self,
@@ -145,12 +145,13 @@ class StepFit:
         settings: Fit,
         refits: list[dict[str, float]],
     ) -> FitResult:
-        """One fit, measured, on the line to it where validation prompts are fitted best, and within ``target_kl``."""
+        """One fit with its measures; the adapter goes to where validation prompts are fitted best, within
+        ``target_kl``."""
         model, progress = self.model, self.progress
         total = settings.epochs * sum(len(batch.rollouts) for batch in self.training)
-        checkpoints = Checkpoints(self.folder, self.step / "training", settings.checkpoint_seconds)
+        checkpoints = Checkpoints(self.home, self.step_folder / "training", settings.checkpoint_seconds)
         first = experience(order(self.training, settings, self.seed)[0], self.size, settings.baseline)
-        with progress.phase(self.step.name, "training", "", total, epochs=settings.epochs) as tick:
+        with progress.phase(self.step_folder.name, "training", "", total, epochs=settings.epochs) as tick:
             records = fit(
                 model.network, parameters, self.training, self.size, settings, model.pad_id, self.seed,
                 with_tokens(tick, settings.epochs * sum(batch.tokens for batch in self.training) / total),
@@ -165,7 +166,7 @@ class StepFit:
         def go(fraction: float) -> None:
             _set(parameters, [torch.lerp(a, b, fraction) for a, b in zip(start, end, strict=True)])
 
-        longest = 1.0 if refits or self.factor < 1 else LONGEST  # what was lowered is not to be made up for
+        longest = 1.0 if refits or self.factor < 1 else LONGEST  # a lowered rate is not to be made up for
         fraction, at_end = self._line_search(go, longest, notes) if self.validation else (1.0, math.nan)
         bound = False
         while True:
@@ -197,16 +198,16 @@ class StepFit:
 
         ``go`` has taken the adapter to that fraction then; it is 0 where nothing is gained.
 
-        Of the mirror step the least loss on validation prompts is at a quotient of two sums, as the log-ratio grows
-        about linearly along the line. Of other losses, and of the sum with an SFT term, 1, 1/2, ... are tried until
-        the loss is below the one before.
+        For the mirror step the least loss on validation prompts is at a quotient of two sums, as the log-ratio grows
+        about linearly along the line. For other losses, and with an SFT term, 1, 1/2, ... are tried until the loss is
+        below that at the start.
         """
         at_start, at_end = self.scores().deciding, self._validation()
         if not math.isfinite(loss(at_end)):
             return 1.0, math.nan  # diverged, which is found when all is measured
         values = {1.0: _decided(loss(at_end) + self._weighted_nll())}
         fraction = 1.0
-        if at_end.objective is None:
+        if at_end.loss_value is None:
             missing = at_start.target - at_start.ratio
             best, error = _decided(
                 line_minimum(at_end.ratio - at_start.ratio, missing, at_end.fit_weights, self.settings.baseline)
@@ -256,7 +257,7 @@ class StepFit:
         return least, values[1.0]
 
     def _weighted_nll(self) -> float:
-        """The SFT term's part of the objective under the adapter as it is now, on held-out texts."""
+        """The SFT term's part of the loss under the adapter as it is now, on held-out texts."""
         if self._term is None:
             return 0.0
         nll = self._term.held_out_nll(self.model.network, self.model.pad_id, self.model.on_event)
@@ -269,7 +270,7 @@ class StepFit:
 
     def _logprobs(self, batches: Sequence[MicroBatch], name: str = "") -> list[torch.Tensor]:
         total = sum(len(batch.rollouts) for batch in batches)
-        with self.progress.phase(self.step.name, "measuring", name, total, shared=True) as tick:
+        with self.progress.phase(self.step_folder.name, "measuring", name, total, shared=True) as tick:
 
             def measured(batch: MicroBatch) -> torch.Tensor:
                 now = batch.logprobs(self.model.network, self.model.pad_id, self.model.on_event)
@@ -290,7 +291,7 @@ class StepFit:
 
 
 def _decided(value: Value) -> Value:
-    """The first process's: others' processors may round it differently, and all are to go the same way."""
+    """The first process's value: other processors may round it differently, and all are to go the same way."""
     return processes.decided(lambda: value)
 
 

@@ -1,4 +1,4 @@
-"""What the training of a Step begins with: its responses are scored under the policies before it."""
+"""Training of a Step begins here: its responses are scored under the policies before it."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class ScoreStage:
     """Computes the log-probabilities of responses under the anchor, the samplers and the start.
 
     Attributes:
-        folder: the run folder.
+        home: the run folder.
         step_folder: where the Step is written.
         samplers: the policies whose responses are fitted.
         reference: the policy that the run started from.
-        baseline: of the fit, see ``Fit``.
+        baseline: that of the fit, see ``Fit``.
     """
 
-    folder: RunFolder
+    home: RunFolder
     progress: Progress
     model: LanguageModel
     step_folder: Path
@@ -84,12 +84,12 @@ class ScoreStage:
 
     def _read(self, folder: Path, number: int, batches: Sequence[MicroBatch]) -> bool:
         """Whether a shard has the scores of these micro-batches, which then have them too."""
-        file = self.folder.shard(folder, "anchor", number)
+        file = self.home.shard(folder, "anchor", number)
         if file is None:
             return False
         rows = read_shard(file)
         if [_identity(batch) for batch in batches] != [row.get("texts") for row in rows]:
-            self.folder.quarantine(file, f"{file} is of other micro-batches")
+            self.home.quarantine(file, f"{file} belongs to other micro-batches")
             return False
         for batch, row in zip(batches, rows, strict=True):
             if len(row["passes"]) >= len(batch.passes):  # halved where memory ran out, and never larger than now

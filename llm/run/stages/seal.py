@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from ...store.files import CHECKSUMS, atomic_folder, atomic_write, write_checksums
-from ...training.metrics import METRICS
+from ...store.run_folder import METRICS
 from .shards import wait_until_seen
 
 

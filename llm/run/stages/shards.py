@@ -35,7 +35,7 @@ def plan_shards(numbers: Sequence[int], lengths: Sequence[int], batch_prompts: i
 
     Args:
         numbers: the prompts of the step, by their numbers.
-        lengths: of all prompts of the run, in tokens.
+        lengths: those of all prompts of the run, in tokens.
         batch_prompts: how many are sampled together.
 
     Example:
@@ -48,23 +48,23 @@ def plan_shards(numbers: Sequence[int], lengths: Sequence[int], batch_prompts: i
 
 
 def saved_plan(
-    run: RunFolder, step: Path, numbers: Sequence[int], lengths: Sequence[int], batch_prompts: int
+    home: RunFolder, step: Path, numbers: Sequence[int], lengths: Sequence[int], batch_prompts: int
 ) -> ShardPlan:
     """The plan of a step, whose hash ``run.json`` has; made and recorded where there is none yet.
 
     Args:
-        batch_prompts: of a step that has no plan yet.
+        batch_prompts: the prompts of a batch, for a step that has no plan yet.
 
     Raises:
         ValueError: it is lost, and what would take its place differs from it.
     """
-    batch_prompts = run.step_values(step.name).get("batch_prompts", batch_prompts)
+    batch_prompts = home.step_values(step.name).get("batch_prompts", batch_prompts)
 
     def make() -> bytes:
         plan = plan_shards(numbers, lengths, batch_prompts)
         return json.dumps(plan, separators=(",", ":")).encode() + b"\n"
 
-    return json.loads(saved_in_step(run, step / SHARDS, "shards", make, batch_prompts=batch_prompts))
+    return json.loads(saved_in_step(home, step / SHARDS, "shards", make, batch_prompts=batch_prompts))
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class ShardedStage:
     """A stage that writes its results shard by shard: those that are complete are not repeated.
 
     Attributes:
-        folder: the run folder.
+        home: the run folder.
         prompts: all prompts of the run.
         lengths: how long each is, in tokens.
         config: sizes and seeds.
@@ -81,7 +81,7 @@ class ShardedStage:
         rollouts: where the responses and the tables are.
     """
 
-    folder: RunFolder
+    home: RunFolder
     prompts: Sequence[Prompt]
     lengths: Sequence[int]
     config: RunConfig
@@ -92,11 +92,11 @@ class ShardedStage:
     def plan(self, step: Path, numbers: PromptNumbers) -> ShardPlan:
         source = self.source
         rows = source.batch // self.config.responses if isinstance(source, GenerateSource) else SHARD_PROMPTS
-        return processes.decided(lambda: saved_plan(self.folder, step, numbers, self.lengths, max(1, rows)))
+        return processes.decided(lambda: saved_plan(self.home, step, numbers, self.lengths, max(1, rows)))
 
     def missing(self, plan: ShardPlan, folder: Path, name: str) -> dict[int, Shard]:
         """The shards that are still to be written, by their numbers."""
-        lacking = processes.decided(lambda: missing_shards(self.folder, folder, name, len(plan)))
+        lacking = processes.decided(lambda: missing_shards(self.home, folder, name, len(plan)))
         return {k: plan[k] for k in lacking}
 
     def each(
@@ -125,9 +125,9 @@ class ShardedStage:
         wait_for_shards(step / {"sampling": "responses", "judging": "judgements"}[phase], name, missing)
 
 
-def missing_shards(run: RunFolder, folder: Path, name: str, count: int) -> list[int]:
+def missing_shards(home: RunFolder, folder: Path, name: str, count: int) -> list[int]:
     """The numbers of the shards that are still to be written; damaged ones are quarantined."""
-    return [number for number in range(count) if run.shard(folder, name, number) is None]
+    return [number for number in range(count) if home.shard(folder, name, number) is None]
 
 
 def wait_for_shards(folder: Path, name: str, numbers: Iterable[int]) -> None:
@@ -150,7 +150,7 @@ def wait_until_seen(is_there: Callable[[], bool], what: str) -> None:
     while processes.count > 1 and not is_there():
         if time.monotonic() > until:
             raise OSError(
-                f"{what} is not there, and another process has written it: the run folder has to be on a disk that all "
-                "machines share"
+                f"{what} is not there, though another process has written it: the run folder has to be on a disk that "
+                "all machines share"
             )
         time.sleep(0.05)

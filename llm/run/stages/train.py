@@ -32,7 +32,7 @@ from ...training.diagnostics import (
     unreachable_target,
     went_too_far,
 )
-from ...training.losses import LOSSES, objective
+from ...training.losses import LOSSES, loss_settings
 from ...training.optimize import Fit, order
 from ...training.scoring import heaviest
 from ..inputs.parts import divide
@@ -54,18 +54,18 @@ class TrainStage:
     """Trains the adapter of one Step, from where an earlier process left it.
 
     Args:
-        model: of the policy.
+        model: the policy's model.
         step_folder: where the Step is written.
         samplers: the policies whose responses are fitted; the metrics describe those of the first.
         reference: the policy that the run started from.
         enumerates: the responses are all that there are, see ``ResponseSource``.
         label: returns the kind of a response's text.
-        sft_texts: prompts with responses whose likelihood is kept up beside; empty: none.
+        sft_texts: prompts with responses whose likelihood is kept up meanwhile; empty: none.
         rate_factor: what limits multiply the learning rate by.
-        objectives: where there are several: what they make of the Step.
+        objectives: what several objectives make of the Step; None: there is one oracle.
     """
 
-    folder: RunFolder
+    home: RunFolder
     prompts: Sequence[Prompt]
     config: RunConfig
     progress: Progress
@@ -79,8 +79,8 @@ class TrainStage:
     enumerates: bool
     label: Callable[[str], str | None] | None
     sft_texts: Sequence[tuple[Prompt, str]]
-    rate_factor: float = 1.0
-    objectives: StepObjectives | None = None
+    rate_factor: float
+    objectives: StepObjectives | None
 
     def run(self) -> None:
         """Judged responses in, a sealed adapter with its metrics out."""
@@ -93,7 +93,7 @@ class TrainStage:
             raise NashwardError(f"{name}: no prompt has responses that the oracle tells apart; nothing to learn from")
         training, validation, testing = self._micro_batches(fitted, settings)
         ScoreStage(
-            self.folder, self.progress, model, self.step_folder, self.step, self.samplers, self.reference,
+            self.home, self.progress, model, self.step_folder, self.step, self.samplers, self.reference,
             settings.baseline,
         ).run([*training, *validation, *testing])  # fmt: skip
         anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
@@ -103,8 +103,8 @@ class TrainStage:
         term = self._sft_term(len(steps))
         nll = {} if term is None else self._sft_nll(term, start)
         fit = StepFit(
-            self.folder, self.progress, model, self.step_folder, self.step.size, settings, seed, training, validation,
-            testing, term, self.rate_factor,
+            self.home, self.progress, model, self.step_folder, self.step.size, settings, seed, training, validation,
+            testing, sft=term, factor=self.rate_factor,
         )  # fmt: skip
         before = fit.scores()
         initial = initial_metrics(before.train)
@@ -128,7 +128,7 @@ class TrainStage:
             result = fit.run(parameters, weights, rate)
             if result.scores.sft_nll is not None:
                 nll["after"] = result.scores.sft_nll
-            # the payoffs of gpo are scores, and those of some objectives no win rates over the policy before
+            # gpo's payoffs are scores, and those of some objectives are no win rates over the policy before
             win_rate = None if settings.loss == "gpo" or self._against_start else result.scores.win_rate
             exceeded = self._limits_exceeded(nll, win_rate)
             fitted_to = fit_summary(result, settings.max_grad_norm)
@@ -193,7 +193,7 @@ class TrainStage:
         longest = max(len(prompt) + len(ids) for rollout in fitted.values() for prompt, ids in rollout.texts)
         with self.model.use_adapter(self.reference.folder) as network:
             packed = computes_packed(network, longest)
-        sizes = fit.pass_tokens(self.model.device.type), fit.batch, objective(fit, self.enumerates), packed
+        sizes = fit.pass_tokens(self.model.device.type), fit.batch, loss_settings(fit, self.enumerates), packed
         return [micro_batches([fitted[i] for i in sorted(part)], *sizes) for part in parts]
 
     def _sft_term(self, steps: int) -> sft.SFTTerm | None:
@@ -215,7 +215,7 @@ class TrainStage:
         return sft.SFTTerm(batches, testing)
 
     def _sft_nll(self, term: sft.SFTTerm, start: Adapter) -> dict[str, float]:
-        """NLL of the held-out SFT texts, nats a token, where the run started and where the fit starts."""
+        """NLL of the held-out SFT texts, nats per token, where the run started and where the fit starts."""
         nll = {}
         for policy in dict.fromkeys([self.reference, start]):
             self.progress.raise_if_stopped()
@@ -232,7 +232,8 @@ class TrainStage:
             return []
         lowers = limits.lowers.replace("-", " ")
         return [
-            f"Beyond its limits: {' and '.join(exceeded)}; the {lowers} of later iterations is times {limits.factor:g}."
+            f"Beyond its limits: {' and '.join(exceeded)}; the {lowers} of later iterations is multiplied by "
+            f"{limits.factor:g}."
         ]
 
     def _announce(
@@ -262,8 +263,8 @@ class TrainStage:
             )
         if promised is not None and unreachable_target(initial["target_rms"], self.step.size) is None:
             self.progress.info(
-                f"{self.step_folder.name}: the oracle's spread and the step promise a win rate of about "
-                f"{promised:.3f} over the policy before; a fit reaches what of it carries over to other prompts"
+                f"{self.step_folder.name}: a fit that met its target on every response would win about {promised:.3f} "
+                "over the policy before; of what is beyond 0.5 a fit gains the part that carries over to other prompts"
             )
         if r2_ceiling is not None:
             self.progress.info(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import difflib
-import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,11 +24,12 @@ from nashward.llm.config import (
     RunConfig,
     Sampling,
 )
-from nashward.llm.config.inputs import PEOPLE
+from nashward.llm.config.inputs import ENDPOINT, LOCAL_JUDGE, PEOPLE
+from nashward.python_object import LIBRARY_ERRORS, first_line
 
 from . import hints, options
 from .opponents import joined, unwrapped
-from .solver_options import ALL, DEFAULT_SOLVER, DEFAULT_STEP, SOLVER
+from .solver_options import ALL, DEFAULT_SOLVER, DEFAULT_STEP, SOLVER, solver_kind, solver_name, typed_settings
 
 if TYPE_CHECKING:
     from nashward.games import Solver
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from nashward.llm.store.run_folder import RunFolder
 
 PLACES = {option.path: name for name, option in ALL.items()}
-KINDS = {kind.__name__.lower(): kind for kind in SOLVERS}
 # prompts and SFT texts are in files beside; a folder may be from elsewhere: no program that it names is started
 UNREAD = ("prompts", "sft", "out", "engine-python", "engine-options")
 JUDGED_BY = {"oracle", "objective"}  # a run has one of these settings
@@ -72,7 +70,8 @@ def settings(args: argparse.Namespace) -> Settings:
     if "out" in chosen:
         chosen = merged([*given, from_folder(chosen["out"].value)])
     chosen.setdefault("solver", Setting(DEFAULT_SOLVER, "default"))
-    if "step" in typed_settings(solver_kind(chosen["solver"].value)):
+    kind = solver_kind(chosen["solver"].value)
+    if kind in SOLVERS and "step" in typed_settings(kind):
         chosen.setdefault("step", Setting(DEFAULT_STEP, "default"))
     return chosen
 
@@ -104,7 +103,7 @@ def merged(layers: list[Settings]) -> Settings:
         other = (
             "solver" in chosen
             and "solver" in layer
-            and _solver_name(chosen["solver"].value) != _solver_name(layer["solver"].value)
+            and solver_name(chosen["solver"].value) != solver_name(layer["solver"].value)
         )
         for name, setting in layer.items():
             if not (other and name in SOLVER):
@@ -196,10 +195,7 @@ def _leaves(content: dict[str, Any], name: str) -> list[tuple[tuple[str, ...], A
 
 
 def _nearest(path: tuple[str, ...]) -> str:
-    """What the setting is called now, or the nearest one: of the same name elsewhere, of the flag's name, or alike."""
-    for option in ALL.values():
-        if path[-1] in option.formerly and path[:-1] == option.path[:-1]:
-            return f"it is {option.path[-1]} now"
+    """The nearest setting: of the same name elsewhere, of the flag's name, or alike."""
     if synonym := hints.of_setting(path[-1], ALL):
         name = synonym.split()[0].rstrip(",")
         *sections, key = ALL[name].path
@@ -225,38 +221,6 @@ def _read(name: str, value: Any, where: str) -> Any:
         raise NashwardError(f"{where}: {ALL[name].key}: {error}") from None
 
 
-def _solver_name(name: str) -> str:
-    plain = name.replace("-", "").replace("_", "").replace(" ", "").lower()
-    return hints.SOLVER_NAMES.get(plain, plain).lower()
-
-
-def is_solver(name: str) -> bool:
-    """Whether a solver of the project is called so, in whatever spelling."""
-    return _solver_name(name) in KINDS
-
-
-def solver_kind(name: str) -> type[Any]:
-    """The class of the solver that is called so; another name is refused, with the nearest."""
-    if kind := KINDS.get(_solver_name(name)):
-        return kind
-    near = difflib.get_close_matches(_solver_name(name), KINDS, 1)
-    nearest = f"the nearest is {KINDS[near[0]].__name__}; " if near else ""
-    if written := re.fullmatch(r"(\w+)\((.*?)\)?", name):  # as Python writes it
-        settings = "".join(f":{one.replace(' ', '')}" for one in written[2].split(",") if one.strip())
-        nearest = f"its settings stand behind colons: {written[1]}{settings}; {nearest}"
-    if is_solver(first := name.partition(":")[0]):
-        nearest = f"{first} is one, whose settings are options of their own, as --step; "
-    elif re.fullmatch(r"[\w.]+:[\w.]+", name):
-        nearest = f"a class of yours plays in Python, llm.SelfPlay(solver=...); {nearest}"
-    raise NashwardError(f"no solver {name!r}; {nearest}there are {', '.join(kind.__name__ for kind in SOLVERS)}")
-
-
-def typed_settings(kind: type[Any]) -> list[str]:
-    """The settings of a solver that can be typed, by the names of its fields."""
-    typed = {option.path[1] for option in SOLVER.values()}
-    return [field.name for field in dataclasses.fields(kind) if field.name in typed]
-
-
 def solver(chosen: Settings, several: bool = False) -> Solver:
     """The solver of that name with the settings given; a setting that it does not have is refused.
 
@@ -275,7 +239,12 @@ def solver(chosen: Settings, several: bool = False) -> Solver:
             behind = f"; set it behind a solver that has it: SOLVER:{key}={setting.value}" if several else ""
             raise NashwardError(f"{option}{hints.no_setting(kind.__name__, key, own)}{behind}")
         given[key] = setting.value
-    return kind(**given)
+    try:
+        return kind(**given)
+    except LIBRARY_ERRORS as error:
+        if isinstance(error, NashwardError):
+            raise
+        raise NashwardError(f"{chosen['solver'].value}: {type(error).__name__}: {first_line(error)}") from error
 
 
 def self_play(chosen: Settings) -> SelfPlay:
@@ -420,7 +389,7 @@ def _in(name: str, section: str) -> str | None:
 
 
 def _check_judged(name: str, oracles: Sequence[str], flag: str = "--oracle") -> None:
-    if not any(str(oracle).startswith(("openai:", "judge:")) for oracle in oracles):
+    if not any(str(oracle).startswith((ENDPOINT, LOCAL_JUDGE)) for oracle in oracles):
         raise NashwardError(f"--{name} is of a language model as a judge: give {flag} openai:MODEL or judge:MODEL")
 
 

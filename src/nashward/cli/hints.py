@@ -112,11 +112,7 @@ def of_option(flag: str, known: Collection[str], elsewhere: Sequence[str] = ()) 
         >>> of_option("--lr", ["--learning-rate", "--rank"]), of_option("--lora_r", ["--rank"])
         ('; it is --learning-rate', '; it is --rank')
     """
-    from .options import renamed
-
     name = plain_option(flag)
-    if (now := f"--{renamed(name)}") in known:
-        return f"; it is {now} now"
     if name in STEP and "--step" in known:
         return f"; it is {STEP[name]}"
     if f"--{name}" in known:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
@@ -107,6 +108,7 @@ def _run(arguments: Sequence[str]) -> int:
         with ExitStack() as inside:
             if not processes.main:  # the first one shows what all of them find
                 inside.enter_context(redirect_stdout(inside.enter_context(open(os.devnull, "w"))))
+                inside.enter_context(warnings.catch_warnings(action="ignore"))
             inside.enter_context(console_log(args.quiet, always=True, silent=not processes.main))
             inside.enter_context(processes.session())
             if args.continues and processes.count == 1:

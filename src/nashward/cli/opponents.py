@@ -10,9 +10,8 @@ from typing import Any
 from nashward.errors import NashwardError
 from nashward.games import FixedOpponents, Solver
 from nashward.llm.config import Opponents
-from nashward.llm.config.inputs import EndpointResponses
+from nashward.llm.config.inputs import ENDPOINT, EndpointResponses
 
-PREFIX = "openai:"
 ENDINGS = (".gz", ".jsonl", ".json", ".csv", ".parquet")
 
 
@@ -24,7 +23,7 @@ def joined(opponents: Opponents, solver: Solver) -> tuple[Solver, dict[str, Any]
         ValueError: shares that are no numbers, of a model without a file, or without any file.
     """
     of_server = replace(opponents, responses=None, shares=None) != Opponents()
-    if of_server and not str(opponents.responses).startswith(PREFIX):
+    if of_server and not str(opponents.responses).startswith(ENDPOINT):
         raise NashwardError(
             "--opponents-url, --opponent-responses and --opponent-max-tokens are of a model behind a server: give "
             "--opponents openai:MODEL"
@@ -37,8 +36,8 @@ def joined(opponents: Opponents, solver: Solver) -> tuple[Solver, dict[str, Any]
             raise NashwardError(f"shares {text} are of no opponents: give their responses with --opponents")
         shares = _shares(text, sorted({part.partition("=")[0] for part in text.split(",")}))
         return FixedOpponents(solver, shares), dict.fromkeys(shares)
-    if opponents.responses.startswith(PREFIX):
-        model = opponents.responses.removeprefix(PREFIX)
+    if opponents.responses.startswith(ENDPOINT):
+        model = opponents.responses.removeprefix(ENDPOINT)
         source = EndpointResponses(model, opponents.base_url, opponents.count, opponents.max_tokens)
         if set(model) & set(",="):
             raise NashwardError(f"{model}: the name of an opponent has no comma and no =")

@@ -57,7 +57,6 @@ class Option:
         choices: the only values, where there are few.
         none: the word that stands for None, where the setting is a limit.
         group: its heading in ``--help``.
-        formerly: names that its option and its key had before.
         several: it may be given several times, and its value in a file be an array.
     """
 
@@ -67,7 +66,6 @@ class Option:
     choices: tuple[str, ...] | None = None
     none: str | None = None
     group: str = ""
-    formerly: tuple[str, ...] = ()
     several: bool = False
 
     @classmethod
@@ -78,7 +76,7 @@ class Option:
         choices = None if literal is None else get_args(literal)
         kind = next((kind for kind in (bool, int, float, Path, str) if kind in parts), list if choices is None else str)
         several = any(get_origin(part) is tuple for part in parts)
-        return cls((*section, *leaf.path), kind, leaf.text, choices, leaf.none, leaf.group, leaf.formerly, several)
+        return cls((*section, *leaf.path), kind, leaf.text, choices, leaf.none, leaf.group, several)
 
     @property
     def key(self) -> str:
@@ -162,6 +160,7 @@ def options_of(kind: type[Any], section: tuple[str, ...] = ()) -> dict[str, Opti
 INPUTS = options_of(Inputs)
 RUN = options_of(RunConfig)
 OPPONENTS = options_of(Opponents, ("opponents",))
+PROMPT_FIELD = {"prompt-field": RUN["prompt-field"]}
 JUDGE = {name: option for name, option in RUN.items() if option.path[0] in ("judge", "endpoint")}
 
 
@@ -192,11 +191,6 @@ def add_groups(parser: argparse.ArgumentParser, options: Mapping[str, Option]) -
     return groups
 
 
-def renamed(name: str) -> str | None:
-    """The option that had this name before."""
-    return next((now for now, option in {**INPUTS, **OPPONENTS, **RUN}.items() if name in option.formerly), None)
-
-
 def select(options: Mapping[str, Option], names: Collection[str]) -> dict[str, Option]:
     """The options of these names."""
     return {name: option for name, option in options.items() if name in names}
@@ -207,6 +201,14 @@ def values(args: argparse.Namespace, options: Mapping[str, Option]) -> dict[str,
     arguments = vars(args)
     names = {name.replace("-", "_"): option.path[-1] for name, option in options.items()}
     return {field: arguments[name] for name, field in names.items() if name in arguments}
+
+
+def prompt_field(args: argparse.Namespace) -> str | None:
+    """The field that holds the prompt, where ``PROMPT_FIELD`` was given; refused where there is no file of prompts."""
+    given: str | None = getattr(args, "prompt_field", None)
+    if given is not None and getattr(args, "prompts", None) is None:
+        raise NashwardError(f"--prompt-field {given} is of a file of prompts: give --prompts as well, or leave it out")
+    return given
 
 
 def presets() -> dict[str, Any]:

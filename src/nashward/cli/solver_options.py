@@ -1,15 +1,21 @@
-"""The options of the solvers, made from their fields, and all options of a run. Imports no torch."""
+"""The solvers by their names and the options made from their fields, and all options of a run. Imports no torch."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
+import inspect
+import re
 from collections.abc import Collection
 from types import UnionType
-from typing import Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from nashward.errors import NashwardError
 from nashward.games.solvers import MIRROR_STEPS, SOLVERS, TABLES_ONLY
+from nashward.python_object import python_object
 
+from . import hints
 from .options import INPUTS, OPPONENTS, RUN, Option, add_groups, path, presets, select
 
 DEFAULT_SOLVER, DEFAULT_STEP = "OptimisticMWU", 2.5
@@ -41,6 +47,7 @@ def _of_solvers() -> dict[str, Option]:
     return options
 
 
+KINDS = {kind.__name__.lower(): kind for kind in SOLVERS}
 SOLVER = _of_solvers()
 ALL = {**INPUTS, **SOLVER, **OPPONENTS, **RUN}
 
@@ -69,3 +76,52 @@ def add_preset(parser: argparse._ActionsContainer) -> None:
         choices=sorted(presets()),
         help="a recipe; of several a later one wins, and a file and flags over all",
     )
+
+
+def solver_name(name: str) -> str:
+    """A solver's name in one spelling."""
+    if ":" in name:  # a user's own, module:Class
+        return name
+    plain = name.replace("-", "").replace("_", "").replace(" ", "").lower()
+    return hints.SOLVER_NAMES.get(plain, plain).lower()
+
+
+def is_solver(name: str) -> bool:
+    """Whether a solver of the project is called so, in whatever spelling."""
+    return solver_name(name) in KINDS
+
+
+def solver_kind(name: str) -> type[Any]:
+    """The class of the solver that is called so, of a user's own as module:Class; another name is refused, with the
+    nearest."""
+    if kind := KINDS.get(solver_name(name)):
+        return kind
+    if re.fullmatch(r"[\w.]+:[A-Za-z_][\w.]*", name) and not is_solver(name.partition(":")[0]):
+        return _own_solver_kind(name)
+    near = difflib.get_close_matches(solver_name(name), KINDS, 1)
+    nearest = f"the nearest is {KINDS[near[0]].__name__}; " if near else ""
+    if written := re.fullmatch(r"(\w+)\((.*?)\)?", name):  # as Python writes it
+        settings = "".join(f":{one.replace(' ', '')}" for one in written[2].split(",") if one.strip())
+        nearest = f"its settings stand behind colons: {written[1]}{settings}; {nearest}"
+    if is_solver(first := name.partition(":")[0]):
+        nearest = f"{first} is one, whose settings are options of their own, as --step; "
+    elif ":" in name:
+        nearest = f"a class of yours is module:Class, and its settings are options of their own, as --step; {nearest}"
+    raise NashwardError(f"no solver {name!r}; {nearest}there are {', '.join(kind.__name__ for kind in SOLVERS)}")
+
+
+def _own_solver_kind(name: str) -> type[Any]:
+    kind = python_object(name)
+    known = inspect.isclass(kind) and dataclasses.is_dataclass(kind)
+    if not (known and (hasattr(kind, "play") or hasattr(kind, "iterate"))):
+        raise NashwardError(
+            f"{name} is no class of a solver; expected a dataclass of its settings with play(x, reference), see "
+            "docs/new-solver.md"
+        )
+    return kind
+
+
+def typed_settings(kind: type[Any]) -> list[str]:
+    """The settings of a solver that can be typed, by the names of its fields."""
+    typed = {option.path[1] for option in SOLVER.values()}
+    return [field.name for field in dataclasses.fields(kind) if field.name in typed]

@@ -109,9 +109,9 @@ def solvers(texts: list[str], shared: Settings) -> list[Any]:
             chosen.append(solver)
             continue
         name, settings = _split(text)
-        kind, given = configuration.solver_kind(name), Settings()
+        kind, given = solver_options.solver_kind(name), Settings()
         for key, value in settings.items():
-            if key not in (own := configuration.typed_settings(kind)):
+            if key not in (own := solver_options.typed_settings(kind)):
                 raise NashwardError(f"{text}: {hints.no_setting(kind.__name__, key, own)}")
             given[SOLVER[key]] = Setting(_value(text, key, solver_options.SOLVER[SOLVER[key]], value), "flag")
         several = len(texts) > 1 or "," in texts[0]
@@ -125,7 +125,7 @@ def solvers(texts: list[str], shared: Settings) -> list[Any]:
 def _is_own(text: str) -> bool:
     """Whether a name stands behind the first colon, not a setting, and no solver of the project before it."""
     first, *parts = text.split(":")
-    return bool(parts and parts[0]) and "=" not in parts[0] and not configuration.is_solver(first)
+    return bool(parts and parts[0]) and "=" not in parts[0] and not solver_options.is_solver(first)
 
 
 def _own_solver(text: str, shared: Settings) -> Any:

@@ -116,7 +116,6 @@ def test_a_run_plays_without_them_and_goes_on_so(tiny_folder: Path, tmp_path: Pa
     prompts = short_run(tiny_folder, tmp_path / "run", **settings).check()
     assert [prompt.text for prompt in prompts.kept] == ["Say 1 thing", "Say 2 things", "Say 3 things"]
     run = short_run(tiny_folder, tmp_path / "run", iterations=1, **settings).run("sample", progress=False)
-    assert run.prompts is not None
     assert run.prompts.dropped["nearly repeated"] == 1
     with pytest.raises(NashwardError, match="drop_similar"):
         short_run(tiny_folder, tmp_path / "run", **{**settings, "drop_similar": None}).check()

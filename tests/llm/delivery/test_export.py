@@ -17,9 +17,9 @@ from nashward.cli.main import main
 from nashward.errors import NashwardError
 from nashward.llm import LanguageModel, pocket
 from nashward.llm.delivery.artefacts import Artefact
-from nashward.llm.delivery.judged_responses import judged_responses
 from nashward.llm.delivery.merge import merged, quantised_layers, stored_base
 from nashward.llm.delivery.replay import replay
+from nashward.llm.delivery.replay_sample import replay_sample
 from nashward.llm.delivery.verify import reference
 from nashward.llm.evaluation.players import policies
 from nashward.llm.policy.mixture import Mixture
@@ -56,7 +56,7 @@ def _last(run: Path) -> Path:
 
 
 def test_a_merged_folder_is_the_policy_in_plain_transformers(run: Path, whole: Path) -> None:
-    texts = judged_responses(RunFolder(run), 20).texts
+    texts = replay_sample(RunFolder(run), 20).texts
     plain = AutoModelForCausalLM.from_pretrained(whole, dtype=torch.float32)
     model = LanguageModel.from_pretrained(pocket.POLICY, _last(run), quantise=False)
     with model.use_adapter(_last(run)) as network:
@@ -156,7 +156,7 @@ def test_an_adapter_loads_in_plain_peft(run: Path, tmp_path: Path, capsys: pytes
     (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
     assert named in note
     assert "--base-name ID" in note
-    texts = judged_responses(RunFolder(run), 12).texts
+    texts = replay_sample(RunFolder(run), 12).texts
     base = AutoModelForCausalLM.from_pretrained(pocket.POLICY, dtype=torch.float32)
     plain = PeftModel.from_pretrained(base, str(out)).eval()
     model = LanguageModel.from_pretrained(pocket.POLICY, _last(run), quantise=False)

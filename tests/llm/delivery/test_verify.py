@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from nashward.llm.delivery.artefacts import Verdict
-from nashward.llm.delivery.judged_responses import JudgedResponses
 from nashward.llm.delivery.replay import Replay
+from nashward.llm.delivery.replay_sample import ReplaySample
 from nashward.llm.delivery.verify import Drift, Verification, WinRateChange, scale_of_update
 
 
@@ -20,9 +20,9 @@ def _replay(probabilities: np.ndarray) -> Replay:
     return Replay(logprobs, [torch.tensor([0])] * len(logprobs))
 
 
-def _responses(weights: np.ndarray, payoffs: np.ndarray) -> JudgedResponses:
+def _responses(weights: np.ndarray, payoffs: np.ndarray) -> ReplaySample:
     N, K = weights.shape
-    return JudgedResponses(
+    return ReplaySample(
         "s", Path("s"), [str(n) for n in range(N) for _ in range(K)], [([1], [2])] * (N * K),
         torch.tensor(weights).flatten(), torch.tensor(payoffs).flatten(),
     )  # fmt: skip

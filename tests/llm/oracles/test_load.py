@@ -37,7 +37,7 @@ from nashward.llm.oracles.fitting.votes import Vote
 from nashward.llm.pocket import PAIRRM, POLICY
 from nashward.python_object import python_object
 
-from .. import tiny_words
+from .. import tiny, tiny_words
 
 TEXTS = ["a", "a longer text", "please"]
 
@@ -314,11 +314,6 @@ class Evil:
         return (print, ("code in a pickle was run",))
 
 
-def _truncated(folder: Path) -> None:
-    file = folder / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:5000])
-
-
 def _pickled(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": Evil()}))
@@ -345,7 +340,7 @@ def _whole_numbers(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_truncated, "cannot be read"),
+        (tiny.truncate_weights, "cannot be read"),
         (_pickled, "is a pickle that holds more than tensors"),
         (_evil_torch, "is a pickle that holds more than tensors"),
         (_no_tokenizer, "has no tokenizer in"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nashward.errors import NashwardError
-from nashward.llm.config.oracle_fit import VoteFormat
+from nashward.llm.config.people import VoteFormat
 from nashward.llm.oracles import read_votes
 from nashward.llm.people.formats import FORMATS, read_cast_votes, write_votes
 from nashward.llm.people.records import CastVote

@@ -11,6 +11,7 @@ from transformers import FalconConfig, GPT2Config, LlamaConfig, LlamaForCausalLM
 
 from nashward.cli import options
 from nashward.cli.main import main
+from nashward.llm import Prompt
 from nashward.llm.oracles import GPM, EnsembleSource, PairRM, RewardModel
 from nashward.llm.oracles.load import oracle_shape
 from nashward.llm.planner import cost
@@ -19,7 +20,9 @@ from nashward.llm.planner.dry_run import WORKSPACES, Footprint, judging, policy,
 from nashward.llm.planner.live_storage import LiveStorage, resident_bytes
 from nashward.llm.planner.plan import GIB, Demand, plan, read_size
 from nashward.llm.pocket import PAIRRM, POLICY
+from nashward.llm.policy.base.checks import policy_tokenizer
 from nashward.llm.policy.base.weights import keep_gradients
+from nashward.llm.policy.chat_template import encode
 from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.policy.placement import Placement, apply_placement
 from nashward.llm.training.optimize import OPTIMISERS
@@ -238,6 +241,32 @@ def test_the_command_plans_for_several_objectives(capsys):
     assert "judging: 24 rows for the 4 responses to a prompt, by 2 networks" in capsys.readouterr().out
     for wrong in (objectives[:2], [*objectives, "--combine", "floors:short=0.4"], ["--combine", "majority"]):
         assert main([*command, *wrong]) == 2
+
+
+def _peaks(told):
+    return [line for line in told.splitlines() if line.startswith(("sampling", "scoring", "training"))]
+
+
+def test_the_command_measures_the_prompts_of_a_file(tmp_path, capsys):
+    tokenizer = policy_tokenizer(POLICY)
+    texts = ["Name a river.", "Why is the sky blue in the morning and red in the evening?", " ", "word " * 600]
+    (tmp_path / "prompts.csv").write_text("\n".join(["q", *texts]))
+    (tmp_path / "shape").mkdir()
+    (tmp_path / "shape/config.json").write_text((POLICY / "config.json").read_text())
+    lengths = [len(encode(tokenizer, Prompt(({"role": "user", "content": text},)))) for text in texts[:2]]
+    command = ["plan", "--device", "cpu", "--memory", "8GiB", "--max-new-tokens", "24", "--policy"]
+    measured = ["--prompts", str(tmp_path / "prompts.csv"), "--prompt-field", "q"]
+    assert main([*command, str(POLICY), *measured]) == 0
+    told = capsys.readouterr().out
+    assert "4 prompts read, 2 kept, 2 dropped (1 empty, 1 longer than 512 tokens)" in told
+    assert f"of {lengths[0]} to {lengths[1]} tokens" in told
+    assert f"of 2 prompts of {lengths[1]} tokens" in told
+    assert main([*command, str(POLICY), "--prompts-per-iteration", "2", "--max-prompt-tokens", str(lengths[1])]) == 0
+    assert _peaks(told) == _peaks(capsys.readouterr().out)
+    assert main([*command, str(tmp_path / "shape"), *measured, "--prompts-per-iteration", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "not measured" in told
+    assert "of 1 prompt of 512 tokens" in told
 
 
 def test_an_oracle_that_is_no_checkpoint_takes_nothing():

@@ -18,7 +18,8 @@ from nashward.llm.policy.adapters.lora import LoraShape, common_base, interpolat
 from nashward.llm.policy.mixture import Mixture, adapter_folders, linear, nash_weights, uniform
 from nashward.llm.policy.model import WEIGHTS
 
-from ..test_enumerable import EXACT, GAMES, Restricted, Table, _source, random_policy
+from .. import tiny
+from ..test_enumerable import EXACT, GAMES, Restricted, Table, _source
 from ..tiny_run import self_play, short_run
 
 IDS = torch.tensor([[0, 4, 50, 5, 60, 61]])
@@ -226,11 +227,11 @@ def test_the_mixture_of_iterates_has_the_gap_of_the_tables_average(tmp_path: Pat
     game, solver, T = GAMES["comal"], games.MWU(2.0), 6
     responses, texts = _source(3)
     play = self_play(
-        policy=random_policy(tmp_path / "policy", spread=0.3), oracle=Table(game.P, texts), solver=solver,
+        policy=tiny.random_policy(tmp_path / "policy", spread=0.3), oracle=Table(game.P, texts), solver=solver,
         prompts=["?"], folder=tmp_path / "run", iterations=T, sampling=responses, fit=EXACT, lora=llm.Lora(rank=4),
     )  # fmt: skip
     run = play.run()
-    ids = [play.model.encode(prompt) for prompt in run.prompts.kept]  # type: ignore[union-attr]
+    ids = [play.model.encode(prompt) for prompt in run.prompts.kept]
     with play.model.use_adapter(run.folder / "start" / "adapter"):
         start = torch.tensor([answer.weight for answer in responses.draw(play.model, ids, [])[0]]).double()
     table = games.solve(game, solver, iterations=T, start=start)

@@ -55,7 +55,7 @@ def test_checkpoints_in_host_memory_change_no_bit_of_a_gradient(
     quantise: bool, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = Away()
-    monkeypatch.setattr(module, "host_memory", away.hooks)
+    monkeypatch.setattr(module, "offload_saved_tensors", away.hooks)
     plain = _gradients(tiny.stirred(tiny_folder, PLAIN, quantise=quantise))
     kept = _gradients(tiny.stirred(tiny_folder, Placement("device", "device", "float32"), quantise=quantise))
     moved = _gradients(tiny.stirred(tiny_folder, Placement("host", "device", "float32"), quantise=quantise))
@@ -68,7 +68,7 @@ def test_checkpoints_in_host_memory_change_no_bit_of_a_gradient(
 
 
 def test_no_layer_input_stays_on_the_device(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "host_memory", Away().hooks)
+    monkeypatch.setattr(module, "offload_saved_tensors", Away().hooks)
     live = {}
     for where in ("none", "device", "host"):
         model = tiny.stirred(tiny_folder, Placement(where, "device", "float32"))

@@ -12,7 +12,7 @@ from nashward.llm.run.inputs.coverage import coverage, covering, features
 from nashward.llm.store.files import read_jsonl
 from nashward.llm.store.run_folder import PROMPT_SELECTION
 
-from ..tiny_run import quick_run
+from ..tiny_run import quick_run, selected_prompts
 
 COVERAGE: dict[str, Any] = {"prompt_selection": "coverage", "prompts_per_iteration": 4}
 
@@ -57,13 +57,9 @@ def test_length_counts_apart_from_words() -> None:
     assert np.linalg.norm(features(["", "x"], [0, 10**9]), axis=1) == pytest.approx([0.5, 1.0])
 
 
-def _selected(step: Path) -> list[str]:
-    return [row["prompt"] for row in read_jsonl(step / PROMPT_SELECTION) if row["selected"]]
-
-
 def test_a_run_goes_through_the_order_and_goes_on_the_same(tiny_folder: Path, tmp_path: Path) -> None:
     run = quick_run(tiny_folder, tmp_path / "run", iterations=3, **COVERAGE).run(progress=False)
-    steps = [_selected(run.folder / f"iteration-0{k}") for k in (1, 2, 3)]
+    steps = [selected_prompts(run.folder / f"iteration-0{k}") for k in (1, 2, 3)]
     assert [len(step) for step in steps] == [4, 4, 4]
     assert not set(steps[0]) & set(steps[1])
     assert len({*steps[0], *steps[1], *steps[2]}) == 10  # of 10: the order began anew
@@ -77,7 +73,7 @@ def test_a_run_goes_through_the_order_and_goes_on_the_same(tiny_folder: Path, tm
     quick_run(tiny_folder, cut, iterations=2, **COVERAGE).run("judge", progress=False)
     assert file.read_bytes() == (run.folder / "iteration-01" / PROMPT_SELECTION).read_bytes()
     other = quick_run(tiny_folder, tmp_path / "other", iterations=1, seed=1, **COVERAGE).run("sample", progress=False)
-    assert len(_selected(other.folder / "iteration-01")) == 4
+    assert len(selected_prompts(other.folder / "iteration-01")) == 4
 
 
 @pytest.mark.real

@@ -30,7 +30,6 @@ def test_the_step_grows_less_where_the_policy_moved_more(kl: float, step: str) -
         _row(kl=0.6),
         _row(cyclic=0.3),
         _row(cyclic=None),
-        {"held_out": {}, "train": {"kl": 0.1}},  # of a version before
     ],
 )
 def test_there_is_no_hint_without_its_reasons(row: Any) -> None:

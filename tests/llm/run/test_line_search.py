@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from nashward import games, llm
 from nashward.llm.oracles import PreferenceOracle
-from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.policy.sampling import seed_of
 from nashward.llm.run.stages import refit
 
 from .. import tiny
 from ..killed import Killed, dies_at
-from ..tiny_run import changed, self_play
+from ..tiny_run import adapter_weights, changed, self_play
 
 RATES = (None, 5e-4, 2e-2, 0.3)
 PROMPTS = [f"Say {i} things" for i in range(24)]
@@ -32,11 +30,6 @@ def _run(source: Path, folder: Path, oracle: Any = None, **fit: Any) -> llm.Self
         iterations=1, responses=6, sampling=llm.Sampling(max_new_tokens=8), lora=llm.Lora(rank=4),
         fit=llm.Fit(**settings),
     )  # fmt: skip
-
-
-def _weights(folder: Path, stage: str = "iteration-01") -> torch.Tensor:
-    state = load_file(folder / stage / "adapter" / WEIGHTS)
-    return torch.cat([state[name].flatten() for name in sorted(state)]).double()
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -55,7 +48,7 @@ def test_the_adapter_lies_on_the_line_at_the_best_scale(tiny_folder: Path, tmp_p
     """Measured at the end of the line, the best scale is how far the other adapter went."""
     (whole,) = _run(tiny_folder, tmp_path / "whole", learning_rate=2e-3, validation=0.0, held_out=0.45).run().metrics
     (row,) = _run(tiny_folder, tmp_path / "run", learning_rate=2e-3).run().metrics
-    start, end, found = (_weights(tmp_path / run, stage) for run, stage in
+    start, end, found = (adapter_weights(tmp_path / run, stage) for run, stage in
                          (("whole", "start"), ("whole", "iteration-01"), ("run", "iteration-01")))  # fmt: skip
     assert whole["prompts"] == row["prompts"]
     fraction = row["line_fraction"]
@@ -87,7 +80,7 @@ def test_where_nothing_is_gained_the_policy_stays(rate: float, tiny_folder: Path
     assert "stays as it was" in row["warning"]
     assert "6 validation prompts" in row["warning"]
     assert row["train"]["kl"] == 0
-    assert torch.equal(_weights(tmp_path / "run"), _weights(tmp_path / "run", "start"))
+    assert torch.equal(adapter_weights(tmp_path / "run"), adapter_weights(tmp_path / "run", "start"))
 
 
 @pytest.mark.parametrize("loss", ["dpo", "ipo", "rebel"])
@@ -156,7 +149,7 @@ def test_killed_in_the_scoring_the_trial_the_fit_or_the_search_it_ends_the_same(
         _run(tiny_folder, folder).run()
         whole, cut = ((run / "iteration-01" / "metrics.jsonl").read_bytes() for run in (tmp_path / "whole", folder))
         assert whole == cut
-        assert torch.equal(_weights(folder), _weights(tmp_path / "whole"))
+        assert torch.equal(adapter_weights(folder), adapter_weights(tmp_path / "whole"))
 
 
 def test_another_rate_continues_from_the_judged_responses(tiny_folder: Path, tmp_path: Path) -> None:
@@ -170,7 +163,7 @@ def test_another_rate_continues_from_the_judged_responses(tiny_folder: Path, tmp
     with pytest.raises(ValueError, match="learning_rate"):
         other.run()
     run = other.run(redo="train")
-    assert torch.equal(_weights(run.folder), _weights(alone.folder))
+    assert torch.equal(adapter_weights(run.folder), adapter_weights(alone.folder))
     assert run.metrics == alone.metrics
     assert times == {file: file.stat().st_mtime_ns for file in files}
     assert json.loads((run.folder / "run.json").read_text())["config"]["fit"]["learning_rate"] == 1e-3

@@ -36,7 +36,7 @@ def test_only_the_policy_is_sampled_and_fitted(tiny_folder: Path, tmp_path: Path
     assert {file.name.split(".")[0] for file in shards(stage / "responses", "*")} == {"start"}
     (file,) = shards(stage / "judgements", "start~opponent-1")
     P = {row["prompt"]: np.array(row["P"]) for row in read_shard(file)}
-    ids = {prompt.text: prompt.id for prompt in run.prompts.kept}  # type: ignore[union-attr]
+    ids = {prompt.text: prompt.id for prompt in run.prompts.kept}
     assert [P[ids[p]].shape for p in PROMPTS] == [(3, 1 + k % 2) for k in range(len(PROMPTS))]
     (own,) = shards(stage / "judgements", "start")
     expected = []

@@ -23,7 +23,7 @@ from nashward.llm.run.inputs.prompt_selection import (
 from nashward.llm.store.files import read_jsonl, read_shard, shards
 from nashward.llm.store.run_folder import PROMPT_SELECTION, RunFolder
 
-from ..tiny_run import files, quick_run
+from ..tiny_run import files, quick_run, selected_prompts
 
 INFORMATIVE: dict[str, Any] = {"prompt_selection": "informative", "prompts_per_iteration": 6, "iterations": 3}
 
@@ -112,10 +112,6 @@ def test_prompts_with_larger_spread_are_chosen_more_often_and_the_floor_holds(tm
     assert counts[8:11].sum() > 2 * counts[:3].sum()
 
 
-def _selected(step: Path) -> list[str]:
-    return [row["prompt"] for row in read_jsonl(step / PROMPT_SELECTION) if row["selected"]]
-
-
 def test_a_run_selects_by_its_own_tables(tiny_folder: Path, tmp_path: Path) -> None:
     run = quick_run(tiny_folder, tmp_path / "run", solver=games.MWU(2.0), **INFORMATIVE).run()
     judged: dict[str, float] = {}
@@ -127,7 +123,7 @@ def test_a_run_selects_by_its_own_tables(tiny_folder: Path, tmp_path: Path) -> N
         expected = inclusion_probabilities(np.array([judged.get(row["prompt"], np.nan) for row in rows]), 6, 0.2)
         assert [row["probability"] for row in rows] == pytest.approx(list(expected))
         tables = [row for file in shards(step / "judgements", "*") for row in read_shard(file, ["prompt", "P"])]
-        assert {row["prompt"] for row in tables} == set(_selected(step))
+        assert {row["prompt"] for row in tables} == set(selected_prompts(step))
         assert len(tables) == 6
         for row in tables:
             P = np.array(row["P"])
@@ -146,7 +142,7 @@ def test_the_steps_of_an_iteration_play_on_the_same_prompts(tiny_folder: Path, t
             {row["prompt"] for file in shards(folder / "responses", "*") for row in read_shard(file, ["prompt"])}
             for folder in (half, step)
         ]
-        assert drawn[0] == drawn[1] == set(_selected(half))
+        assert drawn[0] == drawn[1] == set(selected_prompts(half))
 
 
 @pytest.mark.slow
@@ -188,7 +184,7 @@ def test_a_selection_that_is_lost_and_cannot_be_made_again_is_refused(tiny_folde
     quick_run(tiny_folder, home, **INFORMATIVE).run("sample", redo="sample")
     rows = read_jsonl(selection)
     assert {row["probability"] for row in rows} == {0.6}  # no prompt's spread is known any more
-    assert len(_selected(home / "iteration-02")) == 6
+    assert len(selected_prompts(home / "iteration-02")) == 6
 
 
 def test_a_run_goes_on_under_the_selection_that_it_began_with(tiny_folder: Path, tmp_path: Path) -> None:

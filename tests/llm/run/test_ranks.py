@@ -294,6 +294,7 @@ def test_a_signal_to_one_stops_all_and_the_command_goes_on(command: list[str], e
     codes = ranks.wait()
     assert codes[1] == 130
     assert "iteration-01: training: stopped as requested; the same command continues" in ranks.output(0)
+    assert ranks.output().count("stopped as requested") == 1
     assert (tmp_path / "run" / "iteration-01" / "training").is_dir()  # its checkpoint
     assert main([*words, "--quiet"]) == 0
     assert written(tmp_path / "run") == written(expected)

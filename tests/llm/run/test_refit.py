@@ -9,17 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from nashward import games, llm
-from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.run.stages import refit
 from nashward.llm.store.run_folder import RunFolder
 from nashward.llm.training.batches import MicroBatch
 
 from .. import tiny
 from ..killed import Killed, dies_at
-from ..tiny_run import self_play
+from ..tiny_run import adapter_weights, self_play
 
 FIT: dict[str, Any] = {
     "learning_rate": 5e-3,
@@ -40,11 +38,6 @@ def _run(source: Path, folder: Path, **fit: Any) -> llm.Run:
     ).run()  # fmt: skip
 
 
-def _weights(folder: Path, stage: str = "iteration-01") -> torch.Tensor:
-    state = load_file(folder / stage / "adapter" / WEIGHTS)
-    return torch.cat([state[name].flatten() for name in sorted(state)]).double()
-
-
 @pytest.mark.slow
 def test_the_adapter_is_drawn_back_on_a_line_to_the_kl_asked_for(tiny_folder: Path, tmp_path: Path) -> None:
     (free,) = _run(tiny_folder, tmp_path / "free").metrics
@@ -53,12 +46,12 @@ def test_the_adapter_is_drawn_back_on_a_line_to_the_kl_asked_for(tiny_folder: Pa
     (row,) = _run(tiny_folder, tmp_path / "bound", target_kl=0.02).metrics
     assert 0.01 < row["train"]["kl"] <= 0.02
     assert f"{row['line_fraction']:.2g} of the way" in row["warning"]
-    start, end, found = (_weights(tmp_path / run, stage) for run, stage in
+    start, end, found = (adapter_weights(tmp_path / run, stage) for run, stage in
                          (("free", "start"), ("free", "iteration-01"), ("bound", "iteration-01")))  # fmt: skip
     torch.testing.assert_close(found - start, row["line_fraction"] * (end - start), atol=1e-7, rtol=1e-4)
     (within,) = _run(tiny_folder, tmp_path / "within", target_kl=10.0).metrics
     assert within["train"] == free["train"]
-    assert torch.equal(_weights(tmp_path / "within"), end)
+    assert torch.equal(adapter_weights(tmp_path / "within"), end)
 
 
 @pytest.mark.slow
@@ -74,7 +67,7 @@ def test_a_fit_that_made_things_worse_is_made_again_at_half_the_rate(tiny_folder
     # The one that is kept is the fit at that rate, from the start, as if nothing had been before it.
     (alone,) = _run(tiny_folder, tmp_path / "alone", **{**WILD, "learning_rate": 0.025}).metrics
     assert alone["held_out"] == row["held_out"]
-    assert torch.equal(_weights(tmp_path / "alone"), _weights(tmp_path / "again"))
+    assert torch.equal(adapter_weights(tmp_path / "alone"), adapter_weights(tmp_path / "again"))
 
 
 def test_a_good_fit_is_made_once(tiny_folder: Path, tmp_path: Path) -> None:
@@ -106,7 +99,7 @@ def test_killed_in_a_fit_or_in_a_refit_it_ends_the_same(
         with pytest.raises(Killed):
             _run(tiny_folder, tmp_path / "cut", **settings)
     _run(tiny_folder, tmp_path / "cut", **settings)
-    assert torch.equal(_weights(tmp_path / "cut"), _weights(tmp_path / "whole"))
+    assert torch.equal(adapter_weights(tmp_path / "cut"), adapter_weights(tmp_path / "whole"))
     whole, cut = ((tmp_path / run / "iteration-01" / "metrics.jsonl").read_bytes() for run in ("whole", "cut"))
     assert whole == cut
 

@@ -76,7 +76,7 @@ def test_the_fit_learns_the_step_and_the_policy_wins(tiny_folder: Path, tmp_path
     )
     run = play.run()
     assert run.metrics[0]["train"]["share"] > 0.7
-    ids = [play.model.encode(prompt) for prompt in run.prompts.kept]  # type: ignore[union-attr]
+    ids = [play.model.encode(prompt) for prompt in run.prompts.kept]
 
     def texts(folder: Path, seed: int) -> list[list[str]]:
         drawn = llm.Mixture(((folder, 1.0),)).sample(play.model, ids, 20, play.sampling, seed)
@@ -199,7 +199,7 @@ def test_an_iteration_takes_the_next_prompts_of_a_shuffled_order(tiny_folder: Pa
     ]
     assert [len(chosen) for chosen in seen] == [5, 5, 5]
     assert not seen[0] & seen[1]
-    assert seen[0] | seen[1] == {prompt.id for prompt in run.prompts.kept}  # type: ignore[union-attr]
+    assert seen[0] | seen[1] == {prompt.id for prompt in run.prompts.kept}
 
 
 def test_best_and_worst_with_the_constant(tiny_folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from nashward.cli.main import main
 from nashward.errors import NashwardError
 from nashward.llm import report
 from nashward.llm.oracles import Combination, Ensemble, Length, Objectives, PreferenceOracle, preference_matrices
-from nashward.llm.store.files import read_shard, shards, write_shard
+from nashward.llm.store.files import read_shard, shards
 from nashward.llm.training.batches import MicroBatch
 
 from .. import tiny
@@ -200,42 +200,6 @@ def test_a_run_is_fitted_again_with_the_weights_and_judges_nothing(tiny_folder: 
     assert kept == _sealed(tmp_path / "on")
     with pytest.raises(NashwardError, match="spread_weights"):
         changed(play, iterations=2).run(progress=False)
-
-
-def test_judgements_of_a_version_that_kept_no_members_have_no_spread(tiny_folder: Path, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"solver": games.MWU(2.0), "iterations": 1}
-    play = _run(tiny_folder, tmp_path / "old", **settings)
-    play.run(until="judge", progress=False)
-    _without_members(tmp_path / "old" / "iteration-01" / "judgements")
-    (row,) = play.run(progress=False).metrics
-    assert "error_share" not in row
-    _run(tiny_folder, tmp_path / "off", **settings, fit=_fit(spread_weights=False)).run(progress=False)
-    weights = [files(tmp_path / name)["iteration-01/adapter/adapter_model.safetensors"] for name in ("old", "off")]
-    assert weights[0] == weights[1]
-
-
-def test_a_table_without_members_beside_others_has_no_error(tiny_folder: Path, tmp_path: Path) -> None:
-    """A run that an older version judged in part: its responses are the sure ones."""
-    prompts = [f"Say {k} things" for k in range(140)]
-    settings: dict[str, Any] = {"solver": games.MWU(2.0), "iterations": 1, "prompts": prompts, "responses": 2}
-    play = _run(tiny_folder, tmp_path / "run", **settings)
-    play.run(until="judge", progress=False)
-    folder = tmp_path / "run" / "iteration-01" / "judgements"
-    assert len(list(folder.iterdir())) > 1
-    _without_members(folder, 1)
-    (row,) = play.run(progress=False).metrics
-    found = _in_fit(tmp_path / "run" / "iteration-01", "precision").values()
-    assert row["error_share"] > 0
-    assert np.mean(np.isclose(list(found), max(found), rtol=1e-5)) > 0.2
-
-
-def _without_members(folder: Path, count: int | None = None) -> None:
-    for file in sorted(folder.iterdir())[:count]:
-        rows = read_shard(file)
-        name, number, *_ = file.name.rsplit(".", 3)
-        file.unlink()
-        write_shard(folder, name, int(number), [{k: v for k, v in row.items() if k not in ("members", "error_factor")}
-                                                for row in rows])  # fmt: skip
 
 
 def test_equal_texts_have_tables_of_all_members_too(tiny_folder: Path, tmp_path: Path) -> None:

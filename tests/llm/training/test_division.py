@@ -16,7 +16,7 @@ from nashward.llm.policy.handles import Adapter
 from nashward.llm.training import division
 from nashward.llm.training.batches import MicroBatch, micro_batches, plan_passes
 from nashward.llm.training.gradient import Gradient
-from nashward.llm.training.losses import objective
+from nashward.llm.training.losses import loss_settings
 from nashward.llm.training.scoring import score
 from nashward.llm.training.sft import SFTBatch
 
@@ -63,7 +63,7 @@ def _step(fit: Fit) -> list[MicroBatch]:
         return torch.randint(10, 200, (length,), generator=generator).tolist()
 
     rollouts = [_rollout(ids(4 + k), [ids(n) for n in (3 + 9 * (k % 4), 2, 30 // (k + 1))]) for k in range(9)]
-    return micro_batches(rollouts, fit.pass_tokens("cpu"), fit.batch, objective(fit, False))
+    return micro_batches(rollouts, fit.pass_tokens("cpu"), fit.batch, loss_settings(fit, self_comparison=False))
 
 
 FITS = {

@@ -1,4 +1,4 @@
-"""The field's losses: values against plain loops and against TRL's own code, gradients, minimisers, passes in parts."""
+"""The field's losses: values against plain loops, gradients, minimisers, passes in parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
-from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -21,9 +20,10 @@ from nashward.llm.run.selfplay import metrics
 from nashward.llm.training import losses, regression
 from nashward.llm.training.batches import MicroBatch
 from nashward.llm.training.experience import Experience
-from nashward.llm.training.losses import LOSSES, Loss, Objective
+from nashward.llm.training.losses import LOSSES, Loss, LossSettings
 
-from ..test_enumerable import EXACT, GAMES, _distance, random_policy
+from .. import tiny
+from ..test_enumerable import EXACT, GAMES, _distance
 from ..tiny_run import PROMPTS, short_run
 
 SIZE, MARGIN = 2.5, 0.3
@@ -181,93 +181,6 @@ def test_two_responses_are_the_official_pair() -> None:
         assert float(LOSSES[name].of(batch)) == pytest.approx(float(value), rel=1e-12)
 
 
-# What TRL 1.16.0 makes of these log-probabilities, with beta = 0.4 and texts of 4 tokens
-BETA, TOKENS = 0.4, 4
-CHOSEN, REJECTED = (-3.0, -7.5, -2.0), (-4.0, -6.0, -9.0)
-REFERENCE = ((-3.5, -7.0, -5.0), (-3.0, -6.5, -8.5))
-TRL = {
-    "sigmoid": 0.5236402153968811, "ipo": 1.0520833730697632, "sppo_hard": 3.4583332538604736,
-    "simpo": 0.6616833209991455, "kto": 0.43691542744636536,
-}  # fmt: skip
-
-
-def _trl_dpo(kind: str) -> float:
-    """The loss that TRL's DPOTrainer computes, with a model that returns these log-probabilities."""
-    rows = torch.tensor([*CHOSEN, *REJECTED])
-    tokens = (rows / TOKENS)[:, None].expand(-1, TOKENS)
-    mask = torch.ones(len(rows), TOKENS + 1, dtype=torch.long)
-    mask[:, 0] = 0
-    trainer = MagicMock(
-        loss_types=[kind], loss_weights=[1.0], beta=BETA, f_divergence_type="reverse_kl", label_smoothing=0.0,
-        ld_alpha=None, precompute_ref_logps=True, aux_loss_enabled=False, use_weighting=False,
-    )  # fmt: skip
-    trainer.accelerator.device = torch.device("cpu")
-    trainer.accelerator.gather_for_metrics = lambda x: x
-    inputs = {
-        "input_ids": torch.zeros_like(mask), "attention_mask": torch.ones_like(mask), "completion_mask": mask,
-        "ref_chosen_logps": torch.tensor(REFERENCE[0]), "ref_rejected_logps": torch.tensor(REFERENCE[1]),
-    }  # fmt: skip
-    model = MagicMock(training=False)
-    output = model.return_value
-    output.log_probs = output.entropy = output.mean_logits = tokens
-    output.is_top1 = torch.ones_like(tokens, dtype=torch.bool)
-    return float(pytest.importorskip("trl").DPOTrainer._compute_loss(trainer, model, inputs, False))
-
-
-def _trl_simpo() -> float:
-    trainer = MagicMock(alpha=0.0, loss_type="simpo", simpo_gamma=BETA * MARGIN, beta=BETA, label_smoothing=0.0)
-    trainer.accelerator.device = torch.device("cpu")
-    means = (torch.tensor(row) / TOKENS for row in (CHOSEN, REJECTED))
-    return float(pytest.importorskip("trl.experimental.cpo").CPOTrainer.cpo_loss(trainer, *means)[0].mean())
-
-
-def _trl_kto() -> float:
-    """The chosen are desirable, the rejected not; the divergence is that of the same texts."""
-    rows, reference = torch.tensor([*CHOSEN, *REJECTED]), torch.tensor([*REFERENCE[0], *REFERENCE[1]])
-    mask = torch.ones(len(rows), TOKENS + 1, dtype=torch.long)
-    mask[:, 0] = 0
-    trainer = MagicMock(
-        loss_type="kto", beta=BETA, calculate_KL=True, precompute_ref_logps=True, aux_loss_enabled=False,
-        desirable_weight=1.0, undesirable_weight=1.0,
-    )  # fmt: skip
-    trainer.accelerator.device = torch.device("cpu")
-    trainer.accelerator.gather_for_metrics = lambda x: x
-    trainer._compute_kl_logps = lambda *given: rows
-    batch = {
-        "label": torch.tensor([True] * 3 + [False] * 3), "input_ids": torch.zeros_like(mask), "completion_mask": mask,
-        "attention_mask": torch.ones_like(mask), "ref_logps": reference, "ref_KL_logps": reference - 1.0,
-    }  # fmt: skip
-    model = MagicMock(training=False)
-    output = model.return_value
-    output.log_probs = output.entropy = output.mean_logits = (rows / TOKENS)[:, None].expand(-1, TOKENS)
-    return float(pytest.importorskip("trl").KTOTrainer._compute_loss(trainer, model, batch, False))
-
-
-def _ours() -> dict[str, Tensor]:
-    (chosen, rejected), (reference, other) = torch.tensor([CHOSEN, REJECTED]), torch.tensor(REFERENCE)
-    a, b, size = chosen - reference, rejected - other, 1 / BETA
-    divergence = (torch.cat([a, b]) + 1.0).mean().clamp_min(0.0)
-    desirable = torch.tensor([1.0] * 3 + [0.0] * 3)
-    return {
-        "sigmoid": losses.dpo(a, b, size),
-        "ipo": losses.ipo(a / TOKENS, b / TOKENS, size),  # TRL takes means a token
-        "sppo_hard": 2 * losses.sppo_pair(a, b, 1.0, size),
-        "simpo": losses.simpo(chosen / TOKENS, rejected / TOKENS, size, MARGIN),
-        "kto": losses.kto(torch.cat([a, b]), desirable, divergence, size),
-    }
-
-
-def test_values_are_those_recorded_of_trl() -> None:
-    assert {name: float(value.mean()) for name, value in _ours().items()} == pytest.approx(TRL, rel=1e-6)
-
-
-def test_values_are_those_of_trl_itself() -> None:
-    pytest.importorskip("trl")
-    theirs = {kind: _trl_dpo(kind) for kind in ("sigmoid", "ipo", "sppo_hard")}
-    theirs |= {"simpo": _trl_simpo(), "kto": _trl_kto()}
-    assert {name: float(value.mean()) for name, value in _ours().items()} == pytest.approx(theirs, rel=1e-6)
-
-
 def test_ipo_is_of_sums_and_knows_no_length() -> None:
     """A known defect of public code: means a token make long responses count less."""
     batch = _batch(0)
@@ -290,7 +203,7 @@ def _minimised(name: Loss, P: Tensor, pi: Tensor, size: float, payoffs: Tensor |
         optimiser.zero_grad()
         batch = Experience(
             theta.log_softmax(-1), start, start, wins, pi[None], torch.ones_like(start), target, "plug-in", size,
-            table=P[None], whole=True,
+            table=P[None], self_comparison=True,
         )  # fmt: skip
         value = LOSSES[name].of(batch)
         value.backward()
@@ -364,7 +277,7 @@ def test_however_the_responses_pass_the_gradient_is_one(name: Loss, hard: bool, 
     for passes in ([[0], [1], [2], [3]], [[2, 0], [3, 1]], [[0, 1, 2, 3]]):
         drawn = [Response(ids, weight=w) for ids, w in zip(responses, known.weights[0].tolist(), strict=True)]
         rollout = Rollout("x", [0, 50], drawn, known.payoffs[0], known.P[0])
-        batch = MicroBatch([rollout], passes, Objective(name, hard, False, MARGIN))
+        batch = MicroBatch([rollout], passes, LossSettings(name, hard, False, MARGIN))
         batch.anchor = batch.sampler = -20.0 + known.anchor.float()
         for weight in weights:
             weight.grad = None
@@ -402,13 +315,13 @@ def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
 )
 def test_a_language_model_under_it_follows_the_table(name: Loss, tmp_path: Path) -> None:
     """Those whose minimiser is the mirror step, through ``SelfPlay`` as it is."""
-    folder = random_policy(tmp_path / "policy", spread=0.3)
+    folder = tiny.random_policy(tmp_path / "policy", spread=0.3)
     fit = replace(EXACT, loss=name)
     assert _distance(GAMES["comal"], games.MWU(0.7), folder, tmp_path / "run", 4, fit=fit) < 1e-3
 
 
 def test_dpo_does_not(tmp_path: Path) -> None:
-    folder = random_policy(tmp_path / "policy", spread=0.3)
+    folder = tiny.random_policy(tmp_path / "policy", spread=0.3)
     fit = replace(EXACT, loss="dpo")
     assert _distance(GAMES["comal"], games.MWU(0.7), folder, tmp_path / "run", 2, fit=fit) > 0.02
 
@@ -441,7 +354,7 @@ def test_a_solver_that_ends_is_refused_by_name() -> None:
             yield games.Step(anchor=start, opponent=start, size=0.5)
 
     with pytest.raises(ValueError, match="Ends: play ended after 1 Step"):
-        losses.check("ipo", "all", Ends(), 4)
+        losses.check_loss("ipo", "all", Ends(), 4)
 
 
 def test_online_ipo_needs_a_third_response(tiny_folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from nashward import games, llm
 from nashward.llm.store.files import read_jsonl
-from nashward.llm.training.metrics import FIELDS, METRICS, STEP_FIELDS
+from nashward.llm.store.run_folder import METRICS
+from nashward.llm.training.metrics import FIELDS, STEP_FIELDS
 
 from .. import tiny
 from ..tiny_run import short_run

@@ -28,7 +28,7 @@ from nashward.llm.training.sft import SFTBatch, encode, epochs, pack, split
 from .. import tiny
 from ..tiny_run import short_run
 
-TASK = [{"prompt": f"Do {k}", "output": "ab" * (1 + k % 3)} for k in range(9)]
+SFT = [{"prompt": f"Do {k}", "output": "ab" * (1 + k % 3)} for k in range(9)]
 FIT: dict[str, Any] = {
     "learning_rate": 2e-3,
     "epochs": 1,
@@ -39,7 +39,7 @@ FIT: dict[str, Any] = {
 }
 
 
-def _play(source: Any, folder: Path, sft: Any = TASK, weight: float = 1.0, **settings: Any) -> llm.SelfPlay:
+def _play(source: Any, folder: Path, sft: Any = SFT, weight: float = 1.0, **settings: Any) -> llm.SelfPlay:
     settings = {"iterations": 1, "solver": games.MWU(2.0), "fit": llm.Fit(**FIT, sft_weight=weight), **settings}
     return short_run(source, folder, sft=sft, **settings)
 
@@ -158,7 +158,7 @@ def test_a_cut_run_ends_the_same_with_and_without_the_file(
     if optimiser == "lbfgs":
         settings |= {"learning_rate": 1.0, "batch": 100, "max_grad_norm": math.inf, "epochs": 3}
     file = tmp_path / "sft.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in TASK))
+    file.write_text("".join(json.dumps(row) + "\n" for row in SFT))
     _play(tiny_folder, tmp_path / "whole", file, fit=llm.Fit(**settings)).run()
     real, steps = SFTBatch.backward, 0
 
@@ -183,7 +183,7 @@ def test_a_cut_run_ends_the_same_with_and_without_the_file(
 def test_another_set_of_texts_is_another_run_and_a_lost_copy_is_told(tiny_folder: Path, tmp_path: Path) -> None:
     _play(tiny_folder, tmp_path / "run").run(until="sample")
     with pytest.raises(ValueError, match=r"holds another run \(sft '[0-9a-f]{16}' there, '[0-9a-f]{16}' now\)"):
-        _play(tiny_folder, tmp_path / "run", TASK[1:]).run()
+        _play(tiny_folder, tmp_path / "run", SFT[1:]).run()
     _play(tiny_folder, tmp_path / "none", None).run(until="sample")
     with pytest.raises(ValueError, match=r"holds another run \(sft None there, '[0-9a-f]{16}' now\)"):
         _play(tiny_folder, tmp_path / "none").run()
@@ -234,10 +234,10 @@ def test_texts_are_split_shuffled_and_packed() -> None:
     [
         (["a text"], "sft: row 1 is str, expected an object with a prompt and a response"),
         ([{"prompt": "p"}], "sft: row 1 has no response"),
-        ([TASK[0], {"output": "x"}], "sft: row 2 has no prompt or instruction or question or messages"),
+        ([SFT[0], {"output": "x"}], "sft: row 2 has no prompt or instruction or question or messages"),
         ([{"prompt": "p", "output": " "}], "sft: row 1 has an empty response"),
         ([], "sft holds 0 responses; expected 2 at least, to train on and to hold out"),
-        (TASK[:1], "sft holds 1 response; expected 2 at least"),
+        (SFT[:1], "sft holds 1 response; expected 2 at least"),
         ("none.jsonl", "there is no responses file none.jsonl"),
     ],
 )
@@ -262,7 +262,7 @@ def test_texts_that_are_left_out_are_counted(
     tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     long = [{"prompt": "p", "output": "x" * 600}]
-    _play(tiny_folder, tmp_path / "run", [*TASK, *long]).run(until="sample", progress=False)
+    _play(tiny_folder, tmp_path / "run", [*SFT, *long]).run(until="sample", progress=False)
     told = [line for line in caplog.messages if "SFT texts" in line]
     assert told == ["1 of 10 SFT texts are longer than the run's longest and are left out"]
 

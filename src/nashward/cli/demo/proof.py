@@ -137,6 +137,7 @@ def played(
 ) -> Curve:
     """A run of ``SelfPlay`` on the ``enumerable`` policy of these logits, beside the table's of the same solver."""
     from nashward import llm
+    from nashward.llm.store.run_folder import step_name
 
     def wins(prompt: str, first: str, second: str) -> float:
         return float(game.P[RESPONSES.index(first), RESPONSES.index(second)])
@@ -163,7 +164,7 @@ def played(
             (answers,) = source.draw(play.model, [_ids(policy)[0]], [])
         return torch.tensor([answer.weight for answer in answers], dtype=torch.float64)
 
-    stages = [folder / "start", *(folder / f"iteration-{t:02d}" for t in range(1, iterations + 1))]
+    stages = [folder / "start", *(folder / step_name(t) for t in range(1, iterations + 1))]
     mixes = torch.stack([mix(stage / "adapter") for stage in stages])
     mixture = torch.stack([weight * mix(adapter) for adapter, weight in run.average.members]).sum(0)
     start = torch.tensor(logits, dtype=torch.float64).softmax(0)

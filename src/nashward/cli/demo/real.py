@@ -28,7 +28,7 @@ Say = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Size:
-    """How much is played: prompts to play and to measure on, responses a prompt, tokens of a response."""
+    """How much is played: prompts to play and to measure on, responses per prompt, tokens of a response."""
 
     prompts: int = len(PROMPTS)
     responses: int = 4
@@ -85,7 +85,7 @@ def real(
     write_json(out / "demo.json", game.numbers())
     for line in _lines(game):
         say(f"  {line}")
-    prompts = {prompt.id: prompt.text for prompt in run.prompts.kept} if run.prompts is not None else {}
+    prompts = {prompt.id: prompt.text for prompt in run.prompts.kept}
     sections = [_before_and_after(game), _judges(game), _cycle(game, prompts, judges), _nash(game), _given_up(game)]
     summary = [*_summary(game, play), *report.pointers(run.folder)]
     file = report.write(run.folder, sections, "nashward: a real model", out / "report.html", summary)
@@ -247,7 +247,7 @@ def _given_up(game: JudgeGame) -> Section:
         ("tokens of a response, start", with_error(before, error)),
         (f"tokens of a response, {game.last}", with_error(after, error_after)),
         (
-            "KL divergence from the start, nats a response (on the prompts that were played)",
+            "KL divergence from the start, nats per response (on the prompts that were played)",
             with_error(*game.divergence, 2),
         ),
     ]

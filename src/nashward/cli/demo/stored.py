@@ -8,6 +8,7 @@ from pathlib import Path
 from nashward.errors import NashwardError
 from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
+from nashward.llm.store.step_shards import texts_by_prompt
 
 
 def check_demo(out: Path, iterations: int) -> None:
@@ -31,10 +32,7 @@ def judged(folder: Path) -> Iterator[tuple[str, list[str], list[list[float]]]]:
         for file in sorted((stage / "judgements").glob("*.parquet")):
             if "~" in file.name:  # of two policies
                 continue
-            texts: dict[str, list[str]] = {}
             policy, number, *_ = file.name.split(".")
-            (shard,) = shards(stage / "responses", policy, int(number))
-            for row in read_shard(shard):
-                texts.setdefault(row["prompt"], []).append(row["text"])
+            texts = texts_by_prompt(shards(stage / "responses", policy, int(number)))
             for row in read_shard(file):
                 yield row["prompt"], texts[row["prompt"]], row["P"]

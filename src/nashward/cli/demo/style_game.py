@@ -15,7 +15,9 @@ from nashward.llm.evaluation import WinRate, win_rate
 from nashward.llm.pocket.styles import PLANTED, STYLES, style_of
 from nashward.llm.report.curves import NO_LABEL, label_styles
 from nashward.llm.run.selfplay import Run, SelfPlay
-from nashward.llm.store.files import read_shard
+from nashward.llm.store.files import shards
+from nashward.llm.store.run_folder import step_name
+from nashward.llm.store.step_shards import texts_by_prompt
 
 from .stored import judged
 
@@ -76,7 +78,6 @@ class StyleGame:
 
 def measure(play: SelfPlay, run: Run, seed: int) -> StyleGame:
     """Sample the last iterate and the mixture, read what is stored of the others, and measure all of them."""
-    assert run.prompts is not None
     texts, prompts = zip(*((prompt.text, prompt.id) for prompt in run.prompts.kept), strict=True)
     answers = _stored(run.folder, prompts, play.config.iterations)
     ids = [play.model.encode(prompt) for prompt in run.prompts.kept]
@@ -156,18 +157,15 @@ def figure(style: StyleGame) -> Any:
 
 
 def _name(iteration: int) -> str:
-    return f"iteration-{iteration:02d}" if iteration else "start"
+    return step_name(iteration) if iteration else "start"
 
 
 def _stored(folder: Path, prompts: Sequence[str], iterations: int) -> dict[str, list[list[str]]]:
     """The stored responses of the start and of every iterate but the last, for each prompt."""
     responses = {}
     for t in range(iterations):
-        sets: dict[str, list[str]] = {name: [] for name in prompts}
-        for file in sorted((folder / _name(t + 1) / "responses").glob(f"{_name(t)}.*.parquet")):
-            for row in read_shard(file):
-                sets[row["prompt"]].append(row["text"])
-        responses[_name(t)] = list(sets.values())
+        texts = texts_by_prompt(shards(folder / _name(t + 1) / "responses", _name(t)))
+        responses[_name(t)] = [texts[name] for name in prompts]
     return responses
 
 

@@ -38,6 +38,11 @@ def _text(random: np.random.Generator, name: str) -> str:
     return "\n".join(lines)
 
 
+def _name(text: str) -> str:
+    """Of a response, also of one without its marks, which is as good."""
+    return text.split(":")[0]
+
+
 class World:
     """Prompts with a response of each author, their qualities, and one vote of a person on each prompt."""
 
@@ -46,7 +51,7 @@ class World:
         self.prompts = [f"Prompt {k}" for k in range(PROMPTS)]
         self.answers = {name: [_text(random, f"{name}-{k}") for k in range(PROMPTS)] for name in AUTHORS}
         self.quality = {
-            text: 0.2 * place + float(random.normal())
+            _name(text): 0.2 * place + float(random.normal())
             for place, name in enumerate(AUTHORS)
             for text in self.answers[name]
         }
@@ -54,7 +59,7 @@ class World:
         for k, prompt in enumerate(self.prompts):
             one, other = random.choice(len(AUTHORS), 2, replace=False)
             a, b = self.answers[AUTHORS[one]][k], self.answers[AUTHORS[other]][k]
-            p = 1 / (1 + np.exp(self.quality[b] - self.quality[a]))
+            p = 1 / (1 + np.exp(self.quality[_name(b)] - self.quality[_name(a)]))
             self.votes.append(Vote(prompt, a, b, wins=float(random.random() < p), n=1))
 
 
@@ -85,7 +90,7 @@ class Simulated(PreferenceOracle):
         own = np.random.default_rng(number).normal(size=3)  # of the pair, and of each order
         sign = 1.0 if a == low else -1.0
         share = size if kind in ("accuracy", "agreement") else 1.0
-        logit = share * (self.world.quality[a] - self.world.quality[b]) + sign * 0.3 * own[0]
+        logit = share * (self.world.quality[_name(a)] - self.world.quality[_name(b)]) + sign * 0.3 * own[0]
         if kind in ("accuracy", "agreement"):
             logit += sign * 1.2 * own[0]
         logit += (size if kind == "flips" else 0.2) * own[1 if a == low else 2]

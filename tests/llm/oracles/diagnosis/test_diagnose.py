@@ -155,14 +155,22 @@ def _of_characters(power: float) -> Function:
     )  # fmt: skip
 
 
+def _of_these_alone(pairs: list[Pair], judge: Function) -> Function:
+    """The judge as one that knows these responses alone, so that none can be shown to it without its marks."""
+    known = {text for pair in pairs for text in (pair.a, pair.b)}
+    return Function(lambda p, a, b: judge.function(p, a, b) if {a, b} <= known else None, symmetric=True)
+
+
 @pytest.mark.parametrize("power", [0.5, 1.0])
 def test_layout_does_not_stand_for_what_length_adds_otherwise_than_in_proportion(power: float) -> None:
     """Three fixed kinds of text leave it open; texts of the same kinds at many lengths acquit the judge."""
-    open_ = diagnose(_of_characters(power), _with_lists((3, 9, 40), spread=0.02))
+    pairs = _with_lists((3, 9, 40), spread=0.02)
+    open_ = diagnose(_of_these_alone(pairs, _of_characters(power)), pairs)
     assert [finding.kind for finding in open_.named] == ["length"]
     (lists,) = (one for one in open_.not_measured if one.kind == "lists")
     assert "lengths" in lists.needs
-    found = diagnose(_of_characters(power), _with_lists((20, 25, 30), spread=0.7))
+    pairs = _with_lists((20, 25, 30), spread=0.7)
+    found = diagnose(_of_these_alone(pairs, _of_characters(power)), pairs)
     assert [finding.kind for finding in found.named] == ["length"]
     (lists_found,) = (finding for finding in found.findings if finding.kind == "lists")
     assert abs(lists_found.estimate) < 0.05
@@ -170,7 +178,8 @@ def test_layout_does_not_stand_for_what_length_adds_otherwise_than_in_proportion
 
 def test_what_is_undecided_is_no_problem() -> None:
     by_lists = Function(lambda p, a, b: 0.5 + 0.3 * (("- " in a) - ("- " in b)), symmetric=True, name="lists")
-    diagnosis = diagnose(by_lists, _with_lists((3, 9, 40), spread=0.02))
+    pairs = _with_lists((3, 9, 40), spread=0.02)
+    diagnosis = diagnose(_of_these_alone(pairs, by_lists), pairs)
     (lists,) = (one for one in diagnosis.not_measured if one.kind == "lists")
     problems, _, undecided = diagnosis.headline.partition("Undecided: ")
     assert "prefers lists" in lists.text
@@ -270,7 +279,8 @@ def test_the_effect_with_authors_is_measured_as_that_within_them() -> None:
     labelled = [
         replace(pair, wins=float(random.random() < p), n=1.0) for pair, p in zip(pairs, probabilities, strict=True)
     ]
-    for judge, given, kind in ((_of_characters(1.0), pairs, "lists"), (Length(), labelled, "length")):
+    of_characters = _of_these_alone(pairs, _of_characters(1.0))
+    for judge, given, kind in ((of_characters, pairs, "lists"), (Length(), labelled, "length")):
         (found,) = (finding for finding in diagnose(judge, given).findings if finding.kind == kind)
         with_authors = re.search(r"with these (\S+) ±", found.note)
         assert with_authors is not None

@@ -156,11 +156,6 @@ class Code:
         return os.mkdir, (os.environ["NASHWARD_TEST_TRACE"],)
 
 
-def _truncated(folder: Path) -> None:
-    file = folder / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:5000])
-
-
 def _pickled(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save({"weight": Code()}, folder / "pytorch_model.bin")
@@ -176,7 +171,7 @@ def _not_a_number(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_truncated, "cannot be read"),
+        (tiny.truncate_weights, "cannot be read"),
         (_pickled, "is a pickle that holds more than tensors"),
         (_not_a_number, "has NaN in its weights .*they are damaged"),
         (lambda folder: (folder / "model.safetensors").unlink(), "has neither model.safetensors nor"),

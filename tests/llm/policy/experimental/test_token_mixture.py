@@ -17,15 +17,10 @@ from nashward.llm.policy.handles import Adapter, TokenMixture
 from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.store.files import read_shard, shards
-from tests.llm.test_enumerable import EXACT, GAMES, Table, _source, random_policy
+from tests.llm.test_enumerable import EXACT, GAMES, Table, _source
 from tests.llm.tiny_run import files, quick_run, self_play
 
 WEIGHT = 0.6
-
-
-@pytest.fixture(scope="module")
-def steep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_policy(tmp_path_factory.mktemp("steep"), spread=0.3)
 
 
 def _members(source: Path, folder: Path, **options: Any) -> tuple[llm.LanguageModel, TokenMixture]:
@@ -134,7 +129,7 @@ def test_self_play_against_it_is_the_step_against_explicit_blending(steep: Path,
     )  # fmt: skip
     run = play.run()
     assert [row["iteration"] for row in run.metrics] == ["iteration-01", "iteration-02", "iteration-03"]  # no half step
-    prompt = play.model.encode(run.prompts.kept[0])  # type: ignore[union-attr]
+    prompt = play.model.encode(run.prompts.kept[0])
     ids = [list(response) for response in responses.responses]
     policies = {name: Adapter(name, run.folder / name / "adapter") for name in ("start", "iteration-01",
                 "iteration-02", "iteration-03")}  # fmt: skip

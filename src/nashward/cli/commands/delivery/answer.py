@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Arena-Hard v2",
     )  # fmt: skip
     parser.add_argument("--name", help="of the model, with --format (default: the name of --out)")
-    options.add_groups(parser, options.select(options.RUN, SAMPLING))
+    options.add_groups(parser, {**options.PROMPT_FIELD, **options.select(options.RUN, SAMPLING)})
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,11 +53,14 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm.policy.chat_template import prompt_ids
     from nashward.llm.store.files import write_jsonl
 
+    column = options.prompt_field(args)
     if args.format is not None:
+        if column is not None:
+            raise NashwardError(f"--prompt-field {column}: --format reads the fields of its benchmark; leave one out")
         return _benchmark(args)
     if args.name is not None:
         raise NashwardError("--name is the model's in the file of a benchmark; give --format, or leave it out")
-    prompts = read_prompts_in_order(args.prompts)
+    prompts = read_prompts_in_order(args.prompts, column)
     mixture = None if args.adapter is None else Mixture.at(args.adapter)
     model, sampling, seed = loaded(args, mixture)
     found: list[list[int] | RefusedPromptError] = [

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="average the networks' weights into one adapter, in place of a mixture",
     )
-    names = ("policy", "oracle", "combine", "correct", "prompts", *SAMPLING)
+    names = ("policy", "oracle", "combine", "correct", "prompts", "prompt-field", *SAMPLING)
     options.add_groups(parser, options.select({**options.INPUTS, **options.RUN}, names))
 
 
@@ -68,9 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _tournament(args: argparse.Namespace, adapters: Sequence[Path]) -> Any:
     """The game of the adapters against each other, one response a prompt each."""
-    from nashward.llm import Mixture
-    from nashward.llm.data.prompts import Prompts
-    from nashward.llm.data.responses import read_prompts_in_order
+    from nashward.llm import Mixture, read_prompts
     from nashward.llm.evaluation.tournament import tournament
     from nashward.llm.oracles import as_oracle
     from nashward.llm.policy.chat_template import drop_refused
@@ -79,9 +77,8 @@ def _tournament(args: argparse.Namespace, adapters: Sequence[Path]) -> Any:
     missing = [name for name in ("policy", "oracle", "prompts") if getattr(args, name, None) is None]
     if missing:
         raise NashwardError(f"--weights nash plays a tournament, which needs --{missing[0]}")
-    read, oracle = read_prompts_in_order(args.prompts), as_oracle(source)
+    prompts, oracle = read_prompts(args.prompts, options.prompt_field(args)), as_oracle(source)
     model, sampling, seed = loaded(args, Mixture.of(adapters))
-    prompts = Prompts(read, len(read))
     ids = drop_refused(model.tokenizer, prompts)
     if prompts.dropped:
         print(prompts)

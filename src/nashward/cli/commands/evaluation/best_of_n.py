@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", help="in place of --responses: " + options.INPUTS["policy"].text)
     parser.add_argument("--adapter", help="of the policy: a LoRA folder or id, or the mixture.json of a run")
     parser.add_argument("--prompts", help="for the policy: " + options.INPUTS["prompts"].text)
-    parser.add_argument("--n", type=options.whole, default=16, help="responses a prompt (default: 16)")
+    options.add(parser, options.PROMPT_FIELD)
+    parser.add_argument("--n", type=options.whole, default=16, help="responses per prompt (default: 16)")
     parser.add_argument(
         "--rule", choices=RULES, default="mean-win-rate",
         help="who is the best: mean-win-rate against the other responses (default; PairRM's ranking is of its kind), "
@@ -57,12 +58,13 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm.store.files import write_jsonl
 
     _check(args)
-    opponents = None if args.opponents is None else _read(args.opponents)
+    column = getattr(args, "prompt_field", None)  # of ready responses as well
+    opponents = None if args.opponents is None else _read(args.opponents, column)
     baseline: list[str] | None = None
     given = configuration.oracle_of(args)
     judging = configuration.judge(args, base_sources(given))
     if args.responses is not None:
-        candidates = _read(args.responses)
+        candidates = _read(args.responses, column)
         source = oracles.check_source(given, **judging)
     else:
         source = oracles.check_source(given, **judging)
@@ -91,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"win rate against another response of the policy: {rate}")
     drawn_by = "the sampler" if args.responses is None else "whoever drew the responses"
     print(
-        f"KL from {drawn_by}: at most {kl_bound(sizes[-1]):.3f} nats a response (log n - (n - 1) / n: an upper bound "
+        f"KL from {drawn_by}: at most {kl_bound(sizes[-1]):.3f} nats per response (log n - (n - 1) / n: an upper bound "
         "for every rule, reached by a reward without ties)"
     )
     return 0
@@ -124,7 +126,7 @@ def _described(args: argparse.Namespace) -> str:
     return args.rule if args.opponents is None else "mean win rate against the opponents"
 
 
-def _read(file: str) -> dict[str, list[str]]:
+def _read(file: str, column: str | None) -> dict[str, list[str]]:
     """The responses of a file by their prompt."""
     from nashward.llm.data.conversations import fields_of_prompt
     from nashward.llm.data.prompts import row_prompt
@@ -137,7 +139,7 @@ def _read(file: str) -> dict[str, list[str]]:
     by_prompt: dict[str, list[str]] = {}
 
     def add(row: Any) -> None:
-        prompt = row_prompt(row).text
+        prompt = row_prompt(row, column).text
         responses = row.get("responses") if isinstance(row, dict) else None
         if not isinstance(responses, list) or not responses or not all(isinstance(text, str) for text in responses):
             raise NashwardError("has no responses; expected a list of texts")
@@ -145,7 +147,10 @@ def _read(file: str) -> dict[str, list[str]]:
             raise NashwardError(f"repeats the prompt {prompt!r:.60}; give its responses in one row")
         by_prompt[prompt] = responses
 
-    for _ in numbered_rows(read_rows(file, "responses"), file, add, lambda row: fields_of_prompt(row) | {"responses"}):
+    def used(row: Any) -> set[str]:
+        return fields_of_prompt(row, column) | {"responses"}
+
+    for _ in numbered_rows(read_rows(file, "responses"), file, add, used):
         pass
     if not by_prompt:
         raise NashwardError(f"{file} holds no responses")
@@ -165,7 +170,7 @@ def _drawn(args: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     template = None if template is None else configuration.template(template)
     quantise = settings.pop("quantise", None)
     sampling = Sampling(**settings)
-    prompts = read_prompts(args.prompts)
+    prompts = read_prompts(args.prompts, options.prompt_field(args))
     ids = drop_refused(check_policy(args.policy, template), prompts)
     if prompts.dropped:
         print(prompts)

@@ -42,6 +42,7 @@ def add_of_run(parser: argparse.ArgumentParser) -> None:
     """The arguments of what is computed from a run."""
     parser.add_argument("folder", type=options.path, help="the run folder; the run need not be finished")
     parser.add_argument("--prompts", help="of others than the run's: " + options.INPUTS["prompts"].text)
+    options.add(parser, options.PROMPT_FIELD)
     parser.add_argument(
         "--limit", type=options.whole, default=200, help="prompts at most, drawn by seed (default: 200)"
     )
@@ -61,6 +62,7 @@ def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
         raise NashwardError(f"--limit is {args.limit}; expected at least 1")
     if args.seed < 0:
         raise NashwardError(f"--seed is a whole number >= 0, got {args.seed}")
+    column = options.prompt_field(args)
     if args.folder.is_file():
         raise NashwardError(f"{args.folder} is a file; expected a run folder")
     home = configuration.run_folder(args.folder)
@@ -75,7 +77,7 @@ def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
         raise NashwardError(
             f"the run's oracle is not here: {error}; --oracle names it (module:name for an object in Python)"
         ) from None
-    prompts = read_prompts(args.prompts if args.prompts is not None else home / PROMPTS)
+    prompts = read_prompts(home / PROMPTS if args.prompts is None else args.prompts, column)
     if args.prompts is not None:  # the run's own are those that it was played on
         drop_refused(check_policy(str(play.policy), play.config.chat_template), prompts, play.config.max_prompt_tokens)
         if prompts.dropped:
@@ -214,7 +216,7 @@ def _over_optimisation(results: dict[str, Any]) -> None:
             f"{name} {with_error(one['value'], one['standard_error'], 2) or 'not known (it went too far)'}"
             for name, one in results["kl"].items()
         ]
-        print("  KL from the start, nats a response: " + ", ".join(divergences))
+        print("  KL from the start, nats per response: " + ", ".join(divergences))
 
 
 def _band(game: dict[str, Any], name: str) -> tuple[str, str]:

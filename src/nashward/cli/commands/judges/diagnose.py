@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="responses to --prompts, one file an author: shows cycles, and with labels whom the judge favours",
     )  # fmt: skip
     parser.add_argument("--prompts", help="of --responses: " + options.INPUTS["prompts"].text)
+    options.add(parser, options.PROMPT_FIELD)
     parser.add_argument(
         "--beside", action="append", default=[], metavar="ORACLE",
         help="another judge to compare with; two of them or more (may be given several times)",
@@ -128,7 +129,8 @@ def _pairs(args: argparse.Namespace) -> list[Any]:
     from nashward.llm.oracles.diagnosis.probe import probe_pairs
 
     labels = [] if args.labels is None else read_votes(args.labels)
-    prompts: list[str] = [] if args.prompts is None else read_prompt_texts(args.prompts)
+    column = options.prompt_field(args)
+    prompts: list[str] = [] if args.prompts is None else read_prompt_texts(args.prompts, column)
     answers = {}
     if args.responses is not None:
         answers = read_responses(args.responses, prompts, read_prompt_keys(args.prompts))

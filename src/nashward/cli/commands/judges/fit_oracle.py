@@ -10,12 +10,13 @@ from nashward.cli.command import Command
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.llm.config import FitSettings
+from nashward.p_text import p_text
 from nashward.shortened import shortened
 
 if TYPE_CHECKING:
     from nashward.llm.oracles.fitting.summary import VoteCycle
 
-SHOWN, LONGEST = 3, 40  # cycles, and characters of a name
+SHOWN = 3  # cycles
 UNSURE = 0.3  # width of an accuracy's interval: from a coin to a fair voter
 
 KINDS = {
@@ -157,18 +158,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _cycle(cycle: VoteCycle) -> str:
     """A cycle of the votes, and what the oracle has of each of its pairs."""
-    names = shortened(cycle.names, LONGEST)
-    ahead = {1: "", 0: " (not told apart)", -1: " (the other way)"}
-    pairs = [
-        f"{name} over {other} {lead:+z.2f}" + ("" if n == 1 else f" ± {error:.2f}") + ahead[side]
-        for name, other, lead, error, n, side in zip(
-            names, (*names[1:], names[0]), cycle.leads, cycle.errors, cycle.prompts, cycle.sides, strict=True
-        )
-    ]
+    from nashward.llm.oracles.fitting.summary import LONGEST, ring
+
     where = "" if cycle.prompt is None else f" among responses to {shortened([cycle.prompt], LONGEST)[0]!r}"
     return (
-        f"cycle of the votes beyond noise{where} (p = {cycle.p_value:.2g}): {' beats '.join((*names, names[0]))}; the "
-        f"oracle's held-out log-odds: {', '.join(pairs)}"
+        f"cycle of the votes beyond noise{where} ({p_text(cycle.p_value, cycle.floor)}): {ring(cycle.names)}; the "
+        f"oracle's held-out log-odds: {cycle.leads_in_words}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -14,11 +15,12 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.llm.config import Asking
 from nashward.llm.config.inputs import PEOPLE
-from nashward.llm.config.oracle_fit import VoteFormat
+from nashward.llm.config.people import VoteFormat
 from nashward.winners import SKIP
 
 if TYPE_CHECKING:
     from nashward.llm.people.questions import Responses
+    from nashward.llm.people.records import CastVote
     from nashward.llm.people.store import VoteStore
 
 SETTINGS = options.options_of(Asking)
@@ -38,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--pairs", type=options.path, metavar="FILE", help="rows with prompt, a and b")
     asked.add_argument("--answers", type=options.path, metavar="FOLDER", help="one file of responses a model")
     asked.add_argument("--prompts", type=options.path, metavar="FILE", help="the prompts that --answers are to")
+    options.add(asked, options.PROMPT_FIELD)
     asked.add_argument(
         "--oracle", metavar="ID_OR_FOLDER", help="what is believed of the pairs so far; it decides what is asked next"
     )
@@ -70,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
         raise NashwardError(f"{named} do not go together; give one of them")
     if (args.answers is None) != (args.prompts is None):
         raise NashwardError("--answers and --prompts go together: the responses of models, and what they respond to")
-    groups = [] if moves else _groups(args, run)
+    column = options.prompt_field(args)
+    groups = [] if moves else _groups(args, run, column)
     if not (groups or moves or (folder / FILE).exists()):  # the folder is not made: its name may be mistyped
         raise NashwardError(_NOTHING.format(folder))
     found = [] if args.read is None else formats.read_cast_votes(args.read, args.format)
@@ -127,14 +131,14 @@ def _files_with_name(folder: Path, name: str) -> list[Path]:
     return [file for file in files if plain in (content := file.read_bytes()) or escaped in content]
 
 
-def _groups(args: argparse.Namespace, run: Path | None) -> list[Responses]:
+def _groups(args: argparse.Namespace, run: Path | None, column: str | None) -> list[Responses]:
     """What is to be compared, of a file, of models' answers or of a run; nothing where none of these is given."""
     from nashward.llm.people import questions
 
     if args.pairs is not None:
         groups, source = questions.of_pairs(args.pairs), args.pairs
     elif args.answers is not None:
-        groups, source = questions.of_answers(args.answers, args.prompts), args.answers
+        groups, source = questions.of_answers(args.answers, args.prompts, column), args.answers
     else:
         return [] if run is None else questions.of_run(run)
     if not any(len(set(group.texts)) > 1 for group in groups):
@@ -186,6 +190,27 @@ def _serve(args: argparse.Namespace, store: VoteStore, asking: Asking, rubric: s
                 print(f"warning: {error}", file=sys.stderr, flush=True)
 
     print(f"{store.count() - before} new votes, {store.count()} in all, in {store.folder}")
+    if not args.quiet:
+        for line in _reliability(store.votes()):
+            print(line)
+
+
+def _reliability(votes: Sequence[CastVote]) -> Iterator[str]:
+    """Of each person how far they agree with themselves, and of all how far they agree with each other."""
+    from nashward.llm.people.agreement import agreement, by_annotator
+
+    for name, own in by_annotator(votes).items():
+        again = "no question asked twice"
+        if own["consistency"] is not None:
+            again = (
+                f"{own['consistency']:.0%} the same again, of {counted(own['repeated'] or 0, 'question')} asked twice"
+            )
+        first = "" if own["shown_first"] is None else f", the first response won {own['shown_first']:.0%}"
+        yield f"  {name}: {counted(own['votes'] or 0, 'vote')}, {again}{first}"
+    found = agreement(votes)
+    if found.raw is not None:
+        alpha = "" if found.alpha is None else f" (Krippendorff's alpha {found.alpha:.2f}, where 0 is chance)"
+        yield f"  {found.raw:.0%} agree, on {counted(found.pairs, 'pair')} with votes of several people{alpha}"
 
 
 COMMAND = Command(

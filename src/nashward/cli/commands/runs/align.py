@@ -51,20 +51,21 @@ def _add_tracker(group: Any) -> None:
 
 def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
     def run(args: argparse.Namespace) -> int:
-        from nashward.llm.processes import Interrupted
+        from nashward.llm.processes import Interrupted, processes
         from nashward.llm.run.signals import stop_on_signals
 
         with stop_on_signals() as received:
             try:
                 return play_stage(args, received)
-            except Interrupted as stopped:  # behind the run, as while another process writes the report
-                print(printable(f"nashward: {stopped}; the same command continues"), file=sys.stderr)
+            except Interrupted as stopped:  # of the run, or behind it, as while another process writes the report
+                if processes.main:
+                    print(printable(f"nashward: {stopped}; the same command continues"), file=sys.stderr)
                 return received.exit_code
 
     def play_stage(args: argparse.Namespace, received: Any) -> int:
         from nashward.llm import report
         from nashward.llm.evaluation.players import is_start
-        from nashward.llm.processes import processes
+        from nashward.llm.processes import Interrupted, processes
         from nashward.llm.run.inputs.prompts import few_prompts
         from nashward.llm.run.larger_step import larger_step
         from nashward.llm.run.selfplay import iterates
@@ -88,8 +89,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
             tracker.finish()
             print(f"{tracker.kind}: {tracker.place}")
         if result.interrupted:
-            print(printable(f"nashward: {result.stopped}; the same command continues"), file=sys.stderr)
-            return received.exit_code
+            raise Interrupted(result.stopped)
         rows = [] if args.quiet else result.metrics
         ceilings = any(row.get("r2_ceiling") is not None for row in rows)
         for row in rows:
@@ -110,7 +110,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
             if row.get("line_fraction") == 0:
                 achieved.append("nothing was gained, the policy stays as it was")
             if nll := row.get("sft"):
-                achieved.append(f"SFT texts {_figure(nll['start'])} to {_figure(nll['after'])} nats a token")
+                achieved.append(f"SFT texts {_figure(nll['start'])} to {_figure(nll['after'])} nats per token")
             print(f"{row['iteration']}: {', '.join(achieved)}")
             if row["warning"]:
                 print(f"{row['iteration']}: warning: {row['warning']}")

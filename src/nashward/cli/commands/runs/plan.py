@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "free); GB and GiB are both 2^30 bytes, as cards are sold")  # fmt: skip
     run.add_argument("--budget", metavar="SIZE,HOURS", help="as '8GiB, 10h': fewer prompts, responses, tokens and "
                      "iterations until it fits, and prints the reductions")  # fmt: skip
+    options.add(run, PROMPTS)
     options.add(run, {name: option for name, option in DEMAND.items() if option.kind is not bool})
     run.add_argument(
         "--quantise", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
@@ -53,6 +54,11 @@ JUDGES = {  # as of align
         "correct": "as of align; it changes neither memory nor time",
     }.items()
 }
+PROMPTS = {
+    "prompts": dataclasses.replace(options.INPUTS["prompts"], text="as of align: how many there are, and how long the "
+                                   "longest is in the policy's tokens, in place of the two assumed below"),
+    **options.PROMPT_FIELD,
+}  # fmt: skip
 LESS = {"cpu": "A card takes less (--memory 8GiB plans for one)", "cuda": "More cards take less (--processes)"}
 CORE = {"tflops": 0.1, "bandwidth": 10.0}  # of a core of a CPU, assumed
 KNOWN = "{0}: from the shape that nashward knows of it; not read from the hub"
@@ -107,7 +113,12 @@ def run(args: argparse.Namespace) -> int:
         raise NashwardError("--float16 is of a card without bfloat16; a CPU computes in float32")
     if head and not quantise:
         raise NashwardError("--quantise-head needs --quantise")
-    chosen = {"tokens": TOKENS[device], "quantise": quantise, **options.values(args, DEMAND)}
+    chosen = {
+        "tokens": TOKENS[device],
+        "quantise": quantise,
+        **options.values(args, DEMAND),
+        **_of_prompts(args, policy is args.policy),
+    }
     cores = {} if device == "cuda" else {name: rate * torch.get_num_threads() for name, rate in CORE.items()}
     demand, rates = Demand(**chosen), Rates(**{**cores, **options.values(args, RATES)})
     given = ("oracle", "combine", "correct", "objective")
@@ -169,18 +180,43 @@ def run(args: argparse.Namespace) -> int:
     about, beyond = "about", ""
     if fitted_plan.parameters[0] < SMALLEST:
         about, beyond = "at most", "; a model this small takes less a token, how much is not known"
+    texts = "prompts are as long as the longest and all responses" if "prompts" in args else "texts are"
     transfer = f" (from host memory {rates.transfer:g})" if device == "cuda" else ""
     cards = f", on {demand.processes} {'cards' if device == 'cuda' else 'processors'}" if demand.processes > 1 else ""
     print(
         f"{about} {hours:.1f} hours for {counted(fitted.iterations, 'iteration')} of "
         f"{counted(fitted.prompts, 'prompt')} of {fitted.prompt_tokens} tokens, "
         f"{counted(fitted.responses, 'response')} of {fitted.new_tokens} to each{cards} "
-        f"({each} an iteration{'' if oracle is not None else '; judging is extra'}), if all texts are as long as they "
+        f"({each} an iteration{'' if oracle is not None else '; judging is extra'}), if all {texts} as long as they "
         f"may be and {'each' if cards else 'the'} {'card' if device == 'cuda' else 'processor'} "
         f"reaches {rates.tflops:g} TFLOP/s, {rates.bandwidth:g} GB/s{transfer} and "
         f"{rates.step:g} s a token in a batch{beyond}"
     )
     return 0
+
+
+def _of_prompts(args: argparse.Namespace, at_hand: bool) -> dict[str, int]:
+    """The prompts of an iteration and the tokens of the longest, by a file of prompts as ``align`` takes it; as many as
+    there may be where the policy's tokenizer is not at hand."""
+    from nashward.llm import read_prompts
+    from nashward.llm.policy.base.checks import policy_tokenizer
+    from nashward.llm.policy.chat_template import drop_refused
+
+    column, given = options.prompt_field(args), options.values(args, DEMAND)
+    if "prompts" not in args:
+        return {}
+    prompts, most = read_prompts(args.prompts, column), given.get("prompt_tokens", Demand.prompt_tokens)
+    try:
+        if not at_hand:
+            raise FileNotFoundError("the policy's tokenizer is not here")
+        tokenizer = policy_tokenizer(args.policy)
+    except (NashwardError, OSError) as error:
+        print(f"{args.prompts}: {prompts}; not measured, taken as {most} tokens each (--max-prompt-tokens): {error}")
+    else:
+        lengths = sorted(len(own) for own in drop_refused(tokenizer, prompts, most))
+        mean, most = sum(lengths) / len(lengths), lengths[-1]
+        print(f"{args.prompts}: {prompts}; of {lengths[0]} to {most} tokens, {mean:.0f} on average; planned is {most}")
+    return {"prompts": min(len(prompts.kept), given.get("prompts", len(prompts.kept))), "prompt_tokens": most}
 
 
 def _fill(args: argparse.Namespace) -> None:

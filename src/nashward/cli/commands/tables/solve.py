@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from nashward import games
 from nashward.cli import configuration, json_output, options, specs
 from nashward.cli.command import Command
+from nashward.cli.commands.tables import pictures
 from nashward.cli.solver_options import SOLVER
 from nashward.counted import counted
 from nashward.errors import NashwardError
@@ -26,9 +27,7 @@ SETTINGS["step"] = dataclasses.replace(SETTINGS["step"], text="the solver's step
 DRAWN = (  # to the reference, for good
     games.MagneticMirrorDescent, games.INPO, games.NashMD, games.NashEMA, games.HistoryMixture, games.ExtraGradient,
 )  # fmt: skip
-PICTURES = ("table", "gaps", "race", "path")
 THERE = 1e-3  # total variation
-MOST_DRAWN = 10_000  # iterations of a path; of more a part is recorded
 AVERAGES = {"linear": games.averaging.linear}
 
 
@@ -90,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a picture (default: nash.png)",
     )  # fmt: skip
     parser.add_argument(
-        "--picture", choices=PICTURES,
+        "--picture", choices=pictures.PICTURES,
         help="of --plot: the table; gaps against iterations; the race, which is the largest gap from each iteration "
         "to the end; or the path of the last iterates (default: the table, with solvers the gaps)",
     )  # fmt: skip
@@ -117,9 +116,9 @@ def run(args: argparse.Namespace) -> int:
     solvers = specs.solvers(args.solver, shared)
     feedback = specs.feedback(args.feedback, args.seed)
     start = None if args.start is None else _start(args.start, game)
-    picture, actions = _picture(args, game)
+    picture, actions = pictures.chosen(args, game)
     if args.plot is not None:
-        _check_picture(args.plot)
+        pictures.check_place(args.plot)
     if args.json is not None:
         json_output.check(args.json)
 
@@ -133,7 +132,8 @@ def run(args: argparse.Namespace) -> int:
             try:
                 solution = games.solve(
                     game, solver, args.iterations, start, None, args.tolerance, feedback, averages=AVERAGES,
-                    keep_policies=picture == "path", record=_points(picture, args), progress=sys.stderr.isatty(),
+                    keep_policies=picture == "path", record=pictures.points(picture, args),
+                    progress=sys.stderr.isatty(),
                 )  # fmt: skip
             except NashwardError as error:
                 raise NashwardError(f"{solver_label(solver)}: {error}") from error
@@ -149,7 +149,8 @@ def run(args: argparse.Namespace) -> int:
             if one.solution.status is games.Status.NOT_CONVERGED:
                 print(f"  a gap of {args.tolerance:g} was not reached by {one.label}: {_advice(one, args.tolerance)}")
     if args.plot is not None:
-        _draw(args.plot, picture, Path(args.table).name, game, equilibrium, played, actions, start)
+        solutions = {one.label: one.solution for one in played}
+        pictures.draw(args.plot, picture, Path(args.table).name, game, equilibrium, solutions, actions, start)
         print(f"picture: {args.plot}")
     if args.json is not None:
         content = {
@@ -200,25 +201,6 @@ def _start(text: str, game: Any) -> Any:
     except NashwardError as error:
         raise NashwardError(f"--start {text}: {error}") from None
     return policy
-
-
-def _check_picture(path: Path) -> None:
-    """Refuse, before anything is computed, a picture that could not be written."""
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    known = sorted(FigureCanvasBase.get_supported_filetypes())
-    if path.is_dir():
-        raise NashwardError(f"{path} is a folder; --plot names a picture, for example {path / 'nash.png'}")
-    if path.suffix[1:].lower() not in known:
-        raise NashwardError(f"{path} is of an unknown type {path.suffix!r}; a picture is one of {', '.join(known)}")
-    configuration.check_place(path)
-
-
-def _points(picture: str, args: argparse.Namespace) -> range | None:
-    """The iterations to record: all of a path, whose lines would cut corners; where a tolerance ends it the usual."""
-    if picture == "path" and args.tolerance is None and 1 <= args.iterations <= MOST_DRAWN:
-        return range(1, args.iterations + 1)
-    return None
 
 
 def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], Any]]:
@@ -324,75 +306,6 @@ def _advice(one: Played, tolerance: float) -> str:
         return "more --iterations"
     other = "more --iterations with a smaller step" if hasattr(one.solver, "step") else "another solver"
     return f"neither last nor average came much nearer in the second half of the run: try {other}"
-
-
-def _picture(args: argparse.Namespace, game: Any) -> tuple[str, list[int] | None]:
-    """What is drawn, and the two actions of a path, if they are given; refuses what does not go together."""
-    for name in ("picture", "actions"):
-        if getattr(args, name) is not None and args.plot is None:
-            raise NashwardError(f"--{name} is of the picture: give --plot FILE as well")
-    picture = args.picture or ("gaps" if args.solver else "table")
-    if picture != "table" and not args.solver:
-        raise NashwardError(f"--picture {picture} is of solvers: give --solver as well")
-    if args.actions is not None and picture != "path":
-        raise NashwardError(f"--actions is of --picture path; this is {picture}")
-    if picture != "path":
-        return picture, None
-    if not isinstance(game, games.PreferenceGame):
-        raise NashwardError("--picture path is of one policy; this game has two, take --picture gaps")
-    if game.sizes[0] < 3:
-        raise NashwardError("--picture path needs three actions at least; take --picture gaps")
-    if args.actions is None:
-        return picture, None
-    names = args.actions.split(",")
-    unknown = [name for name in names if name not in game.labels]
-    if len(names) != 2 or names[0] == names[1] or unknown:
-        what = f"there is no {unknown[0]!r}" if unknown else "expected two different ones"
-        raise NashwardError(f"--actions {args.actions}: {what}; the actions are {games.plots.some_of(game.labels)}")
-    return picture, [game.labels.index(name) for name in names]
-
-
-def _draw(
-    path: Path, picture: str, title: str, game: Any, equilibrium: games.equilibria.Equilibrium,
-    played: Sequence[Played], actions: list[int] | None, start: Any,
-) -> None:  # fmt: skip
-    solutions = {one.label: one.solution for one in played if len(one.solution.iterations)}
-    if picture != "table" and not solutions:
-        raise NashwardError(f"there is nothing to draw in {path}: no solver reached a finite policy; lower the step")
-    if missing := [one.label for one in played if one.label not in solutions]:
-        print(f"warning: not in the picture, as no policy of it is finite: {', '.join(missing)}", file=sys.stderr)
-    title = games.plots.as_label(title, longest=90)  # the name of a file
-    if picture == "table":
-        figure = games.plots.payoff_table(game, equilibrium)
-        figure.suptitle(title, wrap=True)
-    elif picture == "path":
-        paths = {name: solution.policies["last"] for name, solution in solutions.items()}
-        first = [1 / game.sizes[0]] * game.sizes[0] if start is None else start
-        figure = games.plots.trajectories(
-            paths, equilibrium.policy, game.labels, actions=actions, title=title, start=first
-        )
-    elif len(solutions) == 1 and picture == "gaps":
-        figure = games.plots.gap_curves(solutions, title=title)
-    else:
-        figure = _both_iterates(picture, solutions, title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if lacking := games.plots.save(figure, path, dpi=150):
-        print(f"warning: boxes in {path} for what its font lacks: {games.plots.some_of(lacking)}", file=sys.stderr)
-
-
-def _both_iterates(picture: str, solutions: Mapping[str, games.Solution], title: str) -> Any:
-    """The last iterates and the averages side by side."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11.5, 4.4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=picture == "gaps")
-    for which, axes in zip(("last", "average"), panels, strict=True):
-        heading = f"{title}: {which} iterate"
-        if picture == "race":
-            games.plots.race(solutions, which, title=heading, axes=axes)
-        else:
-            games.plots.gap_curves(solutions, title=heading, axes=axes, which=[which])
-    return figure
 
 
 def _written(fractions: Sequence[Sequence[Fraction] | None]) -> Any:

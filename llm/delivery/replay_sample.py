@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,12 @@ from nashward.games.shapes import Float
 from ..data.rollouts import Text
 from ..store.files import read_shard, shards
 from ..store.run_folder import RunFolder
+from ..store.step_shards import by_prompt, shard_names
 from ..training.regression import win_rates
 
 
 @dataclass(frozen=True)
-class JudgedResponses:
+class ReplaySample:
     """N responses of one policy of a run.
 
     Attributes:
@@ -43,7 +43,7 @@ class JudgedResponses:
     payoffs: Float[Tensor, " N"]
 
 
-def judged_responses(home: RunFolder, count: int, seed: int = 0) -> JudgedResponses:
+def replay_sample(home: RunFolder, count: int, seed: int = 0) -> ReplaySample:
     """At most ``count`` responses of the newest step that has judged ones of a single adapter; whole prompts, drawn.
 
     Args:
@@ -55,8 +55,7 @@ def judged_responses(home: RunFolder, count: int, seed: int = 0) -> JudgedRespon
         NashwardError: the run has no judged responses of an adapter.
     """
     for step in reversed(home.steps()):
-        labels = [file.name.split(".")[0] for file in shards(step / "responses", "*")]
-        for label in dict.fromkeys(labels):
+        for label in shard_names(step / "responses"):
             adapter = home / label / "adapter"
             payoffs = _payoffs(step / "judgements", label)
             if payoffs and adapter.is_dir():
@@ -82,25 +81,23 @@ def _payoffs(folder: Path, label: str) -> dict[str, Tensor]:
     return own or found
 
 
-def _drawn(step: Path, label: str, adapter: Path, payoffs: dict[str, Tensor], count: int, seed: int) -> JudgedResponses:
-    columns = ["prompt", "prompt_ids", "ids", "weight"]
-    rows = [row for file in shards(step / "responses", label) for row in read_shard(file, columns)]
-    by_prompt = {prompt: list(group) for prompt, group in groupby(rows, key=lambda row: row["prompt"])}
-    names = [prompt for prompt, group in by_prompt.items() if len(payoffs.get(prompt, ())) == len(group)]
+def _drawn(step: Path, label: str, adapter: Path, payoffs: dict[str, Tensor], count: int, seed: int) -> ReplaySample:
+    groups = dict(by_prompt(shards(step / "responses", label), ["prompt", "prompt_ids", "ids", "weight"]))
+    names = [prompt for prompt, group in groups.items() if len(payoffs.get(prompt, ())) == len(group)]
     random.Random(seed).shuffle(names)
     prompts: list[str] = []
     texts: list[Text] = []
     weights: list[float] = []
     values: list[float] = []
     for prompt in names:
-        group = by_prompt[prompt]
+        group = groups[prompt]
         if texts and len(texts) + len(group) > count:
             break
         prompts += [prompt] * len(group)
         texts += [(row["prompt_ids"], row["ids"]) for row in group]
         weights += [row["weight"] for row in group]
         values += payoffs[prompt].tolist()
-    return JudgedResponses(label, adapter, prompts, texts, _tensor(weights), _tensor(values))
+    return ReplaySample(label, adapter, prompts, texts, _tensor(weights), _tensor(values))
 
 
 def _tensor(values: Sequence[Any]) -> Tensor:

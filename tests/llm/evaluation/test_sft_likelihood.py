@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nashward.llm.evaluation.task import _mean
+from nashward.llm.evaluation.sft_likelihood import _mean
 from nashward.llm.policy.mixture import Mixture
 
 

@@ -1,4 +1,4 @@
-"""The likelihood that a run's policies give to its held-out SFT texts: what they are worth on the task beside."""
+"""The likelihood that a run's policies give to its held-out SFT texts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..run.selfplay import SelfPlay
 from ..training.sft import SFTBatch, held_out
 
 
-def task_likelihoods(run: SelfPlay, players: Mapping[str, Mixture]) -> dict[str, dict[str, Any]]:
-    """The mean log-likelihood of the held-out SFT texts of a run under each policy, nats a token.
+def sft_likelihoods(run: SelfPlay, players: Mapping[str, Mixture]) -> dict[str, dict[str, Any]]:
+    """The mean log-likelihood of the held-out SFT texts of a run under each policy, nats per token.
 
     .. math::
         L(\\pi) = \\frac{\\sum_i \\log \\pi(y_i | x_i)}{\\sum_i |y_i|}, \\qquad

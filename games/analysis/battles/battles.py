@@ -1,7 +1,4 @@
-"""Battles of models: the win table, the maximal lottery with bands, ratings, cycles, and what style adds.
-
-One file: all of it is made of the same records, and what several measures need is computed once and kept on them.
-"""
+"""Battles of models: the win table, the maximal lottery with bands, ratings, cycles."""
 
 from __future__ import annotations
 
@@ -12,84 +9,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit, logit, ndtri
-from torch import Tensor
+from scipy.special import expit, logit
 
 from nashward.errors import NashwardError
 
-from ..equilibria.nash import nash
-from ..forms.game import PreferenceGame
-from ..shapes import Bool, Float, Int
-from .confidence import JEFFREYS
-from .contextual import WITHIN, ContextualBradleyTerry, contextual_bradley_terry, share_within
-from .game_ratings import ClassLottery, class_lottery
-from .pair_tests import DRAWS, margin_p_values, winner_p_value
-from .ratings import ELO, Ratings, bradley_terry, elo, has_maximum, pearson_p_value, scores
-from .significant_cycles import Cycle, cycles_below
+from ...equilibria.nash import nash
+from ...forms.game import PreferenceGame
+from ...shapes import Bool, Float, Int
+from ..confidence import JEFFREYS
+from ..contextual import WITHIN, ContextualBradleyTerry, contextual_bradley_terry
+from ..game_ratings import ClassLottery, class_lottery
+from ..pair_tests import DRAWS, margin_p_values, winner_p_value, with_further_variance
+from ..ratings import Ratings, bradley_terry, elo, has_maximum, scores
+from ..significant_cycles import Cycle, cycles_below
+from .bands import Bands
+from .categories import InCategory
+from .misfit import misfit_p_value
+from .style_control import at_equal_style, known_style, style_within
 
-DUST = 1e-12  # of a variance or a dispersion that is 0 but for rounding
 FLOOR = 1e-9  # of wins that are drawn, so that scores stay finite
 PAIRS = 3  # of a model, whose prior its rating has: fewer make the bands of few prompts too narrow
-LEAST, ENOUGH = 30, 10  # battles of a category, and of a model in it
+LEAST = 30  # battles of a category
 CHUNK = 500_000  # win probabilities at once
-LONGEST = 1 - 1e-6  # the relative difference of lengths one of which is 0
-STEPS = 200  # of Newton's method for the pairs
-
-
-@dataclass(frozen=True)
-class Bands:
-    """The maximal lottery and Elo's ratings, with their uncertainty.
-
-    Attributes:
-        lottery: [n], of the smoothed table, chosen over classes of clones where there are several (``class_lottery``).
-        low, high: [n], the quantiles of the lottery over the bootstrap, and what is beyond one of them: the lottery
-            itself and, where it is not the only one, all others of the smoothed table.
-        elo, elo_low, elo_high: [n], the ratings (``Ratings.elo``) and their quantiles, in the same way.
-        share: of the draws that lie between them, for each model.
-
-    Example:
-        >>> battles = Battles.of_tables(("x", "y"), np.array([[[0.0, 30.0], [10.0, 0.0]]]))
-        >>> bands = battles.bands(share=0.9, seed=0)
-        >>> bands.lottery.tolist(), bool((bands.elo_low < bands.elo).all()), bands.share
-        ([1.0, 0.0], True, 0.9)
-    """
-
-    lottery: Float[Tensor, " n"]
-    low: Float[Tensor, " n"]
-    high: Float[Tensor, " n"]
-    elo: Float[Tensor, " n"]
-    elo_low: Float[Tensor, " n"]
-    elo_high: Float[Tensor, " n"]
-    share: float
-
-
-@dataclass(frozen=True)
-class InCategory:
-    """The battles of one category beside those of all.
-
-    Attributes:
-        name: of the category.
-        battles: how many there are.
-        elo, elo_error: [n], ratings in it with their standard errors; NaN for models with fewer than ten battles.
-        rate, rate_error: [n], each model's win rate in it against the maximal lottery of all battles, and its error.
-
-    Example:
-        >>> math = InCategory("math", 90, np.full(2, 1500.0), np.full(2, 9.0), np.array([0.6, 0.5]), np.full(2, 0.02))
-        >>> math.beats_most(categories=4)
-        (0, True)
-    """
-
-    name: str
-    battles: float
-    elo: Float[np.ndarray, " n"]
-    elo_error: Float[np.ndarray, " n"]
-    rate: Float[np.ndarray, " n"]
-    rate_error: Float[np.ndarray, " n"]
-
-    def beats_most(self, categories: int, level: float = 0.05) -> tuple[int, bool]:
-        """Who beats the lottery most surely here, and whether that is beyond noise, for all models and categories."""
-        least = self.rate - ndtri(1 - level / (len(self.rate) * categories)) * self.rate_error
-        return int(least.argmax()), bool(least.max() > 0.5)
+WHOLE = 1 - 1e-9  # of a lottery's weight, which is all of it
 
 
 @dataclass(frozen=True)
@@ -192,40 +134,22 @@ class Battles:
         return self.fit_p_value(self.scores())
 
     def fit_p_value(self, fit: ContextualBradleyTerry) -> float:
-        """How likely battles so far from fitted scores, and style, are without cycles; NaN without pairs to spare.
+        """How likely battles so far from fitted scores, and style, are without cycles: ``misfit_p_value``.
 
-        Battles of a pair on the same prompt are one battle here, since they repeat each other: counted one by one, a
-        single prompt on which the models go in a circle would prove a cycle over all prompts. The variance of an
-        outcome is that of these battles, which is less than P (1 - P) where there are ties.
+        Battles of a pair on the same prompt are one battle: counted one by one, a single prompt on which the models go
+        in a circle would prove a cycle over all prompts.
 
         Args:
             fit: of these battles, by ``scores``.
-
-        Source: Pearson 1900, see ``pearson_p_value``.
         """
         effect = self.style @ fit.slopes if self.style is not None and len(fit.slopes) else 0.0
         p = expit(fit.scores[self.first] - fit.scores[self.second] + effect)
-        n, met, (i, j, _) = len(self.labels), self.won + self.lost, self._each
-        pair = np.unique(i * n + j, return_inverse=True)[1].reshape(-1)
-        record = np.arange(len(i))
-        if self.by_prompt:
-            record = np.unique(self.prompt * n * n + i * n + j, return_inverse=True)[1].reshape(-1)
-        share = 1 / np.bincount(record, met)[record] if self.by_prompt else np.ones(len(i))
-        sign = np.where(self.first > self.second, -1.0, 1.0)
-        misfit = np.bincount(record, share * sign * (self.won - met * p))
-        # few battles may be fitted exactly, which leaves them no variance
-        variance = np.maximum(np.bincount(record, share * met * p * (1 - p)), DUST)
+        n, (i, j, margin), met = len(self.labels), self._each, self.won + self.lost
         counts = self._counts and not self.by_prompt  # which of them were ties is not known
-        fitted = n - 1 + len(fit.slopes)
-        known = len(misfit) > fitted and not counts
-        dispersion = float((misfit**2 / variance).sum()) / (len(misfit) - fitted) if known else 1.0
-        if dispersion < DUST:  # ties alone
-            return 1.0
-        at = np.empty(len(misfit), dtype=np.int64)
-        at[record] = pair
-        games = np.bincount(at, np.bincount(record, share * met))
-        spread = dispersion * np.bincount(at, variance)
-        return pearson_p_value(np.bincount(at, misfit), spread, games, len(games) - fitted)
+        record = self._record if self.by_prompt else np.arange(len(i))
+        p = np.where(self.first > self.second, 1 - p, p)
+        won = met * (margin + 0.5)
+        return misfit_p_value(won, met, p, i * n + j, None if counts else record, n - 1 + len(fit.slopes))
 
     def cycles(self, level: float = 0.05, draws: int = 20_000, seed: int = 0) -> list[Cycle]:
         """The cycles of three that are no chance of the prompts, or of the battles where prompts are not given.
@@ -238,8 +162,8 @@ class Battles:
             seed: of the draws.
         """
         n = len(self.labels)
-        p = self._p_values(max(draws, int(n * (n - 1) / level)), seed)
-        return cycles_below(np.minimum(p * (n * (n - 1) / 2), 1.0), level)
+        draws = max(draws, int(n * (n - 1) / level))
+        return cycles_below(self._p_values(draws, seed), level, draws)
 
     def winner_p_value(self, winner: int, draws: int = DRAWS, seed: int = 0) -> float:
         """How likely, at most, a model seems to beat every other one as clearly where none does, as ``winner_p_value``.
@@ -265,11 +189,36 @@ class Battles:
         n = len(self.labels)
         i, j, margin = self._margins if self.by_prompt else self._each
         if self.by_prompt or not self._counts:
-            return margin_p_values(n, i, j, margin, draws=draws, seed=seed)
+            p = margin_p_values(n, i, j, margin, draws=draws, seed=seed)
+            if self.slopes is None:
+                return p
+            met = self._summed(np.ones(len(i)), np.ones(len(i)), i, j)
+            mean = self._summed(margin, -margin, i, j) / np.maximum(met, 1)
+            return with_further_variance(p, mean, self._variance_by_slopes())
         i, j = np.triu_indices(n, 1)
         times = np.floor(np.r_[self.total[i, j], self.total.T[i, j]])  # of ties the odd one says nothing
         signs = np.repeat([0.5, -0.5], len(i))
         return margin_p_values(n, np.r_[i, i], np.r_[j, j], signs, times, draws=draws, seed=seed)
+
+    def _variance_by_slopes(self) -> Float[np.ndarray, "n n"]:
+        """[n, n], what the error of the slopes of style adds to the variance of each pair's mean margin.
+
+        By the step of their fit that the draws of ``bands`` make, so with what both errors have in common; at least 0.
+        """
+        assert self.slopes is not None, "battles at equal style"
+        n, (influence, gained) = len(self.labels), self.slopes
+        group = self.prompt if self.by_prompt else np.arange(len(self.first))
+        of_group = np.stack([np.bincount(group, column) for column in influence.T], axis=1)
+        P, moved, common = self.game.P.numpy(), np.zeros((n, n, 4)), np.zeros((n, n, 4))
+        moved[self.first, self.second], moved[self.second, self.first] = gained, -gained
+        moved *= (P * (1 - P))[..., None]
+        i, j, margin = self._each
+        mean = self._summed(margin, -margin, i, j) / np.maximum(self.met, 1)
+        left = (margin - mean[i, j]) / self.met[i, j]
+        for k, column in enumerate(of_group[group].T):
+            common[..., k] = self._summed(left * column, -left * column, i, j)
+        own = np.einsum("ijk,kl,ijl->ij", moved, of_group.T @ of_group, moved)
+        return np.maximum(own + 2 * (moved * common).sum(-1), 0.0)
 
     def of_category(self, name: str) -> Battles:
         """The battles of one category; the models stay the same, also those that fought none of them.
@@ -317,18 +266,10 @@ class Battles:
         """
         found = []
         for name, flags in self.categories.items():
-            if flags.all() or flags.sum() < max(LEAST, len(self.labels)):
-                continue
-            own = self.of_category(name)
-            met, counted = own.met.sum(1), own.style_controlled()[0] if style else own
-            fit, P, a = own.scores(style), counted.game.P.numpy(), self.smoothing
-            variance = P * (1 - P) / (own.met + 2 * a + 1) * ~np.eye(len(P), dtype=bool)
-            few = met < ENOUGH
-            found.append(InCategory(
-                name, float(met.sum() / 2),
-                np.where(few, np.nan, elo(fit.scores)), np.where(few, np.nan, ELO * fit.score_errors),
-                P @ lottery, np.sqrt(variance @ lottery**2),
-            ))  # fmt: skip
+            if not flags.all() and flags.sum() >= max(LEAST, len(self.labels)):
+                own = self.of_category(name)
+                P = (own.style_controlled()[0] if style else own).game.P.numpy()
+                found.append(InCategory.of(name, own.scores(style), P, own.met, lottery, self.smoothing))
         return found
 
     def scores(self, style: bool = False) -> ContextualBradleyTerry:
@@ -353,57 +294,21 @@ class Battles:
         return contextual_bradley_terry(won, features, first, second, clusters, ridge=least, weights=weights)
 
     def style_controlled(self) -> tuple[Battles, ContextualBradleyTerry]:
-        r"""The battles as they would have gone between responses of equal style, and the fit of what style adds.
+        """The battles as they would have gone between responses of equal style, and the fit of what style adds.
 
-        With the fit's slopes g, each pair has log-odds t_ij at equal style, and a battle y with style difference x
-        becomes
-
-        .. math::
-            y' = y - \sigma(t_{ij} + g x) + \sigma(t_{ij}), \qquad
-            \sum (y - \sigma(t_{ij} + g x)) + a (1 - 2 \sigma(t_{ij})) = 0
-
-        with the prior's a, so that the table of the new battles is P_ij = sigma(t_ij). The pairs are free: cycles stay.
+        By ``at_equal_style``, with the fit's slopes.
 
         Raises:
             ValueError: as ``scores``.
-
-        Source: Bradley & Terry 1952 with covariates; the pairs' own log-odds are the project's own.
         """
-        fit, style = self.scores(style=True), self._known_style()
-        n, prior = len(self.labels), self.smoothing or JEFFREYS
-        pair, swapped = self.first * n + self.second, self.first > self.second
-        pair = np.where(swapped, self.second * n + self.first, pair)
-        _, pair = np.unique(pair, return_inverse=True)
-        pair = pair.reshape(-1)
-        sign = np.where(swapped, -1.0, 1.0)
-        effect = sign * (style @ fit.slopes)
-        y = np.where(swapped, self.lost, self.won)
-        at_equal = np.zeros(int(pair.max()) + 1)
-        for _ in range(STEPS):
-            p, even = expit(at_equal[pair] + effect), expit(at_equal)
-            slope = np.bincount(pair, y - p) + prior * (1 - 2 * even)
-            step = slope / (np.bincount(pair, p * (1 - p)) + 2 * prior * even * (1 - even))
-            at_equal = at_equal + step.clip(-1, 1)
-            if np.abs(step).max(initial=0.0) < 1e-12:
-                break
-        y = y - expit(at_equal[pair] + effect) + expit(at_equal)[pair]
-        won = np.where(swapped, 1 - y, y)
-        p, even = expit(at_equal[pair] + effect), expit(at_equal)
-        weight = p * (1 - p)
-        total = np.bincount(pair, weight) + 2 * prior * even * (1 - even)
-        gained = [-sign * (np.bincount(pair, weight * sign * column) / total)[pair] for column in style.T]
-        slopes = fit.influence, np.stack(gained, axis=1)
-        return replace(self, won=won, lost=1 - won, slopes=slopes), fit
+        fit, prior = self.scores(style=True), self.smoothing or JEFFREYS
+        won, gained = at_equal_style(self.won, self.first, self.second, self._known_style(), fit.slopes, prior)
+        return replace(self, won=won, lost=1 - won, slopes=(fit.influence, gained)), fit
 
     @cached_property
     def style_within(self) -> Float[np.ndarray, " 4"]:
-        """[4], the share of each feature of style that who wrote a response does not explain (``share_within``).
-
-        Lengths are compared by their logarithms, whose difference is 2 artanh of the relative one.
-        """
-        style = self._known_style()
-        length = 2 * np.arctanh(style[:, :1].clip(-LONGEST, LONGEST))
-        return share_within(np.c_[length, style[:, 1:]], self.first, self.second)
+        """[4], the share of each feature of style that who wrote a response does not explain."""
+        return style_within(self._known_style(), self.first, self.second)
 
     @property
     def style_of_models(self) -> Bool[np.ndarray, " 4"]:
@@ -415,17 +320,9 @@ class Battles:
         return replace(self, style=np.where(self.style_of_models, 0.0, self._known_style()))
 
     def _known_style(self) -> Float[np.ndarray, "battles 4"]:
-        if self.style is None:
-            raise NashwardError("the style of these battles was not read; read them with style=True")
-        if unknown := int(np.isnan(self.style).any(1).sum()):
-            raise NashwardError(
-                f"the style of {unknown} of {len(self.style)} battles is not known; rows need conv_metadata "
-                "(sum_assistant_a_tokens, header_count_a, list_count_a, bold_count_a, and of b), or both responses "
-                "(conversation_a and conversation_b, or response_a and response_b)"
-            )
         if self._counts:
             raise NashwardError("some rows count several battles; style is controlled battle by battle")
-        return self.style
+        return known_style(self.style)
 
     def bands(self, share: float = 0.9, draws: int = 400, seed: int = 0) -> Bands:
         """The maximal lottery and Elo's ratings, with bands from the bootstrap.
@@ -461,7 +358,8 @@ class Battles:
             given = torch.from_numpy(some + (of_prior + least) * self._prior_of_ratings)
             ratings.append(elo(scores(given, start=self.ratings.scores)))
         at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
-        low, high = torch.quantile(torch.cat(lotteries), at, dim=0)
+        drawn = torch.cat(lotteries)
+        low, high = torch.quantile(drawn, at, dim=0)
         elo_low, elo_high = torch.quantile(torch.cat(ratings), at, dim=0)
         lottery, rating = torch.from_numpy(own.policy), self.ratings.elo
         least_of_all, most_of_all = map(torch.from_numpy, own.ranges(self.game.P.numpy()))
@@ -469,6 +367,7 @@ class Battles:
         return Bands(
             lottery, torch.minimum(low, lottery), torch.maximum(high, lottery),
             rating, torch.minimum(elo_low, rating), torch.maximum(elo_high, rating), share,
+            (drawn > WHOLE).to(torch.float64).mean(0),
         )  # fmt: skip
 
     @property
@@ -516,11 +415,16 @@ class Battles:
     @cached_property
     def _margins(self) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         """One record a prompt and pair: i < j, and the mean margin of i over j, in [-1/2, 1/2] (but for style)."""
-        n = len(self.labels)
-        i, j, margin = self._each
-        keys, record = np.unique((self.prompt * n + i) * n + j, return_inverse=True)
-        record, met = record.reshape(-1), self.won + self.lost
+        n, met = len(self.labels), self.won + self.lost
+        keys, record = np.unique(self._record, return_inverse=True)
+        record, margin = record.reshape(-1), self._each[2]
         return keys // n % n, keys % n, np.bincount(record, met * margin) / np.bincount(record, met)
+
+    @property
+    def _record(self) -> Int[np.ndarray, " battles"]:
+        """[battles], one number a prompt and pair."""
+        n, (i, j, _) = len(self.labels), self._each
+        return (self.prompt * n + i) * n + j
 
     @cached_property
     def _each(self) -> tuple[Int[np.ndarray, " battles"], Int[np.ndarray, " battles"], Float[np.ndarray, " battles"]]:

@@ -1,0 +1,111 @@
+"""Style control: battles as they would have gone between responses of equal style."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import expit
+
+from nashward.errors import NashwardError
+
+from ...shapes import Float, Int
+from ..contextual import share_within
+
+LONGEST = 1 - 1e-6  # the relative difference of lengths one of which is 0
+STEPS = 200  # of Newton's method for the pairs
+
+
+def at_equal_style(
+    won: Float[np.ndarray, " battles"],
+    first: Int[np.ndarray, " battles"],
+    second: Int[np.ndarray, " battles"],
+    style: Float[np.ndarray, "battles d"],
+    slopes: Float[np.ndarray, " d"],
+    prior: float,
+) -> tuple[Float[np.ndarray, " battles"], Float[np.ndarray, "battles d"]]:
+    r"""Outcomes at equal style, and what each pair's log-odds there gain with the slopes.
+
+    With slopes g, each pair has log-odds t_ij at equal style, and a battle y with style difference x becomes
+
+    .. math::
+        y' = y - \sigma(t_{ij} + g x) + \sigma(t_{ij}), \qquad
+        \sum (y - \sigma(t_{ij} + g x)) + a (1 - 2 \sigma(t_{ij})) = 0
+
+    with the prior's a, so that the table of the new battles is P_ij = sigma(t_ij). The pairs are free: cycles stay.
+
+    Args:
+        won: y, [battles], whether the first model won, a tie as 1/2.
+        first, second: [battles], the models.
+        style: x, [battles, d], the differences of both responses.
+        slopes: g, [d], log-odds a unit of each feature.
+        prior: a, above 0.
+
+    Returns:
+        y', [battles], and the derivatives of the first model's log-odds by the slopes, [battles, d].
+
+    Source: Bradley & Terry 1952 with covariates; the pairs' own log-odds are the project's own.
+
+    Example:
+        >>> won, style = np.array([1.0, 1.0, 1.0, 0.0]), np.array([[0.5], [0.5], [0.5], [-0.5]])
+        >>> x, y = np.zeros(4, dtype=int), np.ones(4, dtype=int)  # the longer one wins
+        >>> [float(at_equal_style(won, x, y, style, np.array([g]), 0.5)[0].mean().round(2)) for g in (0.0, 2.0)]
+        [0.75, 0.67]
+    """
+    pair = np.unique(np.minimum(first, second) * (max(first.max(), second.max()) + 1) + np.maximum(first, second),
+                     return_inverse=True)[1].reshape(-1)  # fmt: skip
+    sign = np.where(first > second, -1.0, 1.0)
+    effect = style @ slopes
+    log_odds, step = np.zeros(int(pair.max()) + 1), np.ones(1)
+    for _ in range(STEPS):
+        p, even = expit(sign * log_odds[pair] + effect), expit(log_odds)
+        weight = p * (1 - p)
+        total = np.bincount(pair, weight) + 2 * prior * even * (1 - even)
+        if np.abs(step).max() < 1e-12:
+            break
+        step = (np.bincount(pair, sign * (won - p)) + prior * (1 - 2 * even)) / total
+        log_odds = log_odds + step.clip(-1, 1)
+    gained = [-sign * (np.bincount(pair, weight * sign * column) / total)[pair] for column in style.T]
+    return won - p + expit(sign * log_odds[pair]), np.stack(gained, axis=1)
+
+
+def style_within(
+    style: Float[np.ndarray, "battles 4"], first: Int[np.ndarray, " battles"], second: Int[np.ndarray, " battles"]
+) -> Float[np.ndarray, " 4"]:
+    """[4], the share of each feature of style that who wrote a response does not explain (``share_within``).
+
+    Lengths are compared by their logarithms, whose difference is 2 artanh of the relative one.
+
+    Args:
+        style: [battles, 4], ``style_differences``.
+        first, second: [battles], the models.
+
+    Example:
+        >>> style = np.array([[0.5, 0.1, 0.0, 0.0], [0.5, -0.1, 0.0, 0.0], [-0.5, 0.0, 0.0, 0.0]])
+        >>> style_within(style, np.array([0, 0, 1]), np.array([1, 1, 0])).round(2).tolist()  # x is three times as long
+        [0.0, 1.0, 1.0, 1.0]
+    """
+    length = 2 * np.arctanh(style[:, :1].clip(-LONGEST, LONGEST))
+    return share_within(np.c_[length, style[:, 1:]], first, second)
+
+
+def known_style(style: Float[np.ndarray, "battles 4"] | None) -> Float[np.ndarray, "battles 4"]:
+    """The style, which has to be that of all battles.
+
+    Args:
+        style: [battles, 4], NaN where it is not known; None: not read.
+
+    Raises:
+        ValueError: it is not known.
+
+    Example:
+        >>> known_style(np.zeros((1, 4))).tolist()
+        [[0.0, 0.0, 0.0, 0.0]]
+    """
+    if style is None:
+        raise NashwardError("the style of these battles was not read; read them with style=True")
+    if unknown := int(np.isnan(style).any(1).sum()):
+        raise NashwardError(
+            f"the style of {unknown} of {len(style)} battles is not known; rows need conv_metadata "
+            "(sum_assistant_a_tokens, header_count_a, list_count_a, bold_count_a, and of b), or both responses "
+            "(conversation_a and conversation_b, or response_a and response_b)"
+        )
+    return style
