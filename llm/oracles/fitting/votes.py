@@ -11,10 +11,11 @@ from typing import Any
 
 from nashward.counted import counted
 from nashward.errors import NashwardError
-from nashward.llm.data.conversations import COMPARED_FIELDS, fields_of_prompt, response_text
-from nashward.llm.data.prompts import row_prompt
-from nashward.llm.data.rows import is_missing, likely_field, numbered_rows, read_rows
 from nashward.winners import MODELS, is_skip, response_fields, winner_of
+
+from ...data.conversations import COMPARED_FIELDS, fields_of_prompt, response_text
+from ...data.prompts import row_prompt
+from ...data.rows import is_missing, likely_field, numbered_rows, read_rows
 
 WINS = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}
 EXAMPLE = '{"prompt": "..", "a": "..", "b": "..", "winner": "a", "voter": "ann"}'

@@ -12,24 +12,24 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nashward.errors import NashwardError
-from nashward.llm.clients.chat import END_OF_THOUGHT, Chat
-from nashward.llm.clients.client import Client
-from nashward.llm.clients.paid import PaidOutputs
-from nashward.llm.config.endpoint import server_url
-from nashward.llm.config.run import RunConfig
-from nashward.llm.data.near_duplicates import near_duplicates, words
-from nashward.llm.data.prompts import Prompt
-from nashward.llm.data.rows import is_unicode
-from nashward.llm.policy.engines.engine import EngineSource
-from nashward.llm.policy.handles import Adapter
-from nashward.llm.policy.model import LanguageModel
-from nashward.llm.policy.sampling import GenerateSource, ResponseSource, seed_of
-from nashward.llm.store.files import to_jsonl
-from nashward.llm.store.run_folder import AUGMENTED, RunFolder
-from nashward.llm.store.saved_inputs import saved_in_step
 
+from ...clients.chat import END_OF_THOUGHT, Chat
+from ...clients.client import Client
+from ...clients.paid import PaidOutputs
 from ...clients.paid_calls import request_key
+from ...config.endpoint import server_url
 from ...config.inputs import ENDPOINT
+from ...config.run import RunConfig
+from ...data.near_duplicates import near_duplicates, words
+from ...data.prompts import Prompt
+from ...data.rows import is_unicode
+from ...policy.engines.engine import EngineSource
+from ...policy.handles import Adapter
+from ...policy.model import LanguageModel
+from ...policy.sampling import GenerateSource, ResponseSource, seed_of
+from ...store.files import to_jsonl
+from ...store.run_folder import AUGMENTED, RunFolder
+from ...store.saved_inputs import saved_in_step
 from ..rollouts import PromptNumbers, RolloutStore
 from ..signals import stop_at_once
 from .augmented_prompts import prompt_of, row_of

@@ -11,8 +11,9 @@ from itertools import pairwise
 import numpy as np
 
 from nashward.games.shapes import Float
-from nashward.llm.data.near_duplicates import words
-from nashward.llm.oracles.models.embeddings import TextEmbeddings
+
+from ...data.near_duplicates import words
+from ...oracles.models.embeddings import TextEmbeddings
 
 SIZE = 256  # coordinates that n-grams are hashed into
 LENGTHS = 16  # coordinates of the length: one for each doubling, in tokens

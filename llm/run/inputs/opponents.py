@@ -10,16 +10,16 @@ from typing import Any, TypeAlias
 
 from nashward.counted import counted
 from nashward.errors import NashwardError
-from nashward.llm.config.endpoint import Endpoint
-from nashward.llm.config.inputs import EndpointResponses
-from nashward.llm.data.prompts import Prompt
-from nashward.llm.data.responses import read_prompts_with_responses
-from nashward.llm.policy.handles import StoredResponses
-from nashward.llm.store.files import read_jsonl, to_jsonl
-from nashward.llm.store.fingerprints import fingerprint_content
-from nashward.llm.store.run_folder import RunFolder
-from nashward.llm.store.saved_inputs import SavedInput
 
+from ...config.endpoint import Endpoint
+from ...config.inputs import EndpointResponses
+from ...data.prompts import Prompt
+from ...data.responses import read_prompts_with_responses
+from ...policy.handles import StoredResponses
+from ...store.files import read_jsonl, to_jsonl
+from ...store.fingerprints import fingerprint_content
+from ...store.run_folder import RunFolder
+from ...store.saved_inputs import SavedInput
 from .drawn_opponents import FILE, DrawnTexts
 
 OpponentSource: TypeAlias = str | Path | Iterable[Any] | EndpointResponses | None  # see ``StoredOpponents``

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nashward.llm.config.fit import Fit
-from nashward.llm.data.prompts import Prompt
-from nashward.llm.policy.sampling import seed_of
+from ...config.fit import Fit
+from ...data.prompts import Prompt
+from ...policy.sampling import seed_of
 
 
 def divide(

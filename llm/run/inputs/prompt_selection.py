@@ -14,15 +14,15 @@ import torch
 
 from nashward.counted import counted
 from nashward.games.shapes import Bool, Float
-from nashward.llm.config.run import RunConfig
-from nashward.llm.data.prompts import Prompt
-from nashward.llm.policy.sampling import seed_of
-from nashward.llm.processes import processes
-from nashward.llm.store.files import to_jsonl
-from nashward.llm.store.run_folder import PROMPT_SELECTION, RunFolder
-from nashward.llm.store.saved_inputs import saved_in_step
-from nashward.llm.training.regression import own_columns, win_rates
 
+from ...config.run import RunConfig
+from ...data.prompts import Prompt
+from ...policy.sampling import seed_of
+from ...processes import processes
+from ...store.files import to_jsonl
+from ...store.run_folder import PROMPT_SELECTION, RunFolder
+from ...store.saved_inputs import saved_in_step
+from ...training.regression import own_columns, win_rates
 from ..rollouts import PromptNumbers, RolloutStore
 from .augmentation import Augmenter
 from .coverage import coverage, covering, features
