@@ -77,7 +77,7 @@ class Fit:
     baseline: Baseline = setting("plug-in", "", "loss")
     optimiser: Optimiser = setting("adamw", "default: {default}; 8-bit and paged ones take less", "training")
     learning_rate: float | None = setting(None, "default: auto, from the size of the target", "training", none="auto")
-    schedule: Schedule = setting("linear", "how the rate falls", "training")
+    schedule: Schedule = setting("linear", "the course of the learning rate", "training")
     warmup: float = setting(0.1, "share of the optimiser steps", "training")
     epochs: int = setting(2, "passes over the responses of a step", "training")
     batch: int = setting(16, "prompts in an optimiser step", "training")

@@ -63,8 +63,8 @@ class Asking:
 
     Attributes:
         random: draw all pairs at random; False: a share are those that are expected to change the equilibrium most.
-        random_share: of the questions that are drawn at random all the same, so that the accuracy on them is that on
-            any pair. A fit to close pairs alone gets probabilities that say little: see docs/benchmarks.md.
+        random_share: the share of the questions that are drawn at random all the same, so that the accuracy on them is
+            that on any pair. A fit to close pairs alone gets probabilities that say little: see docs/benchmarks.md.
         repeats: the share of the questions that were answered before, by the same person or by another one: what the
             consistency and the agreement are measured on.
         seed: the seed of the draws.

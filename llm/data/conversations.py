@@ -114,7 +114,8 @@ def chat_messages(value: Any, field: str) -> list[Message]:
     """The role and the content of each message of a row's field.
 
     Args:
-        value: of the field: messages with ``role`` and ``content``, or ``from`` and ``value`` as ShareGPT has them.
+        value: the field's value: messages with ``role`` and ``content``, or ``from`` and ``value`` as ShareGPT has
+            them.
         field: its name, for errors.
 
     Raises:

@@ -27,9 +27,9 @@ class Near:
     """A prompt that nearly repeats another one.
 
     Attributes:
-        number: of the prompt.
+        number: the prompt's number.
         other: the number of the earlier one, which is kept.
-        similarity: of the two.
+        similarity: that of the two.
     """
 
     number: int

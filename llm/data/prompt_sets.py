@@ -12,7 +12,7 @@ class PromptSet:
     Attributes:
         dataset: its id on the hub.
         splits: what is read of it; of several, each is for an iteration of its own (``Prompt.iteration``).
-        fields: of its rows that hold the prompt.
+        fields: those of its rows that hold the prompt.
     """
 
     dataset: str

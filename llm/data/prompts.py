@@ -28,8 +28,8 @@ class Prompt:
         messages: the turns, each with ``role`` and ``content``, for the policy's chat template.
         weight: how often the prompt counts in the loss of a fit.
         iteration: the iteration that plays on it, from 1; after the last one they begin anew. None: each one.
-        parent: of a variant that a run has written, the id of the prompt that it was derived from.
-        kind: of a variant, how it was derived.
+        parent: for a variant that a run has written, the id of the prompt that it was derived from.
+        kind: for a variant, how it was derived.
 
     Example:
         >>> prompt = Prompt(({"role": "user", "content": "Name a river."},))
@@ -65,7 +65,7 @@ class Prompts:
         kept: the prompts that are used.
         read: how many the source has.
         dropped: how many were dropped, by the reason.
-        examples: of some reasons, one prompt that was dropped for it.
+        examples: for some reasons, one prompt that was dropped for it.
     """
 
     kept: list[Prompt]

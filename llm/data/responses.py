@@ -30,11 +30,11 @@ def read_responses(
     ``response`` or ``text``, or at the end of its ``messages``; null where there is none.
 
     Args:
-        folder: of the files.
+        folder: that of the files.
         prompts: N texts of prompts, see ``Prompt.text``. The entries of a file that name their prompt are matched with
             them; those of a file that names none are matched by a key, as ``id``, that both have, and without one in
             the order of the prompts. None: all are in their order.
-        keys: of the prompts, as ``read_prompt_keys`` gives them.
+        keys: those of the prompts, as ``read_prompt_keys`` gives them.
 
     Returns:
         for each model its responses; where they are matched N of them, None to a prompt that a file does not name.
@@ -59,14 +59,14 @@ def read_responses(
     folder = Path(folder)
     files = sorted(file for file in folder.glob("*") if file.name.removesuffix(".gz").endswith(_SUFFIXES))
     if not files:
-        raise FileNotFoundError(f"{folder} holds no responses; expected one .json or .jsonl file a player (or .gz)")
+        raise FileNotFoundError(f"{folder} holds no responses; expected one .json or .jsonl file per player (or .gz)")
     responses: dict[str, list[str | None]] = {}
     in_order: list[tuple[Path, dict[str, list[Any]]]] = []
     for file in files:
         model = _model(file)
         if model in responses:
             both = " and ".join(other.name for other in files if _model(other) == model)
-            raise NashwardError(f"{folder} holds {both}: two files for {model}; expected one a player")
+            raise NashwardError(f"{folder} holds {both}: two files for {model}; expected one per player")
         content = list(read_rows(file, "responses"))
         own = _keys(content)
         shared = [name for name, known in (keys or {}).items() if name in own and _is_key(name, own[name], known)]
@@ -153,7 +153,7 @@ def _matched(
         if prompt not in open_places:
             raise NashwardError(f"{file}: row {number} answers {prompt!r:.60}, which is none of {among}")
         if not open_places[prompt]:
-            raise NashwardError(f"{file}: row {number} answers {prompt!r:.60} once more; give one response to a prompt")
+            raise NashwardError(f"{file}: row {number} answers {prompt!r:.60} again; give one response per prompt")
         responses[open_places[prompt].pop()] = response
     return responses
 
@@ -162,7 +162,7 @@ def response_of(row: Any, column: str | None = None) -> str | None:
     """The response of one row of a file, see ``read_responses``.
 
     Args:
-        row: of the file.
+        row: a row of the file.
         column: the field that holds the prompt; None: the usual ones.
 
     Raises:
@@ -198,7 +198,7 @@ def response_field(row: Mapping[str, Any], column: str | None = None) -> str | N
     """The field that a row has its response in: one of ``RESPONSE_FIELDS``, or messages that end with it.
 
     Args:
-        row: of a file.
+        row: a row of a file.
         column: the field that holds the prompt; None: the usual ones.
     """
     found = next((name for name in RESPONSE_FIELDS if not is_missing(row.get(name))), None)
@@ -253,7 +253,7 @@ def read_prompts_with_responses(
 
     Args:
         source: a file, a dataset id, or rows.
-        name: of rows, for errors.
+        name: what errors call the rows.
         column: the field that holds the prompt, where a row has it.
 
     Raises:

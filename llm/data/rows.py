@@ -57,7 +57,7 @@ def likely_field(
     name, or the only text. Where there is none the option alone, or nothing.
 
     Args:
-        row: of a file.
+        row: a row of a file.
         fields: one of which is needed; the first is the usual one.
         read: fields that are read as something else.
         text: a text is needed.
@@ -93,8 +93,8 @@ def numbered_rows(
 
     Args:
         rows: the rows.
-        name: of the source.
-        parse: of one row; its error reads like "has no prompt".
+        name: the name of the source.
+        parse: reads one row; its error reads like "has no prompt".
         used: the fields of a row that ``parse`` reads.
 
     Raises:

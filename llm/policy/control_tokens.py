@@ -29,7 +29,7 @@ class ControlTokens:
     """The control tokens of a tokenizer: its special tokens, and what its chat template marks turns with.
 
     Args:
-        tokenizer: of transformers.
+        tokenizer: a tokenizer of transformers.
         marks: tokens that mark the parts of a format without a template, as PairRM's ``<|source|>``.
 
     Example:
@@ -136,7 +136,7 @@ class TurnsAsText:
     """Turns for a chat template, and the token ids of what it makes of them.
 
     Args:
-        tokenizer: of transformers.
+        tokenizer: a tokenizer of transformers.
         turns: the messages, or any texts as messages.
 
     Attributes:

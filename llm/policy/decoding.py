@@ -41,8 +41,8 @@ class RowCache(Cache):
 
     Args:
         layers: how many.
-        rows, length: of the tensors.
-        device: of the computation.
+        rows, length: the shape of the tensors.
+        device: where it is computed.
 
     Attributes:
         positions: ``[rows]``, where each row's next token is written, and up to which it attends.
@@ -142,7 +142,7 @@ class Decoder:
     Args:
         network: a PEFT model of a causal language model, in eval mode, with its adapter active; see ``supported``.
         rows: how many there are at most.
-        length: of the longest text.
+        length: that of the longest text.
         graphs: replay each step as a CUDA graph. A step of a 7B model in 4 bits launches thousands of kernels, which
             take Python several times as long as the card.
 

@@ -141,8 +141,8 @@ class Head:
     Attributes:
         weight: W, ``[V, H]``, or the packed weight of a 4-bit layer of bitsandbytes.
         bias: b, ``[V]``; None: none.
-        scale: of the logits (Cohere, Granite).
-        cap: of the logits (Gemma 2); None: none.
+        scale: what multiplies the logits (Cohere, Granite).
+        cap: the soft cap of the logits (Gemma 2); None: none.
 
     Example:
         >>> head = Head(torch.eye(2), scale=100.0, cap=30.0)

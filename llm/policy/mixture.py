@@ -120,7 +120,7 @@ class Mixture:
             prompts: token ids of each prompt.
             count: responses to a prompt.
             source: how a member's responses are drawn: ``Sampling``, or any ``ResponseSource``.
-            seed: of the draws of members and of responses.
+            seed: the seed of the draws of members and of responses.
             first: the number of the first prompt where these are a part of more: a part has its responses to all.
 
         Returns:

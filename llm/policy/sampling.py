@@ -55,7 +55,7 @@ class GenerateSource:
     y_h = min {v: sum_{w <= v} pi(w | x, y_<h) > u_h}. A response does not depend on the rest of its batch.
 
     Attributes:
-        settings: of the sampler.
+        settings: those of the sampler.
         enumerates: False, see ``ResponseSource``.
 
     See also:
@@ -172,7 +172,7 @@ def sample(
         model: with the policy's adapter active (``with model.use_adapter(folder): ...``).
         prompts: token ids of each prompt.
         seeds: for each prompt one seed a response: a response depends on its own seed only.
-        settings: of the sampler.
+        settings: those of the sampler.
         progress: is called with the number of prompts that a batch finished.
 
     Returns:

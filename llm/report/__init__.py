@@ -68,9 +68,9 @@ def write(
     section that it is about.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         extra: sections of one's own, after the summary.
-        title: of the page; None: the run's name.
+        title: the page's title; None: the run's name.
         file: None: ``report.html`` in the folder.
         summary: in place of the run's own.
         last: sections of one's own, before the settings of the run.

@@ -34,7 +34,7 @@ def compare(folders: Sequence[str | Path], file: str | Path, count: int = 8) -> 
     """Write a page that holds runs, finished or not, beside each other.
 
     Args:
-        folders: of the runs; at least two.
+        folders: the run folders; at least two.
         file: the page.
         count: prompts whose responses are shown, of those that all runs have.
 
@@ -85,8 +85,8 @@ def _summary(runs: Runs) -> list[Content]:
     """What the page is, and how much of each run there is."""
     names = ", ".join(f"{name} ({path})" for name, path in runs.items())
     text = (
-        f"This page holds runs of self-play beside each other: {names}. A column, or a line of a picture, is a run. "
-        "Which of them is better is not measured by what each run measured of itself: `nashward evaluate` lets the "
+        f"This page shows runs of self-play side by side: {names}. Each column, or line in a picture, is a run. "
+        "What each run measured of itself does not say which of them is better: `nashward evaluate` lets the "
         "policies of one run play against another's (--adapter)."
     )
     return [Paragraph(text)]
@@ -152,7 +152,7 @@ def _curves(runs: Runs) -> list[Content]:
     return [
         Picture(
             training_curves(begun),
-            " ".join(["The iterates of the runs, a line a run; bars are standard errors over prompts.", *without]),
+            " ".join(["The iterates of the runs, one line per run; bars are standard errors over prompts.", *without]),
         )
     ]
 
@@ -183,7 +183,7 @@ def _responses(runs: Runs, count: int) -> list[Content]:
         return [*without, Paragraph("The runs have sampled no prompt in common.")]
     note = (
         "The first response of the newest policy that each run itself sampled, which is the iterate before its last: "
-        "`nashward evaluate` draws those of the last, and after that of each run this page shows them."
+        "`nashward evaluate` draws those of the last, and this page shows them once it has done so for each run."
     )
     return [*without, Paragraph(note), Table(("prompt", *answers), rows, text=True)]
 

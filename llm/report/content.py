@@ -141,7 +141,7 @@ class Download(Content):
 
     Attributes:
         value: anything that JSON holds; numbers that are not finite become null.
-        text: of the link.
+        text: the link's text.
         file: the name to save under.
 
     Example:
@@ -180,7 +180,7 @@ class Picture(Content):
         """The image in base64."""
         buffer = io.BytesIO()
         if lacking := plots.save(self.figure, buffer, format="png", dpi=130):
-            logger.warning("a picture has boxes for what its font lacks: %s", plots.some_of(lacking))
+            logger.warning("a picture has boxes for characters that its font lacks: %s", plots.some_of(lacking))
         return _base64(buffer.getvalue())
 
     @property
@@ -201,7 +201,7 @@ class Table(Content):
     """A table. Numbers have three significant digits, None is a dash.
 
     Attributes:
-        head: of the columns.
+        head: the columns' heads.
         rows: one value a column.
         text: the cells hold prose and are set left.
 

@@ -15,15 +15,15 @@ TOKENS = "tokens of a response\n(samples reweighted)"
 REWEIGHTED = "wins over the policy before\n(samples reweighted, held-out prompts)"
 MEASURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     TOKENS: lambda row: row["after"]["tokens"],
-    "KL to the start (nats a response)": lambda row: row["after"]["kl_to_reference"],
-    "entropy (nats a token)": lambda row: row["after"]["entropy_per_token"],
+    "KL to the start (nats per response)": lambda row: row["after"]["kl_to_reference"],
+    "entropy (nats per token)": lambda row: row["after"]["entropy_per_token"],
     "share of the target reached": lambda row: row["train"]["share"],
     "R² on held-out prompts": lambda row: row["held_out"].get("r2"),
     REWEIGHTED: lambda row: row.get("win_rate"),
-    "SFT texts, nats a token (held out)": lambda row: (row.get("sft") or {}).get("after"),
+    "SFT texts, nats per token (held out)": lambda row: (row.get("sft") or {}).get("after"),
 }
 ERRORS: dict[str, Callable[[dict[str, Any]], Any]] = {  # standard errors over prompts, of what has one
-    "KL to the start (nats a response)": lambda row: row["after"].get("kl_to_reference_error"),
+    "KL to the start (nats per response)": lambda row: row["after"].get("kl_to_reference_error"),
     "R² on held-out prompts": lambda row: row["held_out"].get("r2_error"),
     REWEIGHTED: lambda row: row.get("win_rate_error"),
 }
@@ -85,7 +85,7 @@ def training_curves(folders: Mapping[str, Path]) -> Any:
     """Each measure of the iterates against the iteration, a line a run, with standard errors where they are known.
 
     Args:
-        folders: of the runs, by the names in the legend; each run has an iterate.
+        folders: the run folders, by the names in the legend; each run has an iterate.
 
     Returns:
         A matplotlib figure. Of a single run whose responses have labels it also shows the labels' shares.

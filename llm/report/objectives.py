@@ -51,7 +51,7 @@ def _course(folder: Path) -> list[Content]:
     if floors:
         newest = rows[-1]["objectives"]
         sentences += [_floor_sentence(name, floor, newest) for name, floor in floors.items()]
-        sentences.append("Multipliers begin at an even division of their limit, and rise while a floor is missed.")
+        sentences.append("Multipliers start as equal shares of their limit, and rise while a floor is missed.")
     table = [_row(row["objectives"], names, charged) for row in rows]
     return [Paragraph(" ".join(sentences)), Table(head, table), Picture(_figure(rows, names, floors), "by objective")]
 

@@ -66,7 +66,7 @@ def judged_responses(step: Path, prompts: Mapping[str, str], count: int) -> list
     Args:
         step: its folder.
         prompts: the prompts' texts by their ids; others are left out.
-        count: of prompts, at most.
+        count: the most prompts.
 
     Raises:
         CorruptFileError: a shard that is not as it was written.

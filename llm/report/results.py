@@ -33,14 +33,14 @@ def evaluation_alerts(folder: Path) -> list[Alert]:
     stale = []
     if others := _others(folder, _read(folder / EVALUATION)):
         stale.append(
-            f"What `nashward evaluate` measured of {' and '.join(others)} is of what it was before, and is called old "
-            f"here: {since}. `{command('evaluate', folder)}` measures it anew."
+            f"What `nashward evaluate` measured of {' and '.join(others)} is out of date, and is called old "
+            f"here: {since}. `{command('evaluate', folder)}` measures it again."
         )
     for file in _exploit_files(folder):
         for name in _others(folder, _read(file)):
             stale.append(
-                f"What `nashward exploit` found against {name}, in {file.relative_to(folder)}, is of what it was "
-                f"before, and is left out: {since}. `{command('exploit', folder, '--of', name)}` looks anew."
+                f"What `nashward exploit` found against {name}, in {file.relative_to(folder)}, is out of "
+                f"date, and is left out: {since}. `{command('exploit', folder, '--of', name)}` looks again."
             )
     unusable = [
         Alert(f"{file} cannot be read; the command that wrote it writes it again")
@@ -59,7 +59,9 @@ def evaluation_alerts(folder: Path) -> list[Alert]:
         f"The oracle may be gamed: read the responses, judge by another oracle (`{command('evaluate', folder)} "
         "--held-out ORACLE`), and where that agrees take an earlier iterate or a smaller --step."
     )
-    level = "Under the run's own oracle nothing was won for it beyond noise: take an earlier iterate, a smaller --step."
+    level = (
+        "Under the run's own oracle nothing was gained for it beyond noise: take an earlier iterate, a smaller --step."
+    )
     for policy, measures in results.get("over_optimisation", {}).items():
         advice = level if rates.get(policy, {}).get("verdict") == UNDECIDED else gamed
         for measure in measures:
@@ -199,7 +201,7 @@ def win_sentence(player: str, oracle: str, results: Mapping[str, Any]) -> str:
     judge = f"Under {name} ({ROLES[oracle == TRAINING]})"
     interval = rate.get("interval")
     if interval is None:
-        return f"{judge} {player} wins {rate['win_rate']:.1f}% against the start, of which no error is known."
+        return f"{judge} {player} wins {rate['win_rate']:.1f}% against the start, with no known error."
     return (
         f"{judge} {player} {rate['verdict']} the start: {rate['win_rate']:.1f}%, 95% sure to be within "
         f"{interval[0]:.1f}% and {interval[1]:.1f}%."
@@ -251,7 +253,7 @@ def game_sentences(game: Mapping[str, Any]) -> list[str]:
     return [
         winner,
         f"Scores (Bradley-Terry) miss a win rate by up to {game['bradley_terry']['largest_residual']:.3f}; "
-        f"{100 * game['curl']:.1f}% of the log-odds go round.",
+        f"{100 * game['curl']:.1f}% of the log-odds are cyclic.",
         f"Cycles beyond noise: {cycles or 'none'}.",
     ]
 
@@ -349,8 +351,9 @@ def _over_optimisation(results: dict[str, Any]) -> list[Content]:
     rule = "A figure above its threshold is marked only where it is so beyond noise (standard error, one-sided 5%)."
     if any("refusals lost" in own for own in measured.values()):
         rule += (
-            " Refusals lost are of requests that should be refused, by the probe; below 0 the policy refuses more of "
-            "them. Refusals gained are of the prompts of this comparison."
+            " Refusals lost are counted on the probe's requests, which should be refused; below 0 the policy refuses "
+            "more of "
+            "them. Refusals gained are counted on the prompts of this comparison."
         )
     content: list[Content] = [Heading("What was given up for the oracle"), Table(head, rows), Paragraph(rule)]
     for_scale = [  # policies that were given by their responses have no verdict
@@ -359,9 +362,9 @@ def _over_optimisation(results: dict[str, Any]) -> list[Content]:
         if any(measure["exceeded"] is None for measure in measures.values())
     ]
     if for_scale:
-        note = "is there for scale: it was given by its responses, and gave nothing up for this oracle"
+        note = "is there for scale: it is known by its responses alone, and gave nothing up for this oracle"
         if len(for_scale) > 1:
-            note = "are there for scale: they were given by their responses, and gave nothing up for this oracle"
+            note = "are there for scale: they are known by their responses alone, and gave nothing up for this oracle"
         content.append(Paragraph(f"{', '.join(for_scale)} {note}."))
     return content
 

@@ -73,7 +73,7 @@ def summary(folder: Path) -> list[Content]:
         content += _evaluated(folder, newest["iteration"], evaluation, newest["iteration"] in tried)
     else:
         moved = with_error(newest["after"]["kl_to_reference"], newest["after"].get("kl_to_reference_error"), 2)
-        of = f"a response: how far {newest['iteration']} is from"
+        of = f"per response: how far {newest['iteration']} is from"
         content += [
             Headline(f"{moved} nats", f"{of} the start (KL divergence).")
             if moved

@@ -26,7 +26,7 @@ EVERY = 60.0  # seconds between log lines where there is no terminal
 
 class Advance(Protocol):
     """Counts what is done: ``count`` more, with ``before`` by an earlier process, which does not enter the timings;
-    ``tokens`` of responses are in it."""
+    it has ``tokens`` of responses."""
 
     def __call__(self, count: int, before: bool = False, tokens: float = 0) -> None: ...
 
@@ -45,9 +45,9 @@ class Stopped(Exception):
 
 
 class Progress:
-    """The phases of a run: on a terminal a bar for each, else log lines; both with an estimate for the run.
+    """The phases of a run: on a terminal a bar for each, else log lines; both estimate how long the run still takes.
 
-    Of several processes the first one shows and records them, with what all have done.
+    With several processes the first one shows and records what all have done.
 
     Args:
         home: the run folder, which keeps timings and events.
@@ -78,7 +78,7 @@ class Progress:
         """Time a phase of a step and show its progress; yields the function that counts what is done.
 
         Args:
-            name: of what is sampled or judged, where the phase has several parts.
+            name: what is sampled or judged, where the phase has several parts.
             total, done: how many there are, and how many an earlier process has done.
             unit, units: what is counted, one and several.
             epochs: how often each is passed; total and done count all passes.
@@ -108,12 +108,12 @@ class Progress:
         self._timings.append(row)
 
     def info(self, line: str) -> None:
-        """Log what is good to know, unless the run is to be quiet."""
+        """Log a line of level INFO, unless the run is to be quiet."""
         if not self.quiet:
             logger.info(line)
 
     def estimate(self) -> str:
-        """The time left of the run; of its first iteration, where later phases were not timed yet, of this phase."""
+        """The time left of the run; in its first iteration, before later phases were timed, that of this phase."""
         left = remaining(self._timings, self.iterations)
         if left is None:
             return ""
@@ -122,7 +122,7 @@ class Progress:
         return f"{of}: {words}" if words else ""
 
     def raise_if_stopped(self) -> None:
-        """Call where the run can be continued from.
+        """Stop here where the run is to stop: to be called where it can be continued from.
 
         Raises:
             Interrupted: the run is to stop, here or in another process.
@@ -156,7 +156,7 @@ class Progress:
         except OSError as error:  # the run is worth more than the line
             logger.warning("the journal cannot be written: %s", error)
         if "out_of_memory" in event:
-            logger.warning("%s: out of memory with %s at once; the half is tried", event["at"], event["at_once"])
+            logger.warning("%s: out of memory with %s at once; half as many are tried", event["at"], event["at_once"])
 
 
 class _Phase:
@@ -165,7 +165,7 @@ class _Phase:
     Args:
         progress: that of the run.
         place: step, phase and name, for the rows of the timings.
-        total, done: of what is counted, over all passes.
+        total, done: how many there are and how many are done, over all passes.
         units: what is counted, one and several.
         epochs: how often each is passed.
         tally: what all processes have done, where each counts its own.
@@ -188,7 +188,7 @@ class _Phase:
         self.began = self.recorded = self.shown = time.monotonic()
         self.pending = self.made = 0
         self.tokens = 0.0
-        self.seen: tuple[float, float] = (0, 0)  # of the tally
+        self.seen = (0, 0)  # of the tally
 
     def advance(self, count: int, before: bool = False, tokens: float = 0) -> None:
         """See ``Advance``."""

@@ -16,7 +16,7 @@ class Experts:
     Attributes:
         size: bytes, in the precision of the computation.
         parameters: how many they are.
-        share: of the experts that one token passes through.
+        share: the part of the experts that one token passes through.
 
     Example:
         >>> Experts.of(nn.Linear(2, 2)).size

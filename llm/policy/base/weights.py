@@ -32,7 +32,7 @@ def load_base(source: str | Path, device: str, dtype: torch.dtype, *, quantise: 
     Args:
         source: a folder or a hub id.
         device: where the weights are read to; host memory where they cannot be quantised there.
-        dtype: of the computation, and of the weights that are not quantised.
+        dtype: that of the computation, and of the weights that are not quantised.
         quantise, quantise_head: see ``LanguageModel.from_pretrained``.
 
     Raises:
@@ -77,7 +77,7 @@ def in_4_bits(
     On a CPU 4 bits are slower than 32, and they change a small model by more than a step does.
 
     Args:
-        source: of the base, or its configuration.
+        source: the base's name or folder, or its configuration.
         device: "cuda" or "cpu".
         quantise_head: whether the head is to be in 4 bits.
         memory: bytes of the host; None: those of this machine.

@@ -36,7 +36,7 @@ class VLLM:
     """vLLM's server of one model.
 
     Attributes:
-        python: of the environment with vLLM, see ``python_with_vllm``.
+        python: that of the environment with vLLM, see ``python_with_vllm``.
         model: a folder, or a hub id.
         options: by their names on vLLM's command line; None: one without a value.
         more: words that follow these, of which a later one wins.

@@ -28,8 +28,8 @@ def stream_layers(network: torch.nn.Module, device: torch.device) -> LayerStream
     forward pass, the layer below in a backward pass. The results are those of a network that is wholly on the device.
 
     Args:
-        network: of transformers, on the host or the device; changed in place.
-        device: of the computation. On a CPU the buffers are host memory too, which saves nothing.
+        network: a network of transformers, on the host or the device; changed in place.
+        device: where it is computed. On a CPU the buffers are host memory too, which saves nothing.
 
     Returns:
         the stream, also registered as ``network.layer_stream``.

@@ -18,7 +18,7 @@ def fetch(name: str, file: str, patterns: Iterable[str] = (), kind: str = "model
     Args:
         name: a hub id, or what may be the path of a folder that there is not: ``owner/name`` is both.
         file: one that the model has to have.
-        patterns: of the names of the others that are wanted.
+        patterns: those of the names of the other files that are wanted.
         kind: what it is, for errors.
 
     Returns:
@@ -37,9 +37,9 @@ def fetch(name: str, file: str, patterns: Iterable[str] = (), kind: str = "model
             return folder
         why = f"and the {kind} {name} of the hub has no {file}"
     except GatedRepoError:
-        why = f"and the hub gives {name} to those alone who accepted its terms: do so on its page, then hf auth login"
+        why = f"and the hub gives {name} only to those who accepted its terms: do so on its page, then hf auth login"
     except HFValidationError:
-        why = f"and that is no name of a hub either; expected the folder of the {kind}, or its hub id as owner/name"
+        why = f"and it is not a name on the hub either; expected the folder of the {kind}, or its hub id as owner/name"
     except RepositoryNotFoundError:
         why = f"and the hub has no {kind} {name} (a private one needs hf auth login)"
     except OSError:

@@ -25,7 +25,7 @@ class DrawnTexts(Mapping[str, Sequence[str]]):
 
     Args:
         file: where they are kept.
-        name: of the opponent.
+        name: the opponent's name.
         prompts: those of the run.
         source: the model; None: what the file holds is all.
         endpoint: how the server is called.
@@ -127,7 +127,7 @@ class DrawnTexts(Mapping[str, Sequence[str]]):
         if not text:
             raise EndpointError(
                 f"{self.name} wrote nothing in response to {self._prompts[prompt].text!r:.60}; leave the prompt out, "
-                "or raise --opponent-max-tokens, which thoughts count in"
+                "or raise --opponent-max-tokens, which thoughts count towards"
             )
         return text
 

@@ -1,4 +1,4 @@
-"""The prompts of a run: those given, those of them that it is played on, and those that its folder keeps."""
+"""The prompts of a run: those given, those that it plays on, and those that its folder keeps."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class RunPrompts:
         home: the run folder.
         column: the field that holds the prompt, where it is not one of the usual ones.
         max_tokens: longer prompts are dropped, and counted.
-        drop_similar: those that are at least so similar to an earlier one too; None: they are kept.
+        drop_similar: prompts that are at least this similar to an earlier one are dropped too; None: they are kept.
     """
 
     source: str | Path | Iterable[Any] | None

@@ -64,7 +64,7 @@ class SFTFile:
 
     @property
     def fingerprint(self) -> str | None:
-        """Differs where the texts do; None where the run has none."""
+        """A fingerprint of the texts; None where the run has none."""
         return fingerprint_content(self._content) if self.texts else None
 
     def save(self) -> None:

@@ -88,7 +88,7 @@ def test_the_course_is_that_of_the_metrics(runs: dict[str, Path]) -> None:
     drawn = {axes["title"]: axes["lines"] for axes in plotted_numbers(figure)}
     rows = iterates(runs["whole"])
     assert len(rows) == 2
-    line, *errors = drawn["KL to the start (nats a response)"]
+    line, *errors = drawn["KL to the start (nats per response)"]
     assert line["y"] == [row["after"]["kl_to_reference"] for row in rows]
     bars = sorted(y for end in errors for y in end["y"])
     expected = [
