@@ -135,7 +135,7 @@ class Opponents:
 
     responses: str | None = setting(
         None,
-        "another model's responses to the prompts, a folder of one file a model, or openai:MODEL, a model behind a "
+        "another model's responses to the prompts, a folder of one file per model, or openai:MODEL, a model behind a "
         "server that responds: opponents beside the policy's own",
         "solver",
         option="opponents",
