@@ -27,12 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--answers", action="append", default=[], metavar="SOURCE",
-        help="let other models play by their responses: a file, named as the model is, or a folder with one file a "
-        "model; rows of a prompt and its response, found by the prompt (may be given several times)",
+        help="let other models play by their responses: a file, named as the model is, or a folder with one file "
+        "per model; rows of a prompt and its response, found by the prompt (may be given several times)",
     )  # fmt: skip
     parser.add_argument(
         "--labels", metavar="FILE",
-        help="people's votes on pairs of the responses to some prompts, drawn at random (about 100; rows as of "
+        help="people's votes on pairs of the responses to some prompts, drawn at random (about 100; rows as for "
         "fit-oracle): win rates that hold whatever the oracle's biases are",
     )  # fmt: skip
     options.add_groups(parser, options.JUDGE)
@@ -41,14 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_of_run(parser: argparse.ArgumentParser) -> None:
     """The arguments of what is computed from a run."""
     parser.add_argument("folder", type=options.path, help="the run folder; the run need not be finished")
-    parser.add_argument("--prompts", help="of others than the run's: " + options.INPUTS["prompts"].text)
+    parser.add_argument("--prompts", help="other prompts than the run's: " + options.INPUTS["prompts"].text)
     options.add(parser, options.PROMPT_FIELD)
     parser.add_argument(
         "--limit", type=options.whole, default=200, help="prompts at most, drawn by seed (default: 200)"
     )
     parser.add_argument("--policy", default=argparse.SUPPRESS, help="where the run's base is now, if it was moved")
     parser.add_argument("--oracle", default=argparse.SUPPRESS, help="where the run's oracle is now, if it was moved")
-    parser.add_argument("--seed", type=options.whole, default=0, help="of what is drawn here (default: 0)")
+    parser.add_argument("--seed", type=options.whole, default=0, help="seed of what is drawn here (default: 0)")
 
 
 def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
