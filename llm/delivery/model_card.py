@@ -172,7 +172,7 @@ def _sum(parts: Mapping[str, float]) -> str:
 
 
 def _figures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    table = ["| policy | KL from the start, nats a response | R2 on held-out prompts | tokens |", "|---|---|---|---|"]
+    table = ["| policy | KL from the start, nats per response | R2 on held-out prompts | tokens |", "|---|---|---|---|"]
     moved = kl_to_start(rows)
     for row in rows:
         cells = [

@@ -44,7 +44,7 @@ def frontier(
     """The win rates of a run's policies over its start under several objectives, and ``frontier.json`` in its folder.
 
     The policies are the start, the iterates, the mixture, and interpolations from the start to the last iterate, whose
-    adapters are averaged. Each gives ``responses`` responses a prompt; an objective judges them against the start's.
+    adapters are averaged. Each gives ``responses`` responses per prompt; an objective judges them against the start's.
 
     Args:
         run: a run with its folder, policy, oracle and sampler.

@@ -22,11 +22,11 @@ from .results import TRAINING, command, prompts_in_words, read_evaluation
 
 logger = logging.getLogger(__name__)
 KEPT = {True: "kept beyond noise", False: "missed beyond noise", None: "within noise"}  # a floor
-BINDS = 0.01  # a multiplier of so much: win rate of the first objective that a unit of the floor's costs
+BINDS = 0.01  # a multiplier from here on binds: the win rate under the first objective that a unit of the floor costs
 
 
 def objectives(folder: Path) -> list[Content]:
-    """The section of a run with several objectives, or with a frontier; empty of any other."""
+    """The section of a run with several objectives, or with a frontier; empty for any other."""
     return [*_course(folder), *_evaluated(folder), *_frontier(folder)]
 
 
@@ -110,7 +110,7 @@ def _course(folder: Path) -> list[Content]:
     if not rows:
         return []
     names = list(rows[0]["objectives"]["win_rates"])
-    if len(rows) == 1:  # of the start over itself, which says nothing
+    if len(rows) == 1:  # the win rate of the start over itself, which says nothing
         played, listed = rows[0]["objectives"]["policy"], f"{', '.join(names[:-1])} and {names[-1]}"
         unknown = Paragraph(
             f"One step was played, against {played}; what its iterate wins under {listed} is not measured yet: "
@@ -128,7 +128,7 @@ def _course(folder: Path) -> list[Content]:
     if floors:
         newest = rows[-1]["objectives"]
         sentences += [_floor_sentence(name, floor, newest) for name, floor in floors.items()]
-        sentences.append("Multipliers begin at an even division of their limit, and rise while a floor is missed.")
+        sentences.append("Multipliers start as equal shares of their limit, and rise while a floor is missed.")
     table = [_row(row["objectives"], names, charged) for row in rows]
     return [Paragraph(" ".join(sentences)), Table(head, table), Picture(_figure(rows, names, floors), "by objective")]
 
@@ -169,7 +169,7 @@ def _floor_sentence(name: str, floor: float, newest: Mapping[str, Any]) -> str:
 
 
 def _figure(rows: Sequence[Mapping[str, Any]], names: Sequence[str], floors: Mapping[str, float]) -> Any:
-    """Left the win rates over the start, with the floors; right the multipliers' course."""
+    """On the left the win rates over the start, with the floors; on the right the course of the multipliers."""
     from matplotlib.figure import Figure
 
     page = Figure(figsize=(10, 3.2), layout="constrained")

@@ -7,8 +7,8 @@ from typing import Any
 
 from ..training.diagnostics import SURE
 
-CYCLIC = 0.1  # of the prompts: with more of them large steps lead around the Nash
-NEAR = 0.5  # nats a response (KL) between two iterates: where it is more, a larger step leaves what was sampled
+CYCLIC = 0.1  # share of cyclic prompts: with more of them large steps circle around the Nash
+NEAR = 0.5  # nats per response (KL) between two iterates: beyond it a larger step leaves what was sampled
 FACTORS = {0.1: 4, NEAR: 2}  # of the step, where the KL is below that: it grows as the square of the step
 
 
@@ -24,8 +24,8 @@ def larger_step(rows: Sequence[Mapping[str, Any]], solver: Mapping[str, Any]) ->
 
     Example:
         >>> row = {"held_out": {"r2": 0.19, "r2_error": 0.04}, "train": {"kl": 0.01}, "cyclic_prompts": 0.0}
-        >>> larger_step([row], {"step": 2.5})[-53:]
-        'So a larger step is likely to win more, as --step 10.'
+        >>> larger_step([row], {"step": 2.5})[-58:]
+        'So a larger step is likely to win more, such as --step 10.'
         >>> larger_step([{**row, "cyclic_prompts": 0.4}], {"step": 2.5})
     """
     row = rows[-1] if rows else {}
@@ -38,6 +38,6 @@ def larger_step(rows: Sequence[Mapping[str, Any]], solver: Mapping[str, Any]) ->
         return None
     return (
         f"The last fit carries over to other prompts (R2 {r2:.2f} ± {error:.2f}), it moved the policy by {kl:.2g} nats "
-        f"a response (KL), and the judge is cyclic on {cyclic:.0%} of the prompts. So a larger step is likely to "
-        f"win more, as --step {factor * step:g}."
+        f"per response (KL), and the judge is cyclic on {cyclic:.0%} of the prompts. So a larger step is likely to "
+        f"win more, such as --step {factor * step:g}."
     )

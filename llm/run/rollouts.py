@@ -32,7 +32,7 @@ class RolloutStore:
         self._tables: dict[tuple[str, str, PromptNumbers], Path] = {}
 
     def add(self, prompts: Iterable[Prompt]) -> None:
-        """Know prompts that were appended to those of the run."""
+        """Add prompts that were appended to those of the run."""
         for prompt in prompts:
             self._numbers[prompt.id] = len(self._numbers)
 
@@ -81,10 +81,11 @@ class RolloutStore:
     def tables(
         self, rows: str, columns: str, numbers: PromptNumbers, objective: str | None = None, targets: bool = False
     ) -> Float[torch.Tensor, "N K M"]:
-        """The win probabilities of one policy's responses against another's, ``[N, K, M]``; of one objective, by name.
+        """The win probabilities of one policy's responses against another's, ``[N, K, M]``; under one objective, by
+        name.
 
-        Where another one has fewer than M responses to a prompt, NaN stands for the missing ones. With ``targets``
-        what a regression fits in their place, where the oracle has given it, see ``PairwiseResult``.
+        Where the other policy has fewer than M responses to a prompt, NaN stands for the missing ones. With ``targets``
+        the table holds what a regression fits instead, where the oracle has given it, see ``PairwiseResult``.
         """
         column = "P" if objective is None else "objectives"
 
@@ -121,7 +122,7 @@ class RolloutStore:
         optional: Sequence[str],
         table: Callable[[dict[str, Any]], Any],
     ) -> Float[torch.Tensor, "N *m K M"]:
-        """One table a prompt, made of what a row holds under names and optional ones; NaN for lacking columns."""
+        """One table per prompt, made by ``table`` of the row's columns, of which some are optional; padded with NaN."""
         swap = not self.has_tables(rows, columns, numbers)
         first, second = (columns, rows) if swap else (rows, columns)
         folder = self._tables[first, second, numbers] / "judgements"

@@ -154,7 +154,10 @@ def test_the_likelihood_of_sft_texts_can_have_a_floor(monkeypatch: pytest.Monkey
     assert len(set(weights)) == len(rows) == 3
 
 
-def test_evaluate_says_what_is_played_for_and_each_objective(capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_says_what_is_played_for_and_each_objective(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nashward.llm.evaluation.frontier.figure", lambda found: Figure())  # the report draws it above
     assert main(["evaluate", "run"]) == 0
     out = capsys.readouterr().out
     found = json.loads(Path("run/evaluation.json").read_text())

@@ -232,7 +232,7 @@ def test_a_run_without_a_record_has_the_shapes_of_its_starts() -> None:
 
 
 def test_records_are_the_same_however_many_are_measured_at_once() -> None:
-    game = games.zoo.random_preferences(600, seed=1)  # so that a run waits for more than it may keep
+    game = games.zoo.random_preferences(600, seed=1)  # so large that not all records can wait
     solver, times = games.MWU(step=0.5), [1, 2, *range(10, 500, 2), 500]
     many = games.solve(game, solver, 500, record=times, traced=False, keep_policies=True)
     assert many.iterations.tolist() == times

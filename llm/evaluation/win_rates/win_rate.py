@@ -10,7 +10,8 @@ import numpy as np
 from nashward.errors import NashwardError
 from nashward.games.analysis.confidence import least_error, win_rate_interval, win_rate_p_value
 from nashward.games.shapes import Float
-from nashward.llm.oracles import PreferenceOracle, preference_matrices
+
+from ...oracles import PreferenceOracle, preference_matrices
 
 UNDECIDED = "is not told apart from"
 

@@ -38,7 +38,7 @@ class Combination:
         weights: by name, of weights; 1 where it is not given.
         floors: by name, the least win rate over the start.
         limit: of floors, the most that the multipliers sum to.
-        sft: a floor of the SFT texts' likelihood: the most nats a token by which their NLL may rise over the start's.
+        sft: a floor of the SFT texts' likelihood: the most nats per token by which their NLL may rise over the start's.
         tau: of the worst case, the adversary's pull to the start's responses.
         epsilon: of an order, the weight of each objective over that of the one before, see
             ``theory.LexicographicWeights``.
@@ -89,7 +89,7 @@ class Combination:
             if not 0 <= floor <= 1:
                 raise NashwardError(f"the floor of {name} is {floor:g}; expected a win rate over the start in [0, 1]")
         if self.sft is not None and not 0 <= self.sft < float("inf"):
-            raise NashwardError(f"sft is {self.sft!r}; expected nats a token that the NLL may rise by, at least 0")
+            raise NashwardError(f"sft is {self.sft!r}; expected nats per token that the NLL may rise by, at least 0")
         for name, value in {"limit": self.limit, "tau": self.tau, "epsilon": self.epsilon}.items():
             if not 0 < value < float("inf"):
                 raise NashwardError(f"{name} is {value!r}; expected a positive number")

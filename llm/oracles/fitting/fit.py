@@ -22,10 +22,10 @@ from safetensors.torch import save_file
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
-from nashward.llm.config.fields import check_choice
-from nashward.llm.store.files import atomic_folder, write_json
 
+from ...config.fields import check_choice
 from ...processes import processes
+from ...store.files import atomic_folder, write_json
 from ..models import checkpoint
 from ..models.network import NetworkOracle
 from .annotators import Reliability, annotator_weights

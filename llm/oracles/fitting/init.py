@@ -13,9 +13,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from nashward.errors import NashwardError
-from nashward.llm.config.oracle_fit import FitSettings, Layout
-from nashward.llm.data.library_errors import first_line, translated_errors
 
+from ...config.oracle_fit import FitSettings, Layout
+from ...data.library_errors import first_line, translated_errors
 from ..models.chat import check_vocabulary, max_row_length
 from ..models.checkpoint import (
     check_tensors,

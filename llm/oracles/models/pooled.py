@@ -19,8 +19,8 @@ from transformers import AutoModel
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
-from nashward.llm.policy.packing import PackedRows
 
+from ...policy.packing import PackedRows
 from .chat import check_vocabulary
 from .checkpoint import SAFE, Member, load_state, read_weights, stored_dtype
 from .network import Key, Row, RowCount, RowLength, placement

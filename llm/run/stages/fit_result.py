@@ -17,21 +17,22 @@ from ...training.diagnostics import (
 )
 from ...training.experience import Experience, scored
 
-NOTABLE = 1.1  # times the loss at the start: a mean in training above it is worth a warning
+NOTABLE = 1.1  # a mean loss in training of more than this many times that at the start is worth a warning
 
 
 @dataclass(frozen=True)
 class FitScores:
-    """The responses that are fitted, those that decide how far, and the held-out ones (None: there are none)."""
+    """The scores on the responses that are fitted, on those that decide how far it goes, and on the held-out ones
+    (None: there are none)."""
 
     train: Experience
     validation: Experience | None = None
     held_out: Experience | None = None
-    sft_nll: float | None = None  # of the held-out SFT texts, nats a token
+    sft_nll: float | None = None  # of the held-out SFT texts, nats per token
 
     @property
     def unseen(self) -> Experience:
-        """The responses that training did not see and that know best: held-out, else validation, else the fitted."""
+        """The scores to go by: on held-out responses, else on validation ones, else on the fitted ones."""
         return self.held_out or self.validation or self.train
 
     @property
@@ -46,12 +47,12 @@ class FitScores:
 
     @property
     def loss(self) -> float:
-        """On the prompts that decide."""
+        """The loss on the prompts that decide."""
         return loss(self.deciding)
 
     @property
     def win_rate(self) -> float | None:
-        """On prompts that training did not see, see ``Limits.win_rate``; None where the responses do not tell."""
+        """The win rate on prompts that training did not see, see ``Limits.win_rate``; None where it cannot be told."""
         batch = self.unseen
         if min(relative_ess(one.now, one) for one in (batch, self.train)) < LEAST_ESS:
             return None
@@ -70,14 +71,14 @@ class FitResult:
     """The fit that a step's adapter is from.
 
     Attributes:
-        scores: of the adapter.
-        records: one an optimiser step.
+        scores: those of the adapter.
+        records: one per optimiser step.
         expected: the loss of the first of them, computed before.
-        learning_rate: the largest.
+        learning_rate: the largest one.
         line_fraction: how far the adapter is on the straight line from the start to where the fit went.
-        loss_at_end: where the fit went, on the prompts that decide.
+        loss_at_end: the loss where the fit went, on the prompts that decide.
         refits: the learning rates and the losses of the fits before it, which were dropped.
-        notes: sentences on how ``line_fraction`` was found, of what a user may want to change.
+        notes: sentences on how ``line_fraction`` was found, and what a user may want to change.
     """
 
     scores: FitScores

@@ -33,8 +33,8 @@ def step_summary(
     """The metrics of a Step and its responses.
 
     Args:
-        name: of the Step in the run.
-        sampled: the responses that it is fitted on; of the first policy the win rates and the labels are.
+        name: the Step's name in the run.
+        sampled: the responses that it is fitted on; win rates and labels describe those of the first policy.
         rollouts: what the run has sampled and judged.
         numbers: the prompts.
         fitted: on how many of them.

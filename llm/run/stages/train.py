@@ -54,15 +54,15 @@ class TrainStage:
     """Trains the adapter of one Step, from where an earlier process left it.
 
     Args:
-        model: of the policy.
+        model: the policy's model.
         step_folder: where the Step is written.
         samplers: the policies whose responses are fitted; the metrics describe those of the first.
         reference: the policy that the run started from.
         enumerates: the responses are all that there are, see ``ResponseSource``.
         label: returns the kind of a response's text.
-        sft_texts: prompts with responses whose likelihood is kept up beside; empty: none.
+        sft_texts: prompts with responses whose likelihood is kept up meanwhile; empty: none.
         rate_factor: what limits multiply the learning rate by.
-        objectives: where there are several: what they make of the Step.
+        objectives: what several objectives make of the Step; None: there is one oracle.
     """
 
     home: RunFolder
@@ -128,7 +128,7 @@ class TrainStage:
             result = fit.run(parameters, weights, rate)
             if result.scores.sft_nll is not None:
                 nll["after"] = result.scores.sft_nll
-            # the payoffs of gpo are scores, and those of some objectives no win rates over the policy before
+            # gpo's payoffs are scores, and those of some objectives are no win rates over the policy before
             win_rate = None if settings.loss == "gpo" or self._against_start else result.scores.win_rate
             exceeded = self._limits_exceeded(nll, win_rate)
             fitted_to = fit_summary(result, settings.max_grad_norm)
@@ -215,7 +215,7 @@ class TrainStage:
         return sft.SFTTerm(batches, testing)
 
     def _sft_nll(self, term: sft.SFTTerm, start: Adapter) -> dict[str, float]:
-        """NLL of the held-out SFT texts, nats a token, where the run started and where the fit starts."""
+        """NLL of the held-out SFT texts, nats per token, where the run started and where the fit starts."""
         nll = {}
         for policy in dict.fromkeys([self.reference, start]):
             self.progress.raise_if_stopped()
@@ -232,7 +232,8 @@ class TrainStage:
             return []
         lowers = limits.lowers.replace("-", " ")
         return [
-            f"Beyond its limits: {' and '.join(exceeded)}; the {lowers} of later iterations is times {limits.factor:g}."
+            f"Beyond its limits: {' and '.join(exceeded)}; the {lowers} of later iterations is multiplied by "
+            f"{limits.factor:g}."
         ]
 
     def _announce(

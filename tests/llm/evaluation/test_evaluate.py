@@ -77,6 +77,7 @@ def test_the_description_by_hand() -> None:
     assert list(found["lottery"].values()) == pytest.approx(exact)
     assert list(found["lottery_band"]["low"].values()) == pytest.approx(exact)  # the prompts say all the same
     assert TournamentTables(("a", "b", "c"), RING[None]).summary()["lottery_band"] is None
+    assert sum(found["lottery_band"]["whole"].values()) == 0  # none of them is the whole Nash
     assert found["cycles"] == []  # two prompts say nothing
     (cycle,) = TournamentTables(("a", "b", "c"), np.stack([RING] * 30)).summary()["cycles"]
     assert cycle["players"] == ["a", "b", "c"]

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adapter", help="of the policy: a LoRA folder or id, or the mixture.json of a run")
     parser.add_argument("--prompts", help="for the policy: " + options.INPUTS["prompts"].text)
     options.add(parser, options.PROMPT_FIELD)
-    parser.add_argument("--n", type=options.whole, default=16, help="responses a prompt (default: 16)")
+    parser.add_argument("--n", type=options.whole, default=16, help="responses per prompt (default: 16)")
     parser.add_argument(
         "--rule", choices=RULES, default="mean-win-rate",
         help="who is the best: mean-win-rate against the other responses (default; PairRM's ranking is of its kind), "
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"win rate against another response of the policy: {rate}")
     drawn_by = "the sampler" if args.responses is None else "whoever drew the responses"
     print(
-        f"KL from {drawn_by}: at most {kl_bound(sizes[-1]):.3f} nats a response (log n - (n - 1) / n: an upper bound "
+        f"KL from {drawn_by}: at most {kl_bound(sizes[-1]):.3f} nats per response (log n - (n - 1) / n: an upper bound "
         "for every rule, reached by a reward without ties)"
     )
     return 0

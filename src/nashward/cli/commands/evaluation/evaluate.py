@@ -230,7 +230,7 @@ def _over_optimisation(results: dict[str, Any]) -> None:
             f"{name} {with_error(one['value'], one['standard_error'], 2) or 'not known (it went too far)'}"
             for name, one in results["kl"].items()
         ]
-        print("  KL from the start, nats a response: " + ", ".join(divergences))
+        print("  KL from the start, nats per response: " + ", ".join(divergences))
 
 
 def _band(game: dict[str, Any], name: str) -> tuple[str, str]:

@@ -110,7 +110,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
             if row.get("line_fraction") == 0:
                 achieved.append("nothing was gained, the policy stays as it was")
             if nll := row.get("sft"):
-                achieved.append(f"SFT texts {_figure(nll['start'])} to {_figure(nll['after'])} nats a token")
+                achieved.append(f"SFT texts {_figure(nll['start'])} to {_figure(nll['after'])} nats per token")
             print(f"{row['iteration']}: {', '.join(achieved)}")
             if row["warning"]:
                 print(f"{row['iteration']}: warning: {row['warning']}")
