@@ -53,6 +53,11 @@ class TournamentTables:
         """
         return _mean_win_rate(self.tables[:, self.players.index(player), self.players.index(opponent)])
 
+    def over(self, opponent: str) -> dict[str, Float[np.ndarray, " N"]]:
+        """P(the response of a player beats the opponent's) to each prompt, for each of the others."""
+        place = self.players.index(opponent)
+        return {name: self.tables[:, k, place] for k, name in enumerate(self.players) if k != place}
+
     @property
     def mean(self) -> Float[np.ndarray, "n n"]:
         """The mean over prompts ``[n, n]``, without judgements that are missing."""

@@ -200,6 +200,8 @@ def win_sentence(player: str, oracle: str, results: Mapping[str, Any]) -> str:
     """Whether a player beats the start under an oracle, which is said only beyond noise."""
     rate, name = results["against_start"][oracle][player], short_source(results["oracles"][oracle])
     judge = f"Under {name} ({ROLES[oracle == TRAINING]})"
+    if oracle == TRAINING and "payoff" in results:
+        judge = f"By what is played for ({results['payoff']})"
     interval = rate.get("interval")
     if interval is None:
         return f"{judge} {player} wins {rate['win_rate']:.1f}% against the start, with no known error."
@@ -270,6 +272,8 @@ def evaluation(folder: Path) -> list[Content]:
         note = f"By `nashward evaluate`: a response of each policy to {prompts_in_words(results)}, drawn with the same "
         mixed = " The mixture draws each response from one of the policies that were played."
         note += f"random numbers, and judged against each other.{mixed if MIXTURE in results['tokens'] else ''}"
+        if "payoff" in results:
+            note += f" Under the oracle it was trained on that is what is played for: {results['payoff']}."
         content.append(Paragraph(note))
     content += [part for oracle in results.get("games", {}) for part in _tournament(oracle, results)]
     if results:

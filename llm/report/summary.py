@@ -17,6 +17,7 @@ from ..store.run_folder import RunFolder
 from ..training.diagnostics import went_too_far
 from .alerts import ALERTS, alerts
 from .content import Alert, Content, Headline, Paragraph, Pointer, with_error
+from .objectives import objective_sentences
 from .results import (
     TRAINING,
     command,
@@ -121,22 +122,26 @@ def _evaluated(folder: Path, newest: str, results: Mapping[str, Any], tried: boo
     """
     rate = results["against_start"][TRAINING][newest]
     figure = with_error(rate["win_rate"], rate["standard_error"])
+    judged = f" by what is played for ({results['payoff']})" if "payoff" in results else ""
     content: list[Content] = [
         Headline(
             f"{figure}%",
-            f"of the duels against the start are won by {newest}: a response of each, drawn by nashward evaluate, to "
-            f"{prompts_in_words(results)}.",
+            f"of the duels against the start are won by {newest}{judged}: a response of each, drawn by nashward "
+            f"evaluate, to {prompts_in_words(results)}.",
         )
     ]
-    verdicts = [win_sentence(newest, oracle, results) for oracle in results["games"]]
-    game = results["games"][TRAINING]
+    verdicts = [win_sentence(newest, oracle, results) for oracle in results["against_start"]]
+    content.append(Paragraph(" ".join([*verdicts, *objective_sentences(newest, results)])))
+    game = results["games"].get(TRAINING)
+    if game is None:  # of the worst case
+        return content
     gap, opponent, error = gap_among(game, newest)
     among = (
         f" That of {newest} among the policies that were compared here is {with_error(gap, error, 2)}"
         + (f" (its best opponent is {opponent})." if gap > 0 else ".")
         + ("" if tried else f" Others were not tried: `{command('exploit', folder, '--of', newest)}` looks for them.")
     )
-    return [*content, Paragraph(" ".join(verdicts)), Paragraph(DUALITY_GAP + among)]
+    return [*content, Paragraph(DUALITY_GAP + among)]
 
 
 def gap_among(game: Mapping[str, Any], player: str) -> tuple[float, str, float | None]:

@@ -115,13 +115,14 @@ def run(args: argparse.Namespace) -> int:
     labels = [] if args.labels is None else oracles.read_votes(args.labels)
     say: Any = (lambda what: None) if args.quiet else print
     results = evaluate(play, prompts, sources, others, seed=args.seed, progress=say, answers=models, labels=labels)
-    if results["games"]:
+    if results["against_start"]:
         print(f"{args.folder}: {counted(results['prompts'], 'prompt')}, one response each")
     if results["same_as_start"]:
         print(f"{same_as_start(results['same_as_start'])}: there is nothing to compare")
-    if results["games"]:
+    if results["against_start"]:
         for name in results["games"]:
             _show(name, results)
+        _by_objective(results)
         _labelled(results, args.folder / FOLDER / TO_LABEL)
         _over_optimisation(results)
     else:
@@ -164,6 +165,19 @@ def _show(oracle: str, results: dict[str, Any]) -> None:
     if any(rate["standard_error"] is None for rate in rates.values()):
         print("one prompt is too few for an error (?): --prompts FILE with more of them")
     print("\n".join(game_sentences(game)))
+
+
+def _by_objective(results: dict[str, Any]) -> None:
+    """What is won over the start under each objective, with its floor, beside what is played for."""
+    from nashward.llm.report.objectives import columns_by_objective
+
+    if "objectives" not in results:
+        return
+    print(f"\nwins over the start, by objective; what is played for is {results['payoff']}")
+    columns = columns_by_objective(results)
+    widths = [max(map(len, column)) for column in columns]
+    for row in zip(*columns, strict=True):
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _labelled(results: dict[str, Any], pairs: Path) -> None:
