@@ -26,6 +26,7 @@ from ..store.run_folder import JUDGEMENTS, RunFolder
 from .over_optimisation import DEFAULT_THRESHOLDS, Thresholds, verdicts
 from .players import FOLDER, MIXTURE, START, identity, is_start, policies, sample_responses, stored_responses
 from .refusals import PROBES, refuses
+from .tournament import Unjudged
 from .tables import TournamentTables, tournament_tables
 from .win_rates.labelled import TO_LABEL, check_votes, labelled_win_rate, pairs_to_label
 from .win_rates.length_control import NotComparable, length_controlled_win_rate
@@ -58,6 +59,9 @@ def evaluate(
     ``policies`` has the identity of each policy of the run, by which a report sees that one was made again since;
     ``same_as_start`` names those that are the start, as no fit gained anything, and do not play; where all are and
     there are no others, nothing is sampled, and ``games`` is empty;
+    ``prompts`` of a win rate says how many have a judgement (responses that are equal tie without one), ``missing``
+    how many pairs of responses an oracle did not judge, and ``unjudged`` has a sentence for each held-out oracle that
+    is left out as it judged nothing of some pair of players;
     ``prompts_of_run`` says how many of the prompts are those that the run was played on. Responses and judgements are
     stored in the folder: after an interruption the same call continues. ``evaluation/drawn.jsonl`` has a row a prompt:
     the response of each player, and how probably it beats the start's under the run's oracle (null: not judged).
@@ -145,13 +149,21 @@ def evaluate(
             check_votes(labels, prompt_texts, list(texts.values()))
         tables: dict[str, TournamentTables] = {}
         oracle_names: dict[str, str] = {}
+        unjudged: dict[str, str] = {}
         for name in (TRAINING, *held_out):
             progress(f"judging: {name}")
             oracle = run.judge if name == TRAINING else as_oracle(held_out[name])
             cache = home / FOLDER / JUDGEMENTS if oracle.cache_key() is not None else None
-            tables[name], oracle_names[name] = tournament_tables(oracle, prompt_texts, texts, cache), oracle.name
+            oracle_names[name] = oracle.name
+            try:
+                tables[name] = tournament_tables(oracle, prompt_texts, texts, cache)
+            except Unjudged as error:
+                if name == TRAINING:
+                    raise
+                unjudged[name] = str(error)
             for network in networks(oracle):
                 network.offload()
+        held_out = {name: source for name, source in held_out.items() if name not in unjudged}
         drawn = _drawn(prompt_texts, texts, tables[TRAINING])
         processes.decided(lambda: write_jsonl(home / FOLDER / DRAWN, drawn))
         evaluation = {
@@ -159,6 +171,8 @@ def evaluate(
             "policies": own,
             "same_as_start": unmoved,
             "oracles": oracle_names,
+            "unjudged": unjudged,
+            "missing": {name: table.missing for name, table in tables.items()},
             "games": {name: table.summary(seed=seed) for name, table in tables.items()},
             "against_start": {
                 name: {player: _against_start(table, responses, player) for player in responses if player != START}
@@ -265,12 +279,19 @@ def _against_start(
         warnings.simplefilter("ignore", NotComparable)  # the value is reported as minimal
         rate = tables.rate(player, START)
         if rate.prompts < 2:
-            return {"win_rate": 100 * rate.value, "standard_error": None, "interval": None, "minimal": None}
+            return {
+                "win_rate": 100 * rate.value,
+                "prompts": rate.prompts,
+                "standard_error": None,
+                "interval": None,
+                "minimal": None,
+            }
         own, start = ([len(response.text) for response in responses[name]] for name in (player, START))
         controlled = length_controlled_win_rate(_win_probabilities(tables, player), own, start)
         longer = [a - b for a, b in zip(own, start, strict=True)]
     return {
         "win_rate": controlled.win_rate,
+        "prompts": rate.prompts,
         "standard_error": 100 * rate.standard_error,
         "interval": [100 * end for end in rate.interval],
         "verdict": rate.verdict,

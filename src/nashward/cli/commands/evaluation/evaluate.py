@@ -94,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm.evaluation.win_rates.labelled import TO_LABEL
     from nashward.llm.policy.adapters.adapter_config import adapter_config
     from nashward.llm.processes import processes
+    from nashward.llm.report.results import unjudged_sentences
 
     play, prompts = of_run(args)
     judge = configuration.judge(args, args.held_out, "--held-out")
@@ -122,6 +123,8 @@ def run(args: argparse.Namespace) -> int:
     if results["games"]:
         for name in results["games"]:
             _show(name, results)
+        for sentence in unjudged_sentences(results):
+            print(f"\nwarning: {sentence}")
         _labelled(results, args.folder / FOLDER / TO_LABEL)
         _over_optimisation(results)
     else:
@@ -141,7 +144,7 @@ def _name(path: Path) -> str:
 
 
 def _show(oracle: str, results: dict[str, Any]) -> None:
-    from nashward.llm.report.results import game_sentences
+    from nashward.llm.report.results import game_sentences, missing_sentences
 
     game, rates = results["games"][oracle], results["against_start"][oracle]
     width = max(map(len, game["players"]))
@@ -163,7 +166,7 @@ def _show(oracle: str, results: dict[str, Any]) -> None:
         )
     if any(rate["standard_error"] is None for rate in rates.values()):
         print("one prompt is too few for an error (?): --prompts FILE with more of them")
-    print("\n".join(game_sentences(game)))
+    print("\n".join([*game_sentences(game), *missing_sentences(oracle, results)]))
 
 
 def _labelled(results: dict[str, Any], pairs: Path) -> None:
