@@ -26,8 +26,8 @@ from ..store.run_folder import JUDGEMENTS, RunFolder
 from .over_optimisation import DEFAULT_THRESHOLDS, Thresholds, verdicts
 from .players import FOLDER, MIXTURE, START, identity, is_start, policies, sample_responses, stored_responses
 from .refusals import PROBES, refuses
-from .tournament import Unjudged
 from .tables import TournamentTables, tournament_tables
+from .tournament import Unjudged
 from .win_rates.labelled import TO_LABEL, check_votes, labelled_win_rate, pairs_to_label
 from .win_rates.length_control import NotComparable, length_controlled_win_rate
 
@@ -59,9 +59,9 @@ def evaluate(
     ``policies`` has the identity of each policy of the run, by which a report sees that one was made again since;
     ``same_as_start`` names those that are the start, as no fit gained anything, and do not play; where all are and
     there are no others, nothing is sampled, and ``games`` is empty;
-    ``prompts`` of a win rate says how many have a judgement (responses that are equal tie without one), ``missing``
-    how many pairs of responses an oracle did not judge, and ``unjudged`` has a sentence for each held-out oracle that
-    is left out as it judged nothing of some pair of players;
+    where judgements are missing ``missing`` says of how many pairs of responses, by oracle, and ``prompts`` of a win
+    rate how many it is of (equal responses tie without a judgement); ``unjudged`` has a sentence for each held-out
+    oracle that is left out as it judged nothing of some pair of players;
     ``prompts_of_run`` says how many of the prompts are those that the run was played on. Responses and judgements are
     stored in the folder: after an interruption the same call continues. ``evaluation/drawn.jsonl`` has a row a prompt:
     the response of each player, and how probably it beats the start's under the run's oracle (null: not judged).
@@ -172,7 +172,7 @@ def evaluate(
             "same_as_start": unmoved,
             "oracles": oracle_names,
             "unjudged": unjudged,
-            "missing": {name: table.missing for name, table in tables.items()},
+            "missing": {name: table.missing for name, table in tables.items() if table.missing},
             "games": {name: table.summary(seed=seed) for name, table in tables.items()},
             "against_start": {
                 name: {player: _against_start(table, responses, player) for player in responses if player != START}
@@ -278,20 +278,17 @@ def _against_start(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotComparable)  # the value is reported as minimal
         rate = tables.rate(player, START)
+        judged = {} if rate.prompts == len(tables.tables) else {"prompts": rate.prompts}
         if rate.prompts < 2:
             return {
-                "win_rate": 100 * rate.value,
-                "prompts": rate.prompts,
-                "standard_error": None,
-                "interval": None,
-                "minimal": None,
-            }
+                "win_rate": 100 * rate.value, **judged, "standard_error": None, "interval": None, "minimal": None,
+            }  # fmt: skip
         own, start = ([len(response.text) for response in responses[name]] for name in (player, START))
         controlled = length_controlled_win_rate(_win_probabilities(tables, player), own, start)
         longer = [a - b for a, b in zip(own, start, strict=True)]
     return {
         "win_rate": controlled.win_rate,
-        "prompts": rate.prompts,
+        **judged,
         "standard_error": 100 * rate.standard_error,
         "interval": [100 * end for end in rate.interval],
         "verdict": rate.verdict,

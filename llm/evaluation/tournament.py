@@ -143,7 +143,9 @@ def tournament(
             )
         i, j = np.argwhere(lacking)[0]
         pairs = counted(int(different[:, i, j].sum()), "pair")
-        raise Unjudged(f"{oracle.name} judged no response of {players[i]} against one of {players[j]} ({pairs} not judged)")
+        raise Unjudged(
+            f"{oracle.name} judged no response of {players[i]} against one of {players[j]} ({pairs} not judged)"
+        )
     # the lower triangle is the complement of the upper, so that P + P.T == 1 also holds after rounding
     mean = np.nan_to_num(P).sum(0) / judged
     lower = np.tril_indices(len(players), -1)

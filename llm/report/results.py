@@ -270,7 +270,7 @@ def missing_sentences(oracle: str, results: Mapping[str, Any]) -> list[str]:
         return []
     n = len(results["games"][oracle]["players"])
     judged = ", ".join(
-        f"{player} of {counted(rate['prompts'], 'prompt')}"
+        f"{player} of {counted(rate.get('prompts', results['prompts']), 'prompt')}"
         for player, rate in results["against_start"][oracle].items()
     )
     return [

@@ -50,6 +50,7 @@ FIELDS = {
     "opponent_win_rates.NAME": "how often the first sampled policy beats a fixed opponent (`--opponents`)",
     "prompts": "of the iteration",
     "prompts_without_pair": "prompts whose responses the oracle does not tell apart; not fitted",
+    "missing": "the fraction of the pairs of responses that the oracle did not judge; only where there are some",
     "cyclic_prompts": "fraction of the prompts on which each response loses to another one (no Condorcet winner): the "
     "more there are, the smaller a step has to be for the last iterate to stay near the Nash; null where the responses "
     "were not judged against each other",

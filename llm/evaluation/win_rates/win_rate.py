@@ -110,6 +110,6 @@ def win_rate(
     results = preference_matrices(oracle, prompts, responses, opponents)
     means = np.array([result.P[~np.isnan(result.P)].mean() for result in results if not np.isnan(result.P).all()])
     asked = sum(result.meta["calls"] + result.meta["cached"] for result in results)
-    if not len(means) or asked and asked == sum(result.meta["missing"] for result in results):
+    if not len(means) or (asked and asked == sum(result.meta["missing"] for result in results)):
         raise NashwardError("the oracle judged no pair; there is no win rate")
     return WinRate.of(means)

@@ -69,7 +69,7 @@ def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
     if not args.folder.is_dir() or not home.read():
         raise FileNotFoundError(f"{args.folder} holds no run (it has no run.json)")
     moved = configuration.flags(args, ("policy", "oracle"))
-    chosen = configuration.merged([moved, configuration.from_folder(args.folder)])
+    chosen = configuration.merged([moved, configuration.from_folder(args.folder, plays=False)])
     play = configuration.self_play({**chosen, "out": configuration.Setting(args.folder, "flag")})
     try:
         _ = play.oracle_source  # before anything is sampled
