@@ -77,7 +77,8 @@ FIELDS = {
     "from few opponents; null where it is not known: where a policy plays others than itself, of two responses a "
     "prompt",
     "line_fraction": "how far the adapter is on the straight line to where the fit went: to the least loss on "
-    "validation prompts, and no further than `--target-kl` allows; 0 where the fit gained nothing and was dropped",
+    "validation prompts, which may lie beyond it, 2 at most, and no further than `--target-kl` allows; 0 where the fit "
+    "gained nothing and was dropped. Prompts that were trained on have no part in it: see `train.loss`",
     "refits.learning_rate": "of a fit that was dropped because it gained nothing (`--refits`)",
     "refits.loss": "after that fit; null where it diverged",
     "clip_fraction": "fraction of the optimiser steps whose gradient was clipped to `--max-grad-norm`",
