@@ -20,7 +20,8 @@ VOTES = tuple(kind for kind in FILE_TYPES if kind != ".txt")
 ACCEPTED = (
     f"the folder or hub id of a PairRM, a GPM or a reward model, pocket:pairrm, a file of votes ({', '.join(VOTES)}), "
     "openai:MODEL or judge:MODEL (a language model behind a server, or here), module:name or "
-    "module:Class:setting=value, a PreferenceOracle, an object with judge(prompts, pairs), or reward functions (prompts, completions) -> numbers"
+    "module:Class:setting=value, a PreferenceOracle, an object with judge(prompts, pairs), or reward functions "
+    "(prompts, completions) -> numbers"
 )
 
 Form = Literal["votes", "python", "checkpoint"]
