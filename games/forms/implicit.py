@@ -42,7 +42,7 @@ class ImplicitGame:
             raise NashwardError(f"a game needs at least one action, got n = {n}")
         self._win_rate, self.n, self.device = win_rate, n, torch.device(device)
         try:
-            wins: Any = self._against(0)
+            wins: Any = win_rate(self._pure(0))
         except TypeError as error:
             raise NashwardError(
                 f"win_rate is called with one policy, a float64 tensor [{n}], and gives P(y beats it) for every action "
@@ -89,9 +89,12 @@ class ImplicitGame:
         return torch.stack([0.5 - self._against(int(action))[columns] for action in actions])
 
     def _against(self, action: int) -> Float[Tensor, "..."]:
+        return self.win_rate(self._pure(action))
+
+    def _pure(self, action: int) -> Float[Tensor, " n"]:
         policy = torch.zeros(self.n, dtype=torch.float64, device=self.device)
         policy[action] = 1.0
-        return self.win_rate(policy)
+        return policy
 
     def __repr__(self) -> str:
         return f"ImplicitGame({self.n} actions)"

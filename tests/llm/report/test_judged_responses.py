@@ -38,8 +38,8 @@ def test_the_pairs_without_a_judgement_are_counted_in_either_order_of_the_table(
     assert store.missing("new", "new", numbers) == (2, 12)
     assert store.missing("new", "old", numbers) == store.missing("old", "new", numbers) == (1, 4)
     new, old = (Policy(Adapter(name, tmp_path), name) for name in ("new", "old"))
-    step = games.Step(new, opponent=0.5 * new + 0.5 * old, size=1.0)
-    found = _missing(step, {new.value: []}, store, numbers)
+    played = games.Step(new, opponent=0.5 * new + 0.5 * old, size=1.0)
+    found = _missing(played, {new.value: []}, store, numbers)
     assert found == {"missing": pytest.approx(3 / 16)}
     assert "19%" in str(unjudged_pairs(found))
     assert _missing(games.Step(new), {new.value: []}, store, numbers) == {}
