@@ -10,7 +10,7 @@ from typing import Any
 
 from nashward.errors import NashwardError
 
-from .conversations import chat_messages, fields_of_prompt, prompt_field, response_text
+from .conversations import chat_messages, fields_of_prompt, prompt_field, prompt_fields, response_text
 from .prompts import OWN_FIELDS, Prompt, row_prompt
 from .rows import conversation_of, is_missing, is_unicode, likely_field, numbered_rows, read_rows
 
@@ -269,12 +269,16 @@ def read_prompts_with_responses(
     """
 
     def parse(row: Any) -> tuple[Prompt, list[str]]:
-        named = column if isinstance(row, Mapping) and column in row else None
+        named = own(row)
         responses = _responses(row, named)
         return row_prompt(row, named), responses
 
     def used(row: Any) -> set[str]:
-        return _fields(row, column if column in row else None)
+        return _fields(row, own(row))
+
+    def own(row: Any) -> str | None:
+        given = prompt_fields(column) if column and isinstance(row, Mapping) else ()
+        return next((name for name in given if name in row), None)
 
     if isinstance(source, str | Path):
         return numbered_rows(read_rows(source, "responses"), str(source), parse, used)
