@@ -12,7 +12,7 @@ from nashward.errors import NashwardError
 
 from .conversations import chat_messages, fields_of_prompt, prompt_field, prompt_fields, response_text
 from .prompts import OWN_FIELDS, Prompt, row_prompt
-from .rows import conversation_of, is_missing, is_unicode, likely_field, numbered_rows, read_rows
+from .rows import conversation_of, is_missing, is_unicode, likely_field, numbered_rows, read_rows, warn_of_unread
 
 RESPONSE_FIELDS = ("output", "response", "text")  # where a row has its response, the first that it has
 NO_RESPONSE = "has no response; expected a text, or one as output, response or text"
@@ -63,6 +63,7 @@ def read_responses(
         raise FileNotFoundError(f"{folder} holds no responses; expected one .json or .jsonl file per player (or .gz)")
     responses: dict[str, list[str | None]] = {}
     in_order: list[tuple[Path, dict[str, list[Any]]]] = []
+    unread: dict[str, None] = {}
     for file in files:
         model = _model(file)
         if model in responses:
@@ -71,7 +72,7 @@ def read_responses(
         content = list(read_rows(file, "responses"))
         own = _keys(content)
         shared = [name for name, known in (keys or {}).items() if name in own and _is_key(name, own[name], known)]
-        rows = list(numbered_rows(content, str(file), _named_response, partial(_fields, keys=shared[:1])))
+        rows = list(numbered_rows(content, str(file), _named_response, partial(_fields, keys=shared[:1]), unread))
         if prompts is not None and any(prompt is not None for prompt, _ in rows):
             responses[model] = _matched(rows, prompts, file)
         elif prompts is not None and keys and shared:
@@ -82,6 +83,7 @@ def read_responses(
             _check_same_order(in_order, file, own)
             in_order.append((file, own))
             responses[model] = [response for _, response in rows]
+    warn_of_unread(str(folder), unread)
     return responses
 
 
