@@ -159,10 +159,10 @@ def _flipped(
         order = np.argsort(column, kind="stable")
         row = np.arange(len(order)) - np.searchsorted(column[order], column[order])
         values[row, column[order]] = value[kept][order]
-        random, beyond = np.random.default_rng(seed), np.zeros(len(other))
+        rng, beyond = np.random.default_rng(seed), np.zeros(len(other))
         observed = np.abs(total[few[other]])
         for begin in range(0, draws, CHUNK):
-            signs = random.integers(0, 2, (min(CHUNK, draws - begin), FEW)) * 2.0 - 1
+            signs = rng.integers(0, 2, (min(CHUNK, draws - begin), FEW)) * 2.0 - 1
             # one-sided: the flipped sums are symmetric, so those of both signs are counted, and halved
             beyond += (np.abs(signs @ values) >= observed - 1e-9).sum(0) / 2
         tail[other] = (beyond + 1) / (draws + 1)

@@ -148,7 +148,7 @@ class Opponents:
         option="opponent-shares",
     )
     base_url: str | None = setting(
-        None, "the server of --opponents openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "solver",
+        None, "URL of the server of --opponents openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "solver",
         option="opponents-url",
     )  # fmt: skip
     count: int = setting(

@@ -11,6 +11,7 @@ from nashward.errors import NashwardError
 
 from .fields import check_choice, setting, written
 
+Kind = Literal["pairrm", "gpm", "bt", "hrc"]
 Train = Literal["head", "lora", "all"]
 Layout = Literal["pooled", "published"]
 LengthEffect = Literal["keep", "remove"]
@@ -96,7 +97,7 @@ class FitSettings:
         None, f"winners in plain text, losers in lists and bold, as a share {_pooled('style_swapped')}", "training"
     )
     weigh_annotators: bool = setting(
-        False, "fit again with each voter weighed by their agreement with the others", "training", option="weigh-voters"
+        False, "fit again with each annotator weighed by their agreement with the others", "training"
     )
     rank: int = setting(16, "rank of the LoRA", "training")
     dimensions: int = setting(8, "dimensions of a new preference embedding", "training")

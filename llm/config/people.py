@@ -8,9 +8,8 @@ from typing import Literal
 from nashward.errors import NashwardError
 
 from .fields import check_choice, setting
-from .oracle_fit import LengthEffect
+from .oracle_fit import Kind, LengthEffect
 
-Kind = Literal["pairrm", "gpm", "bt"]
 VoteFormat = Literal["jsonl", "battles", "label-studio", "argilla"]  # of files of people's votes
 
 
@@ -21,7 +20,8 @@ class People:
     Attributes:
         votes: the new votes that each iteration waits for once it has sampled.
         base: the model under the head of the oracle.
-        kind: "gpm" embeds each response, and holds cycles; "bt" gives each a reward; "pairrm" reads both together.
+        kind: "gpm" embeds each response, and holds cycles; "bt" gives each a reward; "hrc" has both parts;
+            "pairrm" reads both responses together.
         length: "remove" takes the effect of the responses' length out of the oracle, see ``FitSettings``.
         weigh: whether the votes of each annotator are weighed by their reliability.
 

@@ -29,7 +29,7 @@ from ...data.prompts import row_prompt
 from ...data.rows import is_missing, likely_field, numbered_rows, read_rows
 
 WINS = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}
-EXAMPLE = '{"prompt": "..", "a": "..", "b": "..", "winner": "a", "voter": "ann"}'
+EXAMPLE = '{"prompt": "..", "a": "..", "b": "..", "winner": "a", "annotator": "ann"}'
 
 logger = logging.getLogger(__name__)
 

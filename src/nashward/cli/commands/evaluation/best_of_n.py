@@ -30,10 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "place among the responses, from 0) and n (how many they are)",
     )  # fmt: skip
     parser.add_argument(
-        "--responses", metavar="FILE", help="ready responses, a row a prompt: prompt, and responses, a list of texts"
+        "--responses",
+        metavar="FILE",
+        help="ready responses, one row per prompt: prompt, and responses, a list of texts",
     )
     parser.add_argument("--policy", help="in place of --responses: " + options.INPUTS["policy"].text)
-    parser.add_argument("--adapter", help="of the policy: a LoRA folder or id, or the mixture.json of a run")
+    parser.add_argument("--adapter", help="an adapter of the policy: a LoRA folder or id, or the mixture.json of a run")
     parser.add_argument("--prompts", help="for the policy: " + options.INPUTS["prompts"].text)
     options.add(parser, options.PROMPT_FIELD)
     parser.add_argument("--n", type=options.whole, default=16, help="responses per prompt (default: 16)")
@@ -43,10 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "copeland (most others beaten), knock-out (n - 1 comparisons)",
     )  # fmt: skip
     parser.add_argument(
-        "--opponents", metavar="FILE", help="beat these responses (rows as of --responses) in place of each other"
+        "--opponents", metavar="FILE", help="beat these responses (rows as for --responses) in place of each other"
     )
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
-    parser.add_argument("--seed", type=options.whole, default=0, help="of the sampler (default: 0)")
+    parser.add_argument("--seed", type=options.whole, default=0, help="seed of the sampler (default: 0)")
     options.add_groups(parser, {**SAMPLING, **options.JUDGE})
 
 

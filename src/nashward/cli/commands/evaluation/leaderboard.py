@@ -47,28 +47,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "responses",
         type=options.path,
-        help="a folder with one .json or .jsonl file of responses a model (or .gz), to be judged; or a .csv, .json, "
+        help="a folder with one .json or .jsonl file of responses per model (or .gz), to be judged; or a .csv, .json, "
         ".jsonl or .parquet file of battles: model_a, model_b, winner (or wins_a, wins_b, ties) and, if known, prompt; "
         "LMArena's files as they are, with language, category_tag and conv_metadata",
     )
     parser.add_argument(
         "--prompts",
-        help="of a folder: the prompts; answers that name theirs, by text or id, are matched by it, others by order",
+        help="the prompts of a folder; answers that name theirs, by text or id, are matched by it, others by order",
     )
     options.add(parser, {**options.PROMPT_FIELD, **ORACLE})
     parser.add_argument(
         "--style-control", action="store_true",
         help="rank without what length, headers, lists and bold add, as these responses or battles show it",
     )  # fmt: skip
-    parser.add_argument("--category", metavar="NAME", help="of a file: the battles of this category or language only")
+    parser.add_argument(
+        "--category", metavar="NAME", help="only the battles of this category or language, from a file of battles"
+    )
     parser.add_argument(
         "--without-annotator", action="append", default=[], metavar="NAME",
-        help="of a file: leave out the votes of this voter or annotator (may be given several times)",
+        help="leave out the votes of this annotator, in a file of battles (may be given several times)",
     )  # fmt: skip
     parser.add_argument("--limit", type=options.whole, help="use the first prompts only")
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
-    parser.add_argument("--save", type=options.path, metavar="TABLE", help="write the win probabilities as CSV")
-    parser.add_argument("--seed", type=options.whole, default=0, help="of the draws behind the bands (default: 0)")
+    parser.add_argument(
+        "--save", type=options.path, metavar="TABLE", help="write the table of win probabilities as CSV"
+    )
+    parser.add_argument("--seed", type=options.whole, default=0, help="seed of the draws behind the bands (default: 0)")
     parser.add_argument("--json", type=options.path, metavar="FILE", help="write all of it for a machine to read")
     options.add_groups(parser, options.JUDGE)
 
