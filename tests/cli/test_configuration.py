@@ -373,7 +373,7 @@ def test_sft_texts_and_limits_are_kept_in_the_folder(capsys: pytest.CaptureFixtu
     assert (play.sft, play.config.fit.sft_weight) == (None, 0.5)
     assert play.config.limits == Limits(0.25, 0.5, 0.25)
     _told(capsys, "judge", *POCKET[2:], *here)
-    assert re.search(r"SFT texts [\d.]+ to [\d.]+ nats a token$", _told(capsys, "train", *here[:2]), re.MULTILINE)
+    assert re.search(r"SFT texts [\d.]+ to [\d.]+ nats per token$", _told(capsys, "train", *here[:2]), re.MULTILINE)
     (row,) = [json.loads(line) for line in Path("run/iteration-01/metrics.jsonl").read_text().splitlines()][-1:]
     assert set(row["sft"]) == {"start", "before", "after"}
     Path("work.csv").write_text(rows.replace("Rhine", "Danube"))
