@@ -6,7 +6,7 @@ import csv
 import json
 import logging
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nashward import winners
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.text_rows import csv_rows, json_rows, jsonl_rows
@@ -38,7 +39,7 @@ MARKS = ("header_count_{}", "list_count_{}", "bold_count_{}")
 CONVERSATIONS = ("conversation_a", "conversation_b")
 COLUMNS = (  # of a Parquet file, all others stay unread
     *MODELS, *CONVERSATIONS, *(name for fields in RESPONSES for name in fields), "winner", *COUNTS, "ties", "draws",
-    *ONE_HOT, "prompt", "language", "is_code", "category", "category_tag", "conv_metadata",
+    *ONE_HOT, *winners.VOTERS, "prompt", "language", "is_code", "category", "category_tag", "conv_metadata",
     *(name.format(side) for name in (*LENGTHS, *MARKS) for side in "ab"),
 )  # fmt: skip
 
@@ -51,7 +52,7 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(".battles", __package__), name)
 
 
-def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) -> Battles:
+def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False, without: Collection[str] = ()) -> Battles:
     """Count battles.
 
     Args:
@@ -66,11 +67,12 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) ->
         smoothing: a > 0 of the prior Beta(a, a) on each win probability; 1/2 is Jeffreys'.
         style: read the style of the responses, from ``conv_metadata`` or else from the responses themselves, whose
             fields are ``conversation_a`` or the first that there are of ``nashward.winners.RESPONSES``, and those of b.
+        without: who voted, by ``voter`` or ``annotator``: their rows are left out.
 
     Raises:
         ValueError: no rows, a row without a model or a winner (it is named), a vote on two response texts ``a`` and
             ``b`` to a ``prompt``, a model against itself, two models whose names differ in the blanks around them,
-            smoothing <= 0.
+            smoothing <= 0, somebody to leave out who is no voter of any row.
 
     Example:
         >>> battles = from_battles([{"model_a": "x", "model_b": "y", "winner": "model_a"}] * 3, smoothing=1.0)
@@ -90,7 +92,12 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) ->
     styles: list[list[float]] = []
     unknown = [math.nan] * len(STYLE)
     skipped = 0
+    voters: set[str] = set()
     for number, row in enumerate(records, 1):
+        if without and (voter := winners.voter_of(row)) is not None:
+            voters.add(voter)
+            if voter in without:
+                continue
         try:
             a, b, wins_of_row = _battle(row)
             both = _style(row) if style else None
@@ -105,6 +112,7 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) ->
         tags.append(sets.setdefault(_categories(row), len(sets)))
         if style:
             styles += both or (unknown, unknown)
+    winners.check_left_out(without, voters, bool(models))
     if not models:
         but = f", but {counted(skipped, 'skip')}" if skipped else ""
         raise NashwardError(f"there are no battles{but}; expected rows with model_a, model_b and winner")
@@ -139,7 +147,9 @@ def _labels(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def read_battles(path: str | Path, smoothing: float = JEFFREYS, style: bool = False) -> Battles:
+def read_battles(
+    path: str | Path, smoothing: float = JEFFREYS, style: bool = False, without: Collection[str] = ()
+) -> Battles:
     """``from_battles`` of a ``.csv``, ``.json``, ``.jsonl`` or ``.parquet`` file.
 
     Args:
@@ -147,6 +157,7 @@ def read_battles(path: str | Path, smoothing: float = JEFFREYS, style: bool = Fa
             which is in the ``llm`` extra.
         smoothing: a > 0 of the prior Beta(a, a) on each win probability.
         style: read the style of the responses.
+        without: who voted and is left out.
 
     Raises:
         FileNotFoundError: no such file.
@@ -159,7 +170,7 @@ def read_battles(path: str | Path, smoothing: float = JEFFREYS, style: bool = Fa
         raise NashwardError(f"{file} is of an unknown type {file.suffix!r}; battles are read from {', '.join(TYPES)}")
     with _rows(file) as rows:
         try:
-            return from_battles(rows, smoothing, style)
+            return from_battles(rows, smoothing, style, without)
         except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, RecursionError) as error:
             raise NashwardError(f"{file} cannot be read as {file.suffix[1:].lower()} in UTF-8: {error}") from None
         except ValueError as error:

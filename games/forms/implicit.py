@@ -23,7 +23,7 @@ class ImplicitGame:
         device: the device of policies.
 
     Raises:
-        ValueError: the win rates against the first action are not [n], not finite, or not 1/2 for itself.
+        ValueError: the win rates against the first action are not [n], not finite, or not 1/2 for that action itself.
 
     Example:
         >>> strength = torch.linspace(-2, 2, 100_000, dtype=torch.float64)
@@ -44,7 +44,7 @@ class ImplicitGame:
         if wins.shape != (n,) or not wins.isfinite().all() or abs(float(wins[0]) - 0.5) > 1e-9:
             result = f"shape {[*wins.shape]}, {float(wins.flatten()[0]):g} against itself"
             raise NashwardError(
-                f"win_rate must give [{n}] finite numbers, 1/2 of an action against itself; it gave {result}"
+                f"win_rate must give [{n}] finite numbers, 1/2 for an action against itself; it gave {result}"
             )
 
     @property
@@ -75,7 +75,7 @@ class ImplicitGame:
         return self.win_rate(policy) - 0.5
 
     def rows(self, actions: Int[Tensor, " k"], columns: Int[Tensor, " l"]) -> Float[Tensor, "k l"]:
-        """``P[actions][:, columns] - 1/2``: one call an action."""
+        """``P[actions][:, columns] - 1/2``: one call per action."""
         return torch.stack([0.5 - self._against(int(action))[columns] for action in actions])
 
     def _against(self, action: int) -> Float[Tensor, "..."]:

@@ -83,7 +83,7 @@ class JudgeSettings:
     """
 
     base_url: str | None = setting(
-        None, f"the server of --oracle openai:MODEL (default: $OPENAI_BASE_URL, else {OPENAI})", "judging",
+        None, f"URL of the server of --oracle openai:MODEL (default: $OPENAI_BASE_URL, else {OPENAI})", "judging",
         option="judge-url",
     )  # fmt: skip
     protocol: str = setting(

@@ -122,8 +122,8 @@ class Opponents:
     """The stored responses that a run is played against, and how much they count.
 
     Attributes:
-        responses: a file of one model's responses, or a folder with one file a model; "openai:MODEL": a model behind a
-            server that responds while the run is judged; None: those in the run folder.
+        responses: a file of one model's responses, or a folder with one file per model; "openai:MODEL": a model behind
+            a server that responds while the run is judged; None: those in the run folder.
         shares: the part of the opponent that all models are together, divided evenly, or each one's part:
             "gpt=0.2,claude=0.1".
         base_url, count, max_tokens: for a model behind a server, see ``EndpointResponses``.
@@ -148,7 +148,7 @@ class Opponents:
         option="opponent-shares",
     )
     base_url: str | None = setting(
-        None, "the server of --opponents openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "solver",
+        None, "URL of the server of --opponents openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "solver",
         option="opponents-url",
     )  # fmt: skip
     count: int = setting(

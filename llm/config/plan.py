@@ -121,8 +121,8 @@ class Rates:
     tflops: float = setting(
         20.0, "10^12 operations a second that the card reaches in 16 bits (default: {default}, assumed)", "device"
     )
-    bandwidth: float = setting(250.0, "GB a second of its memory (default: {default}, assumed)", "device")
-    transfer: float = setting(10.0, "GB a second from host memory (default: {default}, assumed)", "device")
+    bandwidth: float = setting(250.0, "bandwidth of its memory, GB a second (default: {default}, assumed)", "device")
+    transfer: float = setting(10.0, "bandwidth from host memory, GB a second (default: {default}, assumed)", "device")
     step: float = 0.05
 
     def __post_init__(self) -> None:

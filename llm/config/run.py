@@ -134,7 +134,7 @@ class RunConfig:
         "prompts",
     )
     augment_url: str | None = setting(
-        None, "the server of --augment openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "prompts"
+        None, "URL of the server of --augment openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "prompts"
     )
     max_prompt_tokens: int = setting(512, "longer prompts are dropped", "prompts")
     phases: Sequence[Phase] = setting(

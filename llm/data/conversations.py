@@ -20,10 +20,10 @@ TEXT_FIELDS = ("prompt", "instruction", "question")  # where a row has its promp
 CHAT_FIELDS = ("messages", "conversations", "conversation")
 PROMPT_FIELDS = (*TEXT_FIELDS, *CHAT_FIELDS)
 SYSTEM_FIELDS = ("system", "system_prompt", "system_message")  # a system turn before the prompt
-INPUT_FIELDS = ("input", "context")  # what an instruction or a question is about, behind it after a blank line
-NO_INPUT = "<noinput>"  # as some of these data sets write that there is none
-HISTORY = "history"  # of an instruction: earlier turns, pairs of the user's text and the response to it
-COMPARED_FIELDS = ("chosen", "rejected")  # of a vote: the response, with or without the turns before it
+INPUT_FIELDS = ("input", "context")  # what an instruction or a question is about; it follows after a blank line
+NO_INPUT = "<noinput>"  # what some data sets write where there is no input
+HISTORY = "history"  # the turns before an instruction: pairs of the user's text and the response to it
+COMPARED_FIELDS = ("chosen", "rejected")  # the fields of a vote: the response, with or without the turns before it
 _ROLES = ("system", "user", "assistant")
 _SPEAKERS = {**{role: role for role in _ROLES}, "human": "user", "gpt": "assistant", "chatgpt": "assistant"}
 
@@ -70,7 +70,7 @@ def prompt_messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
 
 
 def _likely_prompt(row: Mapping[str, Any], fields: Sequence[str]) -> str:
-    """What to do about a row without a prompt; no option names the field of a vote's."""
+    """What to do about a row without a prompt; for votes no option names the field."""
     compared = {*response_fields(row), *COMPARED_FIELDS} & row.keys()
     if not compared:
         return likely_field(row, fields, option="--prompt-field")
@@ -197,7 +197,7 @@ def _is_written_in(text: str, prompt: str, row: Mapping[str, Any]) -> bool:
 
 
 def _check_one_prompt(row: Mapping[str, Any], field: str | None) -> None:
-    """Refuse a row with two texts that could be its prompt, unless they are one or were written out into ``prompt``."""
+    """Refuse a row with two texts that could be its prompt, unless they are equal or ``prompt`` contains them."""
     if field not in TEXT_FIELDS or not isinstance(row[field], str):
         return
     for name in TEXT_FIELDS:
@@ -238,7 +238,8 @@ def _history(row: Mapping[str, Any]) -> list[Message]:
 
 
 def _with_system(messages: list[Message], texts: Sequence[str], where: str) -> list[Message]:
-    """The turns behind a system turn of these texts, which must be one and that of the turns if they have one."""
+    """The turns after a system turn with these texts, which must all be equal, and equal to the turns' own if there is
+    one."""
     own = [message["content"] for message in messages if message["role"] == "system"]
     different = list(dict.fromkeys(text.strip() for text in (*own, *texts)))
     if texts and len(different) > 1:

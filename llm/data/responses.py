@@ -1,4 +1,4 @@
-"""Responses from files: one file a model, or rows with a prompt and its responses."""
+"""Responses from files: one file per model, or rows with a prompt and its responses."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .rows import conversation_of, is_missing, is_unicode, likely_field, numbere
 
 RESPONSE_FIELDS = ("output", "response", "text")  # where a row has its response, the first that it has
 NO_RESPONSE = "has no response; expected a text, or one as output, response or text"
-PROMPT_KEYS = ("prompt_id", "question_id", "instruction_id")  # name a prompt, as its text does
-KEY_FIELDS = (*PROMPT_KEYS, "id", "uid", "idx")  # the last three name one where they are those of the prompts
+PROMPT_KEYS = ("prompt_id", "question_id", "instruction_id")  # fields that name a prompt, as its text does
+KEY_FIELDS = (*PROMPT_KEYS, "id", "uid", "idx")  # the last three only where the prompts have them too
 _SUFFIXES = (".json", ".jsonl")
 
 
 def read_responses(
     folder: str | Path, prompts: Sequence[str] | None = None, keys: Mapping[str, Sequence[Any]] | None = None
 ) -> dict[str, list[str | None]]:
-    """The responses of each model: one file a model, the model's name that of the file.
+    """The responses of each model: one file per model, named after it.
 
     A file is ``.json``, a list, or ``.jsonl``, both also gzipped; an entry is the response or has it as ``output``,
     ``response`` or ``text``, or at the end of its ``messages``; null where there is none.
@@ -37,7 +37,8 @@ def read_responses(
         keys: those of the prompts, as ``read_prompt_keys`` gives them.
 
     Returns:
-        for each model its responses; where they are matched N of them, None to a prompt that a file does not name.
+        for each model its responses; where they are matched, N of them, with None for a prompt that a file does not
+        name.
 
     Raises:
         FileNotFoundError: no such folder, or none of these files in it.
@@ -109,7 +110,8 @@ def read_prompt_keys(source: str | Path) -> dict[str, list[Any]]:
 
 
 def _keys(rows: Sequence[Any]) -> dict[str, list[Any]]:
-    """The fields among ``KEY_FIELDS`` that all rows have, each with another value; as text, which CSV has for all."""
+    """The fields among ``KEY_FIELDS`` that all rows have, each with a different value; as text, as CSV has all
+    values."""
     if not rows or not all(isinstance(row, Mapping) for row in rows):
         return {}
     values = {name: [row.get(name) for row in rows] for name in KEY_FIELDS}
@@ -128,7 +130,7 @@ def _is_key(name: str, own: Sequence[Any], known: Sequence[Any]) -> bool:
 def _check_same_order(
     others: Sequence[tuple[Path, Mapping[str, list[Any]]]], file: Path, own: Mapping[str, list[Any]]
 ) -> None:
-    """Refuse responses by order that another file has in another order, by a key that both have."""
+    """Refuse responses that are taken by order where a key says that another file has another order."""
     for other, theirs in others:
         for name in own.keys() & theirs.keys():
             for number, (key, same) in enumerate(zip(own[name], theirs[name], strict=False), 1):

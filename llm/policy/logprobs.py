@@ -39,7 +39,7 @@ def sequence_logprobs(
         ``[B]`` float32.
 
     Raises:
-        ValueError: another number of prompts than of responses, or a prompt that is empty.
+        ValueError: the numbers of prompts and responses differ, or a prompt is empty.
 
     See also:
         ``token_logprobs``, of single tokens from hidden states.

@@ -77,7 +77,7 @@ class LanguageModel:
         self.stop_ids = sorted(stop_ids)
         base: Any = network.get_base_model()
         pad, rows = tokenizer.pad_token_id, base.get_input_embeddings().weight.shape[0]
-        # one without an embedding is as good as none: padding is masked, so any token that has one will do
+        # one without an embedding is no use: padding is masked, so any token that has one will do
         self.pad_id = pad if pad is not None and 0 <= pad < rows else (self.stop_ids or [0])[0]
         self._rows = rows
         self.positions = learned_positions(base)

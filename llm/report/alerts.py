@@ -11,6 +11,7 @@ from ..run.selfplay import metrics
 from ..run.status import status
 from ..store.run_folder import RunFolder
 from .content import Alert
+from .objectives import floor_alerts
 from .results import evaluation_alerts
 
 CUT = 0.2  # a larger share of responses without an end is worth a warning
@@ -59,6 +60,7 @@ ALERTS: dict[str, Callable[[Path], list[Alert]]] = {  # by the section where the
     "In short": run_alerts,
     "Responses": response_alerts,
     "Evaluation": evaluation_alerts,
+    "Objectives": floor_alerts,
     "What the fits achieved": fit_alerts,
     "The run": event_alerts,
 }

@@ -1,4 +1,4 @@
-"""Runs beside each other: where their settings differ, how each went, how each responds to the same prompts."""
+"""Runs side by side: where their settings differ, how each went, how each responds to the same prompts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Runs = Mapping[str, Path]  # the folders by the runs' names
 
 
 def compare(folders: Sequence[str | Path], file: str | Path, count: int = 8) -> Path:
-    """Write a page that holds runs, finished or not, beside each other.
+    """Write a page that shows runs, finished or not, side by side.
 
     Args:
         folders: the run folders; at least two.
@@ -106,9 +106,7 @@ def _differing_settings(runs: Runs) -> list[Content]:
         {**flatten(record["config"]), "prompts": _prompts(record), "oracle": oracle_of_run(record["config"])}
         for record in records
     ]
-    keys = sorted(
-        {key for config in configs for key in config} - {"objective", "combine"}
-    )  # the oracle's words have them
+    keys = sorted({key for config in configs for key in config} - {"objective", "combine"})  # said of the oracle
     rows = [(key, *("–" if config.get(key) is None else str(config[key]) for config in configs)) for key in keys]
     differing = [row for row in rows if len(set(row[1:])) > 1]
     if not differing:
@@ -144,7 +142,7 @@ def _newest_iterates(runs: Runs) -> list[Content]:
 
 
 def _curves(runs: Runs) -> list[Content]:
-    """Those of the runs that have an iterate; empty where none has one."""
+    """The course of the runs that have an iterate; empty where none has one."""
     begun = {name: path for name, path in runs.items() if iterates(path)}
     if not begun:
         return []
@@ -189,7 +187,7 @@ def _responses(runs: Runs, count: int) -> list[Content]:
 
 
 def _drawn(path: Path) -> dict[str, str]:
-    """What ``nashward evaluate`` drew of a run's newest iterate, by prompt; empty where it has not."""
+    """What ``nashward evaluate`` drew from a run's newest iterate, by prompt; empty where it drew nothing."""
     newest = newest_iterate(path)
     return {row["prompt"]: row["responses"][newest] for row in drawn_responses(path, newest)}
 

@@ -65,7 +65,7 @@ class Heading(Content):
 
 @dataclass(frozen=True)
 class Paragraph(Content):
-    """A paragraph of plain text, in which what stands between `backticks` is code; so in alerts and captions."""
+    """A paragraph of plain text, in which what stands between `backticks` is code, as in alerts and captions."""
 
     template = "paragraph.html.j2"
 
@@ -77,8 +77,8 @@ class Headline(Content):
     """The one figure that came out.
 
     Attributes:
-        figure: with its error and unit.
-        text: what it is, to be read on from the figure.
+        figure: the figure with its error and unit.
+        text: what it is, as the continuation of the figure.
     """
 
     template = "headline.html.j2"
@@ -92,7 +92,7 @@ class Pointer(Content):
     """A line that ends in a link to a section of the page.
 
     Attributes:
-        text: before the link.
+        text: the text before the link.
         section: its title.
     """
 
@@ -103,7 +103,7 @@ class Pointer(Content):
 
     @property
     def anchor(self) -> str:
-        """Of the section."""
+        """The anchor of the section."""
         return anchor(self.section)
 
 
@@ -167,7 +167,7 @@ class Picture(Content):
 
     Attributes:
         figure: the figure.
-        caption: below the image, and its text for screen readers.
+        caption: the text below the image and for screen readers.
     """
 
     template = "picture.html.j2"
@@ -190,7 +190,7 @@ class Picture(Content):
 
 
 class Cell(NamedTuple):
-    """A cell of a table: its text, and the CSS class that sets it (None: a word)."""
+    """A cell of a table: its text, and its CSS class (None: a word)."""
 
     text: str
     style: str | None
@@ -202,8 +202,8 @@ class Table(Content):
 
     Attributes:
         head: the columns' heads.
-        rows: one value a column.
-        text: the cells hold prose and are set left.
+        rows: each with one value per column.
+        text: whether the cells hold prose and are aligned left.
 
     Example:
         >>> for row in Table(["policy", "win rate"], [["last", 0.61803], ["mixture", None]]).cells():
@@ -225,7 +225,7 @@ class Table(Content):
 
 
 def pieces(text: str) -> Iterator[tuple[str, str]]:
-    """Pieces of a text, each with the code after it, which is empty behind the last one.
+    """Pieces of a text, each with the code after it, which is empty after the last one.
 
     Code is what stands between backticks, and an option with its dashes.
 
@@ -256,7 +256,7 @@ def plotted_numbers(figure: Any) -> list[dict[str, Any]]:
     """What a matplotlib figure shows: titles, points of lines, images, bars and texts of each of its axes.
 
     Returns:
-        A dictionary for each axes; what the axes do not have is left out.
+        A dictionary per axes; what the axes do not have is left out.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -290,7 +290,7 @@ def _base64(data: bytes) -> str:
 
 def _label(line: Any) -> str | None:
     label = str(line.get_label())
-    if label.startswith("_"):  # as matplotlib begins the labels that it makes up
+    if label.startswith("_"):  # matplotlib's own labels begin so
         return None
     return label.replace(r"\$", "$").removeprefix(" ")  # undo ``plots.as_label``
 
@@ -300,7 +300,7 @@ def _numbers(values: Any) -> Any:
 
 
 def _style(value: Any) -> str | None:
-    """A number stays on one line, with its error; words may take several."""
+    """The CSS class of a cell: a number stays on one line, with its error; words may take several."""
     return None if isinstance(value, str) and value[:1].isalpha() else "number"
 
 

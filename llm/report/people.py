@@ -12,7 +12,7 @@ from ..oracles.fitting.annotators import Reliability
 from ..store.run_folder import RunFolder
 from .content import Alert, Content, Heading, Paragraph, Table, with_error
 
-RECORD = "people.json"  # in the oracle of a step
+RECORD = "people.json"  # the file in the oracle of a step
 
 
 def people(folder: Path) -> list[Content]:

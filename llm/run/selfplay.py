@@ -69,7 +69,7 @@ class SelfPlay(RunSetup):
             while no stage needs it.
         oracle: any ``PreferenceOracle``, a folder or hub id of one, or what else ``oracles.as_oracle`` takes, as
             reward functions and judges are; None while no stage needs it.
-        solver: an object with ``play(start, reference)`` that yields Steps.
+        solver: an object with ``play(x, reference)`` that yields Steps.
         prompts: a file, a dataset id, or rows; see ``read_prompts``. None: those in the folder.
         folder: the run folder.
         opponents: the stored responses of other models, by the names that the solver plays against

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
+from numbers import Real
 from typing import Any
+
+from nashward.errors import NashwardError
 
 MODELS = ("model_a", "model_b")  # whose responses are compared
 RESPONSES = (  # what is compared, the first that a row has
@@ -13,7 +17,9 @@ RESPONSES = (  # what is compared, the first that a row has
     ("left_response", "right_response"),
     ("response_left", "response_right"),
 )
+VOTERS = ("voter", "annotator")  # who compared them
 SKIP = "skip"
+SHOWN_VOTERS = 10  # where a name is none of theirs
 SHOWN = {"left": "a", "first": "a", "right": "b", "second": "b"}  # where a side stands
 NOUNS = ("", "model", "response", "answer", "assistant")
 TIES = {
@@ -32,6 +38,38 @@ def response_fields(row: Mapping[Any, Any]) -> tuple[str, str]:
         ('left_response', 'right_response')
     """
     return next((fields for fields in RESPONSES if any(field in row for field in fields)), RESPONSES[0])
+
+
+def voter_of(row: Any) -> str | None:
+    """Who compared the two sides of a row; None where it does not say.
+
+    Example:
+        >>> voter_of({"annotator": "ann", "winner": "a"}), voter_of({"voter": "", "winner": "a"})
+        ('ann', None)
+    """
+    said = [row.get(field) for field in VOTERS] if isinstance(row, Mapping) else []
+    return next((str(one) for one in said if isinstance(one, str | Real) and one == one and one != ""), None)
+
+
+def check_left_out(without: Collection[str], voters: Collection[str], others: bool) -> None:
+    """Refuse voters to leave out who are none, with the nearest, and that nobody is left.
+
+    Args:
+        without: who is to be left out.
+        voters: of all rows.
+        others: whether rows are left.
+
+    Raises:
+        ValueError: as said.
+    """
+    for name in without:
+        if name not in voters:
+            near = difflib.get_close_matches(name, voters, 1)
+            known = f"the nearest is {near[0]}" if near else f"there are: {', '.join(sorted(voters)[:SHOWN_VOTERS])}"
+            known = known if voters else f"no row has a {' or '.join(VOTERS)}"
+            raise NashwardError(f"there is no voter {name!r} to leave out; {known}")
+    if without and not others:
+        raise NashwardError(f"no battles are left without those of {', '.join(without)}")
 
 
 def is_skip(said: Any, names: tuple[str, str] = ("", "")) -> bool:

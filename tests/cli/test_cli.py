@@ -257,7 +257,7 @@ def test_the_papers_preset_is_told_to_be_out_of_reach(
         command = ["align", *POCKET, "--prompts", str(prompts), "--out", str(out), "--iterations", "1"]
         assert main([*command, "--max-new-tokens", "40", *more]) == 0
         text = capsys.readouterr().err
-        assert ("this is policy gradient" in text) == (name == "sppo-paper")
+        assert ("policy gradient" in text) == (name == "sppo-paper")
         share[name] = metrics(out)[0]["train"]["share"]
     with capsys.disabled():
         print(f"\nshare of the target achieved: {share}")

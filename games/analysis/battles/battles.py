@@ -19,7 +19,7 @@ from ...shapes import Bool, Float, Int
 from ..confidence import JEFFREYS
 from ..contextual import WITHIN, ContextualBradleyTerry, contextual_bradley_terry
 from ..game_ratings import ClassLottery, class_lottery
-from ..pair_tests import DRAWS, margin_p_values, winner_p_value
+from ..pair_tests import DRAWS, margin_p_values, winner_p_value, with_further_variance
 from ..ratings import Ratings, bradley_terry, elo, has_maximum, scores
 from ..significant_cycles import Cycle, cycles_below
 from .bands import Bands
@@ -31,6 +31,7 @@ FLOOR = 1e-9  # of wins that are drawn, so that scores stay finite
 PAIRS = 3  # of a model, whose prior its rating has: fewer make the bands of few prompts too narrow
 LEAST = 30  # battles of a category
 CHUNK = 500_000  # win probabilities at once
+WHOLE = 1 - 1e-9  # of a lottery's weight, which is all of it
 
 
 @dataclass(frozen=True)
@@ -188,11 +189,36 @@ class Battles:
         n = len(self.labels)
         i, j, margin = self._margins if self.by_prompt else self._each
         if self.by_prompt or not self._counts:
-            return margin_p_values(n, i, j, margin, draws=draws, seed=seed)
+            p = margin_p_values(n, i, j, margin, draws=draws, seed=seed)
+            if self.slopes is None:
+                return p
+            met = self._summed(np.ones(len(i)), np.ones(len(i)), i, j)
+            mean = self._summed(margin, -margin, i, j) / np.maximum(met, 1)
+            return with_further_variance(p, mean, self._variance_by_slopes())
         i, j = np.triu_indices(n, 1)
         times = np.floor(np.r_[self.total[i, j], self.total.T[i, j]])  # of ties the odd one says nothing
         signs = np.repeat([0.5, -0.5], len(i))
         return margin_p_values(n, np.r_[i, i], np.r_[j, j], signs, times, draws=draws, seed=seed)
+
+    def _variance_by_slopes(self) -> Float[np.ndarray, "n n"]:
+        """[n, n], what the error of the slopes of style adds to the variance of each pair's mean margin.
+
+        By the step of their fit that the draws of ``bands`` make, so with what both errors have in common; at least 0.
+        """
+        assert self.slopes is not None, "battles at equal style"
+        n, (influence, gained) = len(self.labels), self.slopes
+        group = self.prompt if self.by_prompt else np.arange(len(self.first))
+        of_group = np.stack([np.bincount(group, column) for column in influence.T], axis=1)
+        P, moved, common = self.game.P.numpy(), np.zeros((n, n, 4)), np.zeros((n, n, 4))
+        moved[self.first, self.second], moved[self.second, self.first] = gained, -gained
+        moved *= (P * (1 - P))[..., None]
+        i, j, margin = self._each
+        mean = self._summed(margin, -margin, i, j) / np.maximum(self.met, 1)
+        left = (margin - mean[i, j]) / self.met[i, j]
+        for k, column in enumerate(of_group[group].T):
+            common[..., k] = self._summed(left * column, -left * column, i, j)
+        own = np.einsum("ijk,kl,ijl->ij", moved, of_group.T @ of_group, moved)
+        return np.maximum(own + 2 * (moved * common).sum(-1), 0.0)
 
     def of_category(self, name: str) -> Battles:
         """The battles of one category; the models stay the same, also those that fought none of them.
@@ -332,7 +358,8 @@ class Battles:
             given = torch.from_numpy(some + (of_prior + least) * self._prior_of_ratings)
             ratings.append(elo(scores(given, start=self.ratings.scores)))
         at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
-        low, high = torch.quantile(torch.cat(lotteries), at, dim=0)
+        drawn = torch.cat(lotteries)
+        low, high = torch.quantile(drawn, at, dim=0)
         elo_low, elo_high = torch.quantile(torch.cat(ratings), at, dim=0)
         lottery, rating = torch.from_numpy(own.policy), self.ratings.elo
         least_of_all, most_of_all = map(torch.from_numpy, own.ranges(self.game.P.numpy()))
@@ -340,6 +367,7 @@ class Battles:
         return Bands(
             lottery, torch.minimum(low, lottery), torch.maximum(high, lottery),
             rating, torch.minimum(elo_low, rating), torch.maximum(elo_high, rating), share,
+            (drawn > WHOLE).to(torch.float64).mean(0),
         )  # fmt: skip
 
     @property

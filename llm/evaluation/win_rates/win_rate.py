@@ -96,7 +96,7 @@ def win_rate(
         W with its standard error.
 
     Raises:
-        ValueError: no prompt has a judgement; as ``preference_matrices``.
+        ValueError: no two different responses were judged; as ``preference_matrices``.
 
     See also:
         ``length_controlled_win_rate``: at equal lengths.
@@ -110,6 +110,7 @@ def win_rate(
     """
     results = preference_matrices(oracle, prompts, responses, opponents)
     means = np.array([result.P[~np.isnan(result.P)].mean() for result in results if not np.isnan(result.P).all()])
-    if not len(means):
+    asked = sum(result.meta["calls"] + result.meta["cached"] for result in results)
+    if not len(means) or (asked and asked == sum(result.meta["missing"] for result in results)):
         raise NashwardError("the oracle judged no pair; there is no win rate")
     return WinRate.of(means)

@@ -114,6 +114,24 @@ class Combination:
         return (*self.floors, *(() if self.sft is None else ("sft",)))
 
     @property
+    def payoff(self) -> str:
+        """What a policy plays for, in words.
+
+        Example:
+            >>> Combination(("helpful", "short"), weights={"helpful": 3}).payoff
+            'the mean of helpful (weight 0.75) and short (weight 0.25)'
+        """
+        listed = " and ".join(self.names) if len(self.names) == 2 else ", ".join(self.names)
+        if self.rule == "floors":
+            return f"{self.names[0]}, subject to the floors"
+        if self.rule == "worst-case":
+            return f"the smallest of {listed}"
+        if self.rule == "majority":
+            return f"the majority of {listed}"
+        weighted = [f"{name} (weight {w:.3g})" for name, w in zip(self.names, self.member_weights, strict=True)]
+        return f"the mean of {' and '.join(weighted)}"
+
+    @property
     def plays_against_the_start(self) -> bool:
         """Whether the payoff is no win probability of a pair, but depends on what wins against the run's start."""
         return self.rule in ("worst-case", "floors")

@@ -11,7 +11,7 @@ from typing import Any
 
 from nashward.counted import counted
 from nashward.errors import NashwardError
-from nashward.winners import MODELS, is_skip, response_fields, winner_of
+from nashward.winners import MODELS, VOTERS, is_skip, response_fields, winner_of
 
 from ...data.conversations import COMPARED_FIELDS, fields_of_prompt, response_text
 from ...data.prompts import row_prompt
@@ -143,7 +143,7 @@ def vote_of_row(row: Any) -> Vote:
             f"has {results}; expected one of {', '.join(_KINDS)}, for example {EXAMPLE}; it has {fields}{hint}"
         )
     prompt, a, b, wins, n = _KINDS[kinds[0]](row)
-    annotator = next((row[name] for name in ("voter", "annotator") if not is_missing(row.get(name))), None)
+    annotator = next((row[name] for name in VOTERS if not is_missing(row.get(name))), None)
     weight = 1.0 if row.get("weight") in (None, "") else _number(row, "weight")
     annotator = None if annotator in (None, "") else str(annotator)
     models = ("", "") if kinds == ["chosen"] else models_of_row(row)  # which of them is model_a's is not known
@@ -251,5 +251,5 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], Fields]] = {
     "chosen": _chosen,
 }
 # from seconds on what ``nashward vote`` exports beside, which no fit reads
-_FIELDS = {*_KINDS, "n", "rejected", "voter", "annotator", "weight", *MODELS, "seconds", "shown_first",
+_FIELDS = {*_KINDS, "n", "rejected", *VOTERS, "weight", *MODELS, "seconds", "shown_first",
            "why", "id"}  # fmt: skip

@@ -11,7 +11,8 @@ from torch.nn.modules.conv import _ConvNd
 
 @dataclass(frozen=True)
 class Experts:
-    """The experts of a network that are tensors ``[experts, out, in]``: no linear layers, so they are not quantised.
+    """The experts of a network that are tensors ``[experts, out, in]``, not linear layers, so that they are not
+    quantised.
 
     Attributes:
         size: bytes, in the precision of the computation.

@@ -23,8 +23,8 @@ from ..logprobs import sequence_logprobs
 from ..model import LanguageModel
 from .child import ChildServer
 
-OTHER_MODEL = 1.0  # nats per token, mean: what no rounding makes of one model
-WARNED = 0.05  # nats per token, mean: 4 bits here and 16 there are beyond it
+OTHER_MODEL = 1.0  # nats per token, mean: more than rounding makes of the same model
+WARNED = 0.05  # nats per token, mean: 4 bits here and 16 there differ by more
 SCORED = 8  # responses that are scored at once
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class EngineSource:
         return replace(self, adapter=policy)
 
     def announce(self, prompts: int) -> None:
-        """Say what is sent to somebody's server, before it is."""
+        """Log what is about to be sent to somebody else's server."""
         if not isinstance(self.server, ChildServer):
             self._client().announce(f"the token ids of {counted(prompts, 'prompt')}, and the path of the adapter")
 
@@ -85,7 +85,7 @@ class EngineSource:
             self.server.start()
 
     def close(self) -> None:
-        """Stop a server of our own: nothing is drawn any more, and the memory is needed for something else."""
+        """Stop a server of our own when nothing more is drawn and its memory is needed for something else."""
         if isinstance(self.server, ChildServer):
             self.server.stop()
 
@@ -97,7 +97,7 @@ class EngineSource:
     def draw(
         self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
     ) -> list[list[Response]]:
-        """The responses to each prompt's token ids, one a seed, each of weight 1 / K."""
+        """The responses to each prompt's token ids, one per seed, each of weight 1 / K."""
         client = self._client()
         name = self._loaded(client)
         jobs = [(ids, seed) for ids, row in zip(prompts, seeds, strict=True) for seed in row]
@@ -196,7 +196,7 @@ class EngineSource:
 
     @staticmethod
     def _encoded(model: LanguageModel, text: str, tokens: Any, place: str) -> list[int]:
-        """The ids of a text that comes without, where its tokens or their number say that they are the same.
+        """The ids of a text that comes without them, if its tokens or their number show that they are the same.
 
         Raises:
             EndpointError: they do not: what would be fitted is another response.

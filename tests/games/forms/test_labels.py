@@ -1,4 +1,4 @@
-"""Labels of a payoff table: told from payoffs, refused where they cannot be, and kept."""
+"""Labels of a payoff table: told apart from payoffs, refused where that is impossible, and kept."""
 
 from __future__ import annotations
 
