@@ -131,7 +131,9 @@ def read_text(path: Path, what: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise NashwardError(f"{path} is no {what}: it is not UTF-8 ({error.reason} at byte {error.start})") from None
+        raise NashwardError(
+            f"{path} is no {what}: it is not UTF-8 ({error.reason} at byte {error.start}); save it so"
+        ) from None
 
 
 def from_toml(text: str, name: str, source: str) -> Settings:
