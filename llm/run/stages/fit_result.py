@@ -111,12 +111,12 @@ class FitResult:
             )
         elif self.scores.validation and self.line_fraction > 0 and rose(loss(self.scores.train), at_start):
             more, error = rise(self.scores.train)
-            few = " (a few of them make it up)" if more < SURE * error else ""
+            few = " (a few of them make it up: some of their responses went far)" if more < SURE * error else ""
             lines.append(
                 f"On the prompts that were trained on the loss rose from {at_start:.4g} to "
                 f"{loss(self.scores.train):.4g}{few}; validation prompts, where it fell, took the adapter "
-                f"{self.line_fraction:.2g} of the way that the fit went. No larger step before that is gone: a smaller "
-                "--target-kl, or more prompts."
+                f"{self.line_fraction:.2g} of the way that the fit went. Take no larger step until it falls: --target-kl "
+                "holds the adapter back, and more prompts help too."
             )
         if self.line_fraction > 0 and rose(self.scores.loss, before.loss):
             lines.append(
