@@ -115,8 +115,8 @@ class FitResult:
             lines.append(
                 f"On the prompts that were trained on the loss rose from {at_start:.4g} to "
                 f"{loss(self.scores.train):.4g}{few}; validation prompts, where it fell, took the adapter "
-                f"{self.line_fraction:.2g} of the way that the fit went. Take no larger step until it falls: --target-kl "
-                "holds the adapter back, and more prompts help too."
+                f"{self.line_fraction:.2g} of the way that the fit went. Take no larger step until it falls: "
+                "--target-kl holds the adapter back, and more prompts help too."
             )
         if self.line_fraction > 0 and rose(self.scores.loss, before.loss):
             lines.append(
