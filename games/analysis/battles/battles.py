@@ -23,7 +23,7 @@ from ..pair_tests import DRAWS, margin_p_values, winner_p_value, with_further_va
 from ..ratings import Ratings, bradley_terry, elo, has_maximum, scores
 from ..significant_cycles import Cycle, cycles_below
 from .bands import Bands
-from .categories import InCategory
+from .categories import InCategory, flags_of
 from .misfit import misfit_p_value
 from .style_control import at_equal_style, known_style, style_within
 
@@ -223,18 +223,10 @@ class Battles:
     def of_category(self, name: str) -> Battles:
         """The battles of one category; the models stay the same, also those that fought none of them.
 
-        Args:
-            name: of the category; of a language its own is enough where no other category has it.
-
         Raises:
-            ValueError: no such category.
+            ValueError: as ``flags_of``.
         """
-        name = name if name in self.categories else f"language {name}"
-        if name not in self.categories:
-            name = name.removeprefix("language ")
-            known = ", ".join(self.categories) or "none"
-            raise NashwardError(f"there is no category {name!r} among these battles; they have: {known}")
-        return self.of_records(self.categories[name])
+        return self.of_records(flags_of(name, self.categories))
 
     def of_records(self, at: Bool[np.ndarray, " battles"]) -> Battles:
         """Some of the battles, of the same models.
