@@ -148,4 +148,6 @@ _MODULES = {
 }
 _BESIDE = ("driver", "executor", "opponents", "policy")  # modules that are reached by attribute, not public names
 __all__ = [*_MODULES]
-__getattr__, __dir__ = _lazy_names(__name__, _MODULES | {name: f".{name}" for name in _BESIDE})
+
+if not TYPE_CHECKING:  # to a type checker an unknown name stays an error
+    __getattr__, __dir__ = _lazy_names(__name__, _MODULES | {name: f".{name}" for name in _BESIDE})

@@ -115,8 +115,10 @@ def _csv(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
     try:
         with file.open(newline="", encoding="utf-8-sig") as handle:
             lines = [row for row in csv.reader(handle) if any(cell.strip() for cell in row)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise NashwardError(f"{file} cannot be read as CSV in UTF-8: {error}") from None
+    except UnicodeDecodeError as error:
+        raise NashwardError(f"{file} cannot be read as CSV in UTF-8: {error}; save it as UTF-8") from None
+    except csv.Error as error:
+        raise NashwardError(f"{file} cannot be read as CSV: {error}") from None
     if not lines:
         raise NashwardError(f"{file} is empty; expected labels in the first row and column, and numbers")
     if len(lines[0]) == 1 and (other := next((sign for sign in ";\t|" if sign in lines[0][0]), None)):

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import torch
 
@@ -16,6 +16,8 @@ from ..equilibria.certificates.decision import Decision
 from ..equilibria.nash import Equilibrium, nash
 from ..forms.game import PreferenceGame
 from ..measures import duality_gap
+
+Make = TypeVar("Make", bound=Callable[..., PreferenceGame])
 
 Property = Literal[
     "cyclic",
@@ -98,10 +100,10 @@ GAMES: dict[str, Entry] = {}
 """What is known about each named game."""
 
 
-def named(source: str, *has: Property, nash: tuple[int, ...] = ()) -> Callable:
+def named(source: str, *has: Property, nash: tuple[int, ...] = ()) -> Callable[[Make], Make]:
     """Register a function in the zoo, with its Nash as integer weights if known."""
 
-    def enter(function: Callable) -> Callable:
+    def enter(function: Make) -> Make:
         exact = tuple(Fraction(weight, sum(nash)) for weight in nash) if nash else None
         GAMES[function.__name__] = Entry(function, source, exact, frozenset(has))
         return function

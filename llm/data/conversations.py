@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from nashward.errors import NashwardError
+from nashward.text_rows import field_name
 from nashward.winners import MODELS, response_fields
 
 from .rows import conversation_of, is_missing, likely_field
@@ -49,7 +50,7 @@ def prompt_messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
         _check_one_prompt(row, field)
     if field is None and before is None:
         fields = (column,) if column else PROMPT_FIELDS
-        if any(name in row for name in fields):
+        if any(name in row for name in prompt_fields(column)):
             return ()
         has = ", ".join(map(str, row)) or "nothing"
         raise NashwardError(f"has no {' or '.join(fields)}; it has {has}{_likely_prompt(row, fields)}")
@@ -85,7 +86,17 @@ def prompt_field(row: Mapping[str, Any], column: str | None = None) -> str | Non
         >>> prompt_field({"prompt": None, "question": "Why?"}), prompt_field({"text": "Why?"})
         ('question', None)
     """
-    return next((name for name in ((column,) if column else PROMPT_FIELDS) if not is_missing(row.get(name))), None)
+    return next((name for name in prompt_fields(column) if not is_missing(row.get(name))), None)
+
+
+def prompt_fields(column: str | None = None) -> tuple[str, ...]:
+    """Where a row may have its prompt; a given field also as the head of a CSV file is read.
+
+    Example:
+        >>> prompt_fields("My Prompt")
+        ('My Prompt', 'my_prompt')
+    """
+    return tuple(dict.fromkeys((column, field_name(column)))) if column else PROMPT_FIELDS
 
 
 def system_fields(row: Mapping[str, Any], field: str | None) -> list[str]:

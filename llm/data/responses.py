@@ -10,9 +10,9 @@ from typing import Any
 
 from nashward.errors import NashwardError
 
-from .conversations import chat_messages, fields_of_prompt, prompt_field, response_text
+from .conversations import chat_messages, fields_of_prompt, prompt_field, prompt_fields, response_text
 from .prompts import OWN_FIELDS, Prompt, row_prompt
-from .rows import conversation_of, is_missing, is_unicode, likely_field, numbered_rows, read_rows
+from .rows import conversation_of, is_missing, is_unicode, likely_field, numbered_rows, read_rows, warn_of_unread
 
 RESPONSE_FIELDS = ("output", "response", "text")  # where a row has its response, the first that it has
 NO_RESPONSE = "has no response; expected a text, or one as output, response or text"
@@ -63,6 +63,7 @@ def read_responses(
         raise FileNotFoundError(f"{folder} holds no responses; expected one .json or .jsonl file per player (or .gz)")
     responses: dict[str, list[str | None]] = {}
     in_order: list[tuple[Path, dict[str, list[Any]]]] = []
+    unread: dict[str, None] = {}
     for file in files:
         model = _model(file)
         if model in responses:
@@ -71,7 +72,7 @@ def read_responses(
         content = list(read_rows(file, "responses"))
         own = _keys(content)
         shared = [name for name, known in (keys or {}).items() if name in own and _is_key(name, own[name], known)]
-        rows = list(numbered_rows(content, str(file), _named_response, partial(_fields, keys=shared[:1])))
+        rows = list(numbered_rows(content, str(file), _named_response, partial(_fields, keys=shared[:1]), unread))
         if prompts is not None and any(prompt is not None for prompt, _ in rows):
             responses[model] = _matched(rows, prompts, file)
         elif prompts is not None and keys and shared:
@@ -82,6 +83,7 @@ def read_responses(
             _check_same_order(in_order, file, own)
             in_order.append((file, own))
             responses[model] = [response for _, response in rows]
+    warn_of_unread(str(folder), unread)
     return responses
 
 
@@ -269,12 +271,16 @@ def read_prompts_with_responses(
     """
 
     def parse(row: Any) -> tuple[Prompt, list[str]]:
-        named = column if isinstance(row, Mapping) and column in row else None
+        named = own(row)
         responses = _responses(row, named)
         return row_prompt(row, named), responses
 
     def used(row: Any) -> set[str]:
-        return _fields(row, column if column in row else None)
+        return _fields(row, own(row))
+
+    def own(row: Any) -> str | None:
+        given = prompt_fields(column) if column and isinstance(row, Mapping) else ()
+        return next((name for name in given if name in row), None)
 
     if isinstance(source, str | Path):
         return numbered_rows(read_rows(source, "responses"), str(source), parse, used)

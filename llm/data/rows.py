@@ -83,20 +83,26 @@ def likely_field(
 
 
 def numbered_rows(
-    rows: Iterable[Any], name: str, parse: Callable[[Any], Parsed], used: Callable[[Any], Collection[str]]
+    rows: Iterable[Any],
+    name: str,
+    parse: Callable[[Any], Parsed],
+    used: Callable[[Any], Collection[str]],
+    unread: dict[str, None] | None = None,
 ) -> Iterator[Parsed]:
     """Parse rows; an error begins with the source and has the number of each bad row, from 1.
 
     After the first bad row the others are parsed for their faults alone, so that a file need be mended only once: the
     message has up to three kinds of fault, with up to three rows of each.
 
-    The fields that are not read are named once, in a warning of the logger, when all rows are parsed.
+    The fields that are not read are named once, in a warning of the logger, when all rows are parsed, or are added to
+    ``unread``.
 
     Args:
         rows: the rows.
         name: the name of the source.
         parse: reads one row; its error reads like "has no prompt".
         used: the fields of a row that ``parse`` reads.
+        unread: of several sources, for which ``warn_of_unread`` names the fields once; None: this one names its own.
 
     Raises:
         ValueError: ``parse`` raised one.
@@ -106,7 +112,7 @@ def numbered_rows(
         Traceback (most recent call last):
         nashward.errors.NashwardError: file.csv: row 2 invalid literal for int() with base 10: 'two'
     """
-    unread: dict[str, None] = {}  # in the order of the file
+    left: dict[str, None] = {} if unread is None else unread  # in the order of the file
     faults: dict[str, list[int]] = {}  # by what is wrong, in the order of the file
     numbered = enumerate(rows, 1)
     while True:
@@ -127,12 +133,21 @@ def numbered_rows(
             continue
         if isinstance(row, Mapping):
             read = used(row)
-            unread |= dict.fromkeys(
-                repr(key) for key, value in row.items() if key not in read and not is_missing(value)
-            )
+            left |= dict.fromkeys(repr(key) for key, value in row.items() if key not in read and not is_missing(value))
         yield parsed
     if faults:
         raise NashwardError(f"{name}: {_listed(faults)}")
+    if unread is None:
+        warn_of_unread(name, left)
+
+
+def warn_of_unread(name: str, unread: Collection[str]) -> None:
+    """Name the fields of a source that are not read, in a warning of the logger, where there are any.
+
+    Args:
+        name: of the source.
+        unread: as ``numbered_rows`` adds them.
+    """
     if unread:
         more = f" and {len(unread) - NAMED} more" if len(unread) > NAMED else ""
         logger.warning("%s: fields that are not read: %s%s", name, ", ".join([*unread][:NAMED]), more)

@@ -27,11 +27,12 @@ from ..run.inputs.augmented_prompts import played_prompts
 from ..run.selfplay import SelfPlay, kl_to_start, metrics
 from ..store.files import finite, write_json, write_jsonl
 from ..store.run_folder import JUDGEMENTS, RunFolder
-from .by_objective import ObjectiveTables
 from .over_optimisation import DEFAULT_THRESHOLDS, Thresholds, verdicts
 from .players import FOLDER, MIXTURE, START, identity, is_start, policies, sample_responses, stored_responses
 from .refusals import PROBES, refuses
 from .tables import TournamentTables, tournament_tables
+from .tournament import Unjudged
+from .win_rates.by_objective import ObjectiveTables
 from .win_rates.labelled import TO_LABEL, check_votes, labelled_win_rate, pairs_to_label
 from .win_rates.length_control import NotComparable, length_controlled_win_rate
 from .win_rates.win_rate import WinRate
@@ -66,6 +67,9 @@ def evaluate(
     ``policies`` has the identity of each policy of the run, by which a report sees that one was made again since;
     ``same_as_start`` names those that are the start, as no fit gained anything, and do not play; where all are and
     there are no others, nothing is sampled, and ``games`` is empty;
+    where judgements are missing ``missing`` says of how many pairs of responses, by oracle, and ``prompts`` of a win
+    rate how many it is of (equal responses tie without a judgement); ``unjudged`` has a sentence for each held-out
+    oracle that is left out as it judged nothing of some pair of players;
     ``prompts_of_run`` says how many of the prompts are those that the run was played on. Responses and judgements are
     stored in the folder: after an interruption the same call continues. ``evaluation/drawn.jsonl`` has a row a prompt:
     the response of each player, and how probably it beats the start's under the run's oracle (null: not judged).
@@ -155,21 +159,28 @@ def evaluate(
         wins: dict[str, dict[str, Any]] = {}
         by_objective: dict[str, Any] = {}
         oracle_names: dict[str, str] = {}
+        unjudged: dict[str, str] = {}
         for name in (TRAINING, *held_out):
             progress(f"judging: {name}")
             oracle = run.judge if name == TRAINING else as_oracle(held_out[name])
             cache = home / FOLDER / JUDGEMENTS if oracle.cache_key() is not None else None
             oracle_names[name] = oracle.name
-            if name == TRAINING and isinstance(oracle, Objectives):
-                objectives = ObjectiveTables.judged(oracle, prompt_texts, texts, cache)
-                if objectives.game is not None:
-                    tables[name] = objectives.game
-                wins[name], by_objective = objectives.over_start(), objectives.summary()
-            else:
-                tables[name] = tournament_tables(oracle, prompt_texts, texts, cache)
-                wins[name] = tables[name].over(START)
+            try:
+                if name == TRAINING and isinstance(oracle, Objectives):
+                    objectives = ObjectiveTables.judged(oracle, prompt_texts, texts, cache)
+                    if objectives.game is not None:
+                        tables[name] = objectives.game
+                    wins[name], by_objective = objectives.over_start(), objectives.summary()
+                else:
+                    tables[name] = tournament_tables(oracle, prompt_texts, texts, cache)
+                    wins[name] = tables[name].over(START)
+            except Unjudged as error:
+                if name == TRAINING:
+                    raise
+                unjudged[name] = str(error)
             for network in networks(oracle):
                 network.offload()
+        held_out = {name: source for name, source in held_out.items() if name not in unjudged}
         drawn = _drawn(prompt_texts, texts, wins[TRAINING])
         processes.decided(lambda: write_jsonl(home / FOLDER / DRAWN, drawn))
         evaluation = {
@@ -177,6 +188,8 @@ def evaluate(
             "policies": own,
             "same_as_start": unmoved,
             "oracles": oracle_names,
+            "unjudged": unjudged,
+            "missing": {name: table.missing for name, table in tables.items() if table.missing},
             "games": {name: table.summary(seed=seed) for name, table in tables.items()},
             "against_start": {
                 name: {player: _against_start(own, texts[player], texts[START]) for player, own in of_oracle.items()}
@@ -271,14 +284,16 @@ def _drawn(prompts: Sequence[str], texts: Mapping[str, Sequence[str]], wins: Map
 def _against_start(wins: Float[np.ndarray, " N"], texts: Sequence[str], start: Sequence[str]) -> dict[str, Any]:
     """The win rate of a player against the start, plain with its 95% interval, and length-controlled, in percent."""
     rate = WinRate.of(wins[~np.isnan(wins)])
+    judged = {} if rate.prompts == len(wins) else {"prompts": rate.prompts}
     if rate.prompts < 2:
-        return {"win_rate": 100 * rate.value, "standard_error": None, "interval": None, "minimal": None}
+        return {"win_rate": 100 * rate.value, **judged, "standard_error": None, "interval": None, "minimal": None}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotComparable)  # the value is reported as minimal
         lengths, of_start = ([len(text) for text in own] for own in (texts, start))
         controlled = length_controlled_win_rate(wins, lengths, of_start)
     return {
         "win_rate": controlled.win_rate,
+        **judged,
         "standard_error": 100 * rate.standard_error,
         "interval": [100 * end for end in rate.interval],
         "verdict": rate.verdict,

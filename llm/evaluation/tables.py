@@ -63,6 +63,11 @@ class TournamentTables:
         """The mean over prompts ``[n, n]``, without judgements that are missing."""
         return np.nanmean(self.tables, axis=0)
 
+    @property
+    def missing(self) -> int:
+        """The number of pairs of responses without a judgement."""
+        return int(np.isnan(self.tables).sum()) // 2
+
     def summary(self, share: float = 0.9, seed: int = 0) -> dict[str, Any]:
         """The preference game of the mean table in values that JSON can hold.
 
@@ -144,7 +149,7 @@ def tournament_tables(
         the table of each prompt, 1/2 on the diagonal.
 
     Raises:
-        ValueError: as ``tournament``.
+        ValueError, Unjudged: as ``tournament``.
 
     See also:
         ``tournament``: the mean table alone, for players that may lack responses.

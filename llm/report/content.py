@@ -224,17 +224,22 @@ class Table(Content):
             yield [Cell(_formatted(value), "text" if self.text else _style(value)) for value in row]
 
 
+VALUE = r"(?: (?:[a-z-]+[:=][\w=:./-]*\w|[A-Z]{2,}\b))?"  # of an option, in a sentence
+
+
 def pieces(text: str) -> Iterator[tuple[str, str]]:
     """Pieces of a text, each with the code after it, which is empty after the last one.
 
-    Code is what stands between backticks, and an option with its dashes.
+    Code is what stands between backticks, and an option with its dashes, its settings or what stands for its value.
 
     Example:
         >>> list(pieces("Run `make` here, or lower --step."))
         [('Run ', 'make'), (' here, or lower ', '--step'), ('.', '')]
+        >>> list(pieces("Give --correct style:pairs=FILE, or --held-out ORACLE as well."))
+        [('Give ', '--correct style:pairs=FILE'), (', or ', '--held-out ORACLE'), (' as well.', '')]
     """
     end = 0
-    for found in re.finditer(r"`([^`]+)`|(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]", text):
+    for found in re.finditer(rf"`([^`]+)`|(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]{VALUE}", text):
         yield text[end : found.start()], found[1] or found[0]
         end = found.end()
     yield text[end:], ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,14 +46,14 @@ class JudgedResponses:
     P: list[list[float]] | None
 
     def win_rate(self, k: int) -> float | None:
-        """The win rate of a response against the policy's others; None where there is none."""
-        if self.P is None or len(self.texts) < 2:
-            return None
-        return sum(p for j, p in enumerate(self.P[k]) if j != k) / (len(self.texts) - 1)
+        """The win rate of a response against those of the policy's others that it was judged against; None: none."""
+        judged = [] if self.P is None else [p for j, p in enumerate(self.P[k]) if j != k and not math.isnan(p)]
+        return sum(judged) / len(judged) if judged else None
 
     @property
     def extremes(self) -> tuple[int, int] | None:
-        """The responses with the highest and with the lowest win rate; None where all are equal or unknown."""
+        """The responses with the highest and with the lowest win rate of those that have one; None where no two have,
+        or all are equal."""
         rates = [self.win_rate(k) for k in range(len(self.texts))]
         known = [rate for rate in rates if rate is not None]
         if not known or max(known) == min(known):
@@ -198,7 +199,8 @@ def _extremes(judged: JudgedResponses) -> tuple[str, str, str, str] | None:
     if judged.P is None or (pair := judged.extremes) is None:
         return None
     best, worst = pair
-    probability = f"{100 * judged.P[best][worst]:.0f}%"
+    p = judged.P[best][worst]
+    probability = "not judged" if math.isnan(p) else f"{100 * p:.0f}%"
     return _shortened(judged.prompt), _with_win_rate(judged, best), _with_win_rate(judged, worst), probability
 
 

@@ -264,6 +264,34 @@ def game_sentences(game: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def missing_sentences(oracle: str, results: Mapping[str, Any]) -> list[str]:
+    """What an oracle did not judge of an evaluation, and how many prompts each win rate then is of.
+
+    Example:
+        >>> rates = {"training": {"last": {"prompts": 9}}}
+        >>> results = {"prompts": 10, "missing": {"training": 1}, "against_start": rates}
+        >>> missing_sentences("training", {**results, "games": {"training": {"players": ["start", "last"]}}})
+        ['1 of 10 pairs of responses were not judged; the win rates are of the others: last of 9 prompts.']
+    """
+    missing = results.get("missing", {}).get(oracle, 0)
+    if not missing:
+        return []
+    n = len(results["games"][oracle]["players"])
+    judged = ", ".join(
+        f"{player} of {counted(rate.get('prompts', results['prompts']), 'prompt')}"
+        for player, rate in results["against_start"][oracle].items()
+    )
+    return [
+        f"{missing} of {counted(results['prompts'] * n * (n - 1) // 2, 'pair')} of responses were not judged; the win "
+        f"rates are of the others: {judged}."
+    ]
+
+
+def unjudged_sentences(results: Mapping[str, Any]) -> list[str]:
+    """The held-out oracles that an evaluation leaves out, and why."""
+    return [f"{reason}: there is no win rate under it." for reason in results.get("unjudged", {}).values()]
+
+
 def evaluation(folder: Path) -> list[Content]:
     """The tournament under each oracle, the measures of over-optimisation, and the adversaries of the policies."""
     results = read_evaluation(folder)
@@ -276,6 +304,7 @@ def evaluation(folder: Path) -> list[Content]:
             note += f" Under the oracle it was trained on that is what is played for: {results['payoff']}."
         content.append(Paragraph(note))
     content += [part for oracle in results.get("games", {}) for part in _tournament(oracle, results)]
+    content += map(Alert, unjudged_sentences(results))
     if results:
         content += [*_over_optimisation(results), Download(results, "evaluation", EVALUATION)]
     for adversaries in exploited(folder):
@@ -308,7 +337,7 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
     return [
         Heading(f"{short_source(results['oracles'][oracle])} ({ROLES[oracle == TRAINING]})"),
         Table(head, rows),
-        Paragraph(" ".join(game_sentences(game))),
+        Paragraph(" ".join([*game_sentences(game), *missing_sentences(oracle, results)])),
         Picture(figure, "P(row beats column)."),
         *_duels(game),
     ]

@@ -24,8 +24,8 @@ def larger_step(rows: Sequence[Mapping[str, Any]], solver: Mapping[str, Any]) ->
 
     Example:
         >>> row = {"held_out": {"r2": 0.19, "r2_error": 0.04}, "train": {"kl": 0.01}, "cyclic_prompts": 0.0}
-        >>> larger_step([row], {"step": 2.5})[-58:]
-        'So a larger step is likely to win more, such as --step 10.'
+        >>> larger_step([row], {"step": 2.5})[-55:]
+        'a larger step is likely to win more, such as --step 10.'
         >>> larger_step([{**row, "cyclic_prompts": 0.4}], {"step": 2.5})
     """
     row = rows[-1] if rows else {}
@@ -38,6 +38,7 @@ def larger_step(rows: Sequence[Mapping[str, Any]], solver: Mapping[str, Any]) ->
         return None
     return (
         f"The last fit carries over to other prompts (R2 {r2:.2f} ± {error:.2f}), it moved the policy by {kl:.2g} nats "
-        f"per response (KL), and the judge is cyclic on {cyclic:.0%} of the prompts. So a larger step is likely to "
-        f"win more, such as --step {factor * step:g}."
+        f"per response (KL), and the judge is cyclic on {cyclic:.0%} of the prompts. Check first that it wins under "
+        "a judge that it was not trained on too (nashward evaluate, with --held-out ORACLE). Where it does, a larger "
+        f"step is likely to win more, such as --step {factor * step:g}."
     )

@@ -50,6 +50,7 @@ FIELDS = {
     "opponent_win_rates.NAME": "how often the first sampled policy beats a fixed opponent (`--opponents`)",
     "prompts": "of the iteration",
     "prompts_without_pair": "prompts whose responses the oracle does not tell apart; not fitted",
+    "missing": "the fraction of the pairs of responses that the oracle did not judge; only where there are some",
     "cyclic_prompts": "fraction of the prompts on which each response loses to another one (no Condorcet winner): the "
     "more there are, the smaller a step has to be for the last iterate to stay near the Nash; null where the responses "
     "were not judged against each other",
@@ -76,7 +77,8 @@ FIELDS = {
     "from few opponents; null where it is not known: where a policy plays others than itself, with two responses per "
     "prompt",
     "line_fraction": "how far the adapter is on the straight line to where the fit went: to the least loss on "
-    "validation prompts, and no further than `--target-kl` allows; 0 where the fit gained nothing and was dropped",
+    "validation prompts, which may lie beyond it, 2 at most, and no further than `--target-kl` allows; 0 where the fit "
+    "gained nothing and was dropped. Prompts that were trained on have no part in it: see `train.loss`",
     "refits.learning_rate": "learning rate of a fit that was dropped because it gained nothing (`--refits`)",
     "refits.loss": "loss after that fit; null where it diverged",
     "clip_fraction": "fraction of the optimiser steps whose gradient was clipped to `--max-grad-norm`",

@@ -10,12 +10,16 @@ from typing import Any
 from nashward.errors import NashwardError
 
 MODELS = ("model_a", "model_b")  # whose responses are compared
+GENERATORS = ("generator_1", "generator_2")  # the same in AlpacaEval's annotations
+OUTPUTS = ("output_1", "output_2")  # and what is compared there
+PREFERENCE = "preference"  # from 1, the first, to 2, the second
 RESPONSES = (  # what is compared, the first that a row has
     ("a", "b"),
     ("response_a", "response_b"),
     ("answer_a", "answer_b"),
     ("left_response", "right_response"),
     ("response_left", "response_right"),
+    OUTPUTS,
 )
 VOTERS = ("voter", "annotator")  # who compared them
 SKIP = "skip"
@@ -38,6 +42,40 @@ def response_fields(row: Mapping[Any, Any]) -> tuple[str, str]:
         ('left_response', 'right_response')
     """
     return next((fields for fields in RESPONSES if any(field in row for field in fields)), RESPONSES[0])
+
+
+def model_fields(row: Mapping[Any, Any]) -> tuple[str, str]:
+    """The fields that say whose both responses of a row are; those of ``MODELS`` where it has none.
+
+    Example:
+        >>> model_fields({"generator_1": "gpt", "output_1": "Hi."})
+        ('generator_1', 'generator_2')
+    """
+    return GENERATORS if any(field in row for field in GENERATORS) else MODELS
+
+
+def first_wins(preference: Any) -> float:
+    """The probability that the first response is better: 2 less AlpacaEval's preference, and 1/2 where that is 0.
+
+    Raises:
+        ValueError: it is no number from 1 to 2.
+
+    Example:
+        >>> first_wins(1.25), first_wins(2), first_wins(1.5), first_wins(0)
+        (0.75, 0.0, 0.5, 0.5)
+    """
+    try:
+        value = float(preference)
+    except (TypeError, ValueError, OverflowError):
+        value = -1.0
+    if value == 0:
+        return 0.5
+    if not 1 <= value <= 2:
+        raise NashwardError(
+            f"has {PREFERENCE} {preference!r:.40}, expected a number from 1 (the first response is better) to 2 (the "
+            "second), as AlpacaEval has it"
+        )
+    return 2 - value
 
 
 def voter_of(row: Any) -> str | None:

@@ -223,10 +223,15 @@ class Battles:
     def of_category(self, name: str) -> Battles:
         """The battles of one category; the models stay the same, also those that fought none of them.
 
+        Args:
+            name: of the category; of a language its own is enough where no other category has it.
+
         Raises:
             ValueError: no such category.
         """
+        name = name if name in self.categories else f"language {name}"
         if name not in self.categories:
+            name = name.removeprefix("language ")
             known = ", ".join(self.categories) or "none"
             raise NashwardError(f"there is no category {name!r} among these battles; they have: {known}")
         return self.of_records(self.categories[name])

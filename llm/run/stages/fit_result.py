@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ...training.diagnostics import (
     LEAST_ESS,
+    SURE,
     TOLERANCE,
     difference_error,
     loss,
@@ -107,6 +108,15 @@ class FitResult:
                 f"In training the loss rose from {at_start:.4g} to {sum(losses) / len(losses):.4g}: the learning rate "
                 f"of {self.learning_rate:.2g} is too high for this target. {kept}--learning-rate "
                 f"{self.learning_rate / 2:.1g} is worth a try."
+            )
+        elif self.scores.validation and self.line_fraction > 0 and rose(loss(self.scores.train), at_start):
+            more, error = rise(self.scores.train)
+            few = " (a few of them make it up)" if more < SURE * error else ""
+            lines.append(
+                f"On the prompts that were trained on the loss rose from {at_start:.4g} to "
+                f"{loss(self.scores.train):.4g}{few}; validation prompts, where it fell, took the adapter "
+                f"{self.line_fraction:.2g} of the way that the fit went. No larger step before that is gone: a smaller "
+                "--target-kl, or more prompts."
             )
         if self.line_fraction > 0 and rose(self.scores.loss, before.loss):
             lines.append(

@@ -44,7 +44,7 @@ from ..rollouts import PromptNumbers, RolloutStore
 from .refit import StepFit
 from .score import ScoreStage
 from .seal import publish_metrics, wait_for_adapter, write_adapter
-from .summary import fit_summary, step_summary
+from .summary import fit_summary, step_summary, unjudged_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -114,9 +114,9 @@ class TrainStage:
             promised = promised_win_rate(before.train, r2_ceiling)
         described = step_summary(name, self.step, sampled, self.rollouts, self.numbers, len(fitted), self.label)
         self._announce(initial, settings, promised, r2_ceiling, error_share, described["cyclic_prompts"])
-        unreachable = unreachable_target(initial["target_rms"], self.step.size)
-        if unreachable:
-            logger.warning(f"{name}: {unreachable}")
+        doubts = [unjudged_pairs(described), unreachable_target(initial["target_rms"], self.step.size)]
+        for line in filter(None, doubts):
+            logger.warning(f"{name}: {line}")
         with model.training(start.folder) as parameters:
             weights = [parameter.detach().cpu().clone() for parameter in parameters]
             rate = fit.learning_rate(parameters)
@@ -139,7 +139,7 @@ class TrainStage:
             summary = {
                 **described,
                 "at_start": initial,
-                "warning": " ".join(filter(None, [unreachable, *warnings])) or None,
+                "warning": " ".join(filter(None, [*doubts, *warnings])) or None,
                 **fitted_to,
                 **({} if error_share is None else {"error_share": error_share}),
                 "promised_win_rate": promised,

@@ -69,7 +69,7 @@ def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
     if not args.folder.is_dir() or not home.read():
         raise FileNotFoundError(f"{args.folder} holds no run (it has no run.json)")
     moved = configuration.flags(args, ("policy", "oracle"))
-    chosen = configuration.merged([moved, configuration.from_folder(args.folder)])
+    chosen = configuration.merged([moved, configuration.from_folder(args.folder, plays=False)])
     play = configuration.self_play({**chosen, "out": configuration.Setting(args.folder, "flag")})
     try:
         _ = play.oracle_source  # before anything is sampled
@@ -94,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm.evaluation.win_rates.labelled import TO_LABEL
     from nashward.llm.policy.adapters.adapter_config import adapter_config
     from nashward.llm.processes import processes
+    from nashward.llm.report.results import unjudged_sentences
 
     play, prompts = of_run(args)
     judge = configuration.judge(args, args.held_out, "--held-out")
@@ -123,6 +124,8 @@ def run(args: argparse.Namespace) -> int:
         for name in results["games"]:
             _show(name, results)
         _by_objective(results)
+        for sentence in unjudged_sentences(results):
+            print(f"\nwarning: {sentence}")
         _labelled(results, args.folder / FOLDER / TO_LABEL)
         _over_optimisation(results)
     else:
@@ -142,7 +145,7 @@ def _name(path: Path) -> str:
 
 
 def _show(oracle: str, results: dict[str, Any]) -> None:
-    from nashward.llm.report.results import game_sentences
+    from nashward.llm.report.results import game_sentences, missing_sentences
 
     game, rates = results["games"][oracle], results["against_start"][oracle]
     width = max(map(len, game["players"]))
@@ -164,7 +167,7 @@ def _show(oracle: str, results: dict[str, Any]) -> None:
         )
     if any(rate["standard_error"] is None for rate in rates.values()):
         print("one prompt is too few for an error (?): --prompts FILE with more of them")
-    print("\n".join(game_sentences(game)))
+    print("\n".join([*game_sentences(game), *missing_sentences(oracle, results)]))
 
 
 def _by_objective(results: dict[str, Any]) -> None:
