@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nashward.cli import configuration, options, solver_options
@@ -66,6 +66,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         from nashward.llm import report
         from nashward.llm.evaluation.players import is_start
         from nashward.llm.processes import Interrupted, processes
+        from nashward.llm.report.alerts import response_alerts
         from nashward.llm.run.inputs.prompts import few_prompts
         from nashward.llm.run.larger_step import larger_step
         from nashward.llm.run.selfplay import iterates
@@ -93,25 +94,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         rows = [] if args.quiet else result.metrics
         ceilings = any(row.get("r2_ceiling") is not None for row in rows)
         for row in rows:
-            fit, held = row["train"], row["held_out"]
-            achieved = [
-                f"target {_figure(fit['target_rms'])} nats rms",
-                f"log-ratio {_figure(fit['log_ratio_rms'])}",
-                f"share of the target {_figure(fit['share'], 2)}",
-            ]
-            if held.get("r2") is not None:
-                error = "" if held.get("r2_error") is None else f" ± {held['r2_error']:.2f}"
-                most = " (how large it can be is known only where a policy plays itself)" if ceilings else ""
-                if row.get("r2_ceiling") is not None:
-                    most = f" of at most {row['r2_ceiling']:.2f}"
-                achieved.append(f"R2 on held-out prompts {held['r2']:.2f}{error}{most}")
-            if row.get("error_share") is not None:
-                achieved.append(f"judges' error {min(row['error_share'], 1):.0%} of the target's variance")
-            if row.get("line_fraction") == 0:
-                achieved.append("nothing was gained, the policy stays as it was")
-            if nll := row.get("sft"):
-                achieved.append(f"SFT texts {_figure(nll['start'])} to {_figure(nll['after'])} nats a token")
-            print(f"{row['iteration']}: {', '.join(achieved)}")
+            print(f"{row['iteration']}: {_achieved(row, ceilings)}")
             if row["warning"]:
                 print(f"{row['iteration']}: warning: {row['warning']}")
         if result.stopped:
@@ -123,6 +106,8 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
             played = [folder.parent.name for folder, _ in result.average.members]
             ends = " to ".join(dict.fromkeys((played[0], played[-1])))
             print(f"mixture of what was played ({ends}): {result.folder / 'mixture.json'}")
+        for alert in [] if args.quiet else response_alerts(result.folder)[-1:]:
+            print(f"note: {alert.text}")
         print(f"report: {processes.decided(lambda: report.write(result.folder))}")
         if not result.stopped and not args.quiet:
             if is_start(RunFolder(result.folder), result.last):
@@ -137,7 +122,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
                 print(f"next: the adapter is the start's, so there is nothing to evaluate; {helps}")
             else:
                 run = RunFolder(result.folder)
-                if (larger := larger_step(iterates(result.folder), run.read()["config"]["solver"])) is not None:
+                if (larger := larger_step(iterates(result.folder), run.read()["config"])) is not None:
                     print(f"note: {larger}")
                 print(f"next, whether it wins over its start: nashward evaluate {shlex.quote(str(result.folder))}")
         return 0
@@ -149,6 +134,38 @@ def _tracker(kind: str, folder: Any) -> Any:
     from nashward.llm.delivery.trackers import RunTracker
 
     return None if kind == "none" else RunTracker(folder, kind)  # type: ignore[arg-type]
+
+
+def _achieved(row: Mapping[str, Any], ceilings: bool) -> str:
+    """What the fit of a step achieved.
+
+    Args:
+        row: its metrics.
+        ceilings: whether it is known of a step of the run how large R2 can be.
+    """
+    fit, held = row["train"], row["held_out"]
+    if row["learning_rate"] is None:
+        return "nothing to fit, the mixture is the policy before it"
+    achieved = [
+        f"target {_figure(fit['target_rms'])} nats rms",
+        f"log-ratio {_figure(fit['log_ratio_rms'])}",
+        f"share of the target {_figure(fit['share'], 2)}",
+    ]
+    if held.get("r2") is not None:
+        error = "" if held.get("r2_error") is None else f" ± {held['r2_error']:.2f}"
+        most = ""
+        if row.get("r2_ceiling") is not None:
+            most = f" of at most {row['r2_ceiling']:.2f}"
+        elif ceilings and row["opponent"]:
+            most = " (how large it can be is known only where a policy plays itself)"
+        achieved.append(f"R2 on held-out prompts {held['r2']:.2f}{error}{most}")
+    if row.get("error_share") is not None:
+        achieved.append(f"judges' error {min(row['error_share'], 1):.0%} of the target's variance")
+    if row.get("line_fraction") == 0:
+        achieved.append("nothing was gained, the policy stays as it was")
+    if nll := row.get("sft"):
+        achieved.append(f"SFT texts {_figure(nll['start'])} to {_figure(nll['after'])} nats a token")
+    return ", ".join(achieved)
 
 
 def _figure(value: float | None, digits: int = 3) -> str:
