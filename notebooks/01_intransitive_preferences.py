@@ -34,7 +34,7 @@ games.plots.payoff_table(game, nash, title="P(row beats column)", order=range(3)
 games.plots.cycle_graph(game, title="which answer beats which", order=range(3))
 
 # %% [markdown]
-# ## Why no reward can hold this table
+# ## Why no reward can represent this table
 #
 # A reward gives each answer one number. The Bradley-Terry model, on which reward models are trained, then says
 #
@@ -115,7 +115,7 @@ for name, path in paths.items():
 games.plots.simplex(paths, nash.policy, names, title="tau from 1 (hollow) to 0.003 (filled)")
 
 # %% [markdown]
-# ## What can hold a cycle
+# ## What can represent a cycle
 #
 # Every table of margins $A = P - \tfrac12$ is the sum of a part that scores explain, $s_i - s_j$, and a cyclic part
 # (the *Hodge* decomposition; the parts are orthogonal). Here the cyclic part is almost all of it.

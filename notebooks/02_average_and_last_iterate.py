@@ -112,7 +112,7 @@ print(f"frequency {lam:.4f}; growth an iteration near the Nash, step 1: measured
 print(f"formula {np.sqrt(1 + lam**2):.5f}")
 
 # %% [markdown]
-# ## What the theorem says of SPPO as it is run
+# ## What the theorem says about SPPO as it is run
 #
 # SPPO's paper proves the same kind of bound for its average, then runs three iterations with a step of 1000 and keeps
 # the last model. `theory.explain_bound` says what is then left of the theorem. $C$ is $-\log \pi_1$ of a whole

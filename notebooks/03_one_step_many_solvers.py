@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Ten methods from ten papers. What is the difference, and which step size does each bear?
+# # Ten methods from ten papers. What is the difference, and how large a step can each take?
 #
 # Self-play methods (SPPO, INPO, Nash-MD, ONPO, COMAL, MPO, ...) look different in their papers. Each is a rule that
 # picks an anchor, an opponent and a size for the same *mirror step*. The picture shows what that choice decides. On one
@@ -153,7 +153,7 @@ torch.testing.assert_close(mine.last, theirs.last, rtol=0.0, atol=1e-12)
 print("Foresight(2, f=1) is OptimisticMWU(2): after 100 iterations they differ by less than 1e-12")
 
 # %% [markdown]
-# ## Which step does a method bear? By eye
+# ## How large a step can a method take? By eye
 #
 # Start near the Nash, play 30 iterations, and read the factor by which the distance to the Nash changes per iteration.
 # Below 1 the last iterate approaches the Nash, above 1 it leaves. Marks show what was played on the table.
