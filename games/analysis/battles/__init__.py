@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from .bands import Bands as Bands
     from .battles import Battles as Battles
     from .categories import InCategory as InCategory
+    from .categories import by_category as by_category
 
-__all__ = ["Bands", "Battles", "InCategory"]
-__getattr__, __dir__ = _lazy_names(__name__, {"Bands": ".bands", "Battles": ".battles", "InCategory": ".categories"})
+__all__ = ["Bands", "Battles", "InCategory", "by_category"]
+__getattr__, __dir__ = _lazy_names(
+    __name__,
+    {"Bands": ".bands", "Battles": ".battles", "InCategory": ".categories", "by_category": ".categories"},
+)
