@@ -66,6 +66,7 @@ def contextual_bradley_terry(
     scale: Literal["wins", "log-odds"] = "wins",
     ridge: float = 0.1,
     weights: Float[np.ndarray, " N"] | None = None,
+    smoothing: float = 0.0,
 ) -> ContextualBradleyTerry:
     r"""Bradley-Terry scores r and coefficients g of features x that change sign when the players are exchanged.
 
@@ -85,6 +86,8 @@ def contextual_bradley_terry(
         ridge: on the scores of wins, so that a player who won every comparison has a finite one; 0 is plain maximum
             likelihood.
         weights: [N], how many comparisons with this outcome each one stands for; None: one.
+        smoothing: of wins, comparisons with features of 0 that every two players are given in addition, half of them
+            won, as ``bradley_terry`` has it. The errors count these as they do the others.
 
     Time is linear in N: nothing of size N n is made, except for clusters a sparse table of their members.
 
@@ -114,11 +117,15 @@ def contextual_bradley_terry(
         penalty[:n] = ridge
     beta, fixed = np.zeros(size), np.diag(penalty)
     fixed[:n, :n] += len(y) / max(n, 1) ** 2  # no comparison moves the players' mean: it stays 0
+    given = smoothing * (1 - np.eye(n))
     for _ in range(ITERATIONS):
         fitted = design.fitted(beta)
         mean = expit(fitted) if scale == "wins" else fitted
+        even = expit(beta[:n, None] - beta[:n])
         information = design.squares(times * mean * (1 - mean) if scale == "wins" else times) + fixed
+        information[:n, :n] += laplacian(given * even * (1 - even))
         slope = design.sums(times * (y - mean)) - penalty * beta
+        slope[:n] += (given * (0.5 - even)).sum(1)
         try:
             step = np.linalg.solve(information, slope)
         except np.linalg.LinAlgError:
@@ -134,6 +141,7 @@ def contextual_bradley_terry(
         count = int(numbers.max()) + 1
         sums = design.cluster_sums(times * residual, numbers, count)
         squares = (sums.T @ sums).toarray()
+    squares[:n, :n] += laplacian(given * ((1 - even) ** 2 + even**2) / 2)
     inverse = np.linalg.pinv(information, hermitian=True)
     # one cluster shows no spread: its residuals always sum to 0
     spread = inverse @ squares @ inverse * (count / (count - 1) if count > 1 else np.nan)
@@ -173,7 +181,7 @@ class _Design:
         pairs = np.bincount(self.first * n + self.second, weights, n * n).reshape(n, n)
         pairs = pairs + pairs.T
         across = np.stack([self._by_player(column) for column in weighted.T], axis=1) if self.x.shape[1] else None
-        players = np.diag(pairs.sum(1)) - pairs
+        players = laplacian(pairs)
         return players if across is None else np.block([[players, across], [across.T, features]])
 
     def cluster_sums(self, values: Float[np.ndarray, " N"], numbers: Int[np.ndarray, " N"], count: int) -> csr_matrix:
@@ -190,6 +198,19 @@ class _Design:
             return np.zeros(0)
         gained = np.bincount(self.first, values, self.players)
         return gained - np.bincount(self.second, values, self.players)
+
+
+def laplacian(weights: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+    """[n, n], the sums of the weights on the diagonal, less the weights.
+
+    Args:
+        weights: [n, n], of pairs, symmetric.
+
+    Example:
+        >>> laplacian(np.array([[0.0, 2.0], [2.0, 0.0]])).tolist()
+        [[2.0, -2.0], [-2.0, 2.0]]
+    """
+    return np.diag(weights.sum(1)) - weights
 
 
 def share_within(

@@ -55,6 +55,23 @@ class Ratings:
     residual: Float[Tensor, "n n"]
     met: Float[Tensor, "n n"]
 
+    @classmethod
+    def of(cls, scores: Float[Tensor, " n"], wins: Float[Tensor, "n n"]) -> Ratings:
+        """Of scores, beside the wins that they explain.
+
+        Args:
+            scores: [n], with mean 0.
+            wins: [n, n], how often i beat j.
+
+        Example:
+            >>> wins = torch.tensor([[0.0, 3.0], [1.0, 0.0]], dtype=torch.float64)
+            >>> Ratings.of(torch.zeros(2, dtype=torch.float64), wins).residual.tolist()
+            [[0.0, 0.25], [-0.25, 0.0]]
+        """
+        met, p = wins + wins.T, torch.sigmoid(scores[:, None] - scores)
+        share = wins / torch.where(met > 0, met, 1.0)
+        return cls(scores, p, torch.where(met > 0, share - p, 0.0), met)
+
     @property
     def cycle_p_value(self) -> float:
         """How likely shares so far from P are if scores explain all: ``pearson_p_value``; NaN without spare pairs."""
@@ -140,11 +157,7 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
         raise NashwardError(
             "these wins have no Bradley-Terry scores: some players never lost to the others; give smoothing > 0"
         )
-    met, r = w + w.T, scores(w, iterations)
-    p = torch.sigmoid(r[:, None] - r)
-    share = w / torch.where(met > 0, met, 1.0)
-    residual = torch.where(met > 0, share - p, 0.0)
-    return Ratings(r, p, residual, met)
+    return Ratings.of(scores(w, iterations), w)
 
 
 def scores(

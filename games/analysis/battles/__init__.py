@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from .bands import Bands as Bands
     from .battles import Battles as Battles
     from .categories import InCategory as InCategory
+    from .categories import by_category as by_category
 
-__all__ = ["Bands", "Battles", "InCategory"]
+__all__ = ["Bands", "Battles", "InCategory", "by_category"]
 
 if not TYPE_CHECKING:  # to a type checker an unknown name stays an error
     __getattr__, __dir__ = _lazy_names(
-        __name__, {"Bands": ".bands", "Battles": ".battles", "InCategory": ".categories"}
+        __name__,
+        {"Bands": ".bands", "Battles": ".battles", "InCategory": ".categories", "by_category": ".categories"},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -23,13 +23,12 @@ from ..pair_tests import DRAWS, margin_p_values, winner_p_value, with_further_va
 from ..ratings import Ratings, bradley_terry, elo, has_maximum, scores
 from ..significant_cycles import Cycle, cycles_below
 from .bands import Bands
-from .categories import InCategory, flags_of
+from .categories import flags_of
 from .misfit import misfit_p_value
-from .style_control import at_equal_style, known_style, style_within, variance_by_slopes
+from .style_control import FittedStyle, at_equal_style, known_style, scores_beside, style_within, variance_by_slopes
 
 FLOOR = 1e-9  # of wins that are drawn, so that scores stay finite
 PAIRS = 3  # of a model, whose prior its rating has: fewer make the bands of few prompts too narrow
-LEAST = 30  # battles of a category
 CHUNK = 500_000  # win probabilities at once
 WHOLE = 1 - 1e-9  # of a lottery's weight, which is all of it
 
@@ -49,8 +48,7 @@ class Battles:
             ratings and draws without prompts, which need a prior, then use Jeffreys' 1/2.
         style: [battles, 4], the differences of both responses' style (``style_differences``); None: not known.
         categories: of battles, by name, as flags [battles].
-        slopes: at equal style, [battles, 4] each: what each battle adds to the error of the slopes of style, and what
-            the pair's log-odds at equal style gain with the slopes.
+        fitted: at equal style, the battles as they were fought, and the slopes of style; None: these are they.
 
     Example:
         >>> battles = Battles.of_tables(("x", "y"), np.array([[[0.0, 2.5], [1.5, 0.0]]]))
@@ -69,7 +67,7 @@ class Battles:
     smoothing: float = JEFFREYS
     style: Float[np.ndarray, "battles 4"] | None = None
     categories: Mapping[str, Bool[np.ndarray, " battles"]] = field(default_factory=dict)
-    slopes: tuple[Float[np.ndarray, "battles 4"], Float[np.ndarray, "battles 4"]] | None = None
+    fitted: FittedStyle | None = None
 
     @classmethod
     def of_tables(
@@ -119,9 +117,15 @@ class Battles:
     def ratings(self) -> Ratings:
         """Bradley-Terry ratings, each pair smoothed by the same prior, and each model by that of three pairs at most.
 
-        With one on each pair the ratings of many models, whose pairs met a few times each, would shrink.
+        With one on each pair the ratings of many models, whose pairs met a few times each, would shrink. At equal
+        style they are those of the battles as they were fought, beside the effects of style, with the same prior.
         """
-        return bradley_terry(self.total.clip(0), 2 * (self.smoothing or JEFFREYS) * self._prior_of_ratings)
+        if self.fitted is None:
+            return bradley_terry(self.total.clip(0), self._prior_of_ratings)
+        n = len(self.labels)
+        prior = self._prior_of_ratings / 2 * (1 - np.eye(n))
+        scores = self._scores_beside(np.ones(len(self.won)), prior, np.zeros(n))
+        return Ratings.of(torch.from_numpy(scores), torch.from_numpy(self.total.clip(0) + prior))
 
     @cached_property
     def lottery(self) -> ClassLottery:
@@ -190,12 +194,12 @@ class Battles:
         i, j, margin = self._margins if self.by_prompt else self._each
         if self.by_prompt or not self._counts:
             p = margin_p_values(n, i, j, margin, draws=draws, seed=seed)
-            if self.slopes is None:
+            if self.fitted is None:
                 return p
             met = self._summed(np.ones(len(i)), np.ones(len(i)), i, j)
             mean = self._summed(margin, -margin, i, j) / np.maximum(met, 1)
             group = self.prompt if self.by_prompt else np.arange(len(self.first))
-            further = variance_by_slopes(*self._each, self.first, self.game.P.numpy(), group, *self.slopes)
+            further = variance_by_slopes(*self._each, self.first, self.game.P.numpy(), group, self.fitted)
             return with_further_variance(p, mean, further)
         i, j = np.triu_indices(n, 1)
         times = np.floor(np.r_[self.total[i, j], self.total.T[i, j]])  # of ties the odd one says nothing
@@ -220,7 +224,7 @@ class Battles:
             self, first=self.first[at], second=self.second[at], won=self.won[at], lost=self.lost[at],
             prompt=self.prompt[at], style=None if self.style is None else self.style[at],
             categories={other: flags[at] for other, flags in self.categories.items()},
-            slopes=None if self.slopes is None else (self.slopes[0][at], self.slopes[1][at]),
+            fitted=None if self.fitted is None else self.fitted.of_records(at),
         )  # fmt: skip
 
     def without_idle(self) -> Battles:
@@ -231,58 +235,43 @@ class Battles:
         labels = tuple(self.labels[k] for k in fought)
         return replace(self, labels=labels, first=place[self.first], second=place[self.second])
 
-    def by_category(self, lottery: Float[np.ndarray, " n"], style: bool = False) -> list[InCategory]:
-        """Ratings in each category, and who beats a lottery there.
-
-        Of categories with at least 30 battles, and one a model, that are not all of them.
-
-        Args:
-            lottery: [n], that of all battles.
-            style: at equal style, which is fitted in each category.
-
-        Raises:
-            ValueError: as ``scores``.
-        """
-        found = []
-        for name, flags in self.categories.items():
-            if not flags.all() and flags.sum() >= max(LEAST, len(self.labels)):
-                own = self.of_category(name)
-                P = (own.style_controlled()[0] if style else own).game.P.numpy()
-                found.append(InCategory.of(name, own.scores(style), P, own.met, lottery, self.smoothing))
-        return found
-
-    def scores(self, style: bool = False) -> ContextualBradleyTerry:
+    def scores(self, style: bool = False, prior: bool = False) -> ContextualBradleyTerry:
         """Bradley-Terry scores with standard errors over prompts, with the effects of style beside them or without.
 
-        Without a prior where the likelihood has a maximum: what ``arena-rank`` has, unweighted.
+        Without the prior they are what ``arena-rank`` has, unweighted, where the likelihood has a maximum.
 
         Args:
             style: fit the four features of style as well.
+            prior: with that of ``ratings``, at equal style.
 
         Raises:
             ValueError: the style is not known, or records are counts of several battles.
         """
         features = self._known_style() if style else np.zeros((len(self.first), 0))
         clusters = self.prompt if self.by_prompt and len(np.unique(self.prompt)) < len(self.prompt) else None
-        least = 0.0 if has_maximum(self.total) else 0.1
+        least = 0.0 if prior or has_maximum(self.total) else 0.1
         won, first, second, weights = self.won, self.first, self.second, None
         if self._counts:  # the wins, then the losses
             first, second = np.r_[first, first], np.r_[second, second]
             won, weights = np.repeat([1.0, 0.0], len(self.won)), np.r_[self.won, self.lost]
             features, clusters = np.r_[features, features], None if clusters is None else np.r_[clusters, clusters]
-        return contextual_bradley_terry(won, features, first, second, clusters, ridge=least, weights=weights)
+        return contextual_bradley_terry(
+            won, features, first, second, clusters, ridge=least, weights=weights,
+            smoothing=self._prior_of_ratings if prior else 0.0,
+        )  # fmt: skip
 
     def style_controlled(self) -> tuple[Battles, ContextualBradleyTerry]:
         """The battles as they would have gone between responses of equal style, and the fit of what style adds.
 
-        By ``at_equal_style``, with the fit's slopes.
+        By ``at_equal_style``, with the slopes of the fit, which has the prior of the ratings.
 
         Raises:
             ValueError: as ``scores``.
         """
-        fit, prior = self.scores(style=True), self.smoothing or JEFFREYS
+        fit, prior = self.scores(style=True, prior=True), self.smoothing or JEFFREYS
         won, gained = at_equal_style(self.won, self.first, self.second, self._known_style(), fit.slopes, prior)
-        return replace(self, won=won, lost=1 - won, slopes=(fit.influence, gained)), fit
+        fitted = FittedStyle(self.won, fit.slopes, fit.influence, gained)
+        return replace(self, won=won, lost=1 - won, fitted=fitted), fit
 
     @cached_property
     def style_within(self) -> Float[np.ndarray, " 4"]:
@@ -329,16 +318,21 @@ class Battles:
         own = self.lottery
         others = 1 - np.eye(len(self.labels))
         least = 0.0 if self._prior_counts else JEFFREYS * others  # ratings need a prior
-        lotteries, ratings = [], []
+        share_of_prior = self._prior_of_ratings / (2 * (self.smoothing or JEFFREYS))
+        lotteries, ratings, weights = [], [], self._weights(draws, np.random.default_rng(seed))  # those of the wins
         chunk = max(1, CHUNK // len(self.labels) ** 2)  # draws whose tables stay in the processor's cache
         for k in range(0, draws, chunk):
             some, of_prior = wins[k : k + chunk], prior[k : k + chunk] * self._prior_counts
             lotteries.append(nash(PreferenceGame(_table(some + of_prior, 0.0))).policy)
-            given = torch.from_numpy(some + (of_prior + least) * self._prior_of_ratings)
-            ratings.append(elo(scores(given, start=self.ratings.scores)))
+            of_prior, start = (of_prior + least) * share_of_prior, self.ratings.scores
+            if self.fitted is None:
+                ratings.append(elo(scores(torch.from_numpy(some + of_prior), start=start)))
+            else:
+                drawn = [self._scores_beside(next(weights), one, start.numpy()) for one in of_prior]
+                ratings.append(elo(torch.from_numpy(np.stack(drawn))))
         at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
-        drawn = torch.cat(lotteries)
-        low, high = torch.quantile(drawn, at, dim=0)
+        every = torch.cat(lotteries)
+        low, high = torch.quantile(every, at, dim=0)
         elo_low, elo_high = torch.quantile(torch.cat(ratings), at, dim=0)
         lottery, rating = torch.from_numpy(own.policy), self.ratings.elo
         least_of_all, most_of_all = map(torch.from_numpy, own.ranges(self.game.P.numpy()))
@@ -346,13 +340,21 @@ class Battles:
         return Bands(
             lottery, torch.minimum(low, lottery), torch.maximum(high, lottery),
             rating, torch.minimum(elo_low, rating), torch.maximum(elo_high, rating), share,
-            (drawn > WHOLE).to(torch.float64).mean(0),
+            (every > WHOLE).to(torch.float64).mean(0),
         )  # fmt: skip
 
     @property
     def _prior_of_ratings(self) -> float:
-        """The share of each pair's prior that the ratings have."""
-        return min(1.0, PAIRS / max(len(self.labels) - 1, 1))
+        """The battles of each pair, half of them won, that the ratings have in addition."""
+        return 2 * (self.smoothing or JEFFREYS) * min(1.0, PAIRS / max(len(self.labels) - 1, 1))
+
+    def _scores_beside(
+        self, weight: Float[np.ndarray, " battles"], prior: Float[np.ndarray, "n n"], start: Float[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " n"]:
+        """[n], scores of weighted battles beside the effects of style, whose slopes are those of these weights."""
+        assert self.fitted is not None, "battles at equal style"
+        effect = self._known_style() @ self.fitted.drawn(weight)
+        return scores_beside(self.fitted.won, self.first, self.second, effect, weight, prior, start)
 
     @property
     def _prior_counts(self) -> bool:
@@ -366,11 +368,9 @@ class Battles:
         n = len(self.labels)
         off = 1 - np.eye(n)
         battles = np.ones((n, n))
-        if self.by_prompt or self.slopes is not None:
+        if self.by_prompt or self.fitted is not None:
             wins = np.empty((draws, n, n))
-            group = self.prompt if self.by_prompt else np.arange(len(self.first))
-            for table in wins:
-                weight = random.exponential(size=self.prompts if self.by_prompt else len(group))[group]
+            for table, weight in zip(wins, self._weights(draws, random), strict=True):
                 moved = self._moved(weight)
                 table[:] = self._summed(weight * (self.won + moved), weight * (self.lost - moved))
         else:
@@ -383,13 +383,19 @@ class Battles:
         prior = np.maximum(random.gamma(self.smoothing or JEFFREYS, size=wins.shape), FLOOR) * off
         return np.maximum(wins, 0.0), battles * prior
 
+    def _weights(self, draws: int, random: np.random.Generator) -> Iterator[Float[np.ndarray, " battles"]]:
+        """[battles], those of each draw: of a prompt's battles they are equal."""
+        group = self.prompt if self.by_prompt else np.arange(len(self.first))
+        for _ in range(draws):
+            yield random.exponential(size=self.prompts if self.by_prompt else len(group))[group]
+
     def _moved(self, weight: Float[np.ndarray, " battles"]) -> Any:
         """[battles], by how much the first one's wins at equal style change with the slopes of weighted battles."""
-        if self.slopes is None:
+        if self.fitted is None:
             return 0.0
-        influence, gained = self.slopes
         even = self.game.P.numpy()[self.first, self.second]
-        return expit(logit(even) + gained @ ((weight - 1) @ influence)) - even
+        moved = self.fitted.gained @ (self.fitted.drawn(weight) - self.fitted.slopes)
+        return expit(logit(even) + moved) - even
 
     @cached_property
     def _margins(self) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import ndtri
@@ -11,10 +12,13 @@ from scipy.special import ndtri
 from nashward.errors import NashwardError
 
 from ...shapes import Bool, Float
-from ..contextual import ContextualBradleyTerry
 from ..ratings import ELO, elo
 
+if TYPE_CHECKING:
+    from .battles import Battles
+
 ENOUGH = 10  # the fewest battles of a model in a category for a rating
+LEAST = 30  # the fewest battles of a category
 LEVEL = 0.05  # of the test against the lottery, over all models and categories
 
 
@@ -43,6 +47,7 @@ class InCategory:
         name: the category's name.
         battles: the number of battles.
         elo, elo_error: [n], ratings in the category with standard errors; NaN for models with fewer than ten battles.
+            The mean of the others is that of their ratings in all battles.
         rate, rate_error: [n], each model's win rate in it against the maximal lottery of all battles, and its error.
 
     Example:
@@ -60,23 +65,29 @@ class InCategory:
 
     @classmethod
     def of(
-        cls, name: str, fit: ContextualBradleyTerry, P: Float[np.ndarray, "n n"], met: Float[np.ndarray, "n n"],
-        lottery: Float[np.ndarray, " n"], smoothing: float,
+        cls, name: str, own: Battles, P: Float[np.ndarray, "n n"], lottery: Float[np.ndarray, " n"],
+        overall: Float[np.ndarray, " n"], style: bool = False,
     ) -> InCategory:  # fmt: skip
-        """From a category's fit and table.
+        """From a category's battles and table.
 
         Args:
             name: the category's name.
-            fit: the fit of its battles.
-            P, met: [n, n], its win probabilities, and how often each pair met.
+            own: its battles.
+            P: [n, n], its win probabilities.
             lottery: [n], the maximal lottery of all battles.
-            smoothing: a of the prior Beta(a, a) in P.
+            overall: [n], the ratings in all battles. Those of the models that have one here have the same mean there.
+            style: rate at equal style.
         """
-        battles, variance = met.sum(1), P * (1 - P) / (met + 2 * smoothing + 1) * ~np.eye(len(P), dtype=bool)
-        few = battles < ENOUGH
+        battles = own.met.sum(1)
+        variance = P * (1 - P) / (own.met + 2 * own.smoothing + 1) * ~np.eye(len(P), dtype=bool)
+        fought, enough = battles > 0, battles >= ENOUGH
+        ratings, errors = np.full((2, len(P)), np.nan)
+        fit = own.without_idle().scores(style, prior=True)
+        ratings[fought], errors[fought] = elo(fit.scores), ELO * fit.score_errors
+        if enough.any():
+            ratings += (overall - ratings)[enough].mean()
         return cls(
-            name, float(battles.sum() / 2),
-            np.where(few, np.nan, elo(fit.scores)), np.where(few, np.nan, ELO * fit.score_errors),
+            name, float(battles.sum() / 2), np.where(enough, ratings, np.nan), np.where(enough, errors, np.nan),
             P @ lottery, np.sqrt(variance @ lottery**2),
         )  # fmt: skip
 
@@ -84,3 +95,36 @@ class InCategory:
         """Who beats the lottery most surely here, and whether that is beyond noise over all models and categories."""
         least = self.rate - ndtri(1 - LEVEL / (len(self.rate) * categories)) * self.rate_error
         return int(least.argmax()), bool(least.max() > 0.5)
+
+
+def by_category(
+    battles: Battles, lottery: Float[np.ndarray, " n"], overall: Float[np.ndarray, " n"], style: bool = False
+) -> list[InCategory]:
+    """Ratings in each category, and who beats a lottery there.
+
+    Of categories with at least 30 battles, and one a model, that are not all of them.
+
+    Args:
+        battles: of all categories.
+        lottery: [n], that of all battles.
+        overall: [n], the ratings in all battles.
+        style: at equal style, which is fitted in each category.
+
+    Raises:
+        ValueError: as ``Battles.scores``.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from nashward.games.analysis.battles import Battles
+        >>> tables = np.array([[[0.0, 30.0], [10.0, 0.0]], [[0.0, 10.0], [30.0, 0.0]]])
+        >>> battles = replace(Battles.of_tables(("x", "y"), tables), categories={"one": np.array([True, False])})
+        >>> by_category(battles, np.array([0.5, 0.5]), np.full(2, 1500.0))  # of 30 records
+        []
+    """
+    found = []
+    for name, flags in battles.categories.items():
+        if not flags.all() and flags.sum() >= max(LEAST, len(battles.labels)):
+            own = battles.of_category(name)
+            P = (own.style_controlled()[0] if style else own).game.P.numpy()
+            found.append(InCategory.of(name, own, P, lottery, overall, style))
+    return found

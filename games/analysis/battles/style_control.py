@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.special import expit
 
 from nashward.errors import NashwardError
 
-from ...shapes import Float, Int
-from ..contextual import share_within
+from ...shapes import Bool, Float, Int
+from ..contextual import laplacian, share_within
 
 LONGEST = 1 - 1e-6  # the relative difference of lengths one of which is 0
-STEPS = 200  # of Newton's method for the pairs
+STEPS = 200  # of Newton's method
+ENOUGH = 1e-6  # nats: after such a step the next one is of rounding
 
 
 def at_equal_style(
@@ -67,6 +70,88 @@ def at_equal_style(
     return won - p + expit(sign * log_odds[pair]), np.stack(gained, axis=1)
 
 
+@dataclass(frozen=True)
+class FittedStyle:
+    """What battles at equal style were made of.
+
+    Attributes:
+        won: [battles], as they were fought.
+        slopes: [d], of style.
+        influence: [battles, d], what each battle adds to the error of the slopes.
+        gained: [battles, d], what the pair's log-odds at equal style gain with the slopes.
+
+    Example:
+        >>> fitted = FittedStyle(np.array([1.0, 0.0]), np.zeros(4), np.zeros((2, 4)), np.zeros((2, 4)))
+        >>> fitted.of_records(np.array([True, False])).won.tolist()
+        [1.0]
+    """
+
+    won: Float[np.ndarray, " battles"]
+    slopes: Float[np.ndarray, " d"]
+    influence: Float[np.ndarray, "battles d"]
+    gained: Float[np.ndarray, "battles d"]
+
+    def of_records(self, at: Bool[np.ndarray, " battles"]) -> FittedStyle:
+        """Those of some of the battles.
+
+        Args:
+            at: [battles], which.
+        """
+        return FittedStyle(self.won[at], self.slopes, self.influence[at], self.gained[at])
+
+    def drawn(self, weight: Float[np.ndarray, " battles"]) -> Float[np.ndarray, " d"]:
+        """[d], the slopes of weighted battles, by one step of their fit.
+
+        Args:
+            weight: [battles], about 1.
+        """
+        return self.slopes + (weight - 1) @ self.influence
+
+
+def scores_beside(
+    won: Float[np.ndarray, " battles"],
+    first: Int[np.ndarray, " battles"],
+    second: Int[np.ndarray, " battles"],
+    effect: Float[np.ndarray, " battles"],
+    weight: Float[np.ndarray, " battles"],
+    prior: Float[np.ndarray, "n n"],
+    start: Float[np.ndarray, " n"],
+) -> Float[np.ndarray, " n"]:
+    r"""Bradley-Terry scores [n] with mean 0 beside known effects of style, with a prior at equal style.
+
+    .. math::
+        \sum w (y - \sigma(r_i - r_j + e)) + \sum_j (a_{ij} - (a_{ij} + a_{ji}) \sigma(r_i - r_j)) = 0
+
+    Args:
+        won: y, [battles], whether the first model won, a tie as 1/2.
+        first, second: [battles], the models.
+        effect: e, [battles], what style adds to the log-odds.
+        weight: w, [battles].
+        prior: a, [n, n], wins that are given in addition, above 0.
+        start: [n], scores near by.
+
+    Source: Bradley & Terry 1952 with an offset.
+
+    Example:
+        >>> one, x, y = np.ones(1), np.zeros(1, dtype=int), np.ones(1, dtype=int)
+        >>> given = (1 - np.eye(2)) / 2, np.zeros(2)  # half a win each
+        >>> [float(scores_beside(one, x, y, e * one, one, *given)[0].round(3)) for e in (0.0, 2.0)]
+        [0.549, 0.176]
+    """
+    n, r = len(prior), start
+    met = prior + prior.T
+    for _ in range(STEPS):
+        p, even = expit(r[first] - r[second] + effect), expit(r[:, None] - r)
+        left, spread = weight * (won - p), np.bincount(first * n + second, weight * p * (1 - p), n * n).reshape(n, n)
+        slope = np.bincount(first, left, n) - np.bincount(second, left, n) + (prior - met * even).sum(1)
+        information = laplacian(spread + spread.T + met * even * (1 - even)) + 1 / n
+        step = np.linalg.solve(information, slope)
+        r = r + step / max(1.0, np.abs(step).max())
+        if np.abs(step).max() < ENOUGH:
+            break
+    return r - r.mean()
+
+
 def variance_by_slopes(
     i: Int[np.ndarray, " battles"],
     j: Int[np.ndarray, " battles"],
@@ -74,8 +159,7 @@ def variance_by_slopes(
     first: Int[np.ndarray, " battles"],
     P: Float[np.ndarray, "n n"],
     group: Int[np.ndarray, " battles"],
-    influence: Float[np.ndarray, "battles d"],
-    gained: Float[np.ndarray, "battles d"],
+    fitted: FittedStyle,
 ) -> Float[np.ndarray, "n n"]:
     """[n, n], what the error of the slopes of style adds to the variance of each pair's mean margin.
 
@@ -87,23 +171,22 @@ def variance_by_slopes(
         first: [battles], the model that stands first.
         P: [n, n], the win probabilities at equal style.
         group: [battles], a number of each prompt, or of each battle.
-        influence: [battles, d], what each adds to the error of the slopes.
-        gained: [battles, d], the derivatives of the first model's log-odds by the slopes (``at_equal_style``).
+        fitted: of these battles.
 
     Example:
-        >>> i, j, P = np.zeros(2, dtype=int), np.ones(2, dtype=int), np.full((2, 2), 0.5)
-        >>> given = i, j, np.array([0.5, -0.5]), i, P, np.arange(2), np.array([[0.3], [0.1]]), np.array([[2.0], [2.0]])
-        >>> variance_by_slopes(*given).round(3).tolist()  # (2 / 4)^2 (0.3^2 + 0.1^2), and 0.05 of what both share
+        >>> i, j, P, won = np.zeros(2, dtype=int), np.ones(2, dtype=int), np.full((2, 2), 0.5), np.array([1.0, 0.0])
+        >>> fitted = FittedStyle(won, np.zeros(1), np.array([[0.3], [0.1]]), np.array([[2.0], [2.0]]))
+        >>> variance_by_slopes(i, j, won - 0.5, i, P, np.arange(2), fitted).round(3).tolist()  # 0.025 and 0.05
         [[0.0, 0.075], [0.075, 0.0]]
     """
-    n, d = len(P), influence.shape[1]
+    n, d, influence = len(P), fitted.influence.shape[1], fitted.influence
     pair, sign = i * n + j, np.where(first == i, 1.0, -1.0)
     met = np.bincount(pair, minlength=n * n)
     mean = np.bincount(pair, margin, n * n) / np.maximum(met, 1)
     left = (margin - mean[pair]) / met[pair]
     of_group = np.stack([np.bincount(group, column) for column in influence.T], axis=1)
     moved, common = np.zeros((n * n, d)), np.empty((n * n, d))
-    moved[pair] = sign[:, None] * gained * (P * (1 - P)).reshape(-1)[pair, None]
+    moved[pair] = sign[:, None] * fitted.gained * (P * (1 - P)).reshape(-1)[pair, None]
     for k, column in enumerate(of_group[group].T):
         common[:, k] = np.bincount(pair, left * column, n * n)
     own = np.einsum("pk,kl,pl->p", moved, of_group.T @ of_group, moved)

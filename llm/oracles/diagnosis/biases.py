@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 
 from nashward.counted import counted
 from nashward.games.analysis.confidence import one_sided
 from nashward.games.analysis.contextual import ContextualBradleyTerry, contextual_bradley_terry
-from nashward.games.analysis.dawid_skene import dawid_skene
+from nashward.games.analysis.dawid_skene import DawidSkene, dawid_skene
 from nashward.games.analysis.significant_cycles import significant_cycles
 from nashward.games.analysis.style import STYLE
-from nashward.games.shapes import Bool, Float
+from nashward.games.shapes import Bool, Float, Int
 from nashward.p_text import p_text
 
 from ...config.limits import DiagnosisLimits
@@ -26,6 +27,7 @@ from .style_fit import FEW_PAIRS, StyleFit, style_fit
 
 FEW = 30  # labelled pairs, from which on accuracy and calibration are tested
 FEW_PROMPTS = 5  # judged in both orders, from which on the effects of the order are
+CHANCE = 0.05  # from which p-value on an effect that stands beside a measure may be chance
 TESTS = 10  # among which a cycle is one, for its level
 LARGEST_FACTOR = 20.0  # of log-odds: larger ones, and labels that contradict them, are not told apart from it
 SEPARATED = 10.0  # in log-odds a standard deviation: labels that a feature decides alone have no finite slope
@@ -91,7 +93,8 @@ def style(
         if own is not None and abs(own.slopes[k] * fit.scale[k]) > SEPARATED:
             yield NotMeasured(kind, f"labels of which {WORDS[kind]} do not decide every one")
             continue
-        slope, error, of_labels, net = _excess(k, _effect(fit, k), own)
+        effect = _effect(fit, k)
+        slope, error, of_labels, net = _excess(k, effect, own)
         clusters, how, note = (
             fit.clusters,
             ", within authors" * (found.within is not None),
@@ -101,15 +104,18 @@ def style(
         if by_itself is not None:
             # labels are known across responses alone: what is beyond theirs has to be so there too
             across, how, note = slope, ", in the same responses with its marks and without", _across(k, found)
-            slope, error, of_labels, net = _excess(k, _effect(by_itself, 0, float(found.rms[k])), own)
+            effect = _effect(by_itself, 0, float(found.rms[k]))
+            slope, error, of_labels, net = _excess(k, effect, own)
             clusters, agreed = by_itself.clusters, not of_labels or math.copysign(across, across * slope) > limits.style
         size = f"by {abs(slope):.2f} ± {error:.2f} in log-odds a standard deviation{how}"
         text = f"{'prefers' if slope > 0 else 'dislikes'} {WORDS[kind]}, {size}" + (f" ({net})" if net else "")
         advice = "take it out: --correct style:pairs=FILE, or for length fit-oracle --length remove"
         if of_labels:
             text = f"prefers {WORDS[kind]} {'more' if slope > 0 else 'less'} than the labels do, {size} ({net})"
-            if slope * (slope + of_labels) <= 0:  # to take its own out would lead it further away
-                advice = "style control makes this larger: leave it out, or fit a judge to labels (nashward fit-oracle)"
+            against = slope * effect[0] > 0 and two_sided(effect[0], effect[1], clusters) < CHANCE
+            if slope * of_labels < 0 and not against:
+                agreed = False
+                net += ". The labels go by it more: they may be biased, nothing is to be taken out of the judge"
         yield Finding(
             kind, slope, error, two_sided(slope, error, clusters), agreed and abs(slope) > limits.style, text, advice,
             note="; ".join(filter(None, (net, note))),
@@ -132,7 +138,7 @@ def _excess(
         return slope, error, 0.0, ""
     of_labels, its_error, _ = _effect(own, k, scale)
     said = f"{of_labels:+z.2f} ± {its_error:.2f}"
-    if not two_sided(of_labels, its_error, own.clusters) < 0.05:
+    if not two_sided(of_labels, its_error, own.clusters) < CHANCE:
         return slope, error, 0.0, f"that of the labels, {said}, may be chance and is not taken off"
     net = f"beyond the {said} of the labels; its own is {slope:+z.2f} ± {error:.2f}"
     return slope - of_labels, math.hypot(error, its_error), of_labels, net
@@ -206,7 +212,9 @@ def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     yield Finding(
         "accuracy", rate, error, 0.0 if coin else 1.0, coin,
         f"agrees with the labels in {rate:.1%} ± {error:.1%} of {of}{verdict}",
-        "do not train on it yet: give more labels, take another judge, or fit one to them (nashward fit-oracle)",
+        "it judges the other way round, or the labels name the other side: see what their winner means; where they are "
+        "right, exchange its verdicts" if worse
+        else "do not train on it yet: give more labels, take another judge, or fit one to them (nashward fit-oracle)",
         note=f"{counted(ties, 'tie')}, each half right" if (ties := int((y[known] == 0.5).sum())) else "",
     )  # fmt: skip
     if coin:  # its log-odds say nothing, whatever their size
@@ -351,7 +359,27 @@ def agreement(
         + ", less than half as far above chance as they are" * bool(fit.suspect[0]),
         "take another judge, or fit one to the labels (nashward fit-oracle)" if (~np.isnan(judged.labels)).any()
         else "the page shows the pairs on which it is furthest from them: see who is right there",
+        note="; ".join([*_others(fit, list(others)), _same_verdicts(verdicts, ["it", *others], judged.clusters)]),
     )  # fmt: skip
+
+
+def _others(fit: DawidSkene, names: Sequence[str]) -> Iterator[str]:
+    """How often each other judge is right by the agreement of all; who is worse than a coin is named as that."""
+    for name, rate, high in zip(names, fit.accuracy[1:], fit.interval[1][1:], strict=True):
+        yield f"{name} is right in {rate:.0%}" + ", worse than a coin: it judges the other way round" * bool(high < 0.5)
+
+
+def _same_verdicts(
+    verdicts: Float[np.ndarray, "judges N"], names: Sequence[str], clusters: Int[np.ndarray, " N"]
+) -> str:
+    """In which share of the pairs that both decide each two judges name the same winner."""
+    said = []
+    for (one, a), (other, b) in combinations(zip(names, np.sign(verdicts - 0.5), strict=True), 2):
+        both = np.abs(a * b) == 1  # not NaN
+        if both.any():
+            share, error, _ = clustered_mean((a == b)[both].astype(float), clusters[both])
+            said.append(f"{one} and {other} {share:.0%}" + (f" ± {error:.0%}" if error == error else ""))
+    return f"the same winner: {', '.join(said)}"
 
 
 def repeated(judged: Judged, again: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from nashward.cli.main import main
+from nashward.games.analysis.battles import by_category
 from nashward.games.analysis.leaderboard import Battles, from_battles, read_battles
 from nashward.games.analysis.ratings import ELO, bradley_terry
 from nashward.games.analysis.style import style_differences
@@ -272,3 +273,39 @@ def test_a_few_battles_of_any_kind_have_a_leaderboard(counts: bool, by_prompt: b
             assert float(bands.lottery.sum()) == pytest.approx(1)
             assert not battles.cycle_p_value < 1e-6
             assert each.cycles() == []
+
+
+@pytest.mark.parametrize("length", [0.0, 0.3])
+def test_a_model_that_won_its_few_battles_is_rated_alike_with_style_and_without(length: float) -> None:
+    """The prior is the same: by maximum likelihood it would have no rating, and the others' mean would fall."""
+    random, n = np.random.default_rng(0), 5
+    pairs = np.array([random.permutation(n - 1)[:2] for _ in range(400)] + [[n - 1, k] for k in range(n - 1)])
+    won = np.r_[random.integers(0, 2, 400) * 1.0, np.ones(n - 1)]
+    style = np.zeros((len(pairs), 4))
+    style[:, 0] = length * random.choice([-1.0, 1.0], len(pairs))
+    none = np.zeros(len(pairs), dtype=int)
+    battles = Battles(tuple("abcde"), pairs[:, 0], pairs[:, 1], won, 1 - won, none, 1, False, style=style)
+    controlled, fit = battles.style_controlled()
+    plain, fair = battles.bands(draws=200), controlled.bands(draws=200)
+    near = 0.01 if length == 0 else 15.0
+    np.testing.assert_allclose(fair.elo, 1500 + ELO * fit.scores, atol=0.01)
+    np.testing.assert_allclose(fair.elo, plain.elo, atol=near)
+    width, own = (bands.elo_high - bands.elo_low for bands in (plain, fair))
+    np.testing.assert_allclose(own, width, rtol=0.35)
+    assert float(own[-1]) > 3 * float(own[0])
+
+
+def test_ratings_in_a_category_are_on_the_scale_of_all() -> None:
+    """The best model fought none of the category's battles: the others' ratings there have their mean of all."""
+    random, n = np.random.default_rng(1), 4
+    first, second = np.arange(1200) % n, (np.arange(1200) + 1 + np.arange(1200) // n % (n - 1)) % n
+    lead = np.array([2.0, -0.2, -0.4, -1.4])
+    won = (random.random(1200) < 1 / (1 + np.exp(lead[second] - lead[first]))) * 1.0
+    without = (first > 0) & (second > 0) & (np.arange(1200) % 2 == 0)
+    none = np.zeros(1200, dtype=int)
+    battles = Battles(tuple("abcd"), first, second, won, 1 - won, none, 1, False, categories={"one": without})
+    overall = battles.ratings.elo.numpy()
+    (category,) = by_category(battles, battles.lottery.policy, overall)
+    assert np.isnan(category.elo).tolist() == [True, False, False, False]
+    assert category.elo[1:].mean() == pytest.approx(overall[1:].mean())
+    assert overall[1:].mean() < 1450

@@ -170,7 +170,7 @@ def test_bands_at_equal_style_have_the_error_of_the_slopes(by_prompt: bool) -> N
         tuple("xyz"), pairs[:, 0], pairs[:, 1], won, 1 - won, prompt, int(prompt.max()) + 1, by_prompt, style=style
     )
     controlled = battles.style_controlled()[0]
-    bands, without = controlled.bands(), replace(controlled, slopes=None).bands()
+    bands, without = controlled.bands(), replace(controlled, fitted=None).bands()
     drawn = []
     for _ in range(100):
         at = np.concatenate([np.flatnonzero(group == k) for k in random.choice(group.max() + 1, group.max() + 1)])
@@ -185,12 +185,12 @@ def test_bands_at_equal_style_have_the_error_of_the_slopes(by_prompt: bool) -> N
     # p-values are of the same errors: what a pair's win probability varies by from draw to draw
     wins, _ = controlled._drawn(400, np.random.default_rng(0))
     spread = (wins[:, 2, 0] / (wins[:, 2, 0] + wins[:, 0, 2])).std()
-    p, too_small = (one._p_values(20_000, 0)[2, 0] for one in (controlled, replace(controlled, slopes=None)))
+    p, too_small = (one._p_values(20_000, 0)[2, 0] for one in (controlled, replace(controlled, fitted=None)))
     i, j, margin = controlled._margins if by_prompt else controlled._each
     mean = -margin[(i == 0) & (j == 2)].mean()
     assert mean / -ndtri(p) == pytest.approx(spread, rel=0.15)
     assert mean / -ndtri(too_small) < 0.8 * spread
-    assert controlled.winner_p_value(2) > replace(controlled, slopes=None).winner_p_value(2)
+    assert controlled.winner_p_value(2) > replace(controlled, fitted=None).winner_p_value(2)
 
 
 def test_the_share_of_the_draws_of_which_a_model_is_the_whole_lottery() -> None:

@@ -294,11 +294,44 @@ def test_a_judge_that_goes_by_length_less_than_the_labels_is_not_to_be_controlle
              enumerate(random.integers(10, 90, (200, 2)))]  # fmt: skip
     pairs = [replace(pair, wins=pair.wins if random.random() < 0.8 else 1 - pair.wins) for pair in pairs]
     judge = Function(lambda prompt, a, b: 0.45 if (len(a) % 3 < len(b) % 3) else 0.55)
-    (length,) = (finding for finding in diagnose(judge, pairs).named if finding.kind == "length")
+    diagnosis = diagnose(judge, pairs)
+    (length,) = (finding for finding in diagnosis.findings if finding.kind == "length")
     assert length.estimate < -0.5  # its own effect is none, that of the labels is large
     assert "less than the labels" in length.text
-    assert "--correct" not in length.advice
+    assert not length.named  # there is nothing to take out of the judge
     assert "its own is" in length.note
+    assert "labels go by it" in length.note
+    shorter = Function(lambda prompt, a, b: 0.9 if len(a) < len(b) else 0.1)
+    (length,) = (finding for finding in diagnose(shorter, pairs).named if finding.kind == "length")
+    assert "--correct style" in length.advice
+
+
+def test_the_agreement_of_each_two_judges_is_shown_and_who_is_the_opposite_is_named() -> None:
+    world = World(2)
+    one, two, quality = Simulated(world, seed=1), Simulated(world, seed=2), world.quality
+    mirror = Function(lambda prompt, a, b: float(quality[a.split(":")[0]] < quality[b.split(":")[0]]), symmetric=True)
+    pairs = probe_pairs((), world.prompts, world.answers)
+    (found,) = (each for each in diagnose(one, pairs, {"two": two, "mirror": mirror}).findings
+                if each.kind == "agreement")  # fmt: skip
+    assert re.search(r"mirror is right in \d+%, worse than a coin", found.note)
+    assert re.search(r"two is right in \d+%; ", found.note)
+    shares = {names: int(share) for names, share in re.findall(r"(\w+ and \w+) (\d+)% ±", found.note)}
+    assert shares["it and two"] > 60
+    assert max(shares["it and mirror"], shares["two and mirror"]) < 40
+
+
+def test_a_judge_that_is_worse_than_a_coin_judges_the_other_way_round() -> None:
+    pairs = [Pair(f"p{k}", f"one {k}", f"two {k}", wins=1, n=1) for k in range(60)]
+    for right, said in ((10, True), (30, False)):
+        sides = {pair.prompt: k < right for k, pair in enumerate(pairs)}
+
+        def prefers(prompt: str, a: str, b: str, sides: dict[str, bool] = sides) -> float:
+            return float(a.startswith("one") == sides[prompt])
+
+        judge = Function(prefers, symmetric=True)
+        (found,) = (one for one in diagnose(judge, pairs).named if one.kind == "accuracy")
+        assert ("other way round" in found.advice) == said
+        assert ("more labels" in found.advice) == (not said)
 
 
 def test_a_correction_that_leaves_little_over_is_said(caplog: pytest.LogCaptureFixture) -> None:

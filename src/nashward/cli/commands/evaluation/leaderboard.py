@@ -220,8 +220,7 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
     deviations = game_ratings.deviation_ratings(game.P)
     certain = bool(((game.P == 0) | (game.P == 1)).any())  # log-odds of these are not finite
     averaging = None if certain else games.analysis.ratings.ELO * game_ratings.nash_averaging(game.P)
-    elo = _elo(standings, bands)
-    order = sorted(range(len(labels)), key=lambda i: (-float(bands.lottery[i]), -elo[i][0]))
+    order = sorted(range(len(labels)), key=lambda i: (-float(bands.lottery[i]), -float(bands.elo[i])))
     categories = _categories(standings)
     rows = []
     for i in order:
@@ -229,7 +228,7 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
             "model": labels[i],
             "nash": float(bands.lottery[i]), "nash_band": [float(bands.low[i]), float(bands.high[i])],
             "nash_alone": float(bands.whole[i]),
-            "elo": elo[i][0], "elo_band": [elo[i][1], elo[i][2]],
+            "elo": float(bands.elo[i]), "elo_band": [float(bands.elo_low[i]), float(bands.elo_high[i])],
             "deviation": float(deviations[i]), "nash_averaging": None if averaging is None else float(averaging[i]),
             "copeland": copeland[i], "smith": smith[i], "worst_category": _worst(categories, i),
         }  # fmt: skip
@@ -270,27 +269,16 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
 
 def _cycle_p_value(standings: Standings) -> float | None:
     if standings.original is not None:
-        return standings.original[0].fit_p_value(standings.original[1])
+        return standings.original[0].fit_p_value(standings.original[0].scores(style=True))
     return standings.battles.cycle_p_value if standings.rates is None else None
-
-
-def _elo(standings: Standings, bands: games.analysis.leaderboard.Bands) -> list[tuple[float, float, float]]:
-    """The rating and both ends of its band; at equal style those of the fit of style, with its standard errors."""
-    if standings.original is None:
-        columns = bands.elo.tolist(), bands.elo_low.tolist(), bands.elo_high.tolist()
-        return list(zip(*columns, strict=True))
-    from scipy.special import ndtri
-
-    ratings, fit = games.analysis.ratings, standings.original[1]
-    spread = ratings.ELO * ndtri((1 + bands.share) / 2) * fit.score_errors
-    elo = ratings.elo(fit.scores)
-    return list(zip(elo.tolist(), (elo - spread).tolist(), (elo + spread).tolist(), strict=True))
 
 
 def _categories(standings: Standings) -> list[games.analysis.leaderboard.InCategory]:
     """The categories, the one in which the Nash is beaten most surely first."""
     battles = standings.battles if standings.original is None else standings.original[0]
-    found = battles.by_category(standings.battles.lottery.policy, standings.original is not None)
+    overall = standings.battles.ratings.elo.numpy()
+    lottery, style = standings.battles.lottery.policy, standings.original is not None
+    found = games.analysis.battles.by_category(battles, lottery, overall, style)
 
     def lower_end(category: games.analysis.leaderboard.InCategory) -> float:
         best = category.beats_most(len(found))[0]
