@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Bands", "Battles", "InCategory", "from_battles", "read_battles"]
 
 TYPES = (".csv", ".json", ".jsonl", ".parquet")
-
 NAMES = (MODELS, GENERATORS, ("a", "b"))  # the columns of the models, as files have them
 EXAMPLE = '{"model_a": "x", "model_b": "y", "winner": "model_a"}'
 COUNTS = ("wins_a", "wins_b")

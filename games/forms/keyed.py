@@ -84,8 +84,8 @@ def in_order(name: str, values: Any, keys: tuple[str, ...], what: str) -> Any:
     if not isinstance(values, Mapping) and not (is_series(values) and not counts_rows(values)):
         return np.array(values.to_numpy()) if is_series(values) else values  # a copy, so that torch may write to it
     found = {str(key): value for key, value in by_key(name, values).items()}
+    if unknown := [key for key in found if key not in keys]:  # first: what lacks may have been meant
+        raise NashwardError(f"the {name} names {unknown[0]!r:.60}, which is no {what}; there are: {', '.join(keys)}")
     if lacking := [key for key in keys if key not in found]:
         raise NashwardError(f"the {name} has nothing for the {what} {lacking[0]!r:.60}; it is by {what}: give all")
-    if unknown := [key for key in found if key not in keys]:
-        raise NashwardError(f"the {name} names {unknown[0]!r:.60}, which is no {what}; there are: {', '.join(keys)}")
     return [found[key] for key in keys]

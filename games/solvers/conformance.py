@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 from nashward.errors import NashwardError
 from nashward.games.driver import drive, require_steps
 from nashward.games.policy import Policy
 from nashward.games.step import Step
+from nashward.python_object import LIBRARY_ERRORS, first_line
 
 from .tables_only.base import Payoffs, TableSolver, check_policies
 
@@ -69,7 +72,8 @@ def check_solver(solver: Any) -> None:
     def path(game: Any, start: Any, what: str) -> tuple[Tensor, ...]:
         every = range(1, _ITERATIONS + 1)
         played = _Watched(solver, name, what) if isinstance(solver, TableSolver) else solver
-        solution = games.solve(game, played, _ITERATIONS, start, record=every, keep_policies=True, traced=False)
+        with _told_where(name, what):
+            solution = games.solve(game, played, _ITERATIONS, start, record=every, keep_policies=True, traced=False)
         found = solution.policies["last"]
         players: tuple[Tensor, ...] = (found,) if isinstance(found, torch.Tensor) else tuple(found)
         if len(players[0]) < _ITERATIONS:
@@ -106,12 +110,27 @@ def _check_goes_on(name: str, solver: Any, tables: TableExecutor, start: Tensor)
         made.add(policy)
         return False
 
-    drive(solver, x, x, tables.execute, record, _ITERATIONS)
+    with _told_where(name, "a game of 4 actions"):
+        drive(solver, x, x, tables.execute, record, _ITERATIONS)
     if made.isdisjoint(named):
         raise NashwardError(
             f"{name}: of {len(made)} Steps none uses a policy that was sent, so the solver never moves on; expected "
             "x = yield Step(...), and x in the next Step"
         )
+
+
+@contextmanager
+def _told_where(name: str, what: str) -> Iterator[None]:
+    """What a solver's own code raises, with the game that it was played on."""
+    try:
+        yield
+    except LIBRARY_ERRORS as error:
+        *_, (frame, _) = walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).startswith("nashward."):
+            raise
+        raise NashwardError(
+            f"{name}: {frame.f_code.co_name} raised {type(error).__name__} on {what}: {first_line(error)}"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Inputs:
         "a PairRM, GPM or reward model (folder, hub id, or pocket:pairrm, a small one that is here already), votes "
         "(.jsonl), openai:MODEL (a language model behind a server), people:FOLDER (people, who vote while the "
         "run goes on), module:name (a module that is imported, and so run, from the current folder or from what is "
-        "installed)",
+        "installed; of a class with its settings module:Class:setting=value)",
         "models",
     )
     objective: str | tuple[str, ...] | None = setting(

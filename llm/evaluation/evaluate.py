@@ -28,6 +28,7 @@ from ..run.inputs.augmented_prompts import played_prompts
 from ..run.selfplay import SelfPlay, kl_to_start, metrics
 from ..store.files import finite, write_json, write_jsonl
 from ..store.run_folder import JUDGEMENTS, RunFolder
+from .by_objective import ObjectiveTables
 from .over_optimisation import DEFAULT_THRESHOLDS, Thresholds, verdicts
 from .players import (
     EVALUATION,
@@ -44,7 +45,6 @@ from .players import (
 from .refusals import PROBES, refuses
 from .tables import TournamentTables, tournament_tables
 from .tournament import Unjudged
-from .win_rates.by_objective import ObjectiveTables
 from .win_rates.labelled import TO_LABEL, check_votes, labelled_win_rate, pairs_to_label
 from .win_rates.length_control import NotComparable, length_controlled_win_rate
 from .win_rates.win_rate import WinRate

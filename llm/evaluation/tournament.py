@@ -175,9 +175,11 @@ def tournament(
 
 
 def _different(answers: Sequence[Sequence[str | None]]) -> Bool[np.ndarray, "N n n"]:
-    """Whether two players have different responses to a prompt, both being there."""
+    """Whether two players have different responses to a prompt, both being there; a prompt without any is left out."""
     rows = []
     for row in zip(*answers, strict=True):
+        if not any(text is not None for text in row):
+            continue
         index = {text: k for k, text in enumerate(dict.fromkeys(row))}
         of_text = np.array([-1 if text is None else index[text] for text in row])
         there = of_text >= 0

@@ -101,7 +101,8 @@ def _evaluated(folder: Path) -> list[Content]:
 
 def _percent(rate: Mapping[str, Any]) -> str:
     """A win rate with its error and what it says beyond noise."""
-    text = f"{with_error(rate['win_rate'], rate['standard_error'])}% {rate.get('verdict') or '(no error is known)'}"
+    verdict = (rate.get("verdict") or "(no error is known)").removeprefix("is ").removesuffix(" from")
+    text = f"{with_error(rate['win_rate'], rate['standard_error'])}% {verdict}"
     return text + (f", floor {KEPT[rate['kept']]}" if "kept" in rate else "")
 
 

@@ -123,13 +123,14 @@ def fits(folder: Path) -> list[Content]:
         "no label",
     )
     of_fit = (
-        "A step sets a target for the log-ratio of the new policy to its anchor (rms in nats). The share is how "
-        "much of the target was met, R² how well; both are 1 for the exact mirror step. On held-out prompts R² can be "
-        "as large as the next column says: the rest of a target is the luck of which responses were compared. That is "
-        "known where a policy plays itself, with three or more responses per prompt. The best scale is what the "
-        "log-ratio on held-out prompts would have to be multiplied by: 1 for a fit that goes neither too far nor not "
-        "far enough, whose share is then near its R². Changed is the share of the adapter's entries that the fit "
-        "changed."
+        "A step sets a target for the log-ratio of the new policy to its anchor (rms in nats). The share is how much "
+        "of the target was met, R² how well; both are 1 for the exact mirror step. On held-out prompts R² can be as "
+        "large as the next column says: the rest of a target is the luck of which responses were compared. That is "
+        "known where a policy plays itself, with three or more responses per prompt. For a half step, which is a "
+        "mixture of two policies, the log-ratio is to the policy that the fit begins with, and its target what that "
+        "one lacks. The best scale is what the log-ratio on held-out prompts would have to be multiplied by: 1 for a "
+        "fit that goes neither too far nor not far enough, whose share is then near its R². Changed is the share of "
+        "the adapter's entries that the fit changed."
     )
     of_policy = (
         "KL divergences are estimates in nats per response: KL of the step is KL(policy before || new policy), and "
@@ -138,7 +139,7 @@ def fits(folder: Path) -> list[Content]:
         "another one. Where it is 0 a larger --step wins more, as far as the fits follow it; where it has risen "
         "towards a half the policy is near a mixed Nash, which large steps leave again."
     )
-    larger = larger_step(iterates(folder), RunFolder(folder).read()["config"]["solver"])
+    larger = larger_step(iterates(folder), RunFolder(folder).read()["config"])
     judged = [
         (row["iteration"], f"{min(row['error_share'], 1):.0%}") for row in rows if row.get("error_share") is not None
     ]

@@ -122,7 +122,7 @@ def _evaluated(folder: Path, newest: str, results: Mapping[str, Any], tried: boo
     """
     rate = results["against_start"][TRAINING][newest]
     figure = with_error(rate["win_rate"], rate["standard_error"])
-    judged = f" by what is played for ({results['payoff']})" if "payoff" in results else ""
+    judged = f" under what is played for ({results['payoff']})" if "payoff" in results else ""
     content: list[Content] = [
         Headline(
             f"{figure}%",

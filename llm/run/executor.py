@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
-from nashward.errors import NashwardError
 from nashward.games import Policy, Step
-from nashward.games.policy import Blend
 
 from ..config.run import RunConfig
 from ..data.prompts import Prompt
@@ -21,7 +18,7 @@ from ..oracles.models.network import NetworkOracle, networks
 from ..oracles.protocol import SampledTexts, StepwiseOracle
 from ..policy.base.weights import default_device
 from ..policy.engines.engine import EngineSource
-from ..policy.handles import Adapter, Sampled, StoredResponses, TokenMixture
+from ..policy.handles import Adapter, Sampled
 from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
 from ..policy.sampling import ResponseSource
@@ -37,6 +34,14 @@ from .stages.sample import SampleStage
 from .stages.seal import publish_metrics, wait_for_adapter, write_adapter
 from .stages.train import TrainStage
 from .step_control import limit_factor, phase_of
+from .step_tables import (
+    TablesAhead,
+    expand_mixtures,
+    is_token_mixture,
+    samplers_and_fixed,
+    step_tables,
+    token_mixture,
+)
 
 Part = TypeVar("Part", bound="LanguageModel | PreferenceOracle")
 
@@ -65,6 +70,7 @@ class AdapterExecutor:
         until: the stage of the first unfinished Step after which to stop (None: go on).
         label, sft_texts: see ``TrainStage``.
         combination: how several objectives are combined; None: there is one oracle.
+        ahead: the tables of the Steps to come.
     """
 
     def __init__(
@@ -81,10 +87,11 @@ class AdapterExecutor:
         label: Callable[[str], str | None] | None,
         sft_texts: Sequence[tuple[Prompt, str]],
         combination: Combination | None,
+        ahead: TablesAhead,
     ):
         self.home, self.prompts, self.config = home, list(prompts), config
         self.enumerates, self.label, self.sft_texts = source.enumerates, label, sft_texts
-        self.progress, self.until, self.combination = progress, until, combination
+        self.progress, self.until, self.combination, self._ahead = progress, until, combination, ahead
         self.reference = Adapter("start", home / "start" / "adapter")
         self.rollouts = RolloutStore(prompts)
         self._load_model, self._source = model, source
@@ -124,7 +131,7 @@ class AdapterExecutor:
             Stopped: at the stage after which the run was to stop.
         """
         name = step_name(self.iterates + 1, None if step.is_iterate else self.half_steps + 1)
-        if self.config.mixtures == "token-level" and step.opponent is None and not step.is_iterate:
+        if is_token_mixture(step, self.config):
             self.half_steps += 1
             return token_mixture(name, step.anchor)
         step = expand_mixtures(step)
@@ -134,7 +141,7 @@ class AdapterExecutor:
             finished = processes.decided(lambda: self.home.verified(folder / "adapter"))
             damaged = processes.decided(lambda: self._damaged(folder)) if finished else set()
             config = self.config if finished else processes.decided(lambda: self._step_config(name))
-            samplers, fixed = samplers_and_fixed(step)
+            samplers, _ = samplers_and_fixed(step)
             beside = [self.reference] if self.combination is not None and self.reference not in samplers else []
             for policy in (*samplers, *beside):
                 at = self.rollouts.responses_at(policy.label, numbers, folder)
@@ -143,10 +150,16 @@ class AdapterExecutor:
         if self.until == "sample" and not finished:
             raise Stopped(f"{name}: the responses are sampled")
         self._judged = (folder, samplers, numbers)
-        for rows, columns in self._pairs(samplers, [*fixed, *beside], numbers):
+        compared = self.reference if self.combination is not None else None
+        tables = step_tables(step, compared, lambda a, b: self.rollouts.has_tables(a, b, numbers))
+        new = [(a, b) for a, b in tables if not self.rollouts.has_tables(a.label, b.label, numbers)]
+        for rows, columns in tables:
             at = self.rollouts.tables_at(rows.label, columns.label, numbers, folder)
+            new = [table for table in new if table != (rows, columns)]
             if not finished or "judgements" in damaged:
-                self._judge.run(at, rows, columns, numbers)
+                same = len(numbers) == len(self.prompts)
+                later = self._ahead.after(name, same) if self.until is None else []
+                self._judge.run(at, rows, columns, numbers, [*new, *later])
         objectives = None
         if self.combination is not None:
             objectives = StepObjectives(
@@ -192,23 +205,6 @@ class AdapterExecutor:
         """Leave model and oracle as they were: their events go nowhere."""
         for part in self._attached:
             part.on_event = ignore_event
-
-    def _pairs(
-        self, samplers: Sequence[Sampled], others: Sequence[StoredResponses | Adapter], numbers: PromptNumbers
-    ) -> list[tuple[Sampled, Sampled | StoredResponses]]:
-        """Whose responses are judged against whose: rows and columns of the tables, as an earlier Step has them.
-
-        Args:
-            samplers: those whose responses are fitted.
-            others: fixed opponents, and the start where objectives compare with it.
-        """
-        pairs = [*itertools.combinations_with_replacement(samplers, 2), *itertools.product(samplers, others)]
-        return [
-            (b, a)
-            if not isinstance(b, StoredResponses) and self.rollouts.has_tables(b.label, a.label, numbers)
-            else (a, b)
-            for a, b in pairs
-        ]
 
     def _step_config(self, step: str) -> RunConfig:
         """The configuration of a step: the learning rate of its phase, lowered where limits lower it, and the padded
@@ -278,48 +274,3 @@ class AdapterExecutor:
                 if isinstance(own, LanguageModel):
                     own.invalidate()
         return parts
-
-
-def token_mixture(name: str, anchor: Policy | Blend) -> Policy:
-    """A handle on the geometric blend of one or two adapters that needs no fit.
-
-    Raises:
-        ValueError: a blend of more than two.
-    """
-    blend = expand_mixtures(Step(anchor)).anchor
-    members = list(blend.members())
-    if len(members) == 1:
-        return members[0]
-    if len(members) > 2:
-        raise NashwardError(
-            f"{name} blends {len(members)} policies, and at most two adapters can be on the device: take mixtures = "
-            "'fitted'"
-        )
-    return Policy(TokenMixture(name, Blend(blend.members())), name)
-
-
-def expand_mixtures(step: Step) -> Step:
-    """The Step with each token-level mixture in its anchor replaced by its members, which are scored exactly."""
-    members = step.anchor.members().items()
-    if not any(isinstance(member.value, TokenMixture) for member, _ in members):
-        return step
-    parts = [(member.value.blend if isinstance(member.value, TokenMixture) else member, w) for member, w in members]
-    return dataclasses.replace(step, anchor=sum((weight * part for part, weight in parts), Blend({})))
-
-
-def samplers_and_fixed(step: Step) -> tuple[list[Sampled], list[StoredResponses]]:
-    """The policies whose responses are sampled and fitted, and the fixed opponents that are played against as well.
-
-    Where the opponent is the fixed opponents alone, the anchor's policies are sampled.
-
-    Raises:
-        ValueError: an anchor without an adapter, or a policy without one that counts in the average.
-    """
-    for role, blend in (("anchored at", step.anchor), ("averaged", step.averaged)):
-        for member in blend.members() if blend is not None else ():
-            if not isinstance(member.value, Adapter):
-                raise NashwardError(f"{member.name} has no adapter: it can be played against, not {role}")
-    anchors = [member.value for member in step.anchor.members()]
-    opponents = [member.value for member in (step.opponent or step.anchor).members()]
-    samplers = [policy for policy in opponents if not isinstance(policy, StoredResponses)] or anchors
-    return samplers, [policy for policy in opponents if isinstance(policy, StoredResponses)]

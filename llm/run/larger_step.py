@@ -5,30 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..config.fit import Fit
 from ..training.diagnostics import SURE
 
 CYCLIC = 0.1  # share of cyclic prompts: with more of them large steps circle around the Nash
+HANDFUL = 8  # held-out prompts: what fewer say of others, and their error, is chance
 NEAR = 0.5  # nats per response (KL) between two iterates: beyond it a larger step leaves what was sampled
 FACTORS = {0.1: 4, NEAR: 2}  # of the step, where the KL is below that: it grows as the square of the step
 
 
-def larger_step(rows: Sequence[Mapping[str, Any]], solver: Mapping[str, Any]) -> str | None:
+def larger_step(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> str | None:
     """A hint to take a larger step; None where the newest iterate gives no reason for it.
 
     The reasons: what it learned carries over to prompts that it did not see, it moved the policy little, and the judge
-    is hardly cyclic. Measured in ``benchmarks/defaults.py`` and ``benchmarks/step_size.py``.
+    is hardly cyclic. A warning of its fit comes first. Measured in ``benchmarks/defaults.py`` and
+    ``benchmarks/step_size.py``.
 
     Args:
         rows: the summaries of the run's iterates.
-        solver: its settings in ``run.json``.
+        config: the run's settings in ``run.json``.
 
     Example:
         >>> row = {"held_out": {"r2": 0.19, "r2_error": 0.04}, "train": {"kl": 0.01}, "cyclic_prompts": 0.0}
-        >>> larger_step([row], {"step": 2.5})[-55:]
+        >>> row |= {"prompts": 160, "prompts_without_pair": 0, "warning": None}
+        >>> config = {"solver": {"step": 2.5}, "fit": {"held_out": 0.1, "validation": 0.1}}
+        >>> larger_step([row], config)[-55:]
         'a larger step is likely to win more, such as --step 10.'
-        >>> larger_step([{**row, "cyclic_prompts": 0.4}], {"step": 2.5})
+        >>> larger_step([{**row, "cyclic_prompts": 0.4}], config)
     """
-    row = rows[-1] if rows else {}
+    if not rows or rows[-1]["warning"] is not None:
+        return None
+    row, solver, fit = rows[-1], config["solver"], config["fit"]
+    parts = Fit(held_out=fit["held_out"], validation=fit["validation"])
+    if parts.parts(row["prompts"] - row["prompts_without_pair"])[-1] < HANDFUL:
+        return None
     cyclic, held, step = row.get("cyclic_prompts"), row.get("held_out", {}), solver.get("step")
     r2, error, kl = held.get("r2"), held.get("r2_error"), row.get("train", {}).get("kl")
     if cyclic is None or r2 is None or error is None or kl is None or not isinstance(step, int | float):

@@ -28,6 +28,7 @@ from .progress import Progress, Stopped
 from .run_setup import RunSetup
 from .stages.sample import source_of
 from .step_control import controlled
+from .step_tables import TablesAhead
 
 logger = logging.getLogger(__name__)
 
@@ -151,11 +152,12 @@ class SelfPlay(RunSetup):
     ) -> Run:
         config = self.planned_config
         source = self.source or source_of(self.config, config.sampling, home.path, self._vllm)
+        opponents = {name: Policy(member, name) for name, member in self._opponents.members(home, prompts.kept).items()}
         executor = AdapterExecutor(
             home, prompts.kept, [self._prompts.length(prompt) for prompt in prompts.kept],
             config, source, lambda: self.model, lambda: self.judge,
             Progress(home, config.iterations, stop, quiet=not progress), until, self.label, self._texts,
-            self.combination,
+            self.combination, TablesAhead(home, self.solver, config, opponents, self.combination is not None),
         )  # fmt: skip
         fresh = processes.decided(lambda: not home.computed)
         start = executor.start(self.adapter)
@@ -174,9 +176,6 @@ class SelfPlay(RunSetup):
 
         stopped, interrupted = None, False
         try:
-            opponents = {
-                name: Policy(member, name) for name, member in self._opponents.members(home, prompts.kept).items()
-            }
             solver = controlled(self.solver, config, home)
             drive(solver, start, start, executor.execute, record, config.iterations, opponents)
         except (Stopped, Interrupted) as stage:

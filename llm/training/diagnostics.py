@@ -55,12 +55,12 @@ def loss(batch: Experience) -> float:
 
 
 def initial_metrics(batch: Experience) -> dict[str, float]:
-    """Before training: the exact loss at the start, and the rms of the log-ratio and of its target.
+    """Before training: the exact loss at the start, and the rms of the log-ratio and of its target (``fit_metrics``).
 
     ``loss`` is in nats^2; ``loss_paper`` is divided by size^2, the unit in which SPPO's code reports it (with its
     beta = 1 / size): the mean squared distance of a win probability from its baseline.
     """
-    metrics = regression.fit_metrics(batch.ratio, batch.target, batch.fit_weights, batch.baseline)
+    metrics = _of_fit(batch)
     value = loss(batch)
     return {
         "loss": value,
@@ -105,16 +105,27 @@ def rise(batch: Experience) -> tuple[float, float]:
 def fit_metrics(batch: Experience) -> dict[str, float]:
     """After training: ``loss``, ``regression.fit_metrics``, and how far the policy went from where it started.
 
+    The target of a geometric mixture (a Step without an opponent) is one constant for each prompt, which says nothing
+    of the responses. It is measured by the change since the start of the fit, whose target is what the start lacks.
+
     ``best_scale`` is what the change since the start would have to be multiplied by for the least loss. ``kl`` is
     KL(start || now) in nats per response, ``kl_per_token`` the same divided by the mean length under the start.
     """
-    metrics = regression.fit_metrics(batch.ratio, batch.target, batch.fit_weights, batch.baseline)
+    metrics = _of_fit(batch)
     start = scored(batch.start, "start")
     kl = divergence(start, batch.now, batch)
     length = mean_under(start, batch.lengths, batch)
     missing = batch.target - (start - batch.anchor)
     scale, _ = regression.line_minimum(batch.now - start, missing, batch.fit_weights, batch.baseline)
     return {"loss": loss(batch), **metrics, "best_scale": scale, "kl": kl, "kl_per_token": kl / length}
+
+
+def _of_fit(batch: Experience) -> dict[str, float]:
+    ratio, target, weights, baseline = batch.ratio, batch.target, batch.fit_weights, batch.baseline
+    if batch.size == 0:
+        start = scored(batch.start, "start")
+        ratio, target = batch.now - start, -regression.residuals(start - batch.anchor, target, weights, baseline)
+    return regression.fit_metrics(ratio, target, weights, baseline)
 
 
 def policy_metrics(policy: Float[Tensor, "prompts R"], batch: Experience) -> dict[str, float]:
@@ -195,8 +206,8 @@ def relative_ess(policy: Float[Tensor, "prompts R"], batch: Experience) -> float
 
 
 def clip_fraction(norms: Sequence[float], most: float) -> float:
-    """The share of the optimiser steps whose gradient was scaled down."""
-    return sum(norm > most for norm in norms) / len(norms)
+    """The share of the optimiser steps whose gradient was scaled down; 0 of none."""
+    return sum(norm > most for norm in norms) / max(len(norms), 1)
 
 
 def changed_fraction(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
@@ -206,8 +217,8 @@ def changed_fraction(before: Sequence[Tensor], after: Sequence[Tensor]) -> float
 
 
 def unreachable_target(target_rms: float, size: float) -> str | None:
-    """A warning where the target is out of reach; None where it is not."""
-    if target_rms < UNREACHABLE:
+    """A warning where the target is out of reach; None where it is not, and of a mixture, which has no size."""
+    if target_rms < UNREACHABLE or size == 0:
         return None
     return (
         f"The step of {size:g} asks for more than any fit reaches: its target is {target_rms:.0f} nats away (rms). "

@@ -15,7 +15,8 @@ STEP_FIELDS = {
 
 _FIT = {
     "loss": "what the fit minimises, a mean over prompts",
-    "log_ratio_rms": "root mean square of the log-ratio log pi - log anchor, nats",
+    "log_ratio_rms": "root mean square of the log-ratio log pi - log anchor, nats; of a geometric mixture (a Step "
+    "without an opponent) it is log pi - log pi before, and its target what the policy before lacks of the mixture",
     "target_rms": "root mean square of the log-ratio that the exact mirror step has, nats",
     "r2": "R^2 of the log-ratio as a prediction of its target; 1 for the exact mirror step; responses count in it, in "
     "`loss`, `share` and `best_scale` as in the fit (`--spread-weights`)",
@@ -64,9 +65,10 @@ FIELDS = {
     **_under(["train", "validation", "held_out"], _FIT),
     **_under(["before", "after"], _POLICY),
     "win_rate": "win rate of the fitted policy over the one before, on held-out prompts: 1/2 + E_after G - E_before G; "
-    "null with the loss gpo, and where its effective sample size is too small",
+    "null with the loss gpo, for a geometric mixture, and where its effective sample size is too small",
     "win_rate_error": "standard error of `win_rate` over these prompts",
-    "learning_rate": "largest learning rate of the fit",
+    "learning_rate": "largest learning rate of the fit; null where there was nothing to fit: a mixture that is the "
+    "policy before",
     "error_share": "with several judges: the share of the target's variance that is their error, if their errors are "
     "independent, by how far they differ",
     "promised_win_rate": "win rate of the exact mirror step over the policy before, on the fitted responses: what the "

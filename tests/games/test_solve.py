@@ -262,6 +262,7 @@ def test_a_game_from_outside_is_asked_for_one_policy_at_a_time() -> None:
 
 
 LIST: Any = [[0.5]]
+SYMMETRIC: Any = games.zoo.comal_cycle()
 WORD: Any = "linear"
 
 
@@ -274,10 +275,7 @@ WORD: Any = "linear"
         (lambda game: games.regularised_nash(game, 0.1), "expected a game with a table"),
         (lambda game: games.equilibria.regularised_gap(game, [0.5, 0.5], 0.1), "expected a game with a table"),
         (lambda game: games.fictitious_play(game, 5), "expected a game with a table"),
-        (
-            lambda game: symmetrised(games.zoo.comal_cycle()),  # type: ignore[arg-type]
-            "expected a ConstantSumGame, which has two players",
-        ),
+        (lambda game: symmetrised(SYMMETRIC), "expected a ConstantSumGame, which has two players"),
         (lambda game: games.rotation_frequency(LIST, [1.0]), "expected a game, got list"),
         (lambda game: games.solve(game, MWU(), averaging=WORD), "averaging is a function of t, .* got 'linear'"),
         (lambda game: games.solve(game, MWU(), averages=LIST), "averages are given by name"),

@@ -23,9 +23,9 @@ from ..pair_tests import DRAWS, margin_p_values, winner_p_value, with_further_va
 from ..ratings import Ratings, bradley_terry, elo, has_maximum, scores
 from ..significant_cycles import Cycle, cycles_below
 from .bands import Bands
-from .categories import InCategory
+from .categories import InCategory, flags_of
 from .misfit import misfit_p_value
-from .style_control import at_equal_style, known_style, style_within
+from .style_control import at_equal_style, known_style, style_within, variance_by_slopes
 
 FLOOR = 1e-9  # of wins that are drawn, so that scores stay finite
 PAIRS = 3  # of a model, whose prior its rating has: fewer make the bands of few prompts too narrow
@@ -194,47 +194,21 @@ class Battles:
                 return p
             met = self._summed(np.ones(len(i)), np.ones(len(i)), i, j)
             mean = self._summed(margin, -margin, i, j) / np.maximum(met, 1)
-            return with_further_variance(p, mean, self._variance_by_slopes())
+            group = self.prompt if self.by_prompt else np.arange(len(self.first))
+            further = variance_by_slopes(*self._each, self.first, self.game.P.numpy(), group, *self.slopes)
+            return with_further_variance(p, mean, further)
         i, j = np.triu_indices(n, 1)
         times = np.floor(np.r_[self.total[i, j], self.total.T[i, j]])  # of ties the odd one says nothing
         signs = np.repeat([0.5, -0.5], len(i))
         return margin_p_values(n, np.r_[i, i], np.r_[j, j], signs, times, draws=draws, seed=seed)
 
-    def _variance_by_slopes(self) -> Float[np.ndarray, "n n"]:
-        """[n, n], what the error of the slopes of style adds to the variance of each pair's mean margin.
-
-        By the step of their fit that the draws of ``bands`` make, so with what both errors have in common; at least 0.
-        """
-        assert self.slopes is not None, "battles at equal style"
-        n, (influence, gained) = len(self.labels), self.slopes
-        group = self.prompt if self.by_prompt else np.arange(len(self.first))
-        of_group = np.stack([np.bincount(group, column) for column in influence.T], axis=1)
-        P, moved, common = self.game.P.numpy(), np.zeros((n, n, 4)), np.zeros((n, n, 4))
-        moved[self.first, self.second], moved[self.second, self.first] = gained, -gained
-        moved *= (P * (1 - P))[..., None]
-        i, j, margin = self._each
-        mean = self._summed(margin, -margin, i, j) / np.maximum(self.met, 1)
-        left = (margin - mean[i, j]) / self.met[i, j]
-        for k, column in enumerate(of_group[group].T):
-            common[..., k] = self._summed(left * column, -left * column, i, j)
-        own = np.einsum("ijk,kl,ijl->ij", moved, of_group.T @ of_group, moved)
-        return np.maximum(own + 2 * (moved * common).sum(-1), 0.0)
-
     def of_category(self, name: str) -> Battles:
         """The battles of one category; the models stay the same, also those that fought none of them.
 
-        Args:
-            name: of the category; of a language its own is enough where no other category has it.
-
         Raises:
-            ValueError: no such category.
+            ValueError: as ``flags_of``.
         """
-        name = name if name in self.categories else f"language {name}"
-        if name not in self.categories:
-            name = name.removeprefix("language ")
-            known = ", ".join(self.categories) or "none"
-            raise NashwardError(f"there is no category {name!r} among these battles; they have: {known}")
-        return self.of_records(self.categories[name])
+        return self.of_records(flags_of(name, self.categories))
 
     def of_records(self, at: Bool[np.ndarray, " battles"]) -> Battles:
         """Some of the battles, of the same models.

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
 
-from ...shapes import Float
+from nashward.errors import NashwardError
+
+from ...shapes import Bool, Float
 from ..contextual import ContextualBradleyTerry
 from ..ratings import ELO, elo
 
 ENOUGH = 10  # the fewest battles of a model in a category for a rating
 LEVEL = 0.05  # of the test against the lottery, over all models and categories
+
+
+def flags_of(name: str, categories: Mapping[str, Bool[np.ndarray, " battles"]]) -> Bool[np.ndarray, " battles"]:
+    """Which battles are of a category; of a language its own name is enough where no other category has it.
+
+    Raises:
+        ValueError: no such category.
+
+    Example:
+        >>> flags_of("German", {"math": np.array([True, True]), "language German": np.array([True, False])}).tolist()
+        [True, False]
+    """
+    for full in (name, f"language {name}"):
+        if full in categories:
+            return categories[full]
+    known = ", ".join(categories) or "none"
+    raise NashwardError(f"there is no category {name!r} among these battles; they have: {known}")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from nashward.errors import NashwardError
 from nashward.games.analysis.confidence import least_error, win_rate_interval, win_rate_p_value
 from nashward.games.shapes import Float
 
-from ...oracles import PreferenceOracle, preference_matrices
+from ...oracles import PairwiseResult, PreferenceOracle, preference_matrices
 
 UNDECIDED = "is not told apart from"
 
@@ -109,8 +109,16 @@ def win_rate(
         0.625 ± 0.255
     """
     results = preference_matrices(oracle, prompts, responses, opponents)
-    means = np.array([result.P[~np.isnan(result.P)].mean() for result in results if not np.isnan(result.P).all()])
-    asked = sum(result.meta["calls"] + result.meta["cached"] for result in results)
-    if not len(means) or (asked and asked == sum(result.meta["missing"] for result in results)):
+    means = judged_means(results)
+    if not len(means):
         raise NashwardError("the oracle judged no pair; there is no win rate")
     return WinRate.of(means)
+
+
+def judged_means(results: Sequence[PairwiseResult]) -> Float[np.ndarray, " prompts"]:
+    """The mean win probability of each prompt that has one; none where of all different responses no two were judged,
+    as equal ones tie whoever judges."""
+    asked = sum(result.meta["calls"] + result.meta["cached"] for result in results)
+    if asked and asked == sum(result.meta["missing"] for result in results):
+        return np.zeros(0)
+    return np.array([result.P[~np.isnan(result.P)].mean() for result in results if not np.isnan(result.P).all()])

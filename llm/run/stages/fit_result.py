@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ...training.diagnostics import (
@@ -18,6 +19,7 @@ from ...training.diagnostics import (
 )
 from ...training.experience import Experience, scored
 
+SPREAD = ", or an oracle with more spread"  # advice for a step that an oracle has a part in
 NOTABLE = 1.1  # a mean loss in training of more than this many times that at the start is worth a warning
 
 
@@ -73,7 +75,7 @@ class FitResult:
 
     Attributes:
         scores: those of the adapter.
-        records: one per optimiser step.
+        records: one per optimiser step; none where there was nothing to fit.
         expected: the loss of the first of them, computed before.
         learning_rate: the largest one.
         line_fraction: how far the adapter is on the straight line from the start to where the fit went.
@@ -91,6 +93,11 @@ class FitResult:
     refits: list[dict[str, float]]
     notes: list[str]
 
+    @classmethod
+    def without_fit(cls, scores: FitScores) -> FitResult:
+        """Of a step whose policy is the one before, with these scores."""
+        return cls(scores, [], math.nan, math.nan, 0.0, scores.loss, [], [])
+
     def warnings(self, before: FitScores, last_epoch: int) -> list[str]:
         """Sentences on what went wrong.
 
@@ -98,6 +105,8 @@ class FitResult:
             before: the scores at the start.
             last_epoch: the number of optimiser steps in it.
         """
+        if not self.records:
+            return self.notes
         mismatch = loss_mismatch(self.records[0]["loss"], self.expected)
         lines = [*([] if mismatch is None else [mismatch]), *self.notes]
         at_start, losses = loss(before.train), [record["loss"] for record in self.records[-last_epoch:]]
@@ -111,12 +120,12 @@ class FitResult:
             )
         elif self.scores.validation and self.line_fraction > 0 and rose(loss(self.scores.train), at_start):
             more, error = rise(self.scores.train)
-            few = " (a few of them make it up)" if more < SURE * error else ""
+            few = " (a few of them make it up: some of their responses went far)" if more < SURE * error else ""
             lines.append(
                 f"On the prompts that were trained on the loss rose from {at_start:.4g} to "
                 f"{loss(self.scores.train):.4g}{few}; validation prompts, where it fell, took the adapter "
-                f"{self.line_fraction:.2g} of the way that the fit went. No larger step before that is gone: a smaller "
-                "--target-kl, or more prompts."
+                f"{self.line_fraction:.2g} of the way that the fit went. Take no larger step until it falls: "
+                "--target-kl holds the adapter back, and more prompts help too."
             )
         if self.line_fraction > 0 and rose(self.scores.loss, before.loss):
             lines.append(
@@ -131,6 +140,6 @@ class FitResult:
             if more > max(error, TOLERANCE * loss(held)):
                 lines.append(
                     f"The loss on held-out prompts rose by {more:.3g} +- {error:.2g}: what was learned does not carry "
-                    "over to other prompts; take more of them, or an oracle with more spread."
+                    f"over to other prompts; take more of them{'' if held.size == 0 else SPREAD}."
                 )
         return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -22,10 +22,11 @@ from ...oracles.models.network import networks
 from ...policy.handles import Sampled, StoredResponses
 from ...processes import Tally, processes
 from ...store.files import read_shard, shards, write_shard
-from ...store.run_folder import RunFolder, iteration_of
+from ...store.run_folder import RunFolder
 from ..inputs.drawn_opponents import DrawnTexts
 from ..rollouts import PromptNumbers, table_name
-from .shards import Shard, ShardedStage
+from ..step_tables import Table
+from .shards import ShardedStage
 
 CALL_PROMPTS = 16  # prompts whose pairs a network judges together
 
@@ -42,8 +43,20 @@ class JudgeStage(ShardedStage):
     oracle: Callable[[], PreferenceOracle]
     cache: Path
 
-    def run(self, step: Path, rows: Sampled, columns: Sampled | StoredResponses, numbers: PromptNumbers) -> None:
-        """Write the shards of ``step`` that are missing; ``numbers`` are its prompts."""
+    def run(
+        self,
+        step: Path,
+        rows: Sampled,
+        columns: Sampled | StoredResponses,
+        numbers: PromptNumbers,
+        ahead: Iterable[Table] = (),
+    ) -> None:
+        """Write the shards of ``step`` that are missing.
+
+        Args:
+            numbers: its prompts.
+            ahead: the tables that the run will have judged after this one: an oracle that is paid says what they cost.
+        """
         name = table_name(rows.label, columns.label)
         plan = self.plan(self.rollouts.step_of(rows.label, numbers), numbers)
         missing = self.missing(plan, step / "judgements", name)
@@ -51,7 +64,8 @@ class JudgeStage(ShardedStage):
             return
         oracle = self.oracle()
         last = max(missing)
-        oracle.expect(self._pairs(step, rows, columns, missing))
+        left = [number for shard in missing.values() for batch in shard for number in batch]
+        oracle.expect(self._pairs(rows, columns, left) + sum(self._pairs(*table, numbers) for table in ahead))
         written = processes.tally()
         with open_cache(self.cache, self.home, oracle) as cache:
             policies = {policy.label for policy in (rows, columns) if not isinstance(policy, StoredResponses)}
@@ -70,24 +84,16 @@ class JudgeStage(ShardedStage):
                 write_shard(step / "judgements", name, number, _with_members(tables))
                 written.add(1)
 
-    def _pairs(
-        self, step: Path, rows: Sampled, columns: Sampled | StoredResponses, missing: Mapping[int, Shard]
-    ) -> int:
-        """About how many pairs the run still has to judge, in both orders, if each step judges as many as this one."""
-        numbers = [number for shard in missing.values() for batch in shard for number in batch]
+    def _pairs(self, rows: Sampled, columns: Sampled | StoredResponses, numbers: Sequence[int]) -> int:
+        """How many pairs a table has on some prompts, in both orders."""
         K = self.config.responses
         if rows == columns:
-            pairs = len(numbers) * K * (K - 1)
-        elif isinstance(columns, StoredResponses):
-            texts = columns.texts
-            counts = (
-                texts.count if isinstance(texts, DrawnTexts) else len(texts[self.prompts[number].id])
-                for number in numbers
-            )
-            pairs = 2 * K * sum(counts)
-        else:
-            pairs = len(numbers) * 2 * K * K
-        return pairs * max(1, self.config.iterations - iteration_of(step.name) + 1)
+            return len(numbers) * K * (K - 1)
+        if not isinstance(columns, StoredResponses):
+            return len(numbers) * 2 * K * K
+        texts = columns.texts
+        ids = [self.prompts[number].id for number in numbers]
+        return 2 * K * sum(texts.count if isinstance(texts, DrawnTexts) else len(texts[key]) for key in ids)
 
     def _all_missing(
         self, folder: Path, name: str, tables: Sequence[Mapping[str, Any]], written: Tally, count: int

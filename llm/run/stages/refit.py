@@ -27,7 +27,7 @@ from ...training.regression import line_minimum
 from ...training.sft import SFTTerm
 from ...training.trial_step import learning_rate
 from ..progress import Progress, with_tokens
-from .fit_result import FitResult, FitScores
+from .fit_result import SPREAD, FitResult, FitScores
 
 logger = logging.getLogger(__name__)
 
@@ -215,7 +215,7 @@ class StepFit:
             if self._term is None and not best > (0.0 if math.isnan(error) else error):
                 prompts = counted(sum(len(batch.rollouts) for batch in self.validation), "validation prompt")
                 why = "the oracle prefers none of its responses" if best == error == 0 else "not beyond its error"
-                flat = bool((missing.amax(-1) == missing.amin(-1)).all())
+                flat = bool(self.size and (missing.amax(-1) == missing.amin(-1)).all())
                 cause = (
                     "the oracle tells no two responses apart: take another one"
                     if flat
@@ -225,8 +225,8 @@ class StepFit:
                     f"The fit did not move the policy: {cause}."
                     if math.isnan(best)
                     else f"The fit gained nothing on {prompts} ({why}: best scale {best:.2g} +- {error:.2g}), and the "
-                    "policy stays as it was: take more prompts, more responses to each (--responses), or an oracle "
-                    "with more spread."
+                    "policy stays as it was: take more prompts, more responses to each (--responses)"
+                    f"{SPREAD if self.size else ''}."
                 )
                 go(0.0)
                 return 0.0, values[1.0]

@@ -61,8 +61,9 @@ def step_summary(
 def fit_summary(result: FitResult, max_grad_norm: float) -> dict[str, Any]:
     """The metrics of a fit and of the policies before and after it."""
     train, validation, held_out = result.scores.train, result.scores.validation, result.scores.held_out
+    observed = result.records[0]["loss"] if result.records else None
     return {
-        "first_loss": {"observed": result.records[0]["loss"], "expected": result.expected},
+        "first_loss": {"observed": observed, "expected": result.expected},
         "train": fit_metrics(train),
         "validation": {} if validation is None else fit_metrics(validation),
         "held_out": {} if held_out is None else fit_metrics(held_out),

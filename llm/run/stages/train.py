@@ -41,12 +41,15 @@ from ..payoffs.step_payoffs import StepPayoffs
 from ..payoffs.union import ResponseUnion
 from ..progress import Progress
 from ..rollouts import PromptNumbers, RolloutStore
+from .fit_result import FitResult
 from .refit import StepFit
 from .score import ScoreStage
 from .seal import publish_metrics, wait_for_adapter, write_adapter
 from .summary import fit_summary, step_summary, unjudged_pairs
 
 logger = logging.getLogger(__name__)
+
+SAME = 1e-3  # nats rms: a mixture this near to the policy that its fit starts from is that policy, up to rounding
 
 
 @dataclass
@@ -113,23 +116,31 @@ class TrainStage:
             r2_ceiling = union.r2_ceiling()
             promised = promised_win_rate(before.train, r2_ceiling)
         described = step_summary(name, self.step, sampled, self.rollouts, self.numbers, len(fitted), self.label)
-        self._announce(initial, settings, promised, r2_ceiling, error_share, described["cyclic_prompts"])
+        nothing = self.step.opponent is None and initial["target_rms"] < SAME
+        if nothing:
+            self.progress.info(f"{name}: nothing to fit: the mixture is the policy {start.label} itself")
+        else:
+            self._announce(initial, settings, promised, r2_ceiling, error_share, described["cyclic_prompts"])
         doubts = [unjudged_pairs(described), unreachable_target(initial["target_rms"], self.step.size)]
         for line in filter(None, doubts):
             logger.warning(f"{name}: {line}")
         with model.training(start.folder) as parameters:
             weights = [parameter.detach().cpu().clone() for parameter in parameters]
-            rate = fit.learning_rate(parameters)
-            self.progress.info(
-                f"{name}: {counted(len(steps), 'optimiser step')} of about "
-                f"{counted(min(settings.batch, sum(len(batch.rollouts) for batch in training)), 'prompt')}, "
-                f"learning rate {rate:.3g}"
-            )
-            result = fit.run(parameters, weights, rate)
+            if nothing:
+                result = FitResult.without_fit(before)
+            else:
+                rate = fit.learning_rate(parameters)
+                self.progress.info(
+                    f"{name}: {counted(len(steps), 'optimiser step')} of about "
+                    f"{counted(min(settings.batch, sum(len(batch.rollouts) for batch in training)), 'prompt')}, "
+                    f"learning rate {rate:.3g}"
+                )
+                result = fit.run(parameters, weights, rate)
             if result.scores.sft_nll is not None:
                 nll["after"] = result.scores.sft_nll
-            # gpo's payoffs are scores, and those of some objectives are no win rates over the policy before
-            win_rate = None if settings.loss == "gpo" or self._against_start else result.scores.win_rate
+            # a mixture has no payoffs, gpo's are scores, and those of some objectives are not over the policy before
+            known = settings.loss != "gpo" and not self._against_start and self.step.opponent is not None
+            win_rate = result.scores.win_rate if known else None
             exceeded = self._limits_exceeded(nll, win_rate)
             fitted_to = fit_summary(result, settings.max_grad_norm)
             far = went_too_far(fitted_to["after"], fitted_to["train"]["kl"])
@@ -163,7 +174,7 @@ class TrainStage:
     def _fit_settings(self) -> Fit:
         fit = self.config.fit
         if self.step.opponent is None:  # a geometric mixture: no response is preferred to another
-            return replace(fit, loss="mirror")
+            return replace(fit, loss="mirror", selection="all")
         if self.objectives is not None:
             fit = replace(fit, sft_weight=fit.sft_weight * self.objectives.sft_factor(self._opponents()))
         return fit
@@ -185,7 +196,8 @@ class TrainStage:
             self.rollouts, self.numbers, self._opponents(), sampled, LOSSES[self.config.fit.loss],
             self.config.self_comparison or self.enumerates, self.objectives if self._against_start else None,
         )  # fmt: skip
-        return ResponseUnion(judged, self.prompts, self.config, self.enumerates)
+        config = replace(self.config, fit=self._fit_settings())
+        return ResponseUnion(judged, self.prompts, config, self.enumerates)
 
     def _micro_batches(self, fitted: Mapping[int, Rollout], fit: Fit) -> list[list[MicroBatch]]:
         """What is trained on, what decides how far the adapter goes, and what is held out."""
@@ -245,7 +257,9 @@ class TrainStage:
         error_share: float | None,
         cyclic: float | None,
     ) -> None:
-        mirror = f"{initial['loss']:.6g} nats^2 ({initial['loss_paper']:.3g} in the paper's units)"
+        mirror = f"{initial['loss']:.6g} nats^2"
+        if self.step.opponent is not None:
+            mirror += f" ({initial['loss_paper']:.3g} in the paper's units)"
         value = mirror if settings.loss == "mirror" else f"{initial['loss']:.6g} ({settings.loss})"
         self.progress.info(
             f"{self.step_folder.name}: loss before training {value}; the target is {initial['target_rms']:.3g} "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -118,6 +120,10 @@ def test_a_two_player_game_and_its_symmetric_one_have_the_same_equilibria() -> N
         split(game, torch.tensor([1.0, 0, 0, 0, 0]))
 
 
+LISTS: Any = lambda mu: mu.tolist()  # noqa: E731
+OF_ACTIONS: Any = lambda i, j: i - j  # noqa: E731
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -125,6 +131,9 @@ def test_a_two_player_game_and_its_symmetric_one_have_the_same_equilibria() -> N
         (lambda: games.LowRankGame(np.ones(4), np.ones(4)), r"left must have shape \[..., n, r\].* got \[4\]"),
         (lambda: games.LowRankGame([[np.nan]], [[1.0]]), r"entry \[0, 0\] of left is not a finite number"),
         (lambda: games.ImplicitGame(lambda mu: mu[:2], n=3), r"must give \[3\] finite numbers.* it gave shape \[2\]"),
+        (lambda: games.ImplicitGame(lambda mu: mu[:0], n=3), r"must give \[3\] finite numbers.* it gave shape \[0\]"),
+        (lambda: games.ImplicitGame(LISTS, n=3), r"must give a tensor \[3\]; it gave list"),
+        (lambda: games.ImplicitGame(OF_ACTIONS, n=3), r"one policy, .*\[3\].*raised TypeError: .*missing 1"),
         (
             lambda: games.ImplicitGame(lambda mu: mu, n=3),
             "1/2 for an action .* it gave .* 1 against itself",

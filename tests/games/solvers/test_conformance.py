@@ -132,7 +132,24 @@ class ForgetsWhatIsSent:
             yield games.Step(start, opponent=start, size=self.step)
 
 
+class OnePlayerOnly(_Own):
+    def iterate(self, x: Any, payoffs: Any) -> Iterator[Any]:
+        (p,) = x
+        while True:
+            (g,) = payoffs((p,))
+            p = (p.log() + 0.1 * g).softmax(-1)
+            yield (p,)
+
+
+class LooksInside:
+    def play(self, x: Any, reference: Any) -> Iterator[Any]:
+        while True:
+            x = yield games.Step(x, opponent=x, size=float(x.max()))
+
+
 WRONG: dict[type, str] = {
+    OnePlayerOnly: r"iterate raised ValueError on a game of 2 x 3 actions: too many values",
+    LooksInside: r"play raised AttributeError on a game of 4 actions: .*max",
     ForgetsWhatIsSent: r"none uses a policy that was sent",
     Unnormalised: r"iterate 1 of a game of 4 actions: a policy sums to 3",
     LaterUnnormalised: r"iterate 4 of a game of 4 actions: a policy sums to 1\.001",

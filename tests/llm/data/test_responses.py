@@ -92,7 +92,7 @@ def test_a_prompt_that_is_not_named_has_no_response(tmp_path: Path) -> None:
     ("rows", "named"),
     [
         ([*_named((0, 1)), {"instruction": "Capital of Chad?", "output": "N'Djamena"}], r"row 3 .*Capital of Chad"),
-        (_named((0, 1, 0)), r"row 3 .*Capital of France.*once more"),
+        (_named((0, 1, 0)), r"row 3 .*Capital of France.*again"),
         ([*_named((0, 1)), {"output": "Madrid"}], "row 3 does not name its prompt"),
         (["Paris", *_named((1, 2))], "row 1 does not name its prompt"),
         (

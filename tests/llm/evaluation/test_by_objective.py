@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nashward.llm.evaluation.by_objective import ObjectiveTables
 from nashward.llm.evaluation.players import START
 from nashward.llm.evaluation.tables import TournamentTables
-from nashward.llm.evaluation.win_rates.by_objective import ObjectiveTables
 from nashward.llm.oracles.ensembles.objectives import Combination
 
 PLAYERS = (START, "left", "right")

@@ -154,6 +154,19 @@ def test_everything_comes_from_the_run_folder(finished: SelfPlay, monkeypatch: p
     assert evaluate(again, prompts, {"length": Length()}) == found
 
 
+def test_what_a_held_out_oracle_does_not_judge_is_counted_and_one_that_judges_nothing_is_left_out(
+    finished: SelfPlay,
+) -> None:
+    silent = Function(lambda prompt, a, b: None, name="silent")
+    partly = Function(lambda prompt, a, b: None if len(a + b) % 3 == 0 else 0.5, name="partly", symmetric=True)
+    found = evaluate(finished, _asked(finished), {"silent": silent, "partly": partly})
+    assert list(found["unjudged"]) == ["silent"]
+    assert list(found["games"]) == list(found["against_start"]) == ["training", "partly"]
+    assert list(found["missing"]) == ["partly"]
+    judged = [rate.get("prompts", found["prompts"]) for rate in found["against_start"]["partly"].values()]
+    assert 0 < found["prompts"] * len(judged) - sum(judged) <= found["missing"]["partly"]
+
+
 def test_what_was_drawn_is_drawn_again_where_it_is_damaged(finished: SelfPlay) -> None:
     prompts = _asked(finished)[:4]
     found = evaluate(finished, prompts)

@@ -137,6 +137,22 @@ def test_the_outlook_is_in_both_units() -> None:
     assert known["log_ratio_rms"] == 0.0
 
 
+@pytest.mark.parametrize("baseline", ["plug-in", "centred"])
+def test_a_mixture_is_measured_by_how_far_the_fit_goes_to_it(baseline: Any) -> None:
+    mixture = 0.75 * P.log() + 0.25 * R.log()  # the fit starts from P, and is to get from there to the blend
+    level = torch.logsumexp(mixture, 0)
+    half = P.log() + 0.5 * (mixture - level - P.log())
+    for now, share, r2 in ((P.log(), 0.0, 0.0), (half, 0.5, 0.75), (mixture - level, 1.0, 1.0)):
+        target = (-level).expand(3) if baseline == "plug-in" else torch.zeros(3).double()
+        scored = replace(_scored(P, anchor=mixture, now=now, target=target), size=0.0, baseline=baseline)
+        found = diagnostics.fit_metrics(scored)
+        assert (found["share"], found["r2"]) == pytest.approx((share, r2), abs=1e-12)
+        assert diagnostics.initial_metrics(replace(scored, now=P.log()[None]))["loss"] == pytest.approx(
+            found["target_rms"] ** 2
+        )
+    assert diagnostics.unreachable_target(50.0, 0.0) is None
+
+
 def test_fractions_of_steps_and_of_entries() -> None:
     assert diagnostics.clip_fraction([0.5, 1.0, 2.0, math.inf], 1.0) == 0.5
     assert diagnostics.clip_fraction([3.0], math.inf) == 0.0

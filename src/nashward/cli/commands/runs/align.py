@@ -70,6 +70,7 @@ def _stage(until: Stage | None, args: argparse.Namespace) -> int:
 def _play(until: Stage | None, args: argparse.Namespace, received: Any) -> int:
     from nashward.llm import report
     from nashward.llm.processes import Interrupted, processes
+    from nashward.llm.report.alerts import response_alerts
     from nashward.llm.run.inputs.prompts import few_prompts
 
     play = configuration.self_play(configuration.settings(args))
@@ -94,6 +95,8 @@ def _play(until: Stage | None, args: argparse.Namespace, received: Any) -> int:
     if not args.quiet:
         _print_fits(result.metrics)
     _print_policy(until, play, result)
+    for alert in [] if args.quiet else response_alerts(result.folder)[-1:]:
+        print(f"note: {alert.text}")
     print(f"report: {processes.decided(lambda: report.write(result.folder))}")
     if not result.stopped and not args.quiet:
         _print_next(play, result, len(prompts.kept))
@@ -143,7 +146,7 @@ def _print_next(play: SelfPlay, result: Run, prompts: int) -> None:
             helps = "the oracle tells no two responses apart: take another one"
         print(f"next: the adapter is the start's, so there is nothing to evaluate; {helps}")
     else:
-        if (larger := larger_step(iterates(result.folder), home.read()["config"]["solver"])) is not None:
+        if (larger := larger_step(iterates(result.folder), home.read()["config"])) is not None:
             print(f"note: {larger}")
         print(f"next, whether it wins over its start: nashward evaluate {shlex.quote(str(result.folder))}")
 
@@ -162,6 +165,8 @@ def _achieved(row: Mapping[str, Any], ceilings: bool) -> str:
         ceilings: whether it is known of a Step of the run how large R2 can be.
     """
     fit, held = row["train"], row["held_out"]
+    if row["learning_rate"] is None:
+        return "nothing to fit, the mixture is the policy before it"
     achieved = [
         f"target {_figure(fit['target_rms'])} nats rms",
         f"log-ratio {_figure(fit['log_ratio_rms'])}",
@@ -169,9 +174,11 @@ def _achieved(row: Mapping[str, Any], ceilings: bool) -> str:
     ]
     if held.get("r2") is not None:
         error = "" if held.get("r2_error") is None else f" ± {held['r2_error']:.2f}"
-        most = " (how large it can be is known only where a policy plays itself)" if ceilings else ""
+        most = ""
         if row.get("r2_ceiling") is not None:
             most = f" of at most {row['r2_ceiling']:.2f}"
+        elif ceilings and row["opponent"]:
+            most = " (how large it can be is known only where a policy plays itself)"
         achieved.append(f"R2 on held-out prompts {held['r2']:.2f}{error}{most}")
     if row.get("error_share") is not None:
         achieved.append(f"judges' error {min(row['error_share'], 1):.0%} of the target's variance")
