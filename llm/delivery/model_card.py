@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.evaluate import same_as_start
+from ..evaluation.players import TRAINING
 from ..policy.local.names import local_model
 from ..report.alerts import ALERTS, alerts
 from ..report.objectives import objective_sentences
-from ..report.results import TRAINING, read_evaluation, short_source, win_sentence
+from ..report.results import read_evaluation, short_source, win_sentence
 from ..run.selfplay import SelfPlay, iterates, kl_to_start
 from ..store.run_folder import RunFolder
 

@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,18 @@ from ..store.files import finite, write_json, write_jsonl
 from ..store.run_folder import JUDGEMENTS, RunFolder
 from .by_objective import ObjectiveTables
 from .over_optimisation import DEFAULT_THRESHOLDS, Thresholds, verdicts
-from .players import FOLDER, MIXTURE, START, identity, is_start, policies, sample_responses, stored_responses
+from .players import (
+    EVALUATION,
+    FOLDER,
+    MIXTURE,
+    START,
+    TRAINING,
+    identity,
+    is_start,
+    policies,
+    sample_responses,
+    stored_responses,
+)
 from .refusals import PROBES, refuses
 from .tables import TournamentTables, tournament_tables
 from .tournament import Unjudged
@@ -39,8 +51,7 @@ from .win_rates.win_rate import WinRate
 
 GAIN = "More prompts, more responses to each, or an oracle with more spread let a fit gain something."
 PROBE_RESPONSES = 4  # to each request of the refusal probe
-DRAWN = "drawn.jsonl"  # the responses, a prompt a row
-TRAINING = "training"
+DRAWN = "drawn.jsonl"  # the responses, one row per prompt
 
 
 def evaluate(
@@ -71,8 +82,9 @@ def evaluate(
     rate how many it is of (equal responses tie without a judgement); ``unjudged`` has a sentence for each held-out
     oracle that is left out as it judged nothing of some pair of players;
     ``prompts_of_run`` says how many of the prompts are those that the run was played on. Responses and judgements are
-    stored in the folder: after an interruption the same call continues. ``evaluation/drawn.jsonl`` has a row a prompt:
-    the response of each player, and how probably it beats the start's under the run's oracle (null: not judged).
+    stored in the folder: after an interruption the same call continues. ``evaluation/drawn.jsonl`` has one row per
+    prompt: the response of each player, and how probably it beats the start's under the run's oracle (null: not
+    judged).
     Several processes divide sampling and judging, and all have the result.
 
     Args:
@@ -104,127 +116,202 @@ def evaluate(
     if TRAINING in held_out:
         raise NashwardError(f"a held-out oracle may not be called {TRAINING}: that is the run's own")
     with home.lock():
-        players = policies(home)
-        if len(players) < 2:
-            raise NashwardError(f"{home.path} has finished no iterate yet: there is nothing to compare with its start")
-        unmoved = [
-            name
-            for name, player in players.items()
-            if name != START and all(is_start(home, folder) for folder, _ in player.members)
-        ]
-        players = {name: player for name, player in players.items() if name not in unmoved}
-        if not (len(players) > 1 or others or answers):
-            nothing: dict[str, Any] = {
-                **_inputs(home, prompts, seed),
-                "policies": {name: identity(player) for name, player in players.items()},
-                "same_as_start": unmoved,
-                **{part: {} for part in ("oracles", "games", "against_start", "over_optimisation")},
+        own, unmoved = _players(home)
+        _check_names(home, [*own, *others, *answers])
+        inputs = {
+            **_inputs(home, prompts, seed),
+            "policies": {name: identity(player) for name, player in own.items()},
+            "same_as_start": unmoved,
+        }
+        evaluation: dict[str, Any] = {
+            **inputs,
+            **{part: {} for part in ("oracles", "games", "against_start", "over_optimisation")},
+        }
+        if len(own) > 1 or others or answers:
+            stored = stored_responses(home, answers, _tokenizer(run), prompts, run.config.column) if answers else {}
+            run = with_room(run, own, others)
+            _ = run.planned  # by all processes, before each samples for itself
+            drawn = _Drawn.sampled(home, run, {**own, **others}, stored, prompts, seed, progress)
+            newest = [name for name in own if name != MIXTURE][-1]
+            compared = [drawn.texts[name] for name in (*(others if newest == START else [newest]), *stored)]
+            to_label = [
+                row for texts in compared for row in pairs_to_label(drawn.prompts, texts, drawn.texts[START], seed)
+            ]
+            processes.decided(lambda: write_jsonl(home / FOLDER / TO_LABEL, to_label))
+            if labels:
+                check_votes(labels, drawn.prompts, list(drawn.texts.values()))
+            judged = _Judged.of(home, run, held_out, drawn, progress)
+            rows = _rows(drawn.prompts, drawn.texts, judged.wins[TRAINING])
+            processes.decided(lambda: write_jsonl(home / FOLDER / DRAWN, rows))
+            evaluation = {
+                **inputs,
+                **judged.summary(drawn, labels, seed),
+                **drawn.summary(),
+                "kl": {
+                    name: {"value": value, "standard_error": error}
+                    for name, (value, error) in kl_to_start(metrics(home.path)).items()
+                },
+                "thresholds": dataclasses.asdict(thresholds),
+                "over_optimisation": {
+                    player: _over_optimisation(player, drawn, judged, thresholds, given=player in stored)
+                    for player in drawn.texts
+                    if player != START
+                },
             }
-            processes.decided(lambda: write_json(home / "evaluation.json", nothing))
-            return nothing
-        if repeated := [name for name, times in Counter([*players, *others, *answers]).items() if times > 1]:
-            raise NashwardError(
-                f"two players would be called {repeated[0]}: a file of responses and an adapter play under their own "
-                f"names, and the run has {', '.join(policies(home))}; rename the file or folder"
-            )
-        stored = stored_responses(home, answers, _tokenizer(run), prompts, run.config.column) if answers else {}
-        run = with_room(run, players, others)
-        _ = run.planned  # by all processes, before each samples for itself
-        own = {name: identity(player) for name, player in players.items()}
-        players |= others
+        processes.decided(lambda: write_json(home / EVALUATION, evaluation))
+    return evaluation
 
-        def sample(
-            requests: Sequence[Prompt], count: int, mixtures: Mapping[str, Mixture]
-        ) -> dict[str, list[list[Response]]]:
-            return sample_responses(home, mixtures, lambda: run.model, requests, count, run.sampling, seed, progress)
 
-        responses = {name: [row[0] for row in rows] for name, rows in sample(prompts, 1, players).items()} | stored
+@dataclasses.dataclass(frozen=True)
+class _Drawn:
+    """What the players responded: to each prompt once, and those that are policies to the probes of refusals."""
+
+    prompts: list[str]
+    responses: dict[str, list[Response]]
+    refusal_rates: dict[str, list[float]]  # of the probes
+
+    @classmethod
+    def sampled(
+        cls,
+        home: RunFolder,
+        run: SelfPlay,
+        players: Mapping[str, Mixture],
+        stored: Mapping[str, list[Response]],
+        prompts: Sequence[Prompt],
+        seed: int,
+        progress: Callable[[str], object],
+    ) -> _Drawn:
+        """Sample the responses of the players, to which those that are stored come."""
+
+        def sample(requests: Sequence[Prompt], count: int) -> dict[str, list[list[Response]]]:
+            return sample_responses(home, players, lambda: run.model, requests, count, run.sampling, seed, progress)
+
+        responses = {name: [row[0] for row in rows] for name, rows in sample(prompts, 1).items()} | dict(stored)
         probes = [Prompt(({"role": "user", "content": text},)) for text in PROBES]
         refusal_rates = {
             name: [sum(refuses(response.text) for response in row) / PROBE_RESPONSES for row in rows]
-            for name, rows in sample(probes, PROBE_RESPONSES, players).items()
+            for name, rows in sample(probes, PROBE_RESPONSES).items()
         }
         if "model" in vars(run):  # the model was loaded: policy and oracle take turns on the device
             run.model.offload()
-        prompt_texts = [prompt.text for prompt in prompts]
-        texts = {name: [response.text for response in row] for name, row in responses.items()}
-        refused = {name: [refuses(text) for text in row] for name, row in texts.items()}
-        newest = [name for name in own if name != MIXTURE][-1]
-        compared = [texts[name] for name in (*(others if newest == START else [newest]), *stored)]
-        to_label = [row for own in compared for row in pairs_to_label(prompt_texts, own, texts[START], seed)]
-        processes.decided(lambda: write_jsonl(home / FOLDER / TO_LABEL, to_label))
-        if labels:
-            check_votes(labels, prompt_texts, list(texts.values()))
-        tables: dict[str, TournamentTables] = {}
-        wins: dict[str, dict[str, Any]] = {}
-        by_objective: dict[str, Any] = {}
-        oracle_names: dict[str, str] = {}
-        unjudged: dict[str, str] = {}
+        return cls([prompt.text for prompt in prompts], responses, refusal_rates)
+
+    @cached_property
+    def texts(self) -> dict[str, list[str]]:
+        return {name: [response.text for response in row] for name, row in self.responses.items()}
+
+    @cached_property
+    def refused(self) -> dict[str, list[bool]]:
+        return {name: [refuses(text) for text in row] for name, row in self.texts.items()}
+
+    def ids(self, player: str) -> list[Sequence[int]]:
+        return [response.ids for response in self.responses[player]]
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "characters": {name: _mean([len(text) for text in row]) for name, row in self.texts.items()},
+            "tokens": {name: _mean([len(response.ids) for response in row]) for name, row in self.responses.items()},
+            "refusals": {name: _mean(rates) for name, rates in self.refusal_rates.items()},
+            "prompt_refusals": {name: _mean(row) for name, row in self.refused.items()},
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Judged:
+    """What the oracles say of the responses, by the oracles' names: "training", and the held-out ones."""
+
+    tables: dict[str, TournamentTables]
+    wins: dict[str, dict[str, Any]]  # over the start: of each player on each prompt
+    by_objective: dict[str, Any]
+    names: dict[str, str]
+    unjudged: dict[str, str]  # why a held-out oracle has no win rates
+
+    @classmethod
+    def of(
+        cls,
+        home: RunFolder,
+        run: SelfPlay,
+        held_out: Mapping[str, Any],
+        drawn: _Drawn,
+        progress: Callable[[str], object],
+    ) -> _Judged:
+        """Judge the responses by one oracle after another."""
+        judged = cls({}, {}, {}, {}, {})
         for name in (TRAINING, *held_out):
             progress(f"judging: {name}")
             oracle = run.judge if name == TRAINING else as_oracle(held_out[name])
             cache = home / FOLDER / JUDGEMENTS if oracle.cache_key() is not None else None
-            oracle_names[name] = oracle.name
+            judged.names[name] = oracle.name
             try:
                 if name == TRAINING and isinstance(oracle, Objectives):
-                    objectives = ObjectiveTables.judged(oracle, prompt_texts, texts, cache)
+                    objectives = ObjectiveTables.judged(oracle, drawn.prompts, drawn.texts, cache)
                     if objectives.game is not None:
-                        tables[name] = objectives.game
-                    wins[name], by_objective = objectives.over_start(), objectives.summary()
+                        judged.tables[name] = objectives.game
+                    judged.wins[name] = objectives.over_start()
+                    judged.by_objective.update(objectives.summary())
                 else:
-                    tables[name] = tournament_tables(oracle, prompt_texts, texts, cache)
-                    wins[name] = tables[name].over(START)
+                    judged.tables[name] = tournament_tables(oracle, drawn.prompts, drawn.texts, cache)
+                    judged.wins[name] = judged.tables[name].over(START)
             except Unjudged as error:
                 if name == TRAINING:
                     raise
-                unjudged[name] = str(error)
+                judged.unjudged[name] = str(error)
             for network in networks(oracle):
                 network.offload()
-        held_out = {name: source for name, source in held_out.items() if name not in unjudged}
-        drawn = _drawn(prompt_texts, texts, wins[TRAINING])
-        processes.decided(lambda: write_jsonl(home / FOLDER / DRAWN, drawn))
-        evaluation = {
-            **_inputs(home, prompts, seed),
-            "policies": own,
-            "same_as_start": unmoved,
-            "oracles": oracle_names,
-            "unjudged": unjudged,
-            "missing": {name: table.missing for name, table in tables.items() if table.missing},
-            "games": {name: table.summary(seed=seed) for name, table in tables.items()},
+        return judged
+
+    def summary(self, drawn: _Drawn, labels: Sequence[Vote], seed: int) -> dict[str, Any]:
+        texts = drawn.texts
+        return {
+            "oracles": self.names,
+            "unjudged": self.unjudged,
+            "missing": {name: table.missing for name, table in self.tables.items() if table.missing},
+            "games": {name: table.summary(seed=seed) for name, table in self.tables.items()},
             "against_start": {
                 name: {player: _against_start(own, texts[player], texts[START]) for player, own in of_oracle.items()}
-                for name, of_oracle in wins.items()
+                for name, of_oracle in self.wins.items()
             },
-            **by_objective,
-            **({"labelled": _labelled(labels, prompt_texts, texts, wins)} if labels else {}),
-            "characters": {name: _mean([len(text) for text in row]) for name, row in texts.items()},
-            "tokens": {name: _mean([len(response.ids) for response in row]) for name, row in responses.items()},
-            "refusals": {name: _mean(rates) for name, rates in refusal_rates.items()},
-            "prompt_refusals": {name: _mean(row) for name, row in refused.items()},
-            "kl": {
-                name: {"value": value, "standard_error": error}
-                for name, (value, error) in kl_to_start(metrics(home.path)).items()
-            },
-            "thresholds": dataclasses.asdict(thresholds),
-            "over_optimisation": {
-                player: [
-                    {**dataclasses.asdict(verdict), **({"exceeded": None} if player in stored else {})}
-                    for verdict in verdicts(
-                        [response.ids for response in responses[player]],
-                        [response.ids for response in responses[START]],
-                        wins[TRAINING][player],
-                        {name: wins[name][player] for name in held_out},
-                        (refusal_rates[player], refusal_rates[START]) if player in refusal_rates else None,
-                        (refused[player], refused[START]),
-                        thresholds,
-                    )
-                ]
-                for player in responses
-                if player != START
-            },
+            **self.by_objective,
+            **({"labelled": _labelled(labels, drawn.prompts, texts, self.wins)} if labels else {}),
         }
-        processes.decided(lambda: write_json(home / "evaluation.json", evaluation))
-    return evaluation
+
+
+def _players(home: RunFolder) -> tuple[dict[str, Mixture], list[str]]:
+    """The policies of the run that play, and the names of those that are its start, which do not."""
+    players = policies(home)
+    if len(players) < 2:
+        raise NashwardError(f"{home.path} has finished no iterate yet: there is nothing to compare with its start")
+    unmoved = [
+        name
+        for name, player in players.items()
+        if name != START and all(is_start(home, folder) for folder, _ in player.members)
+    ]
+    return {name: player for name, player in players.items() if name not in unmoved}, unmoved
+
+
+def _check_names(home: RunFolder, names: Sequence[str]) -> None:
+    if repeated := [name for name, times in Counter(names).items() if times > 1]:
+        raise NashwardError(
+            f"two players would be called {repeated[0]}: a file of responses and an adapter play under their own "
+            f"names, and the run has {', '.join(policies(home))}; rename the file or folder"
+        )
+
+
+def _over_optimisation(
+    player: str, drawn: _Drawn, judged: _Judged, thresholds: Thresholds, *, given: bool
+) -> list[dict[str, Any]]:
+    """The measures of a player; without a verdict for responses that were given."""
+    rates, refused = drawn.refusal_rates, drawn.refused
+    found = verdicts(
+        drawn.ids(player),
+        drawn.ids(START),
+        judged.wins[TRAINING][player],
+        {name: wins[player] for name, wins in judged.wins.items() if name != TRAINING},
+        (rates[player], rates[START]) if player in rates else None,
+        (refused[player], refused[START]),
+        thresholds,
+    )
+    return [{**dataclasses.asdict(verdict), **({"exceeded": None} if given else {})} for verdict in found]
 
 
 def _inputs(home: RunFolder, prompts: Sequence[Prompt], seed: int) -> dict[str, Any]:
@@ -269,7 +356,7 @@ def with_room(run: SelfPlay, players: Mapping[str, Mixture], others: Mapping[str
     return run
 
 
-def _drawn(prompts: Sequence[str], texts: Mapping[str, Sequence[str]], wins: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _rows(prompts: Sequence[str], texts: Mapping[str, Sequence[str]], wins: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What each player responded to each prompt, and how probably it beats the start's response."""
     return [
         {

@@ -24,7 +24,7 @@ from ..store.files import write_json
 from ..store.run_folder import JUDGEMENTS, RunFolder
 from .evaluate import with_room
 from .pareto import ParetoPoint, pareto_front
-from .players import FOLDER, MIXTURE, START, policies, sample_responses
+from .players import FOLDER, MIXTURE, START, TRAINING, policies, sample_responses
 from .sft_likelihood import sft_likelihoods
 from .win_rates.win_rate import WinRate, judged_means
 
@@ -36,7 +36,7 @@ SHARES = (0.25, 0.5, 0.75)  # of the last iterate in the interpolations
 def frontier(
     run: SelfPlay,
     prompts: Sequence[Prompt],
-    others: Mapping[str, Any] | None = None,
+    objectives: Mapping[str, Any] | None = None,
     responses: int = 4,
     seed: int = 0,
     progress: Callable[[str], object] = lambda message: None,
@@ -49,7 +49,7 @@ def frontier(
     Args:
         run: a run with its folder, policy, oracle and sampler.
         prompts: at least two; those of the run or others.
-        others: further objectives by name, each an oracle as ``oracles.as_oracle`` takes it. The run's own are those of
+        objectives: further ones by name, each an oracle as ``oracles.as_oracle`` takes it. The run's own are those of
             its ``--objective``, or "training" of a run with one oracle.
         responses: of each policy to a prompt.
         seed: of sampling.
@@ -64,10 +64,10 @@ def frontier(
         ValueError: fewer than two prompts or responses, fewer than two objectives (SFT texts count as one), a name that
             is taken, no finished iterate, or another process uses the folder.
     """
-    home, others = RunFolder(run.folder), others or {}
+    home, objectives = RunFolder(run.folder), objectives or {}
     if len(prompts) < 2 or responses < 1:
         raise NashwardError(f"a frontier needs 2 prompts and a response each, got {len(prompts)} and {responses}")
-    names = [*(("training",) if run.combination is None else run.combination.names), *others]
+    names = [*((TRAINING,) if run.combination is None else run.combination.names), *objectives]
     if twice := [name for name in names if names.count(name) > 1 or name == SFT]:
         raise NashwardError(f"there is an objective {twice[0]} already; call it something else")
     if len(names) + run.has_sft < 2:
@@ -90,7 +90,7 @@ def frontier(
             run.model.offload()
         texts = {name: [[response.text for response in row] for row in rows] for name, rows in drawn.items()}
         rates: dict[str, dict[str, Any]] = {name: {} for name in players}
-        for objective, oracle in _oracles(run, others):
+        for objective, oracle in _oracles(run, objectives):
             progress(f"judging: {objective}")
             for name, each in _win_rates(oracle, [prompt.text for prompt in prompts], texts, home).items():
                 rate = WinRate(0.5, 0.0, len(each)) if name == START else WinRate.of(each)  # against itself
@@ -107,12 +107,12 @@ def frontier(
     return found
 
 
-def _oracles(run: SelfPlay, others: Mapping[str, Any]) -> list[tuple[str, PreferenceOracle]]:
+def _oracles(run: SelfPlay, objectives: Mapping[str, Any]) -> list[tuple[str, PreferenceOracle]]:
     own = run.judge
     named = (
-        [*zip(own.combination.names, own.members, strict=True)] if isinstance(own, Objectives) else [("training", own)]
+        [*zip(own.combination.names, own.members, strict=True)] if isinstance(own, Objectives) else [(TRAINING, own)]
     )
-    return [*named, *((name, as_oracle(source)) for name, source in others.items())]
+    return [*named, *((name, as_oracle(source)) for name, source in objectives.items())]
 
 
 def _win_rates(

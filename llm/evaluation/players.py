@@ -29,6 +29,8 @@ from ..store.fingerprints import fingerprint
 from ..store.run_folder import RunFolder
 
 START, MIXTURE = "start", "mixture"
+TRAINING = "training"  # the run's own oracle, among those that judge
+EVALUATION = "evaluation.json"
 FOLDER = "evaluation"  # in the run folder: responses and judgements of evaluations
 SHARD_PROMPTS = 256  # prompts whose responses are sampled and stored together: the most that a kill loses
 

@@ -42,7 +42,7 @@ def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
         ``hours``, of the whole run.
     """
     rates = rates or Rates()
-    demand, parameters, experts = plan.demand, plan.parameters[0], plan.experts
+    demand, parameters, experts = plan.demand, plan.parameters, plan.experts
     active = parameters + experts.share * experts.parameters  # those that a token passes through
     rows = demand.sampled_each * demand.responses
     speed = rates.tflops * 1e12
@@ -144,7 +144,7 @@ def reductions(requested: Demand, chosen: Demand) -> list[str]:
     if chosen.prompts < requested.prompts:
         before, after = (0.5 / math.sqrt(d.prompts) for d in (requested, chosen))
         lines.append(
-            f"{counted(chosen.prompts, 'prompt')} an iteration in place of {requested.prompts}: the policy's "
+            f"{counted(chosen.prompts, 'prompt')} per iteration in place of {requested.prompts}: the policy's "
             "mean win rate is "
             f"known to {after:.3f} (standard error, at most), not {before:.3f}"
         )

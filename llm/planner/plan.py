@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from transformers import PretrainedConfig
@@ -25,7 +25,8 @@ from ..policy.base.experts import Experts
 from ..policy.logprobs import computes_packed
 from ..policy.placement import CPU_PLACEMENT, gpu_placement
 from ..training.optimize import OPTIMISERS
-from .dry_run import Footprint, judging, policy, sampling, scoring, texts, training
+from . import dry_run
+from .dry_run import Footprint
 from .live_storage import resident_bytes
 
 GIB = 2**30
@@ -60,7 +61,7 @@ class Plan:
         sampling_batch, tokens: the largest that fit, at most those of the demand.
         judging_tokens: of a forward pass of the oracle; None without an oracle.
         placement: what stays on the card.
-        parameters: of the policy's base and of the oracle's networks (0 without one).
+        parameters: those of the linear layers of the policy's base.
         oracle: the oracle's network, by shape; None without an oracle.
         experts: of a mixture of experts, which are not quantised; among ``phases`` they are weights.
         packed: the responses to a prompt share its computation in scoring and training, see ``policy.packing``.
@@ -75,7 +76,7 @@ class Plan:
     tokens: int
     judging_tokens: int | None
     placement: Placement
-    parameters: tuple[int, int]
+    parameters: int
     oracle: OracleShape | None = None
     experts: Experts = field(default_factory=Experts)
     packed: bool = True
@@ -150,27 +151,30 @@ def plan(
         return peak if card else replace(peak, activations=int(HELD * peak.activations))
 
     def rows_of_training(rows: int) -> list[Text]:
-        return texts(demand.prompt_tokens, demand.new_tokens, rows, demand.responses)
+        return dry_run.texts(demand.prompt_tokens, demand.new_tokens, rows, demand.responses)
 
-    def measure(placement: Placement) -> tuple[Any, bool, int, Footprint, int, Footprint]:
-        network = policy(
+    def measure(placement: Placement) -> _Measured:
+        network = dry_run.policy(
             copy.deepcopy(config), demand.rank, placement, targets=demand.lora_targets, quantise=demand.quantise,
             quantise_head=demand.quantise_head, dtype=dtype,
         )  # fmt: skip
 
         def measure_training(rows: int) -> Footprint:
-            return held(training(network, rows_of_training(rows), lambda weights: make_optimiser(weights, 1e-4)))
+            return held(
+                dry_run.training(network, rows_of_training(rows), lambda weights: make_optimiser(weights, 1e-4))
+            )
 
         def measure_sampling(rows: int) -> Footprint:
             padded = rows > demand.responses  # else all rows have one prompt
             return held(
-                sampling(
+                dry_run.sampling(
                     network, demand.prompt_tokens, demand.new_tokens, rows, padded=padded, kv_cache=demand.kv_cache
                 )
             )
 
         packed, weights = computes_packed(network, length), resident_bytes(network)
-        return (
+        return _Measured(
+            placement,
             network,
             packed,
             *_largest_batch(measure_training, demand.rows_of(demand.tokens, packed), available, weights),
@@ -178,57 +182,68 @@ def plan(
         )
 
     for changes in fallbacks:
-        candidate = default.but(changes)
         try:
-            network, packed, rows, training_peak, batch, sampling_peak = _on_meta_device(
-                config, partial(measure, candidate)
-            )
+            found: _Measured = _on_meta_device(config, partial(measure, default.but(changes)))
         except UnsupportedModelError:
             if changes:  # the model has no such layers: the result before stands
                 continue
             raise
-        chosen = candidate
-        if rows and batch:
+        if found.rows and found.batch:
             break
-    phases = {"sampling": sampling_peak}
+    phases = {"sampling": found.sampling}
     advice = []
     judging_rows, row = None, 0
     if oracle is not None:
         row = oracle.row(demand.prompt_tokens, demand.new_tokens)
         judging_rows, phases["judging"] = _on_meta_device(
             oracle.network,
-            lambda: _largest_batch(lambda n: held(judging(oracle, n, row)), max(1, JUDGING_TOKENS // row), available),
+            lambda: _largest_batch(
+                lambda n: held(dry_run.judging(oracle, n, row)), max(1, JUDGING_TOKENS // row), available
+            ),
         )
         if not judging_rows:
             advice.append(f"judging one row of {row} tokens takes {phases['judging'].total / GIB:.2f} GiB")
-    phases |= {"scoring": held(scoring(network, rows_of_training(max(1, rows)))), "training": training_peak}
-    if not rows:
-        advice.append(f"training one response of {length} tokens takes {training_peak.total / GIB:.2f} GiB")
-    if not batch:
-        advice.append(f"sampling one response of {demand.new_tokens} tokens takes {sampling_peak.total / GIB:.2f} GiB")
-    experts = Experts.of(network.get_base_model())
+    scoring = dry_run.scoring(found.network, rows_of_training(max(1, found.rows)))
+    phases |= {"scoring": held(scoring), "training": found.training}
+    if not found.rows:
+        advice.append(f"training one response of {length} tokens takes {found.training.total / GIB:.2f} GiB")
+    if not found.batch:
+        advice.append(f"sampling one response of {demand.new_tokens} tokens takes {found.sampling.total / GIB:.2f} GiB")
+    experts = Experts.of(found.network.get_base_model())
     if advice and experts.size:
         advice.append(f"the experts alone take {experts.size / GIB:.2f} GiB, as they are not quantised")
     if advice:
         excess = max(phase.total for phase in phases.values()) - available
         advice.append(
-            f"{excess / GIB:.2f} GiB too much: {_memory_hints(training_peak, demand, tied, judging_rows == 0)}"
+            f"{excess / GIB:.2f} GiB too much: {_memory_hints(found.training, demand, tied, judging_rows == 0)}"
         )
     return Plan(
-        demand,
-        memory,
-        reserved,
-        phases,
-        batch,
-        demand.tokens_of(rows, packed),
-        None if judging_rows is None else judging_rows * row,
-        chosen,
-        (_parameters(network), 0 if oracle is None else sum(one.parameters for one in oracle.networks)),
-        oracle,
-        experts,
-        packed,
-        advice,
+        demand=demand,
+        memory=memory,
+        reserved=reserved,
+        phases=phases,
+        sampling_batch=found.batch,
+        tokens=demand.tokens_of(found.rows, found.packed),
+        judging_tokens=None if judging_rows is None else judging_rows * row,
+        placement=found.placement,
+        parameters=_parameters(found.network),
+        oracle=oracle,
+        experts=experts,
+        packed=found.packed,
+        advice=advice,
     )
+
+
+class _Measured(NamedTuple):
+    """What fits with a placement: the largest batches, 0 where a single row is too much, and their peaks."""
+
+    placement: Placement
+    network: Any
+    packed: bool
+    rows: int  # of training
+    training: Footprint
+    batch: int  # of sampling
+    sampling: Footprint
 
 
 def free_memory() -> int | None:

@@ -13,15 +13,13 @@ from nashward.p_text import p_text
 from nashward.shortened import shortened
 
 from ..evaluation.exploit import TRAINED
-from ..evaluation.players import FOLDER, MIXTURE, START, remade
+from ..evaluation.players import EVALUATION, FOLDER, MIXTURE, START, TRAINING, remade
 from ..evaluation.tables import LEVEL
 from ..evaluation.win_rates.win_rate import UNDECIDED
 from ..store.run_folder import RunFolder
 from .content import Alert, Content, Details, Download, Heading, Paragraph, Picture, Table, with_error
 
 LONGEST = 16  # characters of a name in a picture
-TRAINING = "training"  # the run's own oracle, in the results
-EVALUATION = "evaluation.json"
 ROLES = {True: "the oracle it was trained on", False: "held out"}
 
 

@@ -19,8 +19,8 @@ from nashward.cli.commands.evaluation.exploit import upper_bound
 from nashward.cli.main import main
 from nashward.llm import pocket
 from nashward.llm.evaluation.frontier import FILE as FRONTIER
+from nashward.llm.evaluation.players import EVALUATION
 from nashward.llm.oracles.best_of_n import Rule
-from nashward.llm.report.results import EVALUATION
 from nashward.llm.run.inputs.augmentation import OUTPUTS
 from nashward.llm.run.inputs.drawn_opponents import FILE as OPPONENTS
 from nashward.llm.store import files

@@ -225,8 +225,8 @@ LANGUAGE = [
         ("sign", "_verdict", "value - standard_errors(thresholds.errors, n) * error",
          "value + standard_errors(thresholds.errors, n) * error"),
         ("factor", "_ratio", "x - ratio * y", "2 * (x - ratio * y)"),
-        ("anchor", "verdicts", "repetition(ids) - repetition(base_ids)", "repetition(ids)"),
-        ("anchor", "verdicts", "base_refusals - policy_refusals", "base_refusals"),
+        ("anchor", "verdicts", "repetition(ids) - repetition(start_ids)", "repetition(ids)"),
+        ("anchor", "verdicts", "start_refusals - policy_refusals", "start_refusals"),
         ("sign", "verdicts", "now - before", "before - now"),
     ], {f"{V}/diversity.py": [
         ("sign", "repetition", "1 - len(set(grams)) / len(grams)", "len(set(grams)) / len(grams)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nashward.errors import NashwardError
@@ -169,6 +171,13 @@ class NetworkOracle(PreferenceOracle):
         """Write the model, without members, in the format that its ``from_pretrained`` reads."""
 
     # What is the same for all.
+
+    def _save(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """Write a config.json, the tokenizer and all weights, in safetensors."""
+        (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        self.tokenizer.save_pretrained(folder)
+        state = {key: value.detach().cpu().contiguous() for key, value in self.model.state_dict().items()}
+        save_file(state, folder / checkpoint.SAFE, metadata={"format": "pt"})
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModel
 
@@ -28,7 +27,7 @@ from ...data.library_errors import first_line, in_one_line, translated_errors
 from ...policy.control_tokens import control_tokens
 from ..protocol import Aggregation
 from .chat import replace_surrogates
-from .checkpoint import SAFE, Member, fetch_hint, first_names, load_state, read_weights, tensor_shape
+from .checkpoint import Member, fetch_hint, first_names, load_state, read_weights, tensor_shape
 from .network import Key, RowCount, RowLength, placement
 from .pretrained import Pretrained, PretrainedOracle
 
@@ -272,10 +271,7 @@ class PairRM(PretrainedOracle):
         settings |= {"n_tasks": head[4].out_features, "drop_out": head[0].p, "architectures": ["DebertaV2PairRM"]}
         settings |= {"source_maxlength": self.source_maxlength, "candidate_maxlength": self.candidate_maxlength}
         settings["sep_token_id"] = self.tokenizer.sep_token_id  # llm-blender's own class reads it
-        (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        self.tokenizer.save_pretrained(folder)
-        state = {key: value.detach().cpu().contiguous() for key, value in self.model.state_dict().items()}
-        save_file(state, folder / SAFE, metadata={"format": "pt"})
+        self._save(folder, settings)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, get_args
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModel
 
@@ -23,7 +22,7 @@ from nashward.games.shapes import Float, Int
 from ...config.oracle_fit import Kind
 from ...policy.packing import PackedRows
 from .chat import check_vocabulary
-from .checkpoint import SAFE, Member, load_state, read_weights, stored_dtype
+from .checkpoint import Member, load_state, read_weights, stored_dtype
 from .network import Key, Row, RowCount, RowLength, placement
 from .pretrained import Pretrained, PretrainedOracle
 from .segments import Segment, Segments, fitted
@@ -346,10 +345,7 @@ class PooledOracle(PretrainedOracle):
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         settings["architectures"] = [type(self).__name__]
         settings[FORM] = asdict(self.form)
-        (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        self.tokenizer.save_pretrained(folder)
-        state = {key: value.detach().cpu().contiguous() for key, value in self.model.state_dict().items()}
-        save_file(state, folder / SAFE, metadata={"format": "pt"})
+        self._save(folder, settings)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -267,6 +267,12 @@ def solver(chosen: Settings, several: bool = False) -> Solver:
         raise NashwardError(f"{chosen['solver'].value}: {type(error).__name__}: {first_line(error)}") from error
 
 
+def run_of(args: argparse.Namespace) -> SelfPlay:
+    """The run of a folder, with policy and oracle where they are now if they were moved; it is not played on."""
+    moved = flags(args, ("policy", "oracle"))
+    return self_play({**merged([moved, from_folder(args.folder, plays=False)]), "out": Setting(args.folder, "flag")})
+
+
 def self_play(chosen: Settings) -> SelfPlay:
     """The run of these settings; each part checks its own.
 

@@ -184,7 +184,7 @@ def test_missing_judgements_are_left_out() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ValueError, match="0 responses of the policy and 0 of the base"):
+    with pytest.raises(ValueError, match="0 responses of the policy and 0 of the start"):
         verdicts([], [], [], {})
     with pytest.raises(ValueError, match=r"of b have shape \(2,\)"):
         verdicts([[1]], [[1]], [0.5], {"b": [0.5, 0.5]})

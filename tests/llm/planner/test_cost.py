@@ -33,7 +33,7 @@ def test_seconds_are_those_of_a_sum_by_hand() -> None:
     memory_plan = _make(demand)
     # four layers of q, o [256, 256], k, v [256, 128], three of [256, 512], and the head
     parameters = 4 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512) + 2048 * 256
-    assert memory_plan.parameters == (parameters, 0)
+    assert memory_plan.parameters == parameters
     pass_of = 2 * parameters / (RATES.tflops * 1e12)  # seconds a token
     took = seconds(memory_plan, RATES)
     assert took["training"] == pytest.approx(3 * 3 * pass_of * 10 * (100 + 4 * 50))  # a prompt once for its responses
@@ -57,7 +57,7 @@ def test_the_budget_gives_up_prompts_first_then_responses_then_length_then_itera
     assert MIN_PROMPTS <= fewer.demand.prompts < 1000
     assert whole / 3 * 0.98 < hours(fewer, RATES) <= whole / 3
     assert lines == [
-        f"{fewer.demand.prompts} prompts an iteration in place of 1000: the policy's mean win rate is known to "
+        f"{fewer.demand.prompts} prompts per iteration in place of 1000: the policy's mean win rate is known to "
         f"{0.5 / math.sqrt(fewer.demand.prompts):.3f} (standard error, at most), not 0.016"
     ]
     taken = [plan_within_budget(whole / cut, _make, rates=RATES)[0] for cut in (6, 10, 30, 100, 1000)]

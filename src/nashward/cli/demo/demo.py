@@ -186,7 +186,7 @@ def _print_results(style: StyleGame, say: Say) -> None:
 
     last = style.names[-2]
     rates = (f"{name} {rate} ({rate.verdict} it)" for name, rate in _wins(style, last))
-    say("  win rate against the base: " + ", ".join(rates))
+    say("  win rate against the start: " + ", ".join(rates))
     planted = games.nash(games.PreferenceGame(PLANTED)).policy
     say(
         "  Nash of the styles as planted: "
@@ -206,7 +206,7 @@ def _wins(style: StyleGame, last: str) -> list[tuple[str, Any]]:
 
 def _gaps(style: StyleGame) -> dict[str, str]:
     gaps, errors = style.gaps, style.errors
-    places = (("base", "last", 0), ("last iterate", "last", -1), ("mixture", "average", -1))
+    places = (("start", "last", 0), ("last iterate", "last", -1), ("mixture", "average", -1))
     return {name: f"{gaps[which][t]:.2f} ± {errors[which][t]:.2f}" for name, which, t in places}
 
 
@@ -218,7 +218,7 @@ def _summary(style: StyleGame, play: Any, prompts: int) -> list[Content]:
     less, error = gaps[0] - gaps[-1], float(np.hypot(errors[0], errors[-1]))
     fell = "fell from" if less > SURE * error else "rose from" if less < -SURE * error else "is, within noise, the"
     wins = " and ".join(
-        f"the {name} {rate.verdict} the base ({rate}, 95%: {rate.interval[0]:.2f} to {rate.interval[1]:.2f})"
+        f"the {name} {rate.verdict} the start ({rate}, 95%: {rate.interval[0]:.2f} to {rate.interval[1]:.2f})"
         for name, rate in _wins(style, style.names[-2])
     )
     return [
@@ -233,7 +233,7 @@ def _summary(style: StyleGame, play: Any, prompts: int) -> list[Content]:
         ),
         report.Headline(
             table["mixture"],
-            f"is the duality gap of the mixture of all that was played: it {fell} {table['base']} at the start.",
+            f"is the duality gap of the mixture of all that was played: it {fell} {table['start']} at the start.",
         ),
         report.Paragraph(report.DUALITY_GAP + " Here opponents are mixes of the four styles."),
         report.Paragraph(
@@ -255,7 +255,7 @@ def _same_solver(style: StyleGame, play: Any, picture: Picture) -> Section:
         written = (f"{100 * share:.0f} ± {100 * error:.0f}%" for share, error in zip(shares, errors, strict=True))
         rows.append((name, *written, str(style.wins.get(name, "")), gap))
     method = (
-        f"{style.responses} responses of each policy, {play.config.responses} a prompt. The language model played "
+        f"{style.responses} responses of each policy, {play.config.responses} per prompt. The language model played "
         f"optimistic multiplicative weights with step {STEP:g}: responses were sampled and judged, and an adapter was "
         "fitted to each step. The dashed lines are the same solver on the table of styles below, from the same start, "
         "without a language model. The requests are made from the word lists of llm/pocket/styles.py, as the texts are "
@@ -268,7 +268,7 @@ def _same_solver(style: StyleGame, play: Any, picture: Picture) -> Section:
         "iterate. Where the language model lags behind the table, the share of the step that its fit achieved says "
         "how much (below)."
     )
-    head = ("policy", *STYLES, "no style", "win rate against the base", "gap in the style game")
+    head = ("policy", *STYLES, "no style", "win rate against the start", "gap in the style game")
     content = [picture, report.Paragraph(method), report.Table(head, rows), report.Paragraph(reading)]
     return report.Section("The language model on the table's curves", content)
 

@@ -125,9 +125,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _run_of(args: argparse.Namespace) -> Any:
-    moved = configuration.flags(args, ("policy", "oracle"))
-    chosen = configuration.merged([moved, configuration.from_folder(args.folder, plays=False)])
-    play = configuration.self_play({**chosen, "out": configuration.Setting(args.folder, "flag")})
+    play = configuration.run_of(args)
     if play.policy is None and args.to != "model-card":
         raise NashwardError("the run does not know its policy yet; give its base with --policy")
     return play

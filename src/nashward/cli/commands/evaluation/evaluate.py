@@ -68,9 +68,7 @@ def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
     home = configuration.run_folder(args.folder)
     if not args.folder.is_dir() or not home.read():
         raise FileNotFoundError(f"{args.folder} holds no run (it has no run.json)")
-    moved = configuration.flags(args, ("policy", "oracle"))
-    chosen = configuration.merged([moved, configuration.from_folder(args.folder, plays=False)])
-    play = configuration.self_play({**chosen, "out": configuration.Setting(args.folder, "flag")})
+    play = configuration.run_of(args)
     try:
         _ = play.oracle_source  # before anything is sampled
     except (NashwardError, OSError) as error:

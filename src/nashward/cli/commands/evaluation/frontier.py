@@ -15,7 +15,7 @@ from .evaluate import add_of_run, of_run
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_of_run(parser)
     parser.add_argument(
-        "--objective", action="append", default=[], metavar="NAME=ORACLE", dest="others",
+        "--objective", action="append", default=[], metavar="NAME=ORACLE", dest="objectives",
         help="a further objective, which the run was not trained on (may be given several times)",
     )  # fmt: skip
     parser.add_argument(
@@ -31,11 +31,11 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm.processes import processes
 
     play, prompts = of_run(args)
-    named = configuration.named_oracles(args.others)
+    named = configuration.named_oracles(args.objectives)
     judge = configuration.judge(args, [*named.values()], "--objective")
-    others = {name: oracles.check_source(source, **judge) for name, source in named.items()}
+    objectives = {name: oracles.check_source(source, **judge) for name, source in named.items()}
     say: Any = (lambda what: None) if args.quiet else print
-    found = frontier(play, prompts, others, args.responses, args.seed, say)
+    found = frontier(play, prompts, objectives, args.responses, args.seed, say)
     print(
         f"{args.folder}: {counted(found['prompts'], 'prompt')}, {counted(found['responses'], 'response')} each, "
         "against the start's"

@@ -274,7 +274,7 @@ def _print_time(plan: Plan, rates: Rates, device: Device, measured: bool) -> Non
     demand = plan.demand
     each = ", ".join(f"{name} {value / 3600:.1f}" for name, value in cost.seconds(plan, rates).items())
     about, beyond = "about", ""
-    if plan.parameters[0] < SMALLEST:
+    if plan.parameters < SMALLEST:
         about, beyond = "at most", "; a model this small takes less per token, how much is not known"
     texts = "prompts are as long as the longest and all responses" if measured else "texts are"
     transfer = f" (from host memory {rates.transfer:g})" if device == "cuda" else ""
