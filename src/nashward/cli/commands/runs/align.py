@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nashward.cli import configuration, options, solver_options
+from nashward.cli import configuration, hints, options, solver_options
 from nashward.cli.command import Command
 from nashward.console import printable
 
@@ -72,13 +72,17 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         from nashward.llm.run.selfplay import iterates
         from nashward.llm.store.run_folder import RunFolder
 
-        play = configuration.self_play(configuration.settings(args))
+        chosen = configuration.settings(args)
+        play = configuration.self_play(chosen)
         if until in ("judge", "train") and not configuration.run_folder(play.folder).read():
             raise FileNotFoundError(f"{play.folder} holds no run; nashward sample starts one")
         redo = getattr(args, "redo", None)
         prompts = play.check(until, redo)
         if not args.quiet:
             print(f"prompts: {prompts}")
+            called, kind = chosen["solver"].value, solver_options.solver_kind(chosen["solver"].value).__name__
+            if solver_options.plain(called) in hints.SOLVER_NAMES:
+                print(f"note: {called} is played as the solver {kind}")
             begun = configuration.run_folder(play.folder).computed
             if (few := few_prompts(len(prompts.kept), play.config.fit)) and not begun:
                 print(f"note: {few}")
