@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from nashward.errors import NashwardError
-from nashward.llm.config.oracle_fit import LengthEffect
+from nashward.llm.config.oracle_fit import Kind, LengthEffect
 from nashward.llm.oracles import FitSettings, Vote, as_oracle, fit_oracle
 from nashward.llm.oracles.fitting.examples import StatesOfRows, VoteExamples
-from nashward.llm.oracles.fitting.init import Kind, pooled_from_base
+from nashward.llm.oracles.fitting.init import pooled_from_base
 from nashward.llm.oracles.fitting.summary import by_length_alone, by_majority, leads_over, score
 from nashward.llm.oracles.models.checkpoint import use_member
 from nashward.llm.oracles.models.pooled import PooledOracle

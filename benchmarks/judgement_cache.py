@@ -15,7 +15,7 @@ import numpy as np
 
 from nashward.llm.oracles import Cache
 
-K = 5  # responses a prompt: 20 pairs
+K = 5  # responses per prompt: 20 pairs
 
 
 def main() -> None:

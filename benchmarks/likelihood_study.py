@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     add("--temperatures", type=_numbers, default="0.5,1,2", help="of the oracle (default: %(default)s)")
     add("--size", type=float, default=10.0, help="eta, 1 / beta, 1 / tau (default: %(default)g)")
     add("--points", type=int, default=4, help="measurements of a training (default: %(default)s)")
-    add("--responses", type=int, default=5, help="K, responses a prompt (default: %(default)s)")
+    add("--responses", type=int, default=5, help="K, responses per prompt (default: %(default)s)")
     add("--max-new-tokens", type=int, default=48, help="longer responses are cut (default: %(default)s)")
     add("--learning-rate", type=float, default=3e-3, help="default: %(default)g")
     add("--epochs", type=int, default=3, help="passes over the pairs (default: %(default)s)")

@@ -161,7 +161,7 @@ def study(of: Responses, splits: int) -> list[dict[str, Any]]:
         for responses in range(3, count):
             fewer = of.with_target(of.targets_of(responses))
             predicted = ridge()(fewer, train[fewer.target[train].isfinite()], test)
-            rows.append({"method": f"{responses} responses a prompt", "split": split,
+            rows.append({"method": f"{responses} responses per prompt", "split": split,
                          "r2": _r2(predicted, of.target[test])})  # fmt: skip
     return rows
 

@@ -11,10 +11,9 @@ Knows nothing of language models. In the order of use:
   ``FixedOpponents`` around any of them; for tables only ``RegretMatching``, ``RegretMatchingPlus``,
   ``PredictiveRegretMatchingPlus``, ``FictitiousPlay``, ``Replicator``, ``GDA``, ``OptimisticGDA``; ``schedule`` has
   step sizes, ``solvers`` the lists of solvers;
-- ``solve`` plays a solver on a game and returns a ``Solution`` with a ``Status``, ``sweep`` many settings and seeds of
-  it at once; ``StepWarning`` and ``SupportWarning`` tell of runs that miss the Nash; ``feedback`` is what a step sees
-  of the payoff, ``averaging`` how played policies are weighed;
-  ``fictitious_play`` is a fast loop of its own;
+- ``solve`` plays a solver on a game and returns a ``Solution`` with a ``Status``, ``sweep`` plays many settings and
+  seeds at once; ``StepWarning`` and ``SupportWarning`` tell of runs that miss the Nash; ``feedback`` is what a step
+  sees of the payoff, ``averaging`` has weights of the played policies; ``fictitious_play`` is a fast loop of its own;
 - several objectives: ``MultiObjectiveGame``; ``objectives`` has weights, worst case, floors, lexicographic, majority;
 - measures: ``duality_gap``, ``exploitability``, ``total_variation``, ``kl_divergence``, ``rotation_frequency``;
 - ``analysis`` of tables (ratings, social choice, cycles, leaderboards, dueling bandits) and ``plots``;
@@ -149,4 +148,6 @@ _MODULES = {
 }
 _BESIDE = ("driver", "executor", "opponents", "policy")  # modules that are reached by attribute, not public names
 __all__ = [*_MODULES]
-__getattr__, __dir__ = _lazy_names(__name__, _MODULES | {name: f".{name}" for name in _BESIDE})
+
+if not TYPE_CHECKING:  # to a type checker an unknown name stays an error
+    __getattr__, __dir__ = _lazy_names(__name__, _MODULES | {name: f".{name}" for name in _BESIDE})

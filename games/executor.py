@@ -19,7 +19,7 @@ from .step import Step
 class TableExecutor:
     """Executes Steps on a game, in log space, [..., n].
 
-    A handle's ``value`` is a tuple of normalised log-probabilities, one tensor a player.
+    A handle's ``value`` is a tuple of normalised log-probabilities, one tensor per player.
 
     Args:
         game: a game or a batch of games.
@@ -57,7 +57,7 @@ class TableExecutor:
         return self.handle(players, name)
 
     def handle(self, players: Players, name: str = "iterate") -> Policy:
-        """A handle on valid probabilities, [..., n] of each player; they are not checked."""
+        """A handle on valid probabilities, [..., n] for each player; they are not checked."""
         batch = torch.broadcast_shapes(self.game.batch_shape, *(p.shape[:-1] for p in players))
         return Policy(tuple(p.log().expand(*batch, p.shape[-1]) for p in players), name)
 

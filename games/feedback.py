@@ -23,7 +23,7 @@ from .step import is_finite
 Weight: TypeAlias = float | Tensor  # a tensor [solvers, 1, ...] of solvers that are played together
 Opponent: TypeAlias = Sequence[tuple[Weight, Players]]  # a linear blend: (weight, probabilities of each player)
 Feedback: TypeAlias = Callable[[Game, Opponent, int], Players]
-"""What a step sees: (game, opponent, round) -> the payoff of each action, [..., n] a player; see the module."""
+"""What a step sees: (game, opponent, round) -> the payoff of each action, [..., n] per player; see the module."""
 
 
 def blended(weights: Sequence[Weight], policies: Sequence[Players]) -> Players:
@@ -31,10 +31,10 @@ def blended(weights: Sequence[Weight], policies: Sequence[Players]) -> Players:
 
     Args:
         weights: w_k, of any sign.
-        policies: a tuple of one tensor [..., n] a player, for each k.
+        policies: for each k a tuple with one tensor [..., n] per player.
 
     Returns:
-        One tensor [..., n] a player.
+        One tensor [..., n] per player.
 
     Example:
         >>> blended([0.5, 0.5], [(torch.tensor([1.0, 0.0]),), (torch.tensor([0.0, 1.0]),)])
@@ -56,11 +56,11 @@ def exact(game: Game, opponent: Opponent, round: int = 0) -> Players:
 
     Args:
         game: a game or a batch of games.
-        opponent: (weight, policies) of each member; policies are a tuple of one tensor [..., n] a player.
+        opponent: (weight, policies) of each member; policies are a tuple with one tensor [..., n] per player.
         round: not used.
 
     Returns:
-        For each player [..., n], what every action earns.
+        What every action earns, [..., n] for each player.
 
     Example:
         >>> from nashward import games
@@ -80,7 +80,7 @@ def _generator(seed: int, round: int) -> np.random.Generator:
 
 
 class _Draws:
-    """The draws of one round: of one generator, or of one for each trajectory, which then draws what it draws alone."""
+    """The draws of one round, from one generator or from one per trajectory, each as if it were played alone."""
 
     def __init__(self, seed: Seeds, round: int):
         self.several = np.ndim(seed) > 0
@@ -126,11 +126,11 @@ class SampledFeedback:
 
     Args:
         k: samples of each member of the opponent.
-        seed: of the draws; several are for as many trajectories, along the first axis of the start.
+        seed: the seed of the draws; or one for each trajectory along the first axis of the start.
         self_comparison: compare each action with itself and k - 1 samples.
 
     Raises:
-        ValueError: k < 1 (< 2 with self_comparison); a seed below 0; seeds for other than the trajectories;
+        ValueError: k < 1 (< 2 with self_comparison); a seed below 0; not as many seeds as trajectories;
             self_comparison in an ``n x m`` game.
 
     Example:
@@ -167,7 +167,7 @@ class SampledFeedback:
 
 @dataclass(frozen=True)
 class DuelingFeedback:
-    """Payoffs estimated from the winners of single duels, by default one a round.
+    """Payoffs estimated from the winners of single duels, by default one per round.
 
     Both sides are drawn from the opponent's distribution rho, mixed with the uniform one,
 
@@ -188,12 +188,12 @@ class DuelingFeedback:
     which are unbiased as well: E G = A sigma and E H = c - A^T rho.
 
     Args:
-        seed: of the draws; several are for as many trajectories, along the first axis of the start.
-        duels: a round.
+        seed: the seed of the draws; or one for each trajectory along the first axis of the start.
+        duels: the number of duels per round.
         explore: gamma in (0, 1], the share of uniform draws.
 
     Raises:
-        ValueError: duels < 1, explore not in (0, 1], a seed below 0, seeds for other than the trajectories, a game
+        ValueError: duels < 1, explore not in (0, 1], a seed below 0, not as many seeds as trajectories, a game
             without a table of payoffs.
 
     Example:
@@ -225,7 +225,7 @@ class DuelingFeedback:
                 f"games.feedback.SampledFeedback for a {type(game).__name__}"
             )
         players = blended([weight for weight, _ in opponent], [players for _, players in opponent])
-        row, column = players[0], players[-1]  # of a symmetric game one and the same
+        row, column = players[0], players[-1]  # the same tensor in a symmetric game
         q, r = self._drawn_from(row), self._drawn_from(column)
         numbers = _Draws(self.seed, round).uniform(3, (*row.shape[:-1], self.duels))
         uniform = torch.as_tensor(numbers, device=row.device)
@@ -237,7 +237,7 @@ class DuelingFeedback:
         table = table.expand(*row.shape[:-1], *table.shape[-2:])
         earned = table.gather(-2, i.unsqueeze(-1).expand(*i.shape, table.shape[-1])).gather(-1, j.unsqueeze(-1))
         stake = torch.as_tensor(game.stake, device=row.device).unsqueeze(-1)
-        spread = 2 * stake - game.total  # between winning and losing
+        spread = 2 * stake - game.total  # the difference between winning and losing
         wins = (earned.squeeze(-1) - game.total + stake) / spread
         sides = 2 if len(players) == 1 else 1  # i against j is also j against i, in a symmetric game
         value = ((uniform[2] < wins).to(row.dtype) - 0.5) / (sides * q.gather(-1, i) * r.gather(-1, j) * self.duels)

@@ -10,11 +10,11 @@ from torch import Tensor
 from .forms.game import Game, Players, check_game
 from .shapes import Float
 
-TIED = 1e-9  # probabilities that differ by less are one
+TIED = 1e-9  # probabilities that differ by less count as equal
 
 
 def shown_gap(gap: Any) -> str:
-    """A duality gap in words; below 1e-12 it is rounding, and differs by machine.
+    """A duality gap in words; below 1e-12 it is rounding, and differs between machines.
 
     Args:
         gap: a number, or a tensor of one.
@@ -78,9 +78,9 @@ def gap_of(game: Game, players: Players) -> Float[Tensor, "..."]:
 
 
 def exploitability(game: Game, policy: Any) -> Float[Tensor, "..."]:
-    """Half the duality gap, [...]: what one player gains on average by a best response to the other's policy.
+    """Half the duality gap, [...]: the players' mean gain from a best response to the other's policy.
 
-    It is NashConv, as OpenSpiel calls the gap, over the number of players.
+    OpenSpiel calls the gap NashConv; this is NashConv divided by the number of players.
 
     Args:
         game: a game or a batch of games.
@@ -131,7 +131,7 @@ def kl_divergence(p: Float[Tensor, "*#batch n"], q: Float[Tensor, "*#batch n"]) 
 
 
 def most_played_first(policy: Float[Tensor, " n"]) -> list[int]:
-    """The actions by their probabilities, the largest first; what differs by rounding only keeps its order.
+    """The actions by their probabilities, the largest first; those that differ by rounding only keep their order.
 
     Args:
         policy: [n] probabilities.

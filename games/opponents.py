@@ -19,12 +19,12 @@ class OpponentName:
 
 
 def opponent(name: str) -> Policy:
-    """A handle on the fixed opponent of that name, for a solver's Steps.
+    """A handle on the fixed opponent with this name, for a solver's Steps.
 
-    On a table it stands for a fixed policy, for a language model for the stored responses of another model.
+    On a table it stands for a fixed policy; for a language model, for the stored responses of another model.
 
     Args:
-        name: of the opponent, as in ``games.solve(..., opponents={name: ...})``.
+        name: the opponent's name, as in ``games.solve(..., opponents={name: ...})``.
 
     Returns:
         The handle; ``resolve`` replaces it by the executor's.

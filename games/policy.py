@@ -78,7 +78,7 @@ class Blend(_Arithmetic):
     The Step decides what the weights mean: an anchor is a geometric blend, an opponent a linear one.
 
     Args:
-        members: the weight of each policy; of any sign, and of any sum.
+        members: the weight of each policy; any sign, any sum.
 
     Example:
         >>> x, y = Policy(None, "x"), Policy(None, "y")

@@ -65,11 +65,11 @@ class Solution:
         last: pi_{T+1}, [..., n] probabilities (a ``Profile`` for an ``n x m`` game).
         average: the average of the played policies, pi_1 .. pi_T.
         gaps: ``{"last": [records, ...], "average": [records, ...]}``, duality gaps after ``iterations`` steps; further
-            averages have theirs by name.
+            averages are there by their names.
         iterations: [records], the step counts at which ``gaps`` were taken.
         status: what happened; its value says what to do.
         policies: with ``keep_policies=True`` ``{"last": ..., "average": ...}``, each [records, ..., n]; else empty.
-        axes: the first axes of a batch that have a name, with the number of each entry: of ``sweep`` with seeds
+        axes: the first axes of a batch that have a name, with the number of each entry: for ``sweep`` with seeds
             ``{"seed": (0, 1, ...)}``; else empty.
 
     Example:
@@ -88,7 +88,7 @@ class Solution:
     axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
-        """The status, the iterations and the gaps at the last record; of a batch the largest gaps."""
+        """The status, the iterations and the gaps at the last record; for a batch the largest gaps."""
         shape = next(iter(self.gaps.values())).shape
         at = f"{self.status.name} after {int(self.iterations[-1])} iterations" if shape[0] else self.status.name
         largest = "largest " if len(shape) > 1 else ""
@@ -102,12 +102,12 @@ class Solution:
 
         Args:
             policies: None for the gaps, else whose policies: "last" or "average" (``keep_policies=True`` of ``solve``).
-            labels: names of the actions, for the columns of policies; of an ``n x m`` game those of both players.
+            labels: names of the actions, for the columns of policies; for an ``n x m`` game those of both players.
 
         Returns:
-            A row for each record, and for each game, seed or start of a batch: its index has the iterations, and
-            behind them one level for each further axis: "seed" where ``sweep`` was given seeds, else "axis 0" and so
-            on. The columns are the iterates ("last", "average", ...), or the actions, of an ``n x m`` game as pairs
+            One row per record, and per game, seed or start of a batch. The index has the iterations, then one level for
+            each further axis: "seed" where ``sweep`` was given seeds, else "axis 0" and so on. The columns are the
+            iterates ("last", "average", ...) or the actions; in an ``n x m`` game the actions are pairs
             ("row", action) and ("column", action).
 
         Raises:
@@ -126,7 +126,7 @@ class Solution:
         try:
             import pandas
         except ModuleNotFoundError as error:
-            raise ImportError("to_frame makes a data frame of pandas: pip install pandas") from error
+            raise ImportError("to_frame makes a pandas data frame: pip install pandas") from error
         shape = next(iter(self.gaps.values())).shape
         rest = shape[1 + len(self.axes) :]
         levels = [self.iterations.tolist(), *self.axes.values(), *map(range, rest)]
@@ -148,13 +148,13 @@ class Solution:
         return pandas.DataFrame(table, index, columns)
 
     def save(self, file: str | Path) -> None:
-        """Write the solution to a file of numpy's format .npz, of that name exactly; ``load`` reads it.
+        """Write the solution to a file in numpy's .npz format, under exactly this name; ``load`` reads it.
 
         Args:
-            file: its path; a folder that is missing is made, and a file that is there replaced when all is written.
+            file: the path; a missing folder is made, and an existing file is replaced once all is written.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
 
         Example:
             >>> import tempfile; from nashward import games
@@ -191,14 +191,14 @@ class Solution:
         """Read a solution that ``save`` wrote; its tensors are on the CPU.
 
         Args:
-            file: its path.
+            file: the path.
 
         Returns:
             The solution, equal bit by bit.
 
         Raises:
-            ValueError: the file is no solution, or is damaged.
-            OSError: it cannot be read.
+            ValueError: the file holds no solution, or is damaged.
+            OSError: the file cannot be read.
         """
         try:
             with Path(file).open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
@@ -226,7 +226,7 @@ _FORMAT = 1
 
 
 def _sides(policy: Any) -> dict[str, Tensor]:
-    """The players' probabilities by name; of a preference game there is one, without a name."""
+    """The players' probabilities by name; a preference game has one player, without a name."""
     return {"": policy} if isinstance(policy, Tensor) else {"row": policy.row, "column": policy.column}
 
 

@@ -30,7 +30,7 @@ from .solvers.together import Together
 from .stability import warn_step_size
 from .step import Solver, Step, is_finite
 
-_WAITING = 2**18  # numbers: 2 MiB of each kind of policy
+_WAITING = 2**18  # numbers that wait to be measured: 2 MiB for each kind of policy
 
 
 def solve(
@@ -74,7 +74,7 @@ def solve(
         keep_policies: keep the policies at every record, for trajectories.
         throw: raise a ``SolverError`` unless the status is ok.
         traced: False never compiles the loop; True always does, also for solvers without a period (such as a step that
-            is a function of t), which are traced to the last iteration; None decides as described above.
+            is a function of t), which are traced to the last iteration; None compiles as described above.
         progress: show a bar of the iterations on standard error.
 
     Raises:
@@ -122,7 +122,7 @@ def solve(
     lead = (len(solver.solvers),) if isinstance(solver, Together) else ()
     start_policy, anchor_policy, players = _spread(start_policy, anchor_policy, players, lead)
     warn_step_size(game, solver)
-    if start is not None and not isinstance(game, ContextualGame):  # whose padding is at 0
+    if start is not None and not isinstance(game, ContextualGame):  # its padding has probability 0
         warn_support(game, solver, tables.probabilities(start_policy))
     weigh = averaging if averaging is not None else getattr(solver, "averaging", uniform)
     points = record_points(record, iterations)
@@ -240,7 +240,7 @@ class _Recorder:
     def solution(self, last: Policy) -> Solution:
         self._measure()
         profile, now = self.tables.game.profile, self.tables.probabilities(last)
-        empty = tuple(p[None][:0] for p in now)  # for a run that was not finite at its first record
+        empty = tuple(p[None][:0] for p in now)  # a run that was not finite at its first record
         return Solution(
             last=profile(now),
             average=profile(self.average(now)),
@@ -256,7 +256,7 @@ class _Recorder:
 
 
 def _normalised(records: Sequence[tuple[Players, float]]) -> Players:
-    """Each record's weighted sum divided by its weight, [records, ..., n] of each player."""
+    """Each record's weighted sum divided by its weight, [records, ..., n] for each player."""
     sides = [torch.stack(side) for side in zip(*(players for players, _ in records), strict=True)]
     weights = torch.tensor([weight for _, weight in records], dtype=sides[0].dtype, device=sides[0].device)
     return tuple(side / weights.view(-1, *[1] * (side.ndim - 1)) for side in sides)

@@ -1,4 +1,4 @@
-"""Local stability: the game's rotation frequency, and a warning of a step beyond the threshold that it sets."""
+"""Local stability: the game's rotation frequency, and a warning about a step beyond the threshold that it sets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rotation_frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
 
     Args:
         game: a game or a batch of games.
-        policy: [..., n] probabilities (of an ``n x m`` game a pair), for example the Nash or a regularised one.
+        policy: [..., n] probabilities (a pair for an ``n x m`` game), for example the Nash or a regularised one.
 
     Returns:
         [...], at least 0.
@@ -41,7 +41,7 @@ def rotation_frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
     Raises:
         ValueError: a policy of another shape, or that is not a distribution.
 
-    Source: derived: the step is made linear at the policy; see ``theory/stability.py``.
+    Source: derived: the step, linearised at the policy; see ``theory/stability.py``.
 
     Example:
         >>> from nashward import games
@@ -51,7 +51,7 @@ def rotation_frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
     """
     check_game(game)
     players = game.players(policy)
-    supports = [(p > 0).reshape(-1, p.shape[-1]).any(0).nonzero()[:, 0] for p in players]  # of a batch all of them
+    supports = [(p > 0).reshape(-1, p.shape[-1]).any(0).nonzero()[:, 0] for p in players]  # of all games of a batch
     factors = [_factor(p[..., support]) for p, support in zip(players, supports, strict=True)]
     if isinstance(game, PreferenceGame | ConstantSumGame):
         table = game.P if isinstance(game, PreferenceGame) else game.payoff
@@ -71,7 +71,7 @@ def _factor(p: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n n"]:
 
 
 def warn_step_size(game: Game, solver: Any) -> None:
-    """Warn of a constant step beyond the solver's ``step_limit`` on this game, and of too few steps to a reference.
+    """Warn about a constant step beyond the solver's ``step_limit`` on this game, or too few steps per reference.
 
     An exact limit is first computed for the largest frequency that payoffs of this size allow; the equilibrium is
     solved only for a step above it, and not for a batch.

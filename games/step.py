@@ -15,7 +15,7 @@ _OPPONENT: Any = object()
 
 
 def is_finite(value: object) -> bool:
-    """Whether a value is a finite real number (a scalar of numpy or torch is one, a text is none).
+    """Whether a value is a finite real number (a scalar of numpy or torch is, a text is not).
 
     Example:
         >>> is_finite(0.5), is_finite("0.5"), is_finite(math.inf)
@@ -95,7 +95,7 @@ class Solver(Protocol):
 
 
 def steps_of(solver: Solver, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
-    """A solver's Steps, as its ``play`` yields them; whoever plays a solver takes them from here.
+    """A solver's Steps, as its ``play`` yields them, checked; everything that plays a solver takes them from here.
 
     Args:
         solver: any mirror-step solver.
@@ -106,7 +106,7 @@ def steps_of(solver: Solver, x: Policy, reference: Policy) -> Generator[Step, Po
 
     Raises:
         ValueError: ``play`` ends.
-        TypeError: it yields something else than a Step.
+        TypeError: ``play`` yields something other than a Step.
 
     Example:
         >>> from nashward import games
@@ -121,8 +121,8 @@ def steps_of(solver: Solver, x: Policy, reference: Policy) -> Generator[Step, Po
             step = play.send(policy)
         except StopIteration:
             raise NashwardError(
-                f"{name}: play ended after {made} {'Step' if made == 1 else 'Steps'}; expected one that yields for "
-                "ever (while True: policy = yield Step(...)), and is stopped from outside"
+                f"{name}: play ended after {made} {'Step' if made == 1 else 'Steps'}; expected one that yields "
+                "for ever (while True: policy = yield Step(...)) and is stopped from outside"
             ) from None
         if not isinstance(step, Step):
             raise TypeError(f"{name}: play yields Steps (policy = yield Step(...)), got {step!r:.80}")

@@ -40,17 +40,17 @@ def sweep(
 ) -> dict[str, Solution]:
     """Play a solver with each of several settings, and each of several seeds.
 
-    What is an array in place of a setting is swept; several of them make a grid. A mirror-step solver is played with
-    all settings at once, one product an iteration, where payoffs are exact, no tolerance ends the runs apart, and the
-    settings change no more than the weights and sizes of its Steps; else with one setting after another. All seeds of
+    A setting that is given as an array is swept; several of them make a grid. A mirror-step solver is played with all
+    settings at once, with one product per iteration, where payoffs are exact, no tolerance can end a run early, and the
+    settings change only the weights and sizes of its Steps; else one setting is played after another. All seeds of
     sampled payoffs are played at once. Each solution is that of ``solve`` with this setting and this seed, within
     1e-12.
 
     Args:
         game: a game or a batch of games.
         solver: for example ``games.MWU()``; a dataclass.
-        iterations: of each.
-        seeds: of the draws of ``feedback``; each solution then has an axis [seeds] in front of its other ones.
+        iterations: how many each run makes.
+        seeds: the seeds of ``feedback``'s draws; each solution then has an axis [seeds] in front of its other ones.
         start: as in ``solve``.
         feedback: as in ``solve``; its own seed is not used where seeds are given.
         options: settings of the solver by name, each a value or several (a list, an array, a range); and further
@@ -61,7 +61,8 @@ def sweep(
         ``games.plots.quantiles`` with seeds.
 
     Raises:
-        ValueError: a setting without or with repeated values, seeds without draws, or one number as them; as ``solve``.
+        ValueError: a setting with no values or with repeated ones, seeds for exact payoffs, a single number as seeds;
+            as ``solve``.
         TypeError: not a dataclass; an option that neither the solver nor ``solve`` has.
 
     Warns:
@@ -96,7 +97,7 @@ def sweep(
         except ApartError:
             pass
         else:
-            if solution.status is not Status.NOT_FINITE:  # else only those that were not finite are cut short
+            if solution.status is not Status.NOT_FINITE:  # else each is played alone, up to its own end
                 for each in solvers.values():
                     warn_step_size(game, each)
                 return {name: _part(solution, k) for k, name in enumerate(solvers)}
@@ -111,7 +112,7 @@ def _settings(solver: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dic
     """The solvers by name, and the options that are left for ``solve``."""
     if isinstance(solver, type) or not dataclasses.is_dataclass(solver):
         what = f"{solver.__name__}, a class" if isinstance(solver, type) else type(solver).__name__
-        raise TypeError(f"settings are swept of a solver that is a dataclass, for example games.MWU(), got {what}")
+        raise TypeError(f"sweep needs a solver that is a dataclass, for example games.MWU(), got {what}")
     chosen: Any = solver
     names = {field.name for field in dataclasses.fields(chosen)}
     if unknown := next((name for name in options if name not in names | _OF_SOLVE), None):
@@ -134,7 +135,7 @@ def _values(name: str, given: Any) -> list[Any]:
     several = not isinstance(listed, str) and not callable(listed) and hasattr(listed, "__iter__")
     values = list(listed) if several else [listed]
     if not values:
-        raise NashwardError(f"{name} has no values; give one at least")
+        raise NashwardError(f"{name} has no values; give at least one")
     if repeated := next((value for k, value in enumerate(values) if value in values[:k]), None):
         raise NashwardError(f"{name} has the value {repeated!r:.80} twice")
     return values
@@ -144,7 +145,7 @@ def _seeded(game: Game, start: Any, feedback: Feedback, seeds: Sequence[int]) ->
     """The start for each seed, and the feedback with all of them."""
     if not isinstance(feedback, SampledFeedback | DuelingFeedback):
         raise NashwardError(
-            "seeds are of the draws: give feedback=games.feedback.SampledFeedback(k) or DuelingFeedback() as well"
+            "seeds are for sampled payoffs: also give feedback=games.feedback.SampledFeedback(k) or DuelingFeedback()"
         )
     if isinstance(seeds, str) or np.ndim(seeds) == 0:
         raise NashwardError(f"seeds is {seeds!r:.60}; expected several, as seeds=range(5)")

@@ -75,12 +75,12 @@ def missing(package: str | None) -> str:
     return f'nashward.llm needs {package}: pip install "nashward[llm]"'
 
 
-_get, __dir__ = _lazy_names(__name__, _MODULES)
+if not TYPE_CHECKING:  # to a type checker an unknown name stays an error
+    _get, __dir__ = _lazy_names(__name__, _MODULES)
 
-
-def __getattr__(name: str) -> _Any:
-    if name in _MODULES:
-        for package in PACKAGES:
-            if _find_spec(package) is None:
-                raise _MissingPackageError(missing(package))
-    return _get(name)
+    def __getattr__(name: str) -> _Any:
+        if name in _MODULES:
+            for package in PACKAGES:
+                if _find_spec(package) is None:
+                    raise _MissingPackageError(missing(package))
+        return _get(name)

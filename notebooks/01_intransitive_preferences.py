@@ -3,7 +3,8 @@
 #
 # None of them: whichever you pick, another one beats it. But there is a *mixture* of the three that no answer and no
 # other mixture beats, the Nash equilibrium of the preference game. The picture shows such a table on the left and its
-# Nash on the right. This notebook says why a reward cannot replace the table, what that costs, and what can.
+# Nash on the right. This notebook says why a reward cannot replace the table, what it costs to use one, and which
+# models can replace the table.
 #
 # Nothing here is drawn at random: every run gives the same pictures, in a few seconds.
 
@@ -25,9 +26,9 @@ nash = games.nash(game)
 games.plots.payoff_table(game, nash, title="P(row beats column)", order=range(3))
 
 # %% [markdown]
-# Read the table by rows: `P[i, j]` is the probability that answer `i` is preferred to answer `j`, and
-# `P[i, j] + P[j, i] = 1`. In the graph an arrow goes from each winner to the loser, the wider the surer. Whichever
-# answer is put first, an arrow comes back (dashed).
+# Read the table by rows: `P[i, j]` is the probability that answer `i` is preferred to answer `j`, and `P[i, j] + P[j,
+# i] = 1`. In the graph an arrow goes from each winner to the loser; the more likely the win, the wider the arrow.
+# Whichever answer comes first, an arrow points back (dashed).
 
 # %%
 games.plots.cycle_graph(game, title="which answer beats which", order=range(3))
@@ -39,8 +40,8 @@ games.plots.cycle_graph(game, title="which answer beats which", order=range(3))
 #
 # $$P(i \succ j) = \frac{1}{1 + e^{-(r_i - r_j)}},$$
 #
-# so the answer with the larger reward wins. Rewards are ordered along a line and a cycle is not. There are six orders
-# of three rewards, and each has the winner of at least one pair wrong:
+# so the answer with the larger reward wins. Rewards lie on a line, and a cycle does not. There are six orders of three
+# rewards, and each gets the winner of at least one pair wrong:
 
 # %%
 P, names = game.P.numpy(), game.labels
@@ -51,8 +52,8 @@ for order in permutations(range(3)):  # from the largest reward to the smallest
     print(" > ".join(names[i] for i in order), "   wrong:", said)
 
 # %% [markdown]
-# The best that a reward can do is the fit of maximum likelihood. It keeps how often each answer wins *on average*
-# (the row sums of the two tables are equal) and loses which answers it beats.
+# The best that a reward can do is the maximum-likelihood fit. It keeps how often each answer wins *on average* (the row
+# sums of the two tables are equal), but not which answers it beats.
 
 # %%
 fit = games.analysis.ratings.bradley_terry(P)
@@ -71,7 +72,7 @@ print(f"{names[int(P[:, best].argmax())]} beats it with probability {P[:, best].
 # %% [markdown]
 # ## What "best" means instead
 #
-# Let two players each choose an answer, or a mixture of answers, and ask how much one could gain by a better choice:
+# Two players each choose an answer, or a mixture of answers. How much could one gain by a better choice?
 #
 # $$\mathrm{gap}(\pi) = 2 \left( \max_y P(y \succ \pi) - \tfrac{1}{2} \right).$$
 #
@@ -92,11 +93,11 @@ for name, policy in candidates.items():
 # %% [markdown]
 # ## What the reward costs a policy
 #
-# A policy is trained to win without leaving its reference far behind; $\tau$ is the price of a nat of KL divergence.
-# With a reward the best policy is $\pi \propto \mathrm{ref} \cdot e^{r / \tau}$. With the table it is the Nash of the
-# game with that price, `games.regularised_nash`. Let $\tau$ fall from 1 to 0.003, from a reference that likes the first
-# answer: the reward ends at one answer, which is beaten; the table's policy ends at the Nash. On its way the reward's
-# policy passes by the Nash, and nothing in the reward stops it there.
+# A policy is trained to win without moving far from its reference; $\tau$ is the price of a nat of KL divergence. With
+# a reward the best policy is $\pi \propto \mathrm{ref} \cdot e^{r / \tau}$. With the table it is the Nash of the game
+# with that price, `games.regularised_nash`. Start from a reference that prefers the first answer, and let $\tau$ fall
+# from 1 to 0.003. The reward's policy ends at one answer, which is beaten; the table's policy ends at the Nash. On its
+# way the reward's policy passes by the Nash, but nothing in the reward stops it there.
 
 # %%
 reference = np.array([0.665, 0.245, 0.090])
@@ -116,8 +117,8 @@ games.plots.simplex(paths, nash.policy, names, title="tau from 1 (hollow) to 0.0
 # %% [markdown]
 # ## What can hold a cycle
 #
-# Every table of margins $A = P - \tfrac12$ is the sum of a part that scores explain, $s_i - s_j$, and a part that goes
-# round (the *Hodge* parts; they are orthogonal). Here the second is almost all of it.
+# Every table of margins $A = P - \tfrac12$ is the sum of a part that scores explain, $s_i - s_j$, and a cyclic part
+# (the *Hodge* decomposition; the parts are orthogonal). Here the cyclic part is almost all of it.
 
 # %%
 margins = game.P - 0.5
@@ -135,9 +136,9 @@ for axes, (title, part) in zip(figure.subplots(1, 3), parts.items(), strict=True
 figure
 
 # %% [markdown]
-# One number an answer is too few, two are enough: a skew table of three answers is
-# $A_{ij} = u_i v_j - v_i u_j$ for some $u$ and $v$. That is what a preference *embedding* holds (`llm.oracles.GPM`),
-# and what a judge that reads both answers at once, as PairRM does, can hold too.
+# One number per answer is too few, but two are enough: a skew-symmetric table of three answers is $A_{ij} = u_i v_j -
+# v_i u_j$ for some $u$ and $v$. A preference *embedding* (`llm.oracles.GPM`) has this form, and a judge that reads both
+# answers at once, such as PairRM, can represent it too.
 
 # %%
 A = margins.numpy()
@@ -152,8 +153,8 @@ print("largest error of the table that these numbers give: below 1e-12")
 # %% [markdown]
 # ## The same on real data
 #
-# Ten agents that play MuJoCo soccer, and how often each wins against each (from OpenSpiel). The cycle in it was not
-# planted.
+# The table says how often each of ten agents that play MuJoCo soccer wins against each other one (from OpenSpiel).
+# Nobody planted the cycle in it.
 
 # %%
 soccer = games.zoo.mujoco_soccer()
@@ -183,7 +184,7 @@ assert int(games.analysis.social_choice.condorcet_winner(P)) == -1
 assert nash.gap < 1e-12 < alone
 
 # %% [markdown]
-# Every agent is beaten by some other, so there is no *Condorcet winner* here either, and the three agents of the Nash
-# form a cycle. The agent with the largest reward loses to another one.
+# Every agent is beaten by another one, so there is no *Condorcet winner* here either. The three agents of the Nash form
+# a cycle, and the agent with the largest reward loses to another one.
 #
 # Next: [how self-play gets to the Nash](02_average_and_last_iterate.ipynb).

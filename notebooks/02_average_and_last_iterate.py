@@ -1,12 +1,12 @@
 # %% [markdown]
 # # Self-play circles the Nash. Must one average, or can the last model be kept?
 #
-# Multiplicative weights, from which SPPO is derived, raise what wins against their present self. The theorem speaks of
-# the *average* of all policies that were played; a practitioner wants the *last* one. The picture shows both: the
-# average goes in, the last iterate goes around and slowly out. The rest says what exactly the theorem promises, what it
-# does not, what it says of SPPO as it is run, and how one change makes the last iterate converge.
+# SPPO is derived from multiplicative weights, which raise the probability of what wins against the current policy. The
+# theorem is about the *average* of all policies played; a practitioner wants the *last* one. The picture shows both:
+# the average goes in, the last iterate goes around and slowly out. The rest says what the theorem promises, what it
+# does not, what it says about SPPO as it is run, and how one change makes the last iterate converge.
 #
-# Nothing here is drawn at random. It takes some ten seconds.
+# Nothing here is drawn at random. It takes about ten seconds.
 
 # %%
 # %matplotlib inline
@@ -35,7 +35,7 @@ games.plots.simplex(
 )
 
 # %% [markdown]
-# Each corner is one answer alone. The ring is the start of both paths, a filled mark is where one ends.
+# Each corner is one answer alone. The ring marks the start of both paths; a filled mark shows where a path ends.
 #
 # ## The update, and the theorem
 #
@@ -45,8 +45,8 @@ games.plots.simplex(
 #
 # $$\frac{\text{step}}{4} + \frac{2 C}{\text{step} \cdot T}, \qquad C = \max_y -\log \pi_1(y),$$
 #
-# in every symmetric game, for every step and every $T$. A small step pays in the second term, a large one in the first;
-# $\sqrt{8 C / T}$ balances them and gives $\sqrt{2 C / T}$. The start above used that step.
+# in every symmetric game, for every step and every $T$. A small step makes the second term large, a large step the
+# first. The step $\sqrt{8 C / T}$ balances them and gives the bound $\sqrt{2 C / T}$. The run above used that step.
 
 # %%
 print(f"C = {theorem.C:.3f} nats, best step for {T} iterations: {theorem.step:.4f}")
@@ -59,8 +59,9 @@ print(f"largest gap of the average as a share of its bound, over all iterations:
 games.plots.gap_curves({"MWU": mwu}, {"bound for the average": theorem.bound}, title="multiplicative weights")
 
 # %% [markdown]
-# How good is the bound? Play 500 iterations with many steps. The average stays below the bound everywhere, and is best
-# near the step that the bound names, though far below the bound. The last iterate is near the Nash for no step.
+# How tight is the bound? Play 500 iterations with each of many steps. The gap of the average stays below the bound
+# everywhere. It is smallest near the step that minimises the bound, though far below the bound. The last iterate is
+# near the Nash for no step.
 
 # %%
 HORIZON = 500
@@ -93,9 +94,9 @@ picture
 # %% [markdown]
 # ## The last iterate does leave
 #
-# That is a theorem too (`theory.MWULeaves`): where the Nash plays every answer, the divergence
-# $\mathrm{KL}(\text{Nash} \,\|\, \pi_t)$ never falls, for a step of any size. Near the Nash a deviation grows by
-# $\sqrt{1 + \text{step}^2 \lambda^2}$ an iteration, where $\lambda$ is the frequency with which the game turns.
+# This is a theorem too (`theory.MWULeaves`): if the Nash plays every answer, the divergence $\mathrm{KL}(\text{Nash}
+# \,\|\, \pi_t)$ never falls, for a step of any size. Near the Nash a deviation grows by the factor $\sqrt{1 +
+# \text{step}^2 \lambda^2}$ per iteration, where $\lambda$ is the frequency at which the game rotates.
 
 # %%
 kl = games.kl_divergence(nash.policy, mwu.policies["last"]).numpy()
@@ -113,8 +114,8 @@ print(f"formula {np.sqrt(1 + lam**2):.5f}")
 # %% [markdown]
 # ## What the theorem says of SPPO as it is run
 #
-# SPPO's paper proves the same kind of bound for its average and then runs three iterations with a step of 1000 and
-# keeps the last model. `theory.explain_bound` says what is left of the theorem then. $C$ is $-\log \pi_1$ of a whole
+# SPPO's paper proves the same kind of bound for its average, then runs three iterations with a step of 1000 and keeps
+# the last model. `theory.explain_bound` says what is then left of the theorem. $C$ is $-\log \pi_1$ of a whole
 # response, hundreds of nats; take 300.
 
 # %%
@@ -125,15 +126,15 @@ needed = int(np.ceil(2 * 300.0 / 0.1**2))
 print(f"\niterations for a bound of 0.1 with the best step and C = 300: {needed}")
 
 # %% [markdown]
-# So the theorem is the reason to believe in self-play, and no guarantee of three large steps. What those do is a
-# question for measurement; the report of a run answers it.
+# So the theorem is a reason to believe in self-play, but no guarantee for three large steps. What those achieve must be
+# measured; the report of a run does so.
 #
 # ## Optimism: the last iterate converges
 #
-# Multiplicative weights answer the opponent of this step, which has moved on by the next. *Optimistic* multiplicative
-# weights expect the next payoff to change as the last one did and use $2 P \pi_t - P \pi_{t-1}$ for $P \pi_t$. With a
-# constant step that is not too large, the last iterate converges to a Nash that plays every answer. That is what one
-# wants of a language model: one set of weights and not a mixture of all that were trained.
+# Multiplicative weights respond to the opponent of this step, which has changed by the next. *Optimistic*
+# multiplicative weights expect the next payoff to change as the last one did, and use $2 P \pi_t - P \pi_{t-1}$ instead
+# of $P \pi_t$. With a constant step that is not too large, the last iterate converges to a Nash that plays every
+# answer. For a language model this is what one wants: a single set of weights, not a mixture of all that were trained.
 
 # %%
 STEP = 1.0
@@ -159,9 +160,9 @@ games.plots.simplex(
 # %% [markdown]
 # ## The same on real data
 #
-# The ten MuJoCo soccer agents of the first notebook, from a uniform start. Margins are smaller, so optimism may take a
-# larger step. The Nash leaves most agents out. The theorem on the last iterate speaks of a Nash that plays all, and yet
-# the last iterate converges here.
+# These are the ten MuJoCo soccer agents of the first notebook, from a uniform start. Margins are smaller, so optimism
+# allows a larger step. The Nash leaves most agents out. The theorem on the last iterate assumes a Nash that plays all,
+# but the last iterate converges here as well.
 
 # %%
 soccer, T = games.zoo.mujoco_soccer(), 4000
@@ -181,6 +182,6 @@ assert games.total_variation(solutions["optimistic MWU"].last, nash.policy) < 1e
 games.plots.gap_curves(solutions, {"bound for MWU's average": theorem.bound}, title="MuJoCo soccer")
 
 # %% [markdown]
-# So: average with multiplicative weights, or be optimistic and keep the last.
+# So either use multiplicative weights and average, or optimistic multiplicative weights and keep the last iterate.
 #
 # Next: [what all these methods have in common](03_one_step_many_solvers.ipynb).

@@ -2,11 +2,12 @@
 # # Ten methods from ten papers. What is the difference, and which step size does each bear?
 #
 # Self-play methods (SPPO, INPO, Nash-MD, ONPO, COMAL, MPO, ...) look different in their papers. Each is a rule that
-# picks an anchor, an opponent and a size for one and the same *mirror step*. The picture is what that choice decides:
-# on one cycle, from one start, some never arrive, some arrive beside the Nash, and some reach it to the last digit. The
-# rest shows the rules, adds a new one in six lines, and finds for each the largest step, by eye and by formula.
+# picks an anchor, an opponent and a size for the same *mirror step*. The picture shows what that choice decides. On one
+# cycle, from one start, some never converge, some converge to a point beside the Nash, and some reach the Nash to the
+# last digit. The rest shows the rules, adds a new one in six lines, and finds the largest step for each, by eye and by
+# formula.
 #
-# Nothing here is drawn at random. It takes some twenty seconds.
+# Nothing here is drawn at random. It takes about twenty seconds.
 
 # %%
 # %matplotlib inline
@@ -72,7 +73,8 @@ axes.legend(fontsize=7, loc="lower left")
 picture
 
 # %% [markdown]
-# The horizontal axis is what costs samples and judgements when a language model plays. There are three kinds.
+# The horizontal axis counts what costs samples and judgements when a language model plays. There are three kinds of
+# methods.
 
 # %%
 regularised = games.regularised_nash(game, 0.1, start).policy
@@ -91,11 +93,11 @@ for name in ("MWU (SPPO)", "momentum (APO)"):
     assert gaps[name][-1] > 0.1
 
 # %% [markdown]
-# - *Never arrives*: multiplicative weights, with or without momentum. Their average does ([notebook
+# - *Never arrives*: multiplicative weights, with or without momentum. Their average arrives ([notebook
 #   2](02_average_and_last_iterate.ipynb)).
-# - *Arrives beside the Nash*: whatever is held to a fixed reference. INPO and the magnet end at the Nash of the game
-#   with a price $\tau$ on leaving the reference, here a gap of 0.15; Nash-MD with a constant step ends near it.
-# - *Reaches the Nash*: optimism and extragradient fast, a reference that moves along (COMAL, MPO) more slowly.
+# - *Arrives beside the Nash*: methods with a pull to a fixed reference. INPO and the magnet end at the Nash of the game
+#   with a price $\tau$ on leaving the reference, here with a gap of 0.15; Nash-MD with a constant step ends near it.
+# - *Reaches the Nash*: optimism and extragradient quickly, a moving reference (COMAL, MPO) more slowly.
 #
 # ## One step
 #
@@ -103,8 +105,8 @@ for name in ("MWU (SPPO)", "momentum (APO)"):
 #
 # $$\log \text{next}(y) = \sum_k w_k \log \pi_k(y) + \text{size} \cdot \sum_j c_j P(y \succ \rho_j) + \text{constant}.$$
 #
-# A solver is a generator that yields Steps and is handed the policy that each one made. It never looks inside a policy,
-# so we can hand it names and read what it asks for:
+# A solver is a generator that yields Steps and receives the policy that each Step made. It never looks inside a policy,
+# so we can give it names instead and read what it asks for:
 
 
 # %%
@@ -128,8 +130,8 @@ for name in ("MWU (SPPO)", "INPO", "Nash-MD", "optimistic MWU", "two sequences (
 # ## A method of your own
 #
 # Say we want more foresight than optimism has, or less: a factor $f$ on the change of the last step. $f = 0$ is
-# multiplicative weights, $f = 1$ optimistic multiplicative weights. That is all of it, for tables and for language
-# models:
+# multiplicative weights, $f = 1$ optimistic multiplicative weights. This is the whole solver, for tables and for
+# language models:
 
 
 # %%
@@ -153,8 +155,8 @@ print("Foresight(2, f=1) is OptimisticMWU(2): after 100 iterations they differ b
 # %% [markdown]
 # ## Which step does a method bear? By eye
 #
-# Start beside the Nash, play 30 iterations, and read by how much the distance to the Nash changes in one. Below 1 the
-# last iterate closes in, above 1 it leaves. Marks are what was played on the table.
+# Start near the Nash, play 30 iterations, and read the factor by which the distance to the Nash changes per iteration.
+# Below 1 the last iterate approaches the Nash, above 1 it leaves. Marks show what was played on the table.
 
 # %%
 FAMILY = {
@@ -204,10 +206,10 @@ picture
 # %% [markdown]
 # ## By formula
 #
-# Near the Nash a game is a rotation with one frequency $\lambda$ (`games.rotation_frequency`), so the whole question is
-# about a single complex number: `theory.local_factor` plays the solver on it (the lines above; they agree with the
-# table within 1%). For two solvers the threshold has a closed form, optimistic MWU $1 / (\sqrt 3 \lambda)$ and
-# extragradient $1 / \lambda$. For any other solver, ours too, `theory.stable_below` finds it by bisection.
+# Near the Nash a game is a rotation with one frequency $\lambda$ (`games.rotation_frequency`), so the question reduces
+# to a single complex number. `theory.local_factor` plays the solver on this number (the lines above; they agree with
+# the table within 1%). For two solvers the threshold has a closed form: $1 / (\sqrt 3 \lambda)$ for optimistic MWU and
+# $1 / \lambda$ for extragradient. For any other solver, including ours, `theory.stable_below` finds it by bisection.
 
 # %%
 formulas = {"optimistic MWU": 1 / (np.sqrt(3) * lam), "extragradient": 1 / lam}
@@ -224,9 +226,10 @@ assert len(caught) == 1
 print("\ngames.solve warns of OptimisticMWU(3):", caught[0].message)
 
 # %% [markdown]
-# Half of the foresight is none in the long run: with $f = 1/2$ no step is stable, as with multiplicative weights. How
-# much does it take? For each $f$, the largest stable step times $\lambda$, which depends on the method alone. More
-# foresight than optimism has bears smaller steps, and so does much less; a little less bears slightly larger ones.
+# Half of the foresight is not enough: with $f = 1/2$ no step is stable, as with multiplicative weights. How much is
+# needed? The plot shows, for each $f$, the largest stable step times $\lambda$, which depends on the method alone. With
+# more foresight than optimism, and also with much less, the largest stable step is smaller; with a little less it is
+# slightly larger.
 
 # %%
 factors = np.round(np.arange(0.5, 3.01, 0.125), 3)
@@ -246,8 +249,8 @@ axes.legend(fontsize=8)
 picture
 
 # %% [markdown]
-# The same map for all games at once: a game enters by its frequency alone, which in a preference game is below
-# $1 / (2 \sqrt 2) = 0.354$. So a step below 1.63 is safe for optimistic MWU near the Nash of *every* preference game.
+# This is the same map for all games at once. Only a game's frequency matters, and in a preference game it is below $1 /
+# (2 \sqrt 2) = 0.354$. So a step below 1.63 is safe for optimistic MWU near the Nash of *every* preference game.
 
 # %%
 frequencies = np.linspace(0.05, 0.35, 25)

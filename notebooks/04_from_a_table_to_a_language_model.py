@@ -3,9 +3,9 @@
 #
 # A policy need not be a row of numbers. Here it is a language model: a frozen base with its weights in 4 bits, under a
 # LoRA adapter that is trained at every step. It may answer in one of three ways, and a table says which answer beats
-# which. The picture draws the table's iterates as lines and the language model's as marks: they lie on each other, for
-# both solvers. The rest takes this apart: what a step becomes, what the fit misses when it is cut short, and what
-# sampling adds when answers can no longer be enumerated.
+# which. The picture draws the table's iterates as lines and the language model's as marks: for both solvers the marks
+# lie on the lines. The rest explains what a step becomes, what the fit misses when it is cut short, and what sampling
+# adds when answers can no longer be enumerated.
 #
 # No answer is drawn at random until the last section, and there the seed is fixed. It takes about a minute.
 
@@ -116,7 +116,7 @@ def both(lines: dict[str, np.ndarray], marks: dict[str, np.ndarray], title: str)
 both(expected, written, "lines: table; marks: language model")
 
 # %% [markdown]
-# `llm.SelfPlay` was given the solver objects that `games.solve` takes. No solver knows which of the two plays it.
+# `llm.SelfPlay` takes the same solver objects as `games.solve`. A solver does not know which of the two plays it.
 
 # %%
 for name, mixes in written.items():
@@ -127,16 +127,16 @@ for name, mixes in written.items():
     print(f"{name}: language model and table differ by less than 0.001 in total variation; gap of the last {gap:.3f}")
 
 # %% [markdown]
-# The tests hold this for every solver of the family (`tests/llm/test_enumerable.py`); `nashward demo --proof` draws
+# The tests check this for every solver of the family (`tests/llm/test_enumerable.py`); `nashward demo --proof` draws
 # four of them.
 #
 # ## What a step becomes
 #
 # A solver asks for $\log \text{next} = \log \text{anchor} + \text{size} \cdot P(y \succ \text{opponent}) +
 # \text{constant}$. On a table that is one line. For a language model it is a regression: the adapter is trained until
-# $\log \pi_\theta(y) - \log \text{anchor}(y)$ meets the right-hand side on the stored answers. The run reports how
-# large the target was (root mean square, in nats) and which share of it was met. Above, L-BFGS met all of it. Now cut
-# the training short: AdamW with a few passes.
+# $\log \pi_\theta(y) - \log \text{anchor}(y)$ equals size times win probability, up to the constant, on the stored
+# answers. The run reports how large the target was (root mean square, in nats) and what share of it was met. Above,
+# L-BFGS met all of it. Now cut the training short, with a few passes of AdamW.
 
 # %%
 SHORT, passes = 6, (3, 12, 48)
@@ -160,14 +160,15 @@ for epochs in passes:
 assert achieved[48] < 0.02 < achieved[3]
 
 # %% [markdown]
-# The share says how large the step was, R² how well it was met; both are 1 for the exact step. Where R² is low, the
-# language model plays another game than the solver thinks. A run prints both after every fit: look there first.
+# The share says how much of the step was made, R² how well the targets were met; both are 1 for the exact step. If R²
+# is low, the language model does not play what the solver asked for. A run prints both after every fit: look there
+# first.
 #
 # ## What sampling adds
 #
-# Answers of a real model cannot be enumerated: K of them are sampled a prompt, and a win rate is a mean over K. On a
-# table the same is `feedback=games.feedback.SampledFeedback(K)`. Forty runs of optimistic multiplicative weights
-# for each K, with the step that was exact above:
+# Answers of a real model cannot be enumerated: K of them are sampled per prompt, and a win rate is a mean over K. On a
+# table, `feedback=games.feedback.SampledFeedback(K)` does the same. Here are forty runs of optimistic multiplicative
+# weights for each K, with the step that was exact above:
 
 # %%
 RUNS, T = 40, 400
@@ -193,8 +194,8 @@ picture
 
 # %% [markdown]
 # With samples the last iterate no longer converges: it hovers around the Nash, nearer for more samples. A smaller step
-# helps little, since the pull towards the Nash is of the second order in the step, as the noise is. The average is
-# much nearer than the last. A language model averages over its prompts as well, so what counts is K times their number,
-# as far as one adapter serves them all.
+# helps little, since both the pull towards the Nash and the noise are of second order in the step. The average is much
+# nearer to the Nash than the last iterate. A language model also averages over its prompts: as far as one adapter
+# serves them all, K times the number of prompts is what counts.
 #
 # Next: [a whole run, read end to end](05_a_low_memory_run.ipynb).

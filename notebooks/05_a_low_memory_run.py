@@ -1,11 +1,11 @@
 # %% [markdown]
 # # One small card: does it fit, and what did the run achieve?
 #
-# A run is three commands: `nashward plan` says before anything is loaded whether it fits, `nashward align` plays, and
-# the report says what came of it. The first picture answers the first question for a model of 7 billion parameters, the
-# last one the second for a run that is played here from beginning to end. That run is small: the *pocket models* that
-# the project ships (0.95 million parameters in 4 bits, and a PairRM of 0.23 million), 32 prompts, four iterations. They
-# load through the code that loads Mistral-7B and PairRM.
+# A run has three parts: `nashward plan` says whether it fits, before anything is loaded; `nashward align` plays; and
+# the report shows the result. The first picture answers the first question for a model of 7 billion parameters. The
+# last picture answers the second question for a run that is played here from beginning to end. That run is small: the
+# *pocket models* that come with the project (0.95 million parameters in 4 bits, and a PairRM of 0.23 million), 32
+# prompts, four iterations. The same code loads Mistral-7B and PairRM.
 #
 # The seed is fixed. It takes about a minute on a CPU.
 
@@ -51,7 +51,7 @@ def nashward(line: str) -> str:
 # %% [markdown]
 # ## Plan
 #
-# Only the configuration of a model is read, so a folder with its shape is enough. This is Mistral-7B's.
+# A plan reads only the configuration of a model, so a folder with that file is enough. This is Mistral-7B's.
 
 # %%
 MistralConfig().save_pretrained("mistral-7b")
@@ -59,9 +59,9 @@ plan = nashward("plan --policy mistral-7b --memory 6GiB")
 print(plan[: plan.index("about")])
 
 # %% [markdown]
-# Sampling and training never share the card with the oracle; the base is in 4 bits, and training holds no logits of a
-# text. What a smaller or larger card changes is how much is done at once, and below 6 GiB where the layers live. Each
-# row took up to half a minute, so they are stored here; the row of 6 GiB is compared with the plan above.
+# Sampling and training never share the card with the oracle; the base is in 4 bits, and training never holds the logits
+# of a whole text. The size of the card decides how much is done at once and, below 6 GiB, where the layers are kept.
+# Each row took up to half a minute, so the rows are stored here; the row for 6 GiB is compared with the plan above.
 
 # %%
 # for GIB in 2 4 6 8 12 24: nashward plan --policy mistral-7b --memory ${GIB}GiB
@@ -98,13 +98,13 @@ axes.legend(fontsize=8, loc="upper left")
 picture
 
 # %% [markdown]
-# The figures are by shape: the real modelling code is run on tensors without data. The CUDA context and the allocator's
-# rounding are estimates, held back from the card (0.80 GiB of 6).
+# The figures come from shapes: the real modelling code is run on tensors without data. The CUDA context and the
+# allocator's rounding are estimated, and reserved on the card (0.80 GiB of 6).
 #
 # ## Run
 #
-# One command. It is given here in two parts, to show that a run goes on where it stands: the first stops after
-# sampling, the second is the full command. The same happens after Ctrl-C, a power cut or a full disk.
+# A run is one command. It is given here in two parts, to show that a run continues where it stopped: the first part
+# stops after sampling, the second is the full command. The same happens after Ctrl-C, a power cut or a full disk.
 
 # %%
 shutil.copytree(llm.pocket.POLICY, "policy")
@@ -122,8 +122,8 @@ assert before
 assert all(file.read_bytes() == content for file, content in before.items())  # what was sampled was not sampled again
 
 # %% [markdown]
-# The folder is all there is of a run: what was sampled, judged and fitted, each part written whole or not at all.
-# (Names are shown without the numbers and checksums in them.)
+# The folder holds the whole run: what was sampled, judged and fitted, each part written whole or not at all. (Names are
+# shown without their numbers and checksums.)
 
 # %%
 for path in sorted(Path("run").glob("*/*")):
@@ -132,7 +132,7 @@ for path in sorted(Path("run").glob("*/*")):
         print(f"{path}/  {', '.join(sorted(names))}")
 
 # %% [markdown]
-# `adapter/` is a LoRA as PEFT writes it. Without nashward:
+# `adapter/` is a LoRA in PEFT's format. It loads without nashward:
 
 # %%
 from peft import PeftModel
@@ -148,9 +148,8 @@ print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_t
 # %% [markdown]
 # ## Report
 #
-# `run/report.html` is one page that needs nothing beside itself: warnings first, then the settings, the course, what
-# each fit achieved, and responses with the oracle's verdicts. This is its picture of the course, and below what it says
-# of the fits.
+# `run/report.html` is one self-contained page: warnings first, then the settings, the course, what each fit achieved,
+# and responses with the oracle's verdicts. This is its picture of the course, and below it are its figures on the fits.
 
 # %%
 from nashward.llm.report.curves import training_curves
@@ -172,15 +171,15 @@ for row in metrics(Path("run")):
 assert all(0.3 < row["train"]["share"] < 1.2 for row in metrics(Path("run")))
 
 # %% [markdown]
-# Read the fits before anything else. The target is what the Step requires of each response, in nats (root mean square);
-# the share is how much of it was met. R² on the held-out prompts is far below that on the trained ones: 28 prompts and
-# five responses each are few, and much of the target is noise of the samples. What carries over is measured next.
+# Read the fits first. The target is what the Step requires of each response, in nats (root mean square); the share is
+# how much of it was met. R² on the held-out prompts is far below R² on the trained ones: 28 prompts with five responses
+# each are few, and much of the target is sampling noise. The next section measures what carries over.
 #
 # ## What was achieved
 #
-# The pocket policy answers in one of four styles, and half of its answers are evasive, which lose to all others. The
-# other three beat each other in a ring. What each policy wrote during the run is in the folder; the last is sampled
-# now, on the same prompts and on 32 that were never trained on, and judged against the start.
+# The pocket policy answers in one of four styles. Half of its answers are evasive, and these lose to all others; the
+# other three styles beat each other in a cycle. The folder has what each policy wrote during the run. Now the last
+# policy is sampled, on the same prompts and on 32 that were never trained on, and judged against the start.
 
 # %%
 model = llm.LanguageModel.from_pretrained("policy", lora=llm.Lora(rank=8))
@@ -229,7 +228,7 @@ assert shares[-1, 3] < shares[0, 3] - 0.1  # evasive answers become fewer
 picture
 
 # %% [markdown]
-# The losing style goes first, since it loses to everything; the ring of the other three takes longer, as a few steps
-# are a part of one turn. `nashward demo` plays the same with 100 prompts and six iterations.
+# The evasive style disappears first, since it loses to everything. The cycle of the other three takes longer, as a few
+# steps are only part of one turn. `nashward demo` plays the same game with 100 prompts and six iterations.
 #
 # Next: [the same with a judge of your own](06_your_own_payoff_model.ipynb).

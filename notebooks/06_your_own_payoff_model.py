@@ -1,12 +1,12 @@
 # %% [markdown]
 # # I have a judge of my own. How does a model learn to win before it?
 #
-# In four moves: *write* it as an oracle (one method), *check* it (one call), *fit* a model to its verdicts where it is
-# too slow or too dear to be called during training (one call), and *align* with that. The last picture shows what came
-# of it: the table of the judge, what the fitted oracle learned of it, and where the policy went. At the end the judge
-# itself says whether the policy became better, not the model of it.
+# In four moves: *write* the judge as an oracle (one method), *check* it (one call), *fit* a model to its verdicts if it
+# is too slow or too expensive to call during training (one call), and *align* with that model. The last picture shows
+# the result: the table of the judge, what the fitted oracle learned of it, and where the policy went. At the end the
+# judge itself, not its model, says whether the policy became better.
 #
-# Everything runs on the pocket models that the project ships. Seeds are fixed. It takes about a minute.
+# Everything runs on the pocket models that come with the project. Seeds are fixed. It takes about a minute.
 
 # %%
 # %matplotlib inline
@@ -32,9 +32,10 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## Write it
 #
-# Our judge looks at how a response is written. Steps beat direct answers, these beat friendly ones, and friendly ones
-# beat steps; evasive answers and garbled ones lose. (The shipped PairRM has learned the opposite ring.) One method:
-# for each prompt, for each pair of candidates that it is given, the log-odds that the first beats the second.
+# Our judge looks at how a response is written. Answers in steps beat direct ones, direct ones beat friendly ones, and
+# friendly ones beat steps; evasive and garbled answers lose. (The shipped PairRM has learned the opposite cycle.) The
+# oracle needs one method: for each prompt and each given pair of candidates, it returns the log-odds that the first
+# beats the second.
 
 # %%
 KINDS = (*styles.STYLES, "no style")
@@ -71,8 +72,8 @@ np.testing.assert_allclose(result.P, TABLE[:3, :3])
 # %% [markdown]
 # ## Check it
 #
-# `check` asks some hundred pairs and holds the oracle to its promises. It belongs into your tests. Ours passes; one
-# that likes whatever is shown first does not, and the check names it.
+# `check` asks about a hundred pairs and verifies what the oracle promises. Use it in your tests. Our oracle passes; one
+# that prefers whatever is shown first does not, and the check names the fault.
 
 # %%
 passed = llm.oracles.check_oracle(Judge())
@@ -94,9 +95,10 @@ else:
 # %% [markdown]
 # ## Fit it
 #
-# Say that the judge is a person: 800 pairs are all that we get, one verdict each, and verdicts are not certain. From
-# them we fit two models with the same call. One reads both responses together, from the shipped PairRM; one gives each
-# response a reward (Bradley-Terry), from the policy. Only a head is trained on frozen states: seconds.
+# Suppose that the judge is a person: we get only 800 pairs, one verdict each, and verdicts are noisy. We fit two models
+# to them with the same call. One starts from the shipped PairRM and reads both responses together; the other starts
+# from the policy and gives each response a reward (Bradley-Terry). Only a head is trained, on frozen states, which
+# takes seconds.
 
 # %%
 random = np.random.default_rng(0)
@@ -137,10 +139,11 @@ print(f"  the judge's own table {least:.3f}   (on average no model does better: 
 assert both.log_loss < reward.log_loss - 0.05 < both.chance
 
 # %% [markdown]
-# A reward sees that evasive answers lose and cannot hold the ring; the model that reads both gets near to what can be
-# had. From the shell the same is `nashward fit-oracle --pairs votes.jsonl --base ... --kind pairrm --train head`.
+# The reward model learns that evasive answers lose, but cannot represent the cycle; the model that reads both gets near
+# the best possible. The shell command for this is `nashward fit-oracle --pairs votes.jsonl --base ... --kind pairrm
+# --train head`.
 #
-# What did it learn? Four new responses to each of 20 new prompts, against each other:
+# What did it learn? We compare four new responses to each of 20 new prompts with each other:
 
 # %%
 oracle = llm.oracles.PairRM.from_pretrained(both.folder, device="cpu")
@@ -159,7 +162,7 @@ assert lost <= 2 * off  # theory.OracleError: a gap moves by at most twice the l
 # %% [markdown]
 # ## Align with it
 #
-# The fitted oracle takes the place of any other. Three iterations on 32 prompts.
+# The fitted oracle is used like any other. We play three iterations on 32 prompts.
 
 # %%
 short = [prompt for prompt in styles.held_out_prompts(600) if prompt.strip() and len(prompt) <= 90]
@@ -225,8 +228,8 @@ right.legend(fontsize=8)
 picture
 
 # %% [markdown]
-# What is won before the fitted oracle and not before the judge would be the judge's model exploited; so ask the judge
-# again, on prompts that were not trained on, before believing a win rate. `docs/oracles.md` has the other ways to bring
-# a judge: a function, a reward of TRL's trainers, an object with `judge`, a file of votes.
+# A gain under the fitted oracle but not under the judge would mean that the policy exploits the model. So ask the judge
+# again, on prompts that were not trained on, before you believe a win rate. `docs/oracles.md` has the other ways to
+# bring a judge: a function, a reward of TRL's trainers, an object with `judge`, a file of votes.
 #
 # Next: [a leaderboard as a game](07_alpacaeval_as_a_game.ipynb).

@@ -2,14 +2,13 @@
 # # Does a leaderboard need an equilibrium? AlpacaEval read as a game
 #
 # AlpacaEval lets every model play one opponent, the baseline, and ranks by the win rate against it. A preference game
-# lets every model play every other and asks for the mixture that no model beats. Do the two disagree, and are there
-# enough prompts to decide? The picture below shows both readings of one table.
+# lets every model play every other one, and asks for the mixture that no model beats. Do the two readings disagree, and
+# are there enough prompts to tell? The picture below shows both for one table.
 #
-# **Which data is shown.** AlpacaEval's annotations may not be shipped with this project (CC BY-NC 4.0), and nothing
-# made from them is in the outputs that are kept here. Without them the notebook reads a table that its authors
-# published: eleven models under PairRM, Figure 3 of the SPPO paper (arXiv 2405.00675), with the baseline that they
-# started from. A table has no prompts, so 805 prompts are drawn from it. With the annotations on your disk, set
-# `NASHWARD_DATA` and run the notebook again:
+# **Which data is shown.** AlpacaEval's annotations may not be shipped with this project (CC BY-NC 4.0), and the stored
+# outputs contain nothing made from them. Without them the notebook reads a published table: eleven models under PairRM,
+# from Figure 3 of the SPPO paper (arXiv 2405.00675), with the baseline that they started from. A table has no prompts,
+# so 805 prompts are drawn from it. If you have the annotations on disk, set `NASHWARD_DATA` and run the notebook again:
 #
 # ```bash
 # NASHWARD_DATA=folder jupyter lab notebooks/07_alpacaeval_as_a_game.ipynb    # reads folder/alpacaeval/annotations.npz
@@ -77,9 +76,9 @@ print("shown:", source)
 print(f"{len(labels)} models, {battles.prompts} prompts, baseline {baseline}")
 
 # %% [markdown]
-# Left the table, models in the order of their win rate against all: blue is a win of the row. Right the win rate
-# against the baseline alone (what the leaderboard reads) and the Nash (what the game reads), with bands that hold 90%
-# of what other prompts would have given (the prompts drawn again, with replacement).
+# On the left is the table, with models in the order of their win rate against all; blue means that the row wins. On the
+# right are the win rate against the baseline alone (the leaderboard's reading) and the Nash (the game's reading). The
+# bands hold 90% of what other prompts would have given (the prompts resampled with replacement).
 
 # %%
 at = labels.index(baseline)
@@ -128,18 +127,18 @@ if winner >= 0:  # then the Nash is that model, and nothing else
     assert equilibrium.policy[winner] > 1 - 1e-12
 
 # %% [markdown]
-# Read it so: where one model beats every other, the Nash is that model alone and the two readings agree on the winner.
-# The published table is of this kind: eleven models trained along one line, by one judge, nearly a matter of a score.
-# An equilibrium adds nothing to *such* a leaderboard but the knowledge that nothing was missed.
+# If one model beats every other one, the Nash is that model alone, and the two readings agree on the winner. The
+# published table is of this kind: eleven models from one line of training, compared by one judge, nearly ordered by a
+# score. For *such* a leaderboard an equilibrium only confirms that nothing was missed.
 #
-# What the game does add is the band: where it leaves room for a second model, the prompts do not tell the best two
-# apart, whatever the ranks say.
+# What the game does add is the band: if it leaves room for a second model, the prompts do not tell the best two apart,
+# whatever the ranks say.
 #
 # ## Would one have seen a cycle?
 #
-# A near-transitive table may also mean that there are too few prompts. Plant a ring among the first three models of the
-# ranking, so that each beats the next with probability $\tfrac12 + m$, draw prompts, and ask two questions: does the
-# ring show in the drawn table, and does the test of scores against cycles (`Ratings.cycle_p_value`) reject scores?
+# A table may also look transitive because there are too few prompts. Plant a cycle among the first three models of the
+# ranking, so that each beats the next with probability $\tfrac12 + m$, and draw prompts. Does the cycle show in the
+# drawn table, and does the test of scores against cycles (`Ratings.cycle_p_value`) reject scores?
 
 # %%
 DRAWS = 100
@@ -177,13 +176,14 @@ axes.legend(fontsize=8)
 picture
 
 # %% [markdown]
-# With 805 prompts a ring of 56 to 44 is found and one of 51 to 49 is not. So "no cycles" means "none larger than that".
+# With 805 prompts a cycle of 56 to 44 is found and one of 51 to 49 is not. So "no cycles" means "none larger than
+# that".
 #
 # ## What one baseline cannot show
 #
-# A leaderboard against one baseline is one column of the table. It holds no pair of challengers, and no statistic of it
-# can show a ring: two tables with the same column can have different equilibria. Here the three pairs among the first
-# three models are turned into a ring, and the leaderboard does not move.
+# A leaderboard against one baseline is one column of the table. It holds no pair of challengers, so no statistic of it
+# can show a cycle: two tables with the same column can have different equilibria. Here the three pairs among the first
+# three models are turned into a cycle (the ring), and the leaderboard does not change.
 
 # %%
 first, second, third = [i for i in order if i != at][:3]
@@ -206,4 +206,5 @@ print(
 )
 
 # %% [markdown]
-# So: judge the pairs, and then look. `nashward leaderboard answers/ --prompts prompts.jsonl --oracle ...` does both.
+# So judge the pairs, and then look for cycles. `nashward leaderboard answers/ --prompts prompts.jsonl --oracle ...`
+# does both.

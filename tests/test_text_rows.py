@@ -13,6 +13,7 @@ import pytest
 
 from nashward.errors import NashwardError
 from nashward.games.analysis.leaderboard import Battles, read_battles
+from nashward.llm.data.prompts import read_prompts
 from nashward.llm.oracles.fitting.votes import read_votes
 
 SEPARATORS = ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"]
@@ -126,3 +127,47 @@ def test_a_mark_of_byte_order_and_lines_of_a_lone_return_are_read(tmp_path: Path
     file = _write(tmp_path / "b.jsonl", _battles(["p", "q"]), "\r")
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
     assert _is_two_prompts(read_battles(file))
+
+
+def test_a_csv_header_is_read_as_people_write_it(tmp_path: Path) -> None:
+    file = tmp_path / "battles.csv"
+    file.write_text("Model A, MODEL B ,Winner,Voter\nx,y,Model A,ann\nx,y,model_b,ann\nx,y,x,bob\n")
+    battles = read_battles(file, smoothing=1e-9)
+    assert battles.labels == ("x", "y")
+    assert battles.total.tolist() == [[0, 2], [1, 0]]
+    votes = tmp_path / "votes.csv"
+    votes.write_text("Prompt,Response A, response_b,Winner,Voter\nWhy?,So.,No.,Response A,ann\n")
+    (vote,) = read_votes(votes)
+    assert (vote.prompt, vote.a, vote.b, vote.wins, vote.annotator) == ("Why?", "So.", "No.", 1, "ann")
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text("My Text,note\nWhy?,n\n")
+    for column in ("My Text", "my_text"):  # as in the file, or as it is read
+        assert [prompt.text for prompt in read_prompts(prompts, column).kept] == ["Why?"]
+    file.write_text("winner,Winner\na,b\n")
+    with pytest.raises(NashwardError, match="two fields that are called winner"):
+        read_battles(file)
+
+
+def test_annotations_of_alpaca_eval_are_battles_and_votes(tmp_path: Path) -> None:
+    """Its preference is 1 for the first output and 2 for the second, 1.5 (once 0) for none."""
+    row = {"output_1": "One.", "generator_1": "base", "output_2": "Two.", "generator_2": "new", "annotator": "gpt4"}
+    preferences = (1.0, 1.25, 1.5, 0, 2, None)
+    rows = [{"instruction": f"Q{k}", **row, "preference": p} for k, p in enumerate(preferences)]
+    file = tmp_path / "annotations.json"
+    file.write_text(json.dumps(rows))
+    first = [1.0, 0.75, 0.5, 0.5, 0.0]
+    votes = read_votes(file)
+    assert [vote.wins for vote in votes] == first  # the last one has no preference
+    assert {(vote.a, vote.b, vote.models, vote.annotator) for vote in votes} == {
+        ("One.", "Two.", ("base", "new"), "gpt4")
+    }
+    assert [vote.prompt for vote in votes] == [f"Q{k}" for k in range(5)]
+    battles = read_battles(file)
+    assert (battles.labels, battles.by_prompt, battles.prompts) == (("base", "new"), True, 5)
+    assert battles.total.tolist() == [[0, sum(first)], [5 - sum(first), 0]]
+    file.write_text(json.dumps([{**rows[0], "preference": 3}]))
+    for read in (read_votes, read_battles):
+        with pytest.raises(NashwardError, match="preference 3"):
+            read(file)
+    beside = {"prompt": "Why?", "a": "So.", "b": "No.", "winner": "b", "preference": "strong"}  # another one's field
+    assert read_votes([beside])[0].wins == 0

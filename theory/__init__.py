@@ -1,5 +1,5 @@
-"""Theorems as objects: each has its statement, its source and its bound, so that tests and plots can compare it with
-the run of a solver. Imports ``nashward.games`` only."""
+"""Theorems as objects: each has its statement, its source and its bound, so that tests and plots can compare it
+with the run of a solver. Imports ``nashward.games`` only."""
 
 if __name__ == "theory":
     raise ImportError("import nashward.theory, not theory: this folder is a part of the package (pip install -e .)")

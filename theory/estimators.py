@@ -1,4 +1,4 @@
-"""The effect on a game of estimates from K samples, of an oracle's errors, and of scores in place of a table."""
+"""How estimates from K samples, an oracle's errors, and scores in place of a table change a game."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .verification import Check
 
 @dataclass(frozen=True)
 class KSamples:
-    """Mean and variance of the win rate estimated from K samples, with the self-comparison among them or without.
+    """Mean and variance of the win rate estimated from K samples, with or without the self-comparison among them.
 
     .. math::
         E \\hat G_y - \\tfrac12 = \\frac{m}{K} (P(y \\succ \\pi) - \\tfrac12), \\qquad
         Var \\hat G_y = \\frac{m}{K^2} Var_{y' \\sim \\pi} P(y \\succ y')
 
-    with m = K samples without the comparison of y with itself, and m = K - 1 with it: that is a smaller step under
-    another name, by exactly (K - 1) / K, and not a smaller error.
+    with m = K samples without the comparison of y with itself, and m = K - 1 with it: a step that is smaller by the
+    exact factor (K - 1) / K, not a smaller error.
 
     Args:
-        k: K.
+        k: K, the number of samples.
         self_comparison: as in ``games.feedback.SampledFeedback``, SPPO's code.
 
     Source: derived; the estimator is equation 4.5 of arXiv 2405.00675.
@@ -48,13 +48,13 @@ class KSamples:
 
     @property
     def share(self) -> float:
-        """m / K, the share of the step that is left."""
+        """m / K, the share of the step that remains."""
         return self.samples / self.k
 
     def value(
         self, game: games.PreferenceGame, policy: Any
     ) -> tuple[Float[torch.Tensor, " n"], Float[torch.Tensor, " n"]]:
-        """The mean and the variance of the estimate of every action, [n] each."""
+        """The mean and the variance of each action's estimate, [n] each."""
         pi = torch.as_tensor(policy, dtype=torch.float64)
         r = game.win_rate(pi)
         spread = (game.P**2) @ pi - r**2
@@ -63,7 +63,7 @@ class KSamples:
     def draws(
         self, game: games.PreferenceGame, feedback: Any, policy: Any, rounds: int
     ) -> Float[torch.Tensor, "rounds n"]:
-        """``rounds`` estimates of every action, [rounds, n]."""
+        """``rounds`` estimates of each action, [rounds, n]."""
         players = (torch.as_tensor(policy, dtype=torch.float64),)
         return torch.stack([feedback(game, [(1.0, players)], t)[0] for t in range(rounds)])
 
@@ -80,7 +80,7 @@ class KSamples:
         )
 
     def check_share(self, game: games.PreferenceGame, policy: Any) -> Check:
-        """The same m draws with and without the self-comparison: one is the other times the share, draw by draw."""
+        """The same m draws with and without the self-comparison: draw by draw they differ by the factor ``share``."""
         rounds = 50
         drawn = self.draws(game, games.feedback.SampledFeedback(self.k, 0, self.self_comparison), policy, rounds)
         plain = self.draws(game, games.feedback.SampledFeedback(self.samples, 0), policy, rounds)
@@ -89,11 +89,11 @@ class KSamples:
 
 @dataclass(frozen=True)
 class OracleError:
-    """The Nash of an oracle's game in the game that it stands for.
+    """The Nash of an oracle's game, played in the true game that the oracle estimates.
 
     .. math::  |P' - P| \\le \\epsilon \\;\\Rightarrow\\; gap_P(nash(P')) \\le 2 \\epsilon
 
-    and with the gap of what was played in place of 0, gap_P(pi) <= gap_{P'}(pi) + 2 eps.
+    and for any policy, gap_P(pi) <= gap_{P'}(pi) + 2 eps.
 
     Args:
         error: epsilon, the largest error of a win probability.
@@ -114,7 +114,7 @@ class OracleError:
     error: float
 
     def value(self, gap: Any = 0.0) -> Any:
-        """The bound on the gap in the true game of a policy with this gap in the oracle's."""
+        """The bound on a policy's gap in the true game, given its gap in the oracle's."""
         return gap + 2 * self.error
 
     @classmethod
@@ -151,14 +151,14 @@ class ScoresLoseCycles:
     temperature: float = 1.0
 
     def value(self, logits: Any) -> Float[torch.Tensor, "n n"]:
-        """The margins of the table that the scores make, P - 1/2 [n, n]."""
+        """The margins P - 1/2 of the table made from the scores, [n, n]."""
         score = torch.as_tensor(logits, dtype=torch.float64).mean(-1)
         return torch.sigmoid(self.temperature * (score[:, None] - score)) - 0.5
 
     def check(self, logits: Any, expected: Any) -> Check:
         """The Nash of the score table against ``expected`` [n]; the uniform policy where all scores are equal."""
         A = self.value(logits)
-        tied = A.abs().max() < 1e-12  # no action is better: all are played alike
+        tied = A.abs().max() < 1e-12  # no action is better: the uniform policy
         nash = torch.full((len(A),), 1 / len(A), dtype=torch.float64)
         if not tied:
             nash = games.nash(games.PreferenceGame(A + 0.5)).policy

@@ -1,5 +1,5 @@
 """The foundations of a fit by likelihood ratios: the mean win rate, the log-partition function, the pair loss; and the
-effect of a gradient step on a pair's loss on the likelihoods of its two responses."""
+effect that a gradient step on a pair's loss has on the likelihoods of its two responses."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ class MeanWinRate:
 
 @dataclass(frozen=True)
 class LogPartition:
-    """The normaliser of a multiplicative-weights step is step / 2 to first order, which SPPO puts in its place.
+    """The log normaliser of a multiplicative-weights step is step / 2 to first order; SPPO replaces it by that.
 
     .. math::
         \\left| \\log E_{y \\sim \\pi} e^{s P(y \\succ \\pi)} - \\frac{s}{2} - \\frac{s^2}{2} Var_\\pi P(y \\succ \\pi)
         \\right| \\le \\frac{s^3}{36 \\sqrt 3}
 
-    Why: log Z is the cumulant generating function of a variable in [0, 1] with mean 1/2, and no third central moment
-    on [0, 1], of the tilted variable either, exceeds 1 / (6 sqrt 3).
+    Why: log Z is the cumulant generating function of a variable in [0, 1] with mean 1/2, and no variable on
+    [0, 1], tilted or not, has a third central moment above 1 / (6 sqrt 3).
 
     Args:
-        step: s.
+        step: s, the step size.
 
     Source: derived; arXiv 2405.00675, equation 4.6 for step / 2.
 
@@ -92,14 +92,14 @@ class LogPartition:
 
 @dataclass(frozen=True)
 class OrderedLogPartition:
-    """Where the responses are totally ordered, log Z / step goes from 1/2 to 1 as the step grows.
+    """If the responses are totally ordered, log Z / step goes from 1/2 to 1 as the step grows.
 
     .. math::  \\log Z / s = \\log((e^s - 1) / s) / s, \\qquad n \\to \\infty
 
-    because the win rates of a uniform policy are then uniform on [0, 1]: 1/2 is no good constant at SPPO's step of 1e3.
+    because the win rates of a uniform policy are then uniform on [0, 1]: 1/2 is a bad constant at SPPO's step of 1e3.
 
     Args:
-        step: s.
+        step: s, the step size.
 
     Source: arXiv 2405.00675, appendix A.
 
@@ -137,10 +137,10 @@ class PairLoss:
         E_{y, y' \\sim \\pi, w \\succ l} \\left( \\log \\frac{\\theta(w)}{\\pi(w)} - \\log \\frac{\\theta(l)}{\\pi(l)}
         - \\frac{s}{2} \\right)^2 \\quad\\text{is least at}\\quad \\theta \\propto \\pi \\exp(s P \\pi)
 
-    for independent pairs of the policy with binary labels. Mind the 1/2: a label is worth s / 2, not s.
+    for independent pairs drawn from the policy, with binary labels. Note the 1/2: a label is worth s / 2, not s.
 
     Args:
-        step: s.
+        step: s, the step size.
 
     Source: arXiv 2407.00617 (INPO), proposition 6, with tau = 0.
 
@@ -158,7 +158,7 @@ class PairLoss:
         """The minimiser, [n], from the loss's normal equations."""
         pi, P, n = torch.as_tensor(policy, dtype=torch.float64), game.P, game.sizes[0]
         i, j = (index.reshape(-1) for index in torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij"))
-        weight = (pi[i] * pi[j] * P[i, j]).sqrt()  # a row of the regression for each pair with i the winner
+        weight = (pi[i] * pi[j] * P[i, j]).sqrt()  # one row of the regression per pair with winner i
         rows = torch.zeros(n * n, n).double()
         rows[torch.arange(n * n), i] += 1
         rows[torch.arange(n * n), j] -= 1
@@ -167,7 +167,7 @@ class PairLoss:
         return (pi.log() + log_ratio[:, 0]).softmax(-1)
 
     def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 1, start: Any = None) -> Check:
-        """log(pi_2 / pi_1) of the solver against that of the minimiser, of every action."""
+        """log(pi_2 / pi_1) of the solver against that of the minimiser, for each action."""
         check_covered(game, solver, games.MWU, step=self.step)
         first = (
             torch.full(game.sizes, 1 / game.sizes[0], dtype=torch.float64)
@@ -181,14 +181,14 @@ class PairLoss:
 
 
 def sppo_forces(ratios: Any, wins: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
-    """The forces of SPPO's loss of a pair on its two log-ratios, -dL / d(l_w, l_l): one on each, independently.
+    """The forces -dL / d(l_w, l_l) of SPPO's loss on a pair's two log-ratios: independent of each other.
 
     .. math::  f_w = s (P_w - 1/2) - l_w, \\qquad f_l = s (P_l - 1/2) - l_l
 
     Args:
-        ratios: l_w and l_l, [..., 2].
-        wins: P_w and P_l, the win rates of the two, [..., 2].
-        size: s.
+        ratios: the log-ratios l_w and l_l, [..., 2].
+        wins: the win rates P_w and P_l, [..., 2].
+        size: s, the step size.
 
     Returns:
         [..., 2], f_w and f_l.
@@ -203,13 +203,13 @@ def sppo_forces(ratios: Any, wins: Any, size: float) -> Float[torch.Tensor, "*ba
 
 
 def dpo_forces(ratios: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
-    """The forces of DPO's loss of a pair on its two log-ratios: equal and opposite, and weaker as the margin grows.
+    """The forces of DPO's loss on a pair's two log-ratios: equal and opposite, and weaker as the margin grows.
 
     .. math::  f_w = -f_l = \\sigma(-(l_w - l_l) / s) / s
 
     Args:
-        ratios: l_w and l_l, [..., 2].
-        size: s, one over DPO's beta.
+        ratios: the log-ratios l_w and l_l, [..., 2].
+        size: s, which is 1 / beta of DPO.
 
     Returns:
         [..., 2], f_w and f_l.
@@ -224,13 +224,13 @@ def dpo_forces(ratios: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
 
 
 def ipo_forces(ratios: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
-    """The forces of IPO's loss of a pair on its two log-ratios: equal and opposite, until the margin is s / 2.
+    """The forces of IPO's loss on a pair's two log-ratios: equal and opposite, until the margin is s / 2.
 
     .. math::  f_w = -f_l = 2 (s / 2 - (l_w - l_l))
 
     Args:
-        ratios: l_w and l_l, [..., 2].
-        size: s, one over IPO's tau.
+        ratios: the log-ratios l_w and l_l, [..., 2].
+        size: s, which is 1 / tau of IPO.
 
     Returns:
         [..., 2], f_w and f_l.
@@ -251,16 +251,16 @@ def likelihood_change(gram: Any, forces: Any) -> Float[torch.Tensor, "*batch 2"]
         \\dot l_a = \\sum_b K_{ab} f_b, \\qquad K_{ab} = \\langle \\nabla \\log \\pi(a), \\nabla \\log \\pi(b) \\rangle
 
     With opposite forces f, -f the chosen one changes by f (K_ww - K_wl) and the sum of both by f (K_ww - K_ll): a loss
-    of the margin alone lowers its chosen response exactly where the two share more than the chosen has, K_wl > K_ww,
-    and leaves the level to the network. SPPO's forces hold each log-ratio to a target of its own; at the start, with
-    win rates that are as far above one half as below, they are opposite too, and all three losses go the same way.
+    of the margin alone lowers its chosen response exactly where K_wl > K_ww, and leaves the level of both to the
+    network. SPPO's forces pull each log-ratio to a target of its own; at the start, with win rates as far above one
+    half as below, they are opposite too, and all three losses move the same way.
 
     Args:
-        gram: K, [..., 2, 2], chosen first.
-        forces: [..., 2].
+        gram: K, [..., 2, 2], the chosen response first.
+        forces: f_w and f_l, [..., 2].
 
     Returns:
-        [..., 2], of the chosen and of the rejected response.
+        [..., 2], the changes of the chosen and the rejected response.
 
     See also:
         ``sppo_forces``, ``dpo_forces``, ``ipo_forces``: the forces of three losses.
@@ -276,13 +276,13 @@ def likelihood_change(gram: Any, forces: Any) -> Float[torch.Tensor, "*batch 2"]
 
 @dataclass(frozen=True)
 class TablesRaiseTheChosen:
-    """In a table no loss of the margin lowers its chosen response: that takes a network, whose responses share weights.
+    """In a table no loss of the margin lowers its chosen response; in a network, whose responses share weights, it may.
 
     .. math::
         K_{ab} = [a = b] - \\pi_a - \\pi_b + {\\textstyle\\sum_y \\pi_y^2}, \\qquad
         K_{ww} - K_{wl} = 1 - \\pi_w + \\pi_l > 0
 
-    for a softmax over logits of its own.
+    for a softmax with one free logit per response.
 
     Source: derived.
 
@@ -296,7 +296,7 @@ class TablesRaiseTheChosen:
     source: ClassVar[str] = "derived"
 
     def gram(self, policy: Any) -> Float[torch.Tensor, "*batch n n"]:
-        """K of all actions, [..., n, n]."""
+        """K over all actions, [..., n, n]."""
         pi = torch.as_tensor(policy, dtype=torch.float64)
         shared = pi.square().sum(-1)[..., None, None] - pi[..., :, None] - pi[..., None, :]
         return shared + torch.eye(pi.shape[-1], dtype=pi.dtype)
@@ -307,7 +307,7 @@ class TablesRaiseTheChosen:
         return 1 - pi[..., chosen] + pi[..., rejected]
 
     def check(self, policy: Any) -> Check:
-        """K_ww - K_wl of every pair against that of the score functions."""
+        """K_ww - K_wl of each pair against the value from the score functions."""
         logits = torch.as_tensor(policy, dtype=torch.float64).log()
         scores = torch.autograd.functional.jacobian(lambda theta: theta.log_softmax(-1), logits)
         gram = scores @ scores.mT

@@ -51,7 +51,7 @@ class MWUAverage(_AverageOfMWU):
     .. math::  gap(\\bar\\pi_T) \\le \\frac{step}{4} + \\frac{2 C}{step \\cdot T}, \\qquad C = \\max_y -\\log \\pi_1(y)
 
     holds for every symmetric game, every step and every T (C = log n for a uniform start). The step
-    ``sqrt(8 C / T)`` makes it ``sqrt(2 C / T)``. Nothing of the kind holds for the last iterate.
+    ``sqrt(8 C / T)`` makes the bound ``sqrt(2 C / T)``. No such bound holds for the last iterate.
 
     Why: Hedge with payoffs in [0, 1] has a regret of at most C / step + step T / 8 (Hoeffding's lemma), and in
     self-play the average's exploitability is the average regret; the gap is twice that.
@@ -86,7 +86,7 @@ class MWUAverage(_AverageOfMWU):
         """The bound after T iterations; T may be an array."""
         return self.step / 4 + 2 * self.C / (self.step * np.asarray(iterations, dtype=np.float64))
 
-    bound = value  # as pictures call it
+    bound = value  # the name that plots use
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class SPPOTheorem(_AverageOfMWU):
 
     Args:
         step: the constant step size (the paper's eta).
-        C: max over responses of -log pi_1(y), in nats: for a language model that of a whole text, hundreds of nats.
+        C: max over responses of -log pi_1(y), in nats; for a language model over whole texts: hundreds of nats.
 
     Raises:
         ValueError: a step that is not positive, a C that is negative or not finite.
@@ -142,7 +142,7 @@ class MWULeaves:
     .. math::  KL(\\pi^* \\| \\pi_t) \\le KL(\\pi^* \\| \\pi_{t+1})
 
     Why: with an interior Nash the payoff term of the KL's change vanishes, since A pi* = 0, and what is left is the
-    log-partition function, convex with slope 0. It holds for a step of either sign, and for every size.
+    log-partition function, which is convex with slope 0. It holds for a step of either sign, and for every size.
 
     Args:
         nash: [..., n], an interior equilibrium.
@@ -197,7 +197,7 @@ def complexity(start: Any) -> float:
         In nats; infinite where an action has probability 0.
 
     Raises:
-        ValueError: no probabilities: one is below 0, or they do not sum to 1.
+        ValueError: not probabilities: one is below 0, or they do not sum to 1.
 
     Source: the constant of :class:`MWUAverage`.
 
@@ -212,15 +212,15 @@ def complexity(start: Any) -> float:
 
 
 def complexity_of_start(game: Any, start: Any) -> float:
-    """C of the policy that a run on the game starts from; of the uniform one where ``start`` is None."""
+    """C of the policy that a run on the game starts from (None: the uniform policy)."""
     return math.log(game.sizes[0]) if start is None else complexity(game.players(start)[0])
 
 
 def check_start(C: float, game: Any, start: Any) -> None:
-    """Refuse a start (None: uniform) that is no policy of the game, or whose complexity is above a theorem's C.
+    """Refuse a start (None: uniform) that is not a policy of the game, or whose complexity is above a theorem's C.
 
     Raises:
-        ValueError: says which C the start has.
+        ValueError: names the start's C.
     """
     own = complexity_of_start(game, start)
     if own > C * (1 + 1e-9):
@@ -231,10 +231,10 @@ def check_start(C: float, game: Any, start: Any) -> None:
 
 
 def explain_bound(step: float, iterations: int, C: float, kl: float | None = None) -> list[str]:
-    """What the theorem says of a finished self-play run of a language model, and what it does not say.
+    """What the theorem says about a finished self-play run of a language model, and what it does not say.
 
     Args:
-        step: of the run, constant.
+        step: the run's constant step.
         iterations: T.
         C: -log pi_1 of the least likely response that matters, in nats.
         kl: the measured KL(last || first) in nats; None: not measured.

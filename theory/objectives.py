@@ -1,4 +1,4 @@
-"""Theorems on several objectives: the worst case by ascent, floors by multipliers, lexicographic order by weights."""
+"""Theorems about several objectives: worst case by ascent, floors by multipliers, lexicographic order by weights."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .verification import Check, check_average, check_covered, solve_quietly
 
 @dataclass(frozen=True)
 class EntropicAscent:
-    """The *last* iterate of multiplicative weights on ``games.objectives.EntropicGame``, in the worst case itself.
+    """The worst case of the *last* iterate of multiplicative weights on ``games.objectives.EntropicGame``.
 
     .. math::
         v^* - \\min_{m, y} P_m(\\pi_{T+1} \\succ y) \\le \\frac{C}{step \\cdot T} + \\tau \\log \\frac{M}{\\min \\mu},
         \\qquad step \\le 4 \\tau
 
     with C = max_y -log pi_1(y), M objectives and the adversary's reference mu. Why: F is concave, and e' H e is the
-    variance of e' P_m(., y) over tau for a direction e, at most ``|e|_1^2 / (4 tau)``, so that a step of 4 tau ascends
-    (relative smoothness); F is above the hard minimum by at most tau times the log of the least share.
+    variance of e' P_m(., y) over tau for a direction e, at most ``|e|_1^2 / (4 tau)``, so a step of 4 tau ascends
+    (relative smoothness); F exceeds the hard minimum by at most -tau times the log of the least share.
 
     Args:
         step: the step size, at most 4 tau.
@@ -59,7 +59,7 @@ class EntropicAscent:
 
     @classmethod
     def of(cls, game: objectives.EntropicGame, start: Any = None, step: float | None = None) -> EntropicAscent:
-        """With the constants of a game and a start, and by default the largest step."""
+        """The theorem with the constants of a game and a start, and by default with the largest step."""
         step = 4 * game.tau if step is None else step
         return cls(step, game.tau, complexity_of_start(game, start), _least_share(game))
 
@@ -70,7 +70,7 @@ class EntropicAscent:
         return self.C / (self.step * T) - self.tau * math.log(self.share)
 
     def check(self, game: objectives.EntropicGame, solver: Any, iterations: int = 400, start: Any = None) -> Check:
-        """What the iterates win at worst, against the exact value of the worst case.
+        """The iterates' worst win rate against the exact value of the worst case.
 
         Raises:
             ValueError: another game, solver or step, or a start whose complexity is above C.
@@ -99,7 +99,7 @@ class FloorsAverage:
 
     Args:
         step: the step size.
-        limit: Lambda.
+        limit: Lambda, the largest sum of the multipliers.
         k: the number of floors.
         C: the start's complexity, max_y -log pi_1(y).
 
@@ -130,14 +130,14 @@ class FloorsAverage:
 
         Raises:
             ValueError: another game, solver or step, a start whose complexity is above C, or multipliers that do not
-                start even.
+                start uniform.
         """
         _check_kind(game, objectives.FloorsGame)
         _check_constants(self, limit=game.limit, k=len(game.names))
         check_covered(game, solver, games.MWU, step=self.step)
         check_start(self.C, game, start)
         if start is not None and complexity(game.players(start)[1]) > math.log(self.k + 1) * (1 + 1e-9):
-            raise NashwardError("the theorem is of multipliers that start even: give the policy alone as the start")
+            raise NashwardError("the theorem covers multipliers that start uniform: give only the policy as the start")
         return check_average(self.value, game, solver, iterations, start)
 
 
@@ -152,7 +152,7 @@ class LexicographicWeights:
 
     Why: A_1 x <= -epsilon A_2 x, whose entries are at most epsilon / 2; and an equilibrium y of the first objective
     wins y' A_1 x >= 0, so that y' A_2 x <= -y' A_1 x / epsilon <= 0: no equilibrium of the first objective beats x
-    under the second one, whatever epsilon is.
+    under the second one, for any epsilon.
 
     Args:
         epsilon: the weight of the second objective.
@@ -175,7 +175,7 @@ class LexicographicWeights:
         return self.epsilon
 
     def check(self, game: games.MultiObjectiveGame) -> Check:
-        """The first objective's gap, and what its lexicographic and its most entropic equilibrium win of the second."""
+        """The first objective's gap, and what its lexicographic and maximum-entropy equilibrium win of the second."""
         x = objectives.weights(game, [1.0, self.epsilon, *[0.0] * (len(game.names) - 2)]).policy
         first, A = games.PreferenceGame(game.P[0]), game.P[1] - 0.5
         face = games.face(first)
@@ -191,13 +191,13 @@ def _least_share(game: objectives.EntropicGame) -> float:
 
 def _check_kind(game: Any, kind: type[Any]) -> None:
     if not isinstance(game, kind):
-        raise NashwardError(f"the theorem is of a games.objectives.{kind.__name__}, got {game!r:.80}")
+        raise NashwardError(f"the theorem covers a games.objectives.{kind.__name__}, got {game!r:.80}")
 
 
 def _check_constants(theorem: Any, **of_game: float) -> None:
-    """Refuse a game with other constants than the theorem's fields of these names."""
+    """Refuse a game whose constants differ from the theorem's fields with these names."""
     for name, value in of_game.items():
         if not math.isclose(own := getattr(theorem, name), value, rel_tol=1e-9):
             raise NashwardError(
-                f"the theorem is of {name} = {own:g} and this game has {value:g}: make the theorem for this game"
+                f"the theorem covers {name} = {own:g} and this game has {value:g}: make the theorem for this game"
             )

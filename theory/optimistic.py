@@ -1,4 +1,4 @@
-"""Optimistic multiplicative weights: the average's gap falls as 1 / T, and a published constant that fails."""
+"""Optimistic multiplicative weights: the average's gap falls as 1 / T; a published constant fails."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class OptimisticAverage:
 
     .. math::  gap(\\bar\\pi_T) \\le \\frac{4 \\log n}{T} \\qquad (step = 1/2)
 
-    Why: optimism pays only for how much the payoffs change, and at step 1/2 that is what the method's own movement
-    pays for (the RVU inequality), which leaves C / step a player, C = log n.
+    Why: with optimism only the change of the payoffs costs regret, and at step 1/2 the method's own movement pays for
+    that (the RVU inequality); what is left is C / step per player, C = log n.
 
     Args:
         n: the number of actions.
@@ -81,7 +81,7 @@ class PublishedRootFails:
         return 4 * math.sqrt(math.log(self.n)) / np.asarray(iterations, dtype=np.float64)
 
     def check(self, game: Any, solver: Any, iterations: int, start: Any = None) -> Check:
-        """The gap that is reached (measured) above the published bound, at T = iterations."""
+        """The measured gap above the published bound, at T = iterations."""
         _check_run(self.n, game, solver, start)
         return check_average(self.value, game, solver, iterations, start, record=[iterations], exceeds=True)
 
@@ -89,4 +89,4 @@ class PublishedRootFails:
 def _check_run(n: int, game: Any, solver: Any, start: Any) -> None:
     check_covered(game, solver, games.OptimisticMWU, n=n, step=0.5, two_sequences=True)
     if complexity_of_start(game, start) > math.log(n) * (1 + 1e-9):
-        raise NashwardError("the theorem is of the uniform start: leave start out")
+        raise NashwardError("the theorem covers only the uniform start: leave start out")

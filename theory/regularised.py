@@ -19,7 +19,7 @@ from .verification import Check, check_covered, constant_step, kl_to_target, sol
 
 HALF = 0.5  # L, the largest centred payoff of a preference game
 ROUNDING = 1e-11  # KL below this is rounding
-_PULLED = (games.MagneticMirrorDescent, games.INPO, games.ExtraGradient)  # to the regularised Nash
+_PULLED = (games.MagneticMirrorDescent, games.INPO, games.ExtraGradient)  # go to the regularised Nash
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Contraction:
 
     Args:
         kind: the solver.
-        step: s.
+        step: s, the step size.
         tau: the pull to the reference.
         factor: KL after a step is at most this share of KL before it.
         largest: the step up to which the theorem holds.
@@ -58,17 +58,17 @@ class Contraction:
 
     @classmethod
     def magnetic(cls, step: float, tau: float) -> Contraction:
-        """Of ``games.MagneticMirrorDescent``."""
+        """The theorem for ``games.MagneticMirrorDescent``."""
         return cls(games.MagneticMirrorDescent, step, tau, 1 / (1 + step * tau), tau / HALF**2)
 
     @classmethod
     def inpo(cls, step: float, tau: float) -> Contraction:
-        """Of ``games.INPO``."""
+        """The theorem for ``games.INPO``."""
         return cls(games.INPO, step, tau, 1 - step * tau, tau / (HALF**2 + tau**2))
 
     @classmethod
     def extragradient(cls, step: float, tau: float) -> Contraction:
-        """Of ``games.ExtraGradient``."""
+        """The theorem for ``games.ExtraGradient``."""
         return cls(games.ExtraGradient, step, tau, 1 - step * tau, 1 / (HALF + tau))
 
     @property
@@ -77,15 +77,15 @@ class Contraction:
         return self.step <= self.largest * (1 + 1e-12)
 
     def value(self, iterations: Any) -> Any:
-        """The share of the first KL that is left at most after T steps."""
+        """The largest share of the first KL that can be left after T steps."""
         return self.factor ** np.asarray(iterations, dtype=np.float64)
 
     def check(
         self, game: games.PreferenceGame, solver: Any, iterations: int = 60, start: Any = None, reference: Any = None
     ) -> Check:
-        """KL after each step against the factor times KL before it; rows where KL is rounding are left at its level.
+        """KL after each step against the factor times KL before it, with an allowance for rounding.
 
-        Of a step above ``largest`` the result is not ``claimed``.
+        For a step above ``largest`` the result is not ``claimed``.
         """
         check_covered(game, solver, self.kind, step=self.step, tau=self.tau)
         pull = start if reference is None else reference
@@ -105,7 +105,7 @@ class MagneticIsINPO:
     Args:
         tau: the pull to the reference.
 
-    Source: derived; the iterates of both are compared.
+    Source: derived.
 
     Example:
         >>> theorem, solver = MagneticIsINPO(tau=0.1), games.MagneticMirrorDescent(0.4, tau=0.1)
@@ -123,7 +123,7 @@ class MagneticIsINPO:
         return step / (1 + step * self.tau)
 
     def check(self, game: Any, solver: games.MagneticMirrorDescent, iterations: int = 200, start: Any = None) -> Check:
-        """log(pi_T / pi_1) of the solver (measured) and of INPO (bound), of every action."""
+        """log(pi_T / pi_1) of the solver (measured) and of INPO (bound), for each action."""
         check_covered(game, solver, games.MagneticMirrorDescent, tau=self.tau)
         inpo = games.INPO(self.value(constant_step(solver)), self.tau)
         first = (
@@ -185,14 +185,14 @@ class NashMDRate:
 
 @dataclass(frozen=True)
 class NashMDBias:
-    """With a constant step s Nash-MD comes to rest beside the regularised Nash, by O(s) in logits and O(s^2) in KL.
+    """With a constant step s Nash-MD comes to rest away from the regularised Nash, by O(s) in logits and O(s^2) in KL.
 
     .. math::
         KL(\\pi^*_\\tau \\| \\pi_\\infty) = \\tfrac12 u^\\top S u + O(s^3), \\quad
         u = s (\\tau - A S)^{-1} A S A \\pi^*_\\tau, \\quad S = diag(\\pi^*_\\tau) - \\pi^*_\\tau \\pi^{*\\top}_\\tau
 
     Why: the opponent is the mixture with the reference, not the iterate; to first order in s the two differ by
-    s S A pi*, and the fixed-point equation is solved for the deviation of the logits.
+    s S A pi*; solving the fixed-point equation gives the deviation of the logits.
 
     Args:
         tau: the pull to the reference.
@@ -211,7 +211,7 @@ class NashMDBias:
     tau: float
 
     def value(self, game: games.PreferenceGame, step: float, reference: Any = None) -> float:
-        """The KL from the regularised Nash at which it comes to rest, to leading order in the step."""
+        """The KL to the regularised Nash where Nash-MD comes to rest, to leading order in the step."""
         pi = games.regularised_nash(game, self.tau, reference).policy
         A, S = game.P - 0.5, torch.diag(pi) - torch.outer(pi, pi)
         u = step * torch.linalg.solve(self.tau * torch.eye(len(pi)).double() - A @ S, A @ S @ A @ pi)
@@ -220,7 +220,7 @@ class NashMDBias:
     def check(
         self, game: games.PreferenceGame, solver: games.NashMD, iterations: int = 0, reference: Any = None
     ) -> Check:
-        """KL at rest, after ``iterations`` from the regularised Nash (0: as many as the pull needs)."""
+        """KL at rest, ``iterations`` after starting at the regularised Nash (0: as many as the pull needs)."""
         check_covered(game, solver, games.NashMD, tau=self.tau)
         step = constant_step(solver)
         target = games.regularised_nash(game, self.tau, reference).policy
@@ -288,8 +288,8 @@ class ProximalMonotone:
     def check(self, game: Any, solver: Any, iterations: int = 20, start: Any = None) -> Check:
         """KL after each iteration against KL before it.
 
-        It is proven where the inner games are solved, as by ``ExactProximalPoint``; of ``games.ProximalPoint``, whose
-        inner steps come only near, the result is not ``claimed``.
+        This is proven if the inner games are solved exactly, as by ``ExactProximalPoint``; for ``games.ProximalPoint``,
+        whose inner steps only come near, the result is not ``claimed``.
         """
         check_covered(game, solver, games.ProximalPoint, n=self.nash.shape[-1])
         kl = kl_to_target(game, solver, self.nash, iterations, start)
@@ -299,7 +299,7 @@ class ProximalMonotone:
 
 @dataclass(frozen=True)
 class RegularisedGap:
-    """The Nash of the regularised game is no Nash of the game, but its gap is bounded.
+    """The Nash of the regularised game is not a Nash of the game, but its gap is bounded.
 
     .. math::  gap(\\pi^*_\\tau) \\le 2 \\tau (\\max_y -\\log ref(y) - KL(\\pi^*_\\tau \\| ref))
 
@@ -342,12 +342,12 @@ class RegularisedGap:
 
 @dataclass(frozen=True)
 class FixedMagnet:
-    """With a magnet that stays, the last iterate's gap tends to that of the regularised Nash; moved, to 0.
+    """With a fixed magnet, the last iterate's gap tends to that of the regularised Nash; with a moving one, to 0.
 
     Args:
         tau: the pull to the reference.
 
-    Source: arXiv 2410.16714 (MPO), which moves it.
+    Source: arXiv 2410.16714 (MPO), which moves the magnet.
 
     Example:
         >>> game = games.zoo.comal_cycle()
@@ -374,9 +374,9 @@ class FixedMagnet:
 
 @dataclass(frozen=True)
 class MovingMagnet:
-    """Where the magnet moves to the iterate from time to time, the last iterate converges to a Nash of the game.
+    """If the magnet moves to the iterate from time to time, the last iterate converges to a Nash of the game.
 
-    The paper gives no rate; ``gap`` is the level that has to be reached after T iterations.
+    The paper gives no rate; ``gap`` is the level to be reached after T iterations.
 
     Args:
         gap: the level.
@@ -389,7 +389,7 @@ class MovingMagnet:
         True
     """
 
-    statement: ClassVar[str] = "a magnet that moves: the last iterate's gap falls below the level"
+    statement: ClassVar[str] = "a moving magnet: the last iterate's gap falls below the level"
     source: ClassVar[str] = "arXiv 2410.16714"
 
     gap: float = 1e-8

@@ -1,4 +1,4 @@
-"""Local stability of any solver: the solver is run on a small rotation around the equilibrium."""
+"""Local stability of any solver, by running it on a small rotation around the equilibrium."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from nashward.games.driver import drive
 
 
 def local_factor(solver: Solver, lam: float, iterations: int = 200) -> float:
-    """The factor by which a small deviation from the equilibrium grows (> 1) or shrinks (< 1) an iteration.
+    """The factor by which a small deviation from the equilibrium grows (> 1) or shrinks (< 1) per iteration.
 
     Around a fixed point at which all policies meet, geometric and linear blends are the same, and payoffs act on
     deviations of log pi as a rotation with the frequencies +- i lam of ``games.rotation_frequency``. So the solver
-    itself is run, by the one driver, on complex numbers, from z = 1 and with 0 for the reference:
+    itself is run by the usual driver on complex numbers, from z = 1 with 0 for the reference:
 
     .. math::  z_{next} = \\sum_k w_k z_k + i \\lambda \\, size \\sum_j c_j z_j
 
@@ -23,16 +23,16 @@ def local_factor(solver: Solver, lam: float, iterations: int = 200) -> float:
     Args:
         solver: any mirror-step solver.
         lam: the frequency at the point where the solver comes to rest (with tau > 0 the regularised Nash).
-        iterations: the factor is the geometric mean over so many iterations, after as many that are not counted. A
-            solver that repeats after k iterations needs a multiple of k.
+        iterations: the factor is the geometric mean over so many iterations, after as many again as burn-in. A solver
+            that repeats after k iterations needs a multiple of k.
 
     Returns:
-        The factor an iteration.
+        The factor per iteration.
 
     See also:
         ``stable_below``: the largest stable step. ``LocalThreshold``: the formula, where there is one.
 
-    Source: derived: the step is made linear at the fixed point.
+    Source: derived: the step is linearised at the fixed point.
 
     Example:
         >>> from nashward import games
@@ -50,7 +50,7 @@ def local_factor(solver: Solver, lam: float, iterations: int = 200) -> float:
     def record(step: Step, policy: Policy) -> bool:
         if step.is_iterate:
             sizes.append(abs(policy.value))
-        return not 1e-100 < abs(policy.value) < 1e100  # long before it leaves the floating-point numbers
+        return not 1e-100 < abs(policy.value) < 1e100  # long before it overflows or underflows
 
     drive(solver, Policy(1.0 + 0j), Policy(0j), execute, record, 2 * iterations)
     half = len(sizes) // 2
@@ -64,9 +64,9 @@ def stable_below(make: Callable[[float], Solver], lam: float, iterations: int = 
     A solver may be stable again at larger steps.
 
     Args:
-        make: from the step to a solver.
+        make: makes the solver for a step.
         lam: the frequency at the point where the solver comes to rest.
-        iterations: as of ``local_factor``.
+        iterations: as for ``local_factor``.
         first: the smallest step that is tried.
 
     Returns:

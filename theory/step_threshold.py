@@ -1,4 +1,4 @@
-"""The exact thresholds of the step, checked from both sides: convergence below, divergence above."""
+"""The exact thresholds of the step size, checked from both sides: convergence below, divergence above."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ class LocalThreshold:
 
     @classmethod
     def optimistic(cls) -> LocalThreshold:
-        """1 / (sqrt(3) lam), of ``games.OptimisticMWU``."""
+        """1 / (sqrt(3) lam), for ``games.OptimisticMWU``."""
         return cls(games.OptimisticMWU, lambda lam: 1 / (math.sqrt(3) * lam))
 
     @classmethod
     def extragradient(cls) -> LocalThreshold:
-        """1 / lam, of ``games.ExtraGradient``."""
+        """1 / lam, for ``games.ExtraGradient``."""
         return cls(games.ExtraGradient, lambda lam: 1 / lam)
 
     @classmethod
     def magnetic(cls, tau: float) -> LocalThreshold:
-        """2 tau / (lam^2 - tau^2), of ``games.MagneticMirrorDescent``; none where tau >= lam."""
+        """2 tau / (lam^2 - tau^2), for ``games.MagneticMirrorDescent``; none where tau >= lam."""
         kind = games.MagneticMirrorDescent
         return cls(kind, lambda lam: 2 * tau / (lam**2 - tau**2) if lam > tau else math.inf)
 
@@ -64,10 +64,10 @@ class LocalThreshold:
         return self.formula(lam)
 
     def check(self, game: games.PreferenceGame, solver: Any, iterations: int | None = None, start: Any = None) -> Check:
-        """KL to the Nash at T and 2 T, from ``start`` (None: 1e-4 beside it): the later at most the earlier.
+        """KL to the Nash at T and 2 T, from ``start`` (None: 1e-4 from the Nash): the later is at most the earlier.
 
         Args:
-            iterations: T (None: as many as change KL by a factor of 10, at most 500).
+            iterations: T (None: enough to change KL by a factor of 10, at most 500).
         """
         check_covered(game, solver, self.kind)
         nash = games.nash(game).policy

@@ -1,4 +1,4 @@
-"""Theorems on solvers of tables only: regret matching, fictitious play, the replicator, gradient descent-ascent."""
+"""Theorems about solvers of tables only: regret matching, fictitious play, the replicator, gradient descent-ascent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RegretMatchingAverage:
 
     .. math::  gap(\\bar\\pi_T) \\le 2 \\sqrt{(n - 1) / T}
 
-    Why: the regrets' positive parts grow in length by at most sqrt(n - 1) a step in the mean square (Blackwell).
+    Why: the squared norm of the regrets' positive parts grows by at most n - 1 per step (Blackwell).
 
     Args:
         n: the number of actions.
@@ -51,13 +51,13 @@ class RegretMatchingAverage:
 
 @dataclass(frozen=True)
 class FictitiousPlayRate:
-    """Fictitious play's gap times sqrt(T), from the first action, ties to the first: a measured rate, no theorem.
+    """Fictitious play's gap times sqrt(T), from the first action, ties to the first: a measured rate, not a theorem.
 
     Robinson 1951 proves convergence without such a rate, and with adversarial ties there is none.
 
     Args:
-        constant: gap times sqrt(T): 2 / 3 on rock-paper-scissors, about 0.43 on COMAL's cycle.
-        within: the largest deviation from it.
+        constant: the gap times sqrt(T); 2 / 3 on rock-paper-scissors, about 0.43 on COMAL's cycle.
+        within: the largest deviation from the constant.
 
     Source: measured; Robinson 1951 for the limit.
 
@@ -89,7 +89,7 @@ class FictitiousPlayRate:
 
 @dataclass(frozen=True)
 class ReplicatorInvariant:
-    """The replicator conserves sum_y nash_y log pi_y of an interior Nash, so it cycles around it for ever.
+    """The replicator conserves sum_y nash_y log pi_y for an interior Nash, so it cycles around the Nash for ever.
 
     .. math::  \\frac{d}{dt} \\sum_y \\pi^*_y \\log \\pi_y = \\pi^{*\\top} A \\pi = 0
 
@@ -115,7 +115,7 @@ class ReplicatorInvariant:
         return float(torch.as_tensor(start, dtype=torch.float64).log() @ self.nash)
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
-        """The invariant along the path against that of the start."""
+        """The invariant along the path against its value at the start."""
         check_covered(game, solver, games.Replicator, n=len(self.nash))
         first = torch.full_like(self.nash, 1 / len(self.nash)) if start is None else start
         path = solve_quietly(game, solver, iterations, start, keep_policies=True)
@@ -131,7 +131,7 @@ def _reach(n: int, start: Any) -> float:
 
 
 def _norm(game: Any) -> float:
-    """The spectral norm of the centred payoffs, the largest of a batch."""
+    """The spectral norm of the centred payoffs; for a batch the largest."""
     return float(torch.linalg.matrix_norm(game.P.to(torch.float64) - 0.5, 2).max())
 
 
@@ -142,8 +142,8 @@ class GradientAverage:
     .. math::
         gap(\\bar\\pi_T) \\le \\frac{D^2}{step\\,T} + step\\,\\frac n4, \\qquad D^2 = \\max_y |e_y - \\pi_1|^2
 
-    which is 1 - 1/n from the uniform policy. Why: a projection moves no two points apart, so that the regret is at most
-    ``D^2 / (2 step) + step / 2 sum_t |g_t|^2``. A constant in g_t changes no projection, and with 1/2 taken off
+    where D^2 is 1 - 1/n from the uniform policy. Why: a projection moves no two points apart, so the regret is at most
+    ``D^2 / (2 step) + step / 2 sum_t |g_t|^2``. A constant in g_t changes no projection; with 1/2 subtracted,
     ``|g_t|^2 <= n / 4``. The gap is twice the regret over T.
 
     Args:
@@ -184,7 +184,7 @@ class OptimisticGradientAverage:
         \\qquad for \\quad step \\le \\frac{1}{2 \\sqrt 2\\,|P - 1/2|}
 
     Why: the regret is at most ``D^2 / (2 step) + step sum_t |g_t - g_{t-1}|^2 - sum_t |pi_{t+1} - pi_t|^2 / (8 step)``
-    with g_0 = 0, of which g_1 alone, ``|g_1|^2 <= n / 4``, is not paid for by the last sum.
+    with g_0 = 0; of this only the term of g_1, with ``|g_1|^2 <= n / 4``, is not cancelled by the last sum.
 
     Args:
         step: the step size.
@@ -206,7 +206,7 @@ class OptimisticGradientAverage:
     n: int
 
     def applies(self, game: Any) -> bool:
-        """Whether the step is small enough for this game, or for each one of a batch."""
+        """Whether the step is small enough for this game, or for every game of a batch."""
         return bool(self.step * _norm(game) <= 1 / np.sqrt(8))
 
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
@@ -216,7 +216,7 @@ class OptimisticGradientAverage:
         return constant / np.asarray(iterations, dtype=np.float64)
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
-        """The gap of the average against the bound; of a step that is too large here it is not ``claimed``."""
+        """The gap of the average against the bound; for a step that is too large here it is not ``claimed``."""
         check_covered(game, solver, games.OptimisticGDA, n=self.n, step=self.step)
         check = check_average(lambda T: self.value(T, start), game, solver, iterations, start)
         return replace(check, claimed=self.applies(game))

@@ -49,8 +49,8 @@ class Row:
     """One line of the table: the theorem, the game and the result.
 
     Attributes:
-        number: of the check.
-        statement: of the theorem.
+        number: the check's number.
+        statement: the theorem's statement.
         case: the game and the settings, in words.
         check: the result.
 
@@ -109,7 +109,7 @@ def _sizes(quick: bool) -> list[int]:
 
 
 def mixed(n: int, seeds: int) -> PreferenceGame:
-    """A batch of random games, tournaments and the Condorcet game, each of n actions."""
+    """A batch of random games, tournaments and the Condorcet game, each with n actions."""
     tables = [f(n, seed).P for f in (zoo.random_preferences, zoo.random_tournament) for seed in range(seeds)]
     return PreferenceGame(torch.stack([*tables, zoo.condorcet_winner(n).P]))
 
@@ -278,7 +278,7 @@ def _gradient(quick: bool) -> Iterator[Case]:
 @_numbered("13c")
 def _optimistic_gradient(quick: bool) -> Iterator[Case]:
     for n in (5,) if quick else _sizes(quick):
-        theorem = OptimisticGradientAverage(0.7 / n, n)  # no norm is above n / 2
+        theorem = OptimisticGradientAverage(0.7 / n, n)  # the norm is at most n / 2
         yield theorem, f"n = {n}, step 0.7 / n", theorem.check(mixed(n, 4), games.OptimisticGDA(0.7 / n), 400)
     theorem = OptimisticGradientAverage(0.5, 3)
     yield theorem, "comal_cycle, step 1/2", theorem.check(zoo.comal_cycle(), games.OptimisticGDA(0.5), 1000, START)

@@ -1,4 +1,4 @@
-"""A theorem checked against a run: for every number of iterations its bound, the measured value and their ratio."""
+"""A theorem checked against a run: the bound, the measured value and their ratio for each number of iterations."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from nashward.games.shapes import Float
 from nashward.games.solvers.solver_label import solver_label
 from nashward.games.step import is_finite
 
-_MOMENTS = (1, 2, 3, 10, 100)  # at which two schedules are compared
+_MOMENTS = (1, 2, 3, 10, 100)  # the iterations at which two schedules are compared
 
 
 class Theorem(Protocol):
-    """A statement with its source, which can be checked against a run. Its constants are the fields of the dataclass.
+    """A statement with its source that can be checked against a run. Its constants are the fields of the dataclass.
 
     Each theorem also has ``value(...)``, the value of its formula, and ``check(game, solver, ...)``.
     """
@@ -33,18 +33,18 @@ class Theorem(Protocol):
 
 @dataclass(frozen=True)
 class Check:
-    """The bound of a theorem beside the values that were measured in a run.
+    """The bound of a theorem beside the values measured in a run.
 
     Attributes:
-        iterations: [records], the T of each row (or what else the statement runs over).
+        iterations: [records], the T of each row (or whatever the statement runs over).
         bound: [records, ...], the value of the theorem's formula.
-        measured: as ``bound``, the value in the run.
+        measured: shaped as ``bound``, the value in the run.
         equal: the statement is an equation, measured = bound; else measured <= bound.
-        exceeds: the statement is measured >= bound, as where a published bound is broken.
-        tolerance: relative to the bound; of ``exceeds`` to what was measured.
-        rounding: absolute; a number, or as ``bound``.
-        claimed: the theorem speaks of this step; else the values are shown, and no verdict.
-        limit: the statement is of the limit of a run: where it is missed, it is not reached by this T, nothing more.
+        exceeds: the statement is measured >= bound, for example that a published bound is broken.
+        tolerance: relative to the bound; with ``exceeds`` relative to the measured value.
+        rounding: the absolute tolerance; a number, or shaped as ``bound``.
+        claimed: the theorem covers this step; else the values are shown without a verdict.
+        limit: the statement is about the limit of a run: a miss only means that it is not reached by this T.
 
     Example:
         >>> check = Check.of([1, 2], bound=[1.0, 0.5], measured=[0.7, 0.4])
@@ -78,7 +78,7 @@ class Check:
         cls, at: Any, bound: Any, measured: Any, *, equal: bool = False, tolerance: float = 1e-9, rounding: Any = 1e-12,
         exceeds: bool = False,
     ) -> Check:  # fmt: skip
-        """A check of anything that numpy reads; a bound without the dimensions of a batch is broadcast over its games.
+        """A check of anything that numpy reads; a bound without batch dimensions is broadcast over the games.
 
         Raises:
             ValueError: nothing was recorded, so that the check could not fail.
@@ -92,7 +92,7 @@ class Check:
 
     @property
     def ratio(self) -> Float[np.ndarray, " records *batch"]:
-        """measured / bound: at most 1 (in an equation 1, of ``exceeds`` at least 1) where it holds. 0 / 0 is 1."""
+        """measured / bound: at most 1 (equation: 1, ``exceeds``: at least 1) where the statement holds. 0 / 0 is 1."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.measured == self.bound, 1.0, self.measured / self.bound)
 
@@ -121,18 +121,18 @@ class Check:
 
     @property
     def within(self) -> float:
-        """By how much the two may differ in the row that ``worst`` shows."""
+        """By how much bound and measured value may differ in the row that ``worst`` shows."""
         return float(self._allowed[self._worst_row])
 
     @property
     def _worst_row(self) -> tuple[np.intp, ...]:
-        comparable = np.isfinite(self.ratio) & (self.measured > self.rounding)  # rounding over rounding is no ratio
+        comparable = np.isfinite(self.ratio) & (self.measured > self.rounding)  # two roundings have no ratio
         ratio = -self.ratio if self.exceeds else self.ratio
         score = self.excess if self.equal or not self.holds else np.where(comparable, ratio, -np.inf)
         return np.unravel_index(int(np.argmax(np.nan_to_num(score, nan=np.inf, neginf=-1e300))), self.measured.shape)
 
     def reversed(self) -> Check:
-        """The opposite statement: measured >= bound for measured <= bound, or of an equation measured = -bound."""
+        """The opposite statement: measured >= bound for measured <= bound, or measured = -bound for an equation."""
         if self.equal:
             return replace(self, bound=-self.bound)
         return replace(self, exceeds=not self.exceeds)
@@ -143,48 +143,46 @@ def _array(values: Any) -> Float[np.ndarray, "..."]:
 
 
 def solve_quietly(game: Any, solver: Any, iterations: int, start: Any = None, **settings: Any) -> games.Solution:
-    """``games.solve`` without its warning of steps beyond a threshold, which some checks take on purpose."""
+    """``games.solve`` without its warning about steps beyond a threshold, which some checks take on purpose."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", games.StepWarning)
         return games.solve(game, solver, iterations, start, **settings)
 
 
 def check_covered(game: Any, solver: Any, *kinds: type[Any], n: int | None = None, **settings: Any) -> None:
-    """Refuse a run that a theorem says nothing of: on another game, of another solver, or with another setting.
+    """Refuse a run that a theorem does not cover: another kind of game, another solver, or another setting.
 
-    A solver of one's own is checked as it is: whether the theorem speaks of it is what the check may be for.
+    A solver of your own is not refused: whether the theorem holds for it may be the point of the check.
 
     Args:
-        game: on which the run is.
-        solver: whose run is to be checked.
-        kinds: the solvers of which the theorem is proven; none: of any.
-        n: the number of actions of which it is; None: of any.
-        settings: the solvers' settings for which it is, by name; a step may be a function of t.
+        game: the game of the run.
+        solver: the solver of the run.
+        kinds: the solvers that the theorem covers; none given: any solver.
+        n: the number of actions that the theorem covers; None: any number.
+        settings: the settings that the theorem covers, by name; a step may be a function of t.
 
     Raises:
         ValueError: an ``n x m`` game, which has two policies; another number of actions; a solver of
-            ``games.solvers.SOLVERS`` that is none of the kinds, or has another setting.
+            ``games.solvers.SOLVERS`` that is not of these kinds, or has another setting.
     """
     if isinstance(game, games.ConstantSumGame):
-        raise NashwardError("the theorem is of a game with one policy for both players, this n x m game has two")
+        raise NashwardError("the theorem covers games with one policy for both players, this n x m game has two")
     if n is not None and n != game.sizes[0]:
         raise NashwardError(
-            f"the theorem is of n = {n} and this game has {game.sizes[0]} actions: make the theorem for this game"
+            f"the theorem covers n = {n} and this game has {game.sizes[0]} actions: make the theorem for this game"
         )
     if type(solver) not in games.solvers.SOLVERS:
         return
     name = solver_label(solver)
     if kinds and not isinstance(solver, kinds):
-        raise NashwardError(
-            f"the theorem is of {', '.join(kind.__name__ for kind in kinds)}; it says nothing of {name}"
-        )
+        raise NashwardError(f"the theorem covers {', '.join(kind.__name__ for kind in kinds)}, not {name}")
     for key, value in settings.items():
         own = getattr(solver, key)
         if not all(math.isclose(_at(own, t), _at(value, t), rel_tol=1e-9) for t in _MOMENTS):
             expected = f"another function of t as its {key}" if callable(value) else f"{key} = {value}"
             fixed = ", ".join(f"{one}={wanted}" for one, wanted in settings.items() if not callable(wanted))
             give = "" if callable(value) or len(kinds) > 1 else f"; give {kinds[0].__name__}({fixed})"
-            raise NashwardError(f"the theorem is of {expected}; it says nothing of {name}{give}")
+            raise NashwardError(f"the theorem covers {expected}, not {name}{give}")
 
 
 def _at(setting: Any, t: int) -> float:
@@ -195,11 +193,11 @@ def constant_step(solver: Any) -> float:
     """The step of a solver, for a theorem whose formula has it.
 
     Raises:
-        ValueError: it has none, or one that is a function of t.
+        ValueError: the solver has no step, or one that is a function of t.
     """
     step = getattr(solver, "step", None)
     if not is_finite(step):
-        raise NashwardError(f"the theorem is of a constant step, a number as ``step``; {solver_label(solver)} has none")
+        raise NashwardError(f"the theorem needs a constant step, a number as ``step``; {solver_label(solver)} has none")
     return float(step)  # type: ignore[arg-type]
 
 

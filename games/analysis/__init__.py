@@ -34,4 +34,6 @@ __all__ = [
     "social_choice",
     "style",
 ]
-__getattr__, __dir__ = _lazy_names(__name__, {name: f".{name}" for name in __all__})
+
+if not TYPE_CHECKING:  # to a type checker an unknown name stays an error
+    __getattr__, __dir__ = _lazy_names(__name__, {name: f".{name}" for name in __all__})

@@ -1,4 +1,4 @@
-"""Confidence from few prompts: Student's t, what is told apart from 0, and the least that a win rate is sure to be."""
+"""Confidence from few prompts: Student's t, what differs from 0, and a lower bound on a win rate."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ JEFFREYS = 0.5  # a of Jeffreys' prior Beta(a, a)
 
 
 def standard_errors(errors: float, n: float) -> float:
-    """How many standard errors of a mean of n values stand for ``errors`` of them if n were large.
+    """How many standard errors of a mean of n values correspond to ``errors`` of them at large n.
 
     .. math::  F^{-1}_{n - 1}(\\Phi(z))
 
-    with the distribution function F of Student's t: 1.645 are 6.32 for two values, 1.73 for 20 and 1.66 for 100.
+    with the distribution function F of Student's t: 1.645 becomes 6.32 for two values, 1.73 for 20 and 1.66 for 100.
 
     Args:
-        errors: z, as for a normal distribution.
+        errors: z, the number for a normal distribution.
         n: the number of values.
 
     Returns:
-        the number of standard errors; NaN with fewer than two values, which have none.
+        the number of standard errors; NaN with fewer than two values, which have no standard error.
 
     Source: Student 1908.
 
@@ -38,13 +38,12 @@ def side_of_zero(value: float, error: float, n: float) -> int:
     """On which side of 0 the two-sided 95% confidence interval of a mean of n values lies.
 
     Args:
-        value: the mean, as of a difference.
+        value: the mean, for example of a difference.
         error: its standard error.
         n: the number of values.
 
     Returns:
-        1 above 0, -1 below it; 0 where the interval holds 0, or where there is none (NaN, or fewer than two values):
-        the value is not told apart from 0.
+        1 above 0, -1 below it; 0 if the interval contains 0 or does not exist (NaN, or fewer than two values).
 
     Source: Student 1908.
 
@@ -57,15 +56,15 @@ def side_of_zero(value: float, error: float, n: float) -> int:
 
 
 def one_sided(excess: float, error: float, n: float) -> float:
-    """The p-value of a mean of n values that is above 0, by Student's t; without an error its sign decides.
+    """The p-value that a mean of n values is above 0, by Student's t; without an error its sign decides.
 
     Args:
-        excess: the mean, as of a difference.
+        excess: the mean, for example of a difference.
         error: its standard error.
         n: the number of values, or of clusters of them.
 
     Returns:
-        how likely as large a mean is where the true one is 0.
+        how likely so large a mean is if the true one is 0.
 
     Source: Student 1908.
 
@@ -79,16 +78,16 @@ def one_sided(excess: float, error: float, n: float) -> float:
 
 
 def least_error(value: Any, n: Any) -> Any:
-    """The standard error of a mean win rate over n prompts that the sample cannot be below, however alike its values.
+    """The least standard error of a mean win rate over n prompts, even if all values are equal.
 
     .. math::  \\frac{\\max(v, 1 - v)}{\\sqrt{n (n + 1)}}
 
     About one prompt in n + 1 is of a kind that n prompts have not shown, and at most max(v, 1 - v) from their mean v:
-    four prompts that all end even, or are all won, have no spread, and are no proof of it.
+    four prompts that all end even, or are all won, show no spread, but do not prove that there is none.
 
     Args:
-        value: v, the mean, in [0, 1]; or an array of them.
-        n: the number of prompts, at least 1, of each.
+        value: v, the mean, in [0, 1]; or an array of means.
+        n: the number of prompts of each mean, at least 1.
 
     Source: derived from the rule of succession (Laplace 1814).
 
@@ -100,10 +99,10 @@ def least_error(value: Any, n: Any) -> Any:
 
 
 def win_rate_at_least(value: float, error: float, n: int, level: float = 0.95) -> float:
-    """The lower end of a one-sided confidence interval of a mean win rate over n prompts, from its standard error.
+    """The lower end of a one-sided confidence interval for a mean win rate over n prompts, from its standard error.
 
-    It is Student's t interval of the n values and of one more prompt that is lost, which the sample may have missed:
-    a win on each of two prompts is no proof. Whatever the values in [0, 1] are, wins and losses or probabilities, the
+    This is Student's t interval for the n values and one more, lost prompt, which the sample may have missed: a win on
+    each of two prompts is no proof. For any values in [0, 1], wins and losses or probabilities, the
     true mean lies above it in at least ``level`` of all cases (``tests/games/analysis/test_confidence.py``); with many
     prompts it is the t interval.
 
@@ -111,7 +110,7 @@ def win_rate_at_least(value: float, error: float, n: int, level: float = 0.95) -
         value: the mean, in [0, 1].
         error: its standard error; NaN with one prompt.
         n: the number of prompts.
-        level: of confidence.
+        level: the confidence level.
 
     Returns:
         the lower end, at least 0.
@@ -127,9 +126,9 @@ def win_rate_at_least(value: float, error: float, n: int, level: float = 0.95) -
 
 
 def win_rate_p_value(value: float, error: float, n: int) -> float:
-    """How likely, at most, a mean win rate over n prompts is so far above 1/2 where the true one is not above it.
+    """An upper bound on how likely a mean win rate over n prompts is so far above 1/2 if the true one is not above it.
 
-    The one-sided test that ``win_rate_at_least`` is the interval of: below 1 - ``level`` where that is above 1/2.
+    The one-sided test that belongs to ``win_rate_at_least``: below 1 - ``level`` where that bound is above 1/2.
 
     Args:
         value: the mean, in [0, 1].
@@ -150,13 +149,13 @@ def win_rate_p_value(value: float, error: float, n: int) -> float:
 
 
 def win_rate_interval(value: float, error: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The two-sided confidence interval of a mean win rate over n prompts: ``win_rate_at_least`` from both sides.
+    """The two-sided confidence interval for a mean win rate over n prompts: ``win_rate_at_least`` from both sides.
 
     Args:
         value: the mean, in [0, 1].
         error: its standard error; NaN with one prompt.
         n: the number of prompts.
-        level: of confidence.
+        level: the confidence level.
 
     Returns:
         the lower and the upper end, in [0, 1].
@@ -172,8 +171,8 @@ def win_rate_interval(value: float, error: float, n: int, level: float = 0.95) -
 
 
 def _with_a_loss(value: float, error: float, n: int) -> tuple[float, float]:
-    """The mean of n win rates and of one more prompt that is lost, with its standard error."""
-    if n > 1 and error <= least_error(value, n) * (1 + 1e-9):  # not of their own spread, which is at most this
+    """The mean of n win rates and one more, lost prompt, with its standard error."""
+    if n > 1 and error <= least_error(value, n) * (1 + 1e-9):  # their own spread is below the least error
         error = min(error, math.sqrt(max(value * (1 - value), 0.0) / (n - 1)))
     squares = n * value**2 + (n * (n - 1) * error**2 if n > 1 else 0.0)
     mean = n * value / (n + 1)

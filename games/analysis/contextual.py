@@ -1,4 +1,4 @@
-"""Bradley-Terry scores with features of each comparison beside them: what style, length or order adds."""
+"""Bradley-Terry scores with features of each comparison: what style, length or order adds."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from nashward.errors import NashwardError
 
 from ..shapes import Float, Int
 
-RIDGE = 1e-6  # on scores and coefficients, relative to the comparisons: decides what the data leave open
+RIDGE = 1e-6  # on scores and coefficients, relative to the comparisons: decides what the data leave undetermined
 ITERATIONS = 100
-WITHIN = 0.05  # share of a feature's differences within players, from which on its effect is told from theirs
+WITHIN = 0.05  # the least share of a feature's differences within players that tells its effect from theirs
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class ContextualBradleyTerry:
 
     Attributes:
         scores: [n], in nats, mean 0.
-        coefficients: [d], log-odds a standard deviation of the feature; 0 for a feature that is 0 everywhere.
+        coefficients: [d], log-odds per root mean square of the feature; 0 for a feature that is 0 everywhere.
         score_errors: [n], standard errors of the scores (their mean is 0), over clusters.
-        standard_error: [d], of the coefficients, over clusters.
+        standard_error: [d], standard errors of the coefficients, over clusters.
         scale: [d], the root mean squares by which the features were divided.
-        clusters: how many there are.
-        influence: [N, d], what each comparison adds to the slopes' error: ``slope_errors`` are of the clusters' sums.
+        clusters: the number of clusters.
+        influence: [N, d], what each comparison adds to the slopes' error; ``slope_errors`` sum it over clusters.
 
     Example:
         >>> each = np.array([0.3]), np.array([0.1]), np.array([2.0])
@@ -48,7 +48,7 @@ class ContextualBradleyTerry:
 
     @property
     def slopes(self) -> Float[np.ndarray, " d"]:
-        """[d], log-odds a unit of each feature."""
+        """[d], log-odds per unit of each feature."""
         return self.coefficients / self.scale
 
     @property
@@ -67,26 +67,26 @@ def contextual_bradley_terry(
     ridge: float = 0.1,
     weights: Float[np.ndarray, " N"] | None = None,
 ) -> ContextualBradleyTerry:
-    r"""Bradley-Terry scores r and coefficients g of features x that are opposite where the players are exchanged.
+    r"""Bradley-Terry scores r and coefficients g of features x that change sign when the players are exchanged.
 
     .. math::  \text{logit } P(i \text{ beats } j) = r_i - r_j + \sum_k g_k x_k / s_k
 
     with s_k the root mean square of feature k (no mean is subtracted: the model stays odd). Wins are fitted by maximum
     likelihood, log-odds by least squares: a judge's log-odds vary beyond r and x, and a likelihood of its
-    probabilities would draw g to 0. Standard errors are the sandwich's over clusters, as of one prompt.
+    probabilities would pull g to 0. Standard errors are sandwich errors over clusters, for example prompts.
 
     Args:
         outcomes: [N], the share of wins of the first player, in [0, 1]; or log-odds that it is better, finite.
         features: x, [N, d].
-        first, second: [N], the players; None: there are none, as in comparisons of single texts.
-        clusters: [N], comparisons that are not independent of each other have one number; None: all are. With one
-            number only, errors are NaN.
+        first, second: [N], the players; None: no players, as in comparisons of single texts.
+        clusters: [N], equal numbers for comparisons that depend on each other; None: all are independent. With a single
+            number errors are NaN.
         scale: what the outcomes are.
         ridge: on the scores of wins, so that a player who won every comparison has a finite one; 0 is plain maximum
             likelihood.
         weights: [N], how many comparisons with this outcome each one stands for; None: one.
 
-    Time is linear in N: nothing of the size N n is made (but for clusters, a sparse table of what they hold).
+    Time is linear in N: nothing of size N n is made, except for clusters a sparse table of their members.
 
     Raises:
         ValueError: no comparison, shapes that do not fit, an outcome out of its range.
@@ -113,7 +113,7 @@ def contextual_bradley_terry(
     if scale == "wins":
         penalty[:n] = ridge
     beta, fixed = np.zeros(size), np.diag(penalty)
-    fixed[:n, :n] += len(y) / max(n, 1) ** 2  # no difference of players changes their mean: it stays 0
+    fixed[:n, :n] += len(y) / max(n, 1) ** 2  # no comparison moves the players' mean: it stays 0
     for _ in range(ITERATIONS):
         fitted = design.fitted(beta)
         mean = expit(fitted) if scale == "wins" else fitted
@@ -135,7 +135,7 @@ def contextual_bradley_terry(
         sums = design.cluster_sums(times * residual, numbers, count)
         squares = (sums.T @ sums).toarray()
     inverse = np.linalg.pinv(information, hermitian=True)
-    # one cluster has no spread to be seen: its residuals sum to 0 whatever they are
+    # one cluster shows no spread: its residuals always sum to 0
     spread = inverse @ squares @ inverse * (count / (count - 1) if count > 1 else np.nan)
     coefficients, errors = np.zeros(x.shape[1]), np.full(x.shape[1], np.nan)
     coefficients[known], errors[known] = beta[n:], np.sqrt(np.diag(spread)[n:].clip(0))
@@ -177,7 +177,7 @@ class _Design:
         return players if across is None else np.block([[players, across], [across.T, features]])
 
     def cluster_sums(self, values: Float[np.ndarray, " N"], numbers: Int[np.ndarray, " N"], count: int) -> csr_matrix:
-        """[clusters, p], the sums of the rows times the values over each cluster."""
+        """[clusters, p], the sums of rows times values over each cluster."""
         features = np.stack([np.bincount(numbers, column * values, count) for column in self.x.T], axis=1) \
             if self.x.shape[1] else np.zeros((count, 0))  # fmt: skip
         if not self.players:
@@ -195,10 +195,10 @@ class _Design:
 def share_within(
     differences: Float[np.ndarray, "N d"], first: Int[np.ndarray, " N"], second: Int[np.ndarray, " N"]
 ) -> Float[np.ndarray, " d"]:
-    """[d], the share of each feature's squared differences that no number for each player explains; 1 without any.
+    """[d], the share of each feature's squared differences that no number per player explains; 1 without differences.
 
     Args:
-        differences: [N, d], of both sides' features.
+        differences: [N, d], the differences of the sides' features.
         first, second: [N], the players.
 
     Example:

@@ -11,22 +11,22 @@ from nashward.errors import NashwardError
 
 from ..shapes import Bool, Float, Int
 
-PRIOR = 0.5  # of a right and as much of a wrong verdict are added for each judge: weights stay finite
-TOLERANCE = 1e-9  # of the probabilities, between two steps of the iteration
+PRIOR = 0.5  # so many right and wrong verdicts are added for each judge, so that weights stay finite
+TOLERANCE = 1e-9  # largest change of a probability in the last iteration
 ITERATIONS = 2000
 CONFIDENCE = 1.96  # standard errors
 
 
 @dataclass(frozen=True)
 class DawidSkene:
-    """What judges' verdicts on the same pairs say of the judges, and of the pairs.
+    """What judges' verdicts on the same pairs say about the judges and the pairs.
 
     Attributes:
         correct, tie, wrong: [judges], how often a judge names the better one, none, and the worse one; their sum is 1.
         weights: [judges], log(correct / wrong): what a verdict adds to the log-odds of a pair.
-        standard_error: [judges], of the weights.
-        log_odds: [pairs], that the first of the pair is better, from all verdicts on it.
-        decided: [judges], how many verdicts are no ties.
+        standard_error: [judges], standard errors of the weights.
+        log_odds: [pairs], the log-odds that the first of the pair is better, from all verdicts on it.
+        decided: [judges], how many verdicts are not ties.
 
     Example:
         >>> sure, coin = [1, 1, 0, 0] * 25, [1, 0] * 50
@@ -45,7 +45,7 @@ class DawidSkene:
 
     @property
     def accuracy(self) -> Float[np.ndarray, " judges"]:
-        """[judges], the share of right verdicts among those that are no ties."""
+        """[judges], the share of right verdicts among those that are not ties."""
         return expit(self.weights)
 
     @property
@@ -58,7 +58,7 @@ class DawidSkene:
     def suspect(self) -> Bool[np.ndarray, " judges"]:
         """[judges], whether a judge is, at 95%, less than half as far above chance as the others are on average.
 
-        The average is over their verdicts: of who gave a few little is known, and little is said by them.
+        The average weighs judges by their verdicts: little is known about a judge with few, and it counts little.
         """
         above, n = self.accuracy - 0.5, self.decided
         others = ((n * above).sum() - n * above) / (n.sum() - n)
@@ -66,30 +66,30 @@ class DawidSkene:
 
 
 def dawid_skene(verdicts: Float[np.ndarray, "judges pairs"]) -> DawidSkene:
-    r"""Judges' confusion matrices and the pairs' better ones at the maximum of the likelihood, without known labels.
+    r"""Judges' confusion matrices and each pair's better response by maximum likelihood, without known labels.
 
-    A pair has a better one, either with probability 1/2, and each judge m names it with probability c_m, the other one
-    with w_m and none with t_m, independently of the other judges. A pair and its mirror image are one (orders are
-    symmetrised), so that the confusion matrix has these three numbers. With s_mi = 1 where judge m prefers the first of
-    pair i, -1 where the second, 0 at a tie:
+    Each response of a pair is the better one with probability 1/2. Judge m names the better one with probability c_m,
+    the other with w_m and none with t_m, independently of the other judges. A pair and its mirror image count as one
+    (orders are symmetrised), so the confusion matrix has these three numbers. With s_mi = 1 where judge m prefers the
+    first of pair i, -1 where the second, 0 at a tie:
 
     .. math::
         \text{logit } q_i = \sum_m s_{mi} \log \frac{c_m}{w_m}, \qquad
         c_m \propto \sum_i q_i [s_{mi} = 1] + (1 - q_i) [s_{mi} = -1]
 
-    are repeated, from q_i = the share of verdicts for the first. Judges that err together, as models of one family,
-    pass for accurate; and where most of them are worse than a coin, all are taken for their mirror image.
+    are repeated, from q_i = the share of verdicts for the first. Judges that err together, such as models of one
+    family, pass for accurate; and if most judges are worse than a coin, all verdicts are read the wrong way round.
 
     Args:
         verdicts: [judges, pairs], 1 for the first, 0 for the second, 1/2 for a tie, NaN where there is none. Anything
             between counts by its side of 1/2.
 
     Returns:
-        the fit; standard errors are from the observed information.
+        the fit, with standard errors from the observed information.
 
     Raises:
         ValueError: fewer than three judges, which nothing can tell apart; numbers out of [0, 1]; a judge that decided
-            no pair together with another one (it is numbered).
+            no pair that another one decided (its number is given).
 
     Source: Dawid & Skene 1979; Louis 1982 for the observed information; Nitzan & Paroush 1982 for known
         accuracies.
@@ -124,7 +124,7 @@ def dawid_skene(verdicts: Float[np.ndarray, "judges pairs"]) -> DawidSkene:
         if np.abs(q - before).max(initial=0.0) < TOLERANCE:
             break
     accuracy, total = expit(weights), right + wrong + ties
-    # Louis 1982: the information on log(c / w) if the better ones were known, less what is lost by not knowing them
+    # Louis 1982: the information on log(c / w) given the better responses, less what is lost by not knowing them
     information = np.diag((decided.sum(1) + 2 * PRIOR) * accuracy * (1 - accuracy)) - (side * q * (1 - q)) @ side.T
     error = np.sqrt(np.abs(np.diag(np.linalg.pinv(information, hermitian=True))))
     return DawidSkene(right / total, ties / total, wrong / total, weights, error, log_odds, decided.sum(1))

@@ -1,6 +1,6 @@
 """The equilibrium from duels alone: which pairs are compared, and the posterior after.
 
-Of one set of actions, whose maximal lottery (von Neumann winner) is sought, or of two players with actions of their
+Either one set of actions, whose maximal lottery (von Neumann winner) is sought, or two players with actions of their
 own, whose equilibrium of an ``n x m`` game is sought.
 """
 
@@ -20,7 +20,7 @@ from ..forms.game import ConstantSumGame, PreferenceGame
 from ..shapes import Float, Int
 
 Lottery: TypeAlias = Float[np.ndarray, " n"]
-Lotteries: TypeAlias = tuple[Float[np.ndarray, " _"], ...]  # one a player: (policy,) or (row, column)
+Lotteries: TypeAlias = tuple[Float[np.ndarray, " _"], ...]  # one per player: (policy,) or (row, column)
 Pairs: TypeAlias = Int[np.ndarray, "count 2"]
 
 
@@ -30,8 +30,8 @@ class Tally:
 
     Attributes:
         wins: [n, m], how often i beat j.
-        losses: [n, m], how often j beat i, where rows and columns are actions of two players. None: they are the same
-            n actions, and the losses are the wins of the other side.
+        losses: [n, m], how often j beat i, if rows and columns are actions of two players. None: they are the same n
+            actions, and losses are the other side's wins.
 
     Example:
         >>> Tally(np.array([[0.0, 3.0], [1.0, 0.0]])).mean[0].round(3).tolist()
@@ -52,15 +52,15 @@ class Tally:
             np.fill_diagonal(table, 0.5)
         return table
 
-    def draw(self, random: np.random.Generator) -> Float[np.ndarray, "n m"]:
+    def draw(self, rng: np.random.Generator) -> Float[np.ndarray, "n m"]:
         """A table drawn from the belief."""
         if self.losses is not None:
-            return random.beta(1 + self.wins, 1 + self.losses)
-        upper = np.triu(random.beta(1 + self.wins, 1 + self.wins.T), 1)
+            return rng.beta(1 + self.wins, 1 + self.losses)
+        upper = np.triu(rng.beta(1 + self.wins, 1 + self.wins.T), 1)
         return upper + np.tril(1 - upper.T, -1) + np.eye(len(upper)) / 2
 
     def after(self, pairs: Pairs, won: Float[np.ndarray, " count"]) -> Tally:
-        """The tally with more duels: of each pair (i, j) 1 where i won, 0 where j did."""
+        """The tally with more duels, each of a pair (i, j): 1 if i won, 0 if j did."""
         wins = self.wins.copy()
         np.add.at(wins, (pairs[:, 0], pairs[:, 1]), won)
         if self.losses is None:
@@ -71,7 +71,7 @@ class Tally:
         return Tally(wins, losses)
 
     def equilibrium(self) -> Lotteries:
-        """The equilibrium of the mean of the belief, exact."""
+        """The exact equilibrium of the belief's mean."""
         if self.losses is None:
             return (nash(PreferenceGame(self.mean)).numpy(),)
         return tuple(policy.numpy() for policy in nash(ConstantSumGame(self.mean)).policy)
@@ -80,43 +80,43 @@ class Tally:
 Choice: TypeAlias = Callable[[Tally, Lotteries, int, np.random.Generator], Pairs]
 
 
-def uniform_pairs(tally: Tally, policies: Lotteries, count: int, random: np.random.Generator) -> Pairs:
-    """Pairs drawn uniformly: of two different actions, or of one of the row's and one of the column's.
+def uniform_pairs(tally: Tally, policies: Lotteries, count: int, rng: np.random.Generator) -> Pairs:
+    """Pairs drawn uniformly: two different actions, or one of the row player's and one of the column player's.
 
     Args:
         tally: the duels so far.
         policies: the current policy of each player, [n] and [m].
         count: how many pairs.
-        random: the generator of the draws.
+        rng: the generator of the draws.
 
     Returns:
-        [count, 2], pairs (i, j); with i < j where both are of one set.
+        [count, 2], pairs (i, j); with i < j if there is one set of actions.
 
     Example:
         >>> uniform_pairs(Tally(np.zeros((2, 2))), (np.ones(2) / 2,), 3, np.random.default_rng(0)).tolist()
         [[0, 1], [0, 1], [0, 1]]
     """
     if tally.losses is not None:
-        return random.integers(tally.wins.shape, size=(count, 2))
+        return rng.integers(tally.wins.shape, size=(count, 2))
     first, second = np.triu_indices(len(policies[0]), 1)
-    indices = random.integers(len(first), size=count)
+    indices = rng.integers(len(first), size=count)
     return np.stack([first[indices], second[indices]], 1)
 
 
-def challengers(tally: Tally, policies: Lotteries, count: int, random: np.random.Generator) -> Pairs:
+def challengers(tally: Tally, policies: Lotteries, count: int, rng: np.random.Generator) -> Pairs:
     """Challengers of the current policy: a best response in a table drawn from the belief, and a draw of the policy.
 
-    Thompson sampling of the duality gap: the played actions are compared with those that may still beat them. Of two
-    players row and column challenge each other in turn.
+    Thompson sampling of the duality gap: the played actions are compared with those that may still beat them. With two
+    players, row and column challenge each other in turn.
 
     Args:
         tally: the duels so far.
         policies: the current policy of each player, [n] and [m].
         count: how many pairs.
-        random: the generator of the draws.
+        rng: the generator of the draws.
 
     Returns:
-        [count, 2], pairs (challenger, defender) of different actions; of two players (row, column).
+        [count, 2], pairs (challenger, defender) of different actions; with two players (row, column).
 
     Source: the project's own; Thompson 1933 for the draw from the belief.
 
@@ -125,23 +125,23 @@ def challengers(tally: Tally, policies: Lotteries, count: int, random: np.random
         [[1, 0], [1, 0]]
     """
     if tally.losses is not None:
-        return _challengers_of_two(tally, policies, count, random)
+        return _challengers_of_two(tally, policies, count, rng)
     (policy,) = policies
-    defenders = random.choice(len(policy), size=count, p=policy)
+    defenders = rng.choice(len(policy), size=count, p=policy)
     pairs = []
     for defender in defenders:
-        wins = tally.draw(random) @ policy
+        wins = tally.draw(rng) @ policy
         wins[defender] = -np.inf
         pairs.append((int(wins.argmax()), defender))
     return np.array(pairs)
 
 
-def _challengers_of_two(tally: Tally, policies: Lotteries, count: int, random: np.random.Generator) -> Pairs:
+def _challengers_of_two(tally: Tally, policies: Lotteries, count: int, rng: np.random.Generator) -> Pairs:
     row, column = policies
-    defenders = [random.choice(len(policy), size=count, p=policy) for policy in policies]
+    defenders = [rng.choice(len(policy), size=count, p=policy) for policy in policies]
     pairs = []
     for k in range(count):
-        table = tally.draw(random)
+        table = tally.draw(rng)
         if k % 2:
             pairs.append((defenders[0][k], int((row @ table).argmin())))
         else:
@@ -154,22 +154,21 @@ def expected_change(
 ) -> Float[np.ndarray, "n n"]:
     """By how much one more duel of each pair is expected to change the equilibrium, in total variation.
 
-    With tables P_s drawn from the belief and their equilibria pi_s, the equilibrium that is expected is the mean of
-    pi_s. A duel of (i, j) that i wins weighs each draw by its P_s[i, j], one that j wins by 1 - P_s[i, j]; the mean
-    then moves by Cov(P[i, j], pi) / P(i wins), or by the opposite over P(j wins). The expectation of its total
-    variation is
+    With tables P_s drawn from the belief and their equilibria pi_s, the expected equilibrium is the mean of pi_s. A
+    duel of (i, j) that i wins weighs each draw by its P_s[i, j], one that j wins by 1 - P_s[i, j]; the mean then moves
+    by Cov(P[i, j], pi) / P(i wins), or by the opposite over P(j wins). The expectation of its total variation is
 
     .. math::  \\mathbb{E}\\, d_{TV}(\\pi', \\pi) = \\sum_k \\left| \\mathrm{Cov}_s(P_s[i, j], \\pi_s[k]) \\right|
 
     Args:
         tables: [draws, n, n], drawn from the belief.
-        policies: [draws, n], the equilibrium of each.
+        policies: [draws, n], the equilibria of the tables.
 
     Returns:
         [n, n], symmetric, with a diagonal of 0.
 
     See also:
-        ``challengers``, which asks the same by one draw a duel.
+        ``challengers``, which asks the same with one draw per duel.
 
     Source: the project's own; derived above.
 
@@ -191,26 +190,26 @@ def winner_from_duels(
 ) -> Iterator[tuple[int, Lottery]]:
     """Learn the maximal lottery of ``n`` actions from the outcomes of duels, without access to the probabilities.
 
-    In each round ``block`` pairs are chosen and compared; the policy is the Nash equilibrium of the mean of
-    the belief, exact.
+    In each round ``block`` pairs are chosen and compared; the policy is the exact Nash equilibrium of the belief's
+    mean.
 
     Args:
-        duel: from [count, 2] pairs (i, j) to [count] outcomes, 1 where i won and 0 where j did.
+        duel: maps [count, 2] pairs (i, j) to [count] outcomes, 1 where i won and 0 where j did.
         n: the number of actions.
-        seed: of the choice of pairs.
+        seed: the seed of the choice of pairs.
         choose: ``challengers``, or ``uniform_pairs`` for comparison.
         block: duels between two updates of the policy.
 
     Yields:
-        the number of duels, and the policy [n]; without end.
+        the number of duels so far, and the policy [n]; for ever.
 
     Raises:
-        ValueError: outcomes of duels that are not from 0 to 1, one a pair.
+        ValueError: outcomes of duels that are not from 0 to 1, one per pair.
 
     See also:
         ``equilibrium_from_duels``, for two players with actions of their own.
 
-    Source: Thompson 1933; for what is sought, Dudik et al. 2015 (arXiv 1502.06362).
+    Source: Thompson 1933; for the von Neumann winner Dudik et al. 2015 (arXiv 1502.06362).
 
     Example:
         >>> from itertools import islice
@@ -230,23 +229,23 @@ def equilibrium_from_duels(
     choose: Choice = challengers,
     block: int = 40,
 ) -> Iterator[tuple[int, Lotteries]]:
-    """Learn the equilibrium of an ``n x m`` game from the outcomes of duels of a row and a column action.
+    """Learn the equilibrium of an ``n x m`` game from duels between a row and a column action.
 
-    Payoffs that are no win probabilities are those of lotteries, see ``ConstantSumGame.stake``: an increasing linear
+    Payoffs other than win probabilities are means of lotteries, see ``ConstantSumGame.stake``: an increasing linear
     function of the win probabilities, with the same equilibria.
 
     Args:
-        duel: from [count, 2] pairs (row, column) to [count] outcomes, 1 where the row won and 0 where the column did.
+        duel: maps [count, 2] pairs (row, column) to [count] outcomes, 1 where the row won and 0 where the column did.
         sizes: the numbers of actions (n, m).
-        seed: of the choice of pairs.
+        seed: the seed of the choice of pairs.
         choose: ``challengers``, or ``uniform_pairs`` for comparison.
         block: duels between two updates of the policies.
 
     Yields:
-        the number of duels, and the policies ([n], [m]), the exact equilibrium of the mean of the belief; without end.
+        the number of duels so far, and the policies ([n], [m]), the exact equilibrium of the belief's mean; for ever.
 
     Raises:
-        ValueError: a player without actions; outcomes of duels that are not from 0 to 1, one a pair.
+        ValueError: a player without actions; outcomes of duels that are not from 0 to 1, one per pair.
 
     Source: Thompson 1933 for the draw from the belief.
 
@@ -267,16 +266,16 @@ def equilibrium_from_duels(
 def _learn(
     duel: Callable[[Pairs], NDArray[Any]], tally: Tally, seed: int, choose: Choice, block: int
 ) -> Iterator[tuple[int, Lotteries]]:
-    random, duels = np.random.default_rng(seed), 0
+    rng, duels = np.random.default_rng(seed), 0
     while True:
         policies = tally.equilibrium()
         yield duels, policies
-        pairs = choose(tally, policies, block, random)
+        pairs = choose(tally, policies, block, rng)
         won = np.asarray(duel(pairs), dtype=np.float64)
         if won.shape != (len(pairs),) or not ((won >= 0) & (won <= 1)).all():
             found = " ".join(np.array2string(won, threshold=4).split())
             raise NashwardError(
-                f"duel returned {found} of shape {won.shape} for {len(pairs)} pairs; expected an outcome a pair, 1 "
+                f"duel returned {found} of shape {won.shape} for {len(pairs)} pairs; expected one outcome per pair, 1 "
                 "where the first won and 0 where the second did"
             )
         tally = tally.after(pairs, won)

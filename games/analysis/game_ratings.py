@@ -1,4 +1,4 @@
-"""Ratings by equilibria that no copy of a player moves: lotteries over clones, Nash averaging, deviation ratings."""
+"""Ratings from equilibria that copies of players do not move: clone lotteries, Nash averaging, deviation ratings."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from scipy.optimize import linprog
 from nashward.errors import NashwardError
 
 from ..equilibria.face import maximum_entropy
-from ..equilibria.linear_program import ranges
+from ..equilibria.linear_program import PRECISE, ranges
 from ..equilibria.nash import nash
 from ..forms.game import PreferenceGame
 from ..shapes import Float, Int
 
-SAME = 1e-12  # the largest difference of two rows that are the same but for rounding
-EXACT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
-TIGHT = 1e-9  # of a linear program: a multiplier, or a deviation that is at the bound
+SAME = 1e-12  # rows that differ by no more are the same up to rounding
+TIGHT = 1e-9  # of a linear program: a larger multiplier counts as above 0
 
 
 @dataclass(frozen=True)
 class ClassLottery:
-    """A maximal lottery that is chosen over classes of clones.
+    """A maximal lottery chosen over classes of clones.
 
     Attributes:
-        policy: [n], probabilities; clones have equal ones.
-        unique: whether the classes have no other one; None where double precision cannot tell.
+        policy: [n], probabilities, equal among clones.
+        unique: whether the classes have no other lottery; None where double precision cannot tell.
         classes: [n], the number of each player's class.
         representatives: the first player of each class.
 
@@ -43,17 +42,17 @@ class ClassLottery:
 
     @property
     def clones(self) -> list[list[int]]:
-        """The classes of several players."""
+        """The classes with several players."""
         members = [np.flatnonzero(self.classes == number).tolist() for number in range(len(self.representatives))]
         return [players for players in members if len(players) > 1]
 
     @property
     def only(self) -> bool | None:
-        """Whether there is no other maximal lottery of the players: clones may divide theirs in any way."""
+        """Whether the players have no other maximal lottery: clones may divide their probability in any way."""
         return False if any(self.policy[players[0]] > 0 for players in self.clones) else self.unique
 
     def ranges(self, P: Any) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-        """The least and the most that any maximal lottery plays each player.
+        """Each player's least and largest probability over all maximal lotteries.
 
         Args:
             P: [n, n], the table of this lottery.
@@ -93,10 +92,10 @@ def clone_classes(P: Any) -> Int[np.ndarray, " n"]:
 
 
 def class_lottery(P: Any) -> ClassLottery:
-    """The maximal lottery over classes of clones: where it is not the only one, that of maximum entropy over classes.
+    """The maximal lottery over classes of clones; if it is not unique, the one with maximum entropy over classes.
 
-    A copy of a player moves nobody else's probability, since the game of the classes stays the same; chosen over the
-    players, an entropy would rise with a copy wherever there is a choice.
+    A copy of a player changes nobody else's probability, since the game of the classes stays the same; the entropy over
+    players would shift with a copy wherever there is a choice.
 
     Args:
         P: [n, n], win probabilities.
@@ -120,7 +119,7 @@ def class_lottery(P: Any) -> ClassLottery:
     if unique is None or not bool(unique):
         try:
             weights = nash(game, maximum_entropy).numpy()
-        except ArithmeticError:  # the equilibria are too badly conditioned to choose among: the first one found
+        except ArithmeticError:  # too badly conditioned to choose among equilibria: the first one found
             unique = None
     sizes = np.bincount(classes)
     return ClassLottery((weights / sizes)[classes], None if unique is None else bool(unique), classes, first)
@@ -131,7 +130,7 @@ def nash_averaging(P: Any) -> Float[np.ndarray, " n"]:
 
     .. math::  A_{ij} = \log \frac{P_{ij}}{P_{ji}}, \qquad s = A p^*
 
-    with p* of maximum entropy over classes of clones. It is 0 for all that p* plays, and at most 0.
+    where p* has maximum entropy over classes of clones. The skill is 0 for players in p*, and at most 0 for all.
 
     Args:
         P: [n, n], win probabilities above 0 and below 1.
@@ -159,10 +158,11 @@ def deviation_ratings(P: Any) -> Float[np.ndarray, " n"]:
 
     .. math::  r = (P - 1/2)\, x^*
 
-    where x* is, among the equilibria, the one whose largest gains are least in turn: first the largest gain is made
-    as small as it can be, those at it are held there, then the largest of the others, and so on. The coarse correlated
-    equilibria of the general definition have equilibria as marginals in a symmetric game of two players, so this is
-    the deviation rating of that game. It is unique, 0 for all that are ever played, and no copy of a player moves it.
+    where x* is the equilibrium that minimises the gains in turn: first the largest gain is made as small as possible
+    and those players are held at it, then the largest gain of the others, and so on. The coarse correlated equilibria
+    of the general definition have equilibria as marginals in a symmetric game of two players, so this is the deviation
+    rating of that game. It is unique, 0 for every player that some equilibrium plays, and no copy of a player changes
+    it.
 
     Args:
         P: [n, n], win probabilities.
@@ -185,11 +185,11 @@ def deviation_ratings(P: Any) -> Float[np.ndarray, " n"]:
     n = len(margins)
     held = np.zeros(n, dtype=bool)
     rating = np.zeros(n)
-    while not held.all():  # min t: (A x)_i <= t of the others, and those that are held stay at most where they are
+    while not held.all():  # min t: (A x)_i <= t for the others, while held players stay at most where they are
         rows = np.c_[margins, np.where(held, 0.0, -1.0)]
         result = linprog(
             np.r_[np.zeros(n), 1.0], A_ub=rows, b_ub=np.where(held, rating, 0.0), A_eq=np.r_[np.ones(n), 0.0][None],
-            b_eq=[1.0], bounds=[(0, None)] * n + [(None, None)], method="highs", options=EXACT,
+            b_eq=[1.0], bounds=[(0, None)] * n + [(None, None)], method="highs", options=PRECISE,
         )  # fmt: skip
         if result.x is None:
             raise ArithmeticError(f"HiGHS found no deviation ratings: {result.message}")

@@ -6,7 +6,7 @@ import csv
 import json
 import logging
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nashward import winners
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.text_rows import csv_rows, json_rows, jsonl_rows
-from nashward.winners import MODELS, RESPONSES, is_skip, response_fields, winner_of
+from nashward.winners import GENERATORS, MODELS, PREFERENCE, RESPONSES, is_skip, response_fields, winner_of
 
 from .confidence import JEFFREYS
 from .style import STYLE, relative_differences, style_counts
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Bands", "Battles", "InCategory", "from_battles", "read_battles"]
 
 TYPES = (".csv", ".json", ".jsonl", ".parquet")
-
-NAMES = (MODELS, ("a", "b"))  # the columns of the models, as files have them
+NAMES = (MODELS, GENERATORS, ("a", "b"))  # the columns of the models, as files have them
 EXAMPLE = '{"model_a": "x", "model_b": "y", "winner": "model_a"}'
 COUNTS = ("wins_a", "wins_b")
 ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")
@@ -37,8 +37,9 @@ LENGTHS = ("sum_assistant_{}_tokens", "sum_assistant_tokens_{}", "token_len_{}")
 MARKS = ("header_count_{}", "list_count_{}", "bold_count_{}")
 CONVERSATIONS = ("conversation_a", "conversation_b")
 COLUMNS = (  # of a Parquet file, all others stay unread
-    *MODELS, *CONVERSATIONS, *(name for fields in RESPONSES for name in fields), "winner", *COUNTS, "ties", "draws",
-    *ONE_HOT, "prompt", "language", "is_code", "category", "category_tag", "conv_metadata",
+    *MODELS, *GENERATORS, PREFERENCE, "instruction",
+    *CONVERSATIONS, *(name for fields in RESPONSES for name in fields), "winner", *COUNTS, "ties", "draws",
+    *ONE_HOT, *winners.VOTERS, "prompt", "language", "is_code", "category", "category_tag", "conv_metadata",
     *(name.format(side) for name in (*LENGTHS, *MARKS) for side in "ab"),
 )  # fmt: skip
 
@@ -51,14 +52,14 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(".battles", __package__), name)
 
 
-def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) -> Battles:
+def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False, without: Collection[str] = ()) -> Battles:
     """Count battles.
 
     Args:
         rows: mappings, or a data frame, with ``model_a``, ``model_b`` (or, where there is no ``prompt``, ``a``, ``b``)
             and one of ``winner`` (the name of either, "model_a", "model_b", "tie" or "both_bad", and what
             ``nashward.winners`` reads beside), ``wins_a`` with ``wins_b`` (and ``ties`` or ``draws``), counts, and
-            ``winner_model_a`` with ``winner_model_b`` (and ``winner_tie``), of which one is 1;
+            ``winner_model_a`` with ``winner_model_b`` (and ``winner_tie``), of which one is 1; or AlpacaEval's rows;
             optionally ``prompt``, text or a list of messages (else what the user said first in ``conversation_a``).
             Models may be numbers. A row whose ``winner`` is empty or "skip", and without counts, is no battle; a
             warning of the logger has their number. As LMArena's files have it, ``language``, ``is_code`` and
@@ -66,11 +67,12 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) ->
         smoothing: a > 0 of the prior Beta(a, a) on each win probability; 1/2 is Jeffreys'.
         style: read the style of the responses, from ``conv_metadata`` or else from the responses themselves, whose
             fields are ``conversation_a`` or the first that there are of ``nashward.winners.RESPONSES``, and those of b.
+        without: who voted, by ``voter`` or ``annotator``: their rows are left out.
 
     Raises:
         ValueError: no rows, a row without a model or a winner (it is named), a vote on two response texts ``a`` and
             ``b`` to a ``prompt``, a model against itself, two models whose names differ in the blanks around them,
-            smoothing <= 0.
+            smoothing <= 0, somebody to leave out who is no voter of any row.
 
     Example:
         >>> battles = from_battles([{"model_a": "x", "model_b": "y", "winner": "model_a"}] * 3, smoothing=1.0)
@@ -90,7 +92,12 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) ->
     styles: list[list[float]] = []
     unknown = [math.nan] * len(STYLE)
     skipped = 0
+    voters: set[str] = set()
     for number, row in enumerate(records, 1):
+        if without and (voter := winners.voter_of(row)) is not None:
+            voters.add(voter)
+            if voter in without:
+                continue
         try:
             a, b, wins_of_row = _battle(row)
             both = _style(row) if style else None
@@ -105,6 +112,7 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) ->
         tags.append(sets.setdefault(_categories(row), len(sets)))
         if style:
             styles += both or (unknown, unknown)
+    winners.check_left_out(without, voters, bool(models))
     if not models:
         but = f", but {counted(skipped, 'skip')}" if skipped else ""
         raise NashwardError(f"there are no battles{but}; expected rows with model_a, model_b and winner")
@@ -139,7 +147,9 @@ def _labels(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def read_battles(path: str | Path, smoothing: float = JEFFREYS, style: bool = False) -> Battles:
+def read_battles(
+    path: str | Path, smoothing: float = JEFFREYS, style: bool = False, without: Collection[str] = ()
+) -> Battles:
     """``from_battles`` of a ``.csv``, ``.json``, ``.jsonl`` or ``.parquet`` file.
 
     Args:
@@ -147,6 +157,7 @@ def read_battles(path: str | Path, smoothing: float = JEFFREYS, style: bool = Fa
             which is in the ``llm`` extra.
         smoothing: a > 0 of the prior Beta(a, a) on each win probability.
         style: read the style of the responses.
+        without: who voted and is left out.
 
     Raises:
         FileNotFoundError: no such file.
@@ -159,9 +170,11 @@ def read_battles(path: str | Path, smoothing: float = JEFFREYS, style: bool = Fa
         raise NashwardError(f"{file} is of an unknown type {file.suffix!r}; battles are read from {', '.join(TYPES)}")
     with _rows(file) as rows:
         try:
-            return from_battles(rows, smoothing, style)
-        except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, RecursionError) as error:
-            raise NashwardError(f"{file} cannot be read as {file.suffix[1:].lower()} in UTF-8: {error}") from None
+            return from_battles(rows, smoothing, style, without)
+        except UnicodeDecodeError as error:
+            raise NashwardError(f"{file} cannot be read as text in UTF-8: {error}; save it as UTF-8") from None
+        except (csv.Error, json.JSONDecodeError, RecursionError) as error:
+            raise NashwardError(f"{file} cannot be read as {file.suffix[1:].lower()}: {error}") from None
         except ValueError as error:
             told = str(error)
             raise NashwardError(told if told.startswith(str(file)) else f"{file}: {told}") from None
@@ -216,7 +229,7 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float] | None]:
         raise NashwardError(f"has {len(row[None])} cells more than there are columns")
     fields = next((fields for fields in NAMES if any(field in row for field in fields)), NAMES[0])
     texts = response_fields(row)
-    if not _names_models(row) and (texts != NAMES[1] or (texts == fields and not _missing(row.get("prompt")))):
+    if not _names_models(row) and (texts != NAMES[-1] or (texts == fields and not _missing(row.get("prompt")))):
         raise NashwardError(
             f"has response texts {' and '.join(texts)} to a prompt, and no model_a and model_b: these are votes on "
             "responses, from which nashward fit-oracle makes an oracle; where these are names of models, call the "
@@ -225,6 +238,9 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float] | None]:
     a, b = (_name(row, field) for field in fields)
     if a == b:
         raise NashwardError(f"lets {a} play itself")
+    if fields == GENERATORS:
+        first = None if _missing(row.get(PREFERENCE)) else winners.first_wins(row[PREFERENCE])
+        return a, b, None if first is None else (first, 1 - first)
     result = row.get("winner")
     if is_skip(result, (a, b)):
         return a, b, None
@@ -249,7 +265,7 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float] | None]:
 
 
 def _names_models(row: Mapping[Any, Any]) -> bool:
-    return any(field in row for field in MODELS)
+    return any(field in row for field in (*MODELS, *GENERATORS))
 
 
 def _missing(value: Any) -> bool:
@@ -270,7 +286,9 @@ def _name(row: Mapping[Any, Any], field: str) -> str:
     if isinstance(name, float) and name.is_integer():  # as a data frame with missing cells makes of whole numbers
         name = int(name)
     if _missing(name) or isinstance(name, bool) or not isinstance(name, str | int | float):
-        raise NashwardError(f"has no {field}; it has {', '.join(map(str, row))}, expected for example {EXAMPLE}")
+        raise NashwardError(
+            f"has no {field}; it has {', '.join(map(str, row))}, expected for example {EXAMPLE}: rename the column"
+        )
     return str(name)
 
 
@@ -306,7 +324,7 @@ def _prompt(row: Mapping[Any, Any]) -> Hashable:
         >>> _prompt({"model_a": "x"}) is None
         True
     """
-    prompt = row.get("prompt")
+    prompt = row.get("prompt", row.get("instruction"))
     if isinstance(prompt, np.ndarray):
         prompt = prompt.tolist()
     if isinstance(prompt, list | tuple | Mapping):

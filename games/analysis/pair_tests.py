@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import betainc, stdtr
+from scipy.special import betainc, ndtr, ndtri, stdtr
 
 from ..shapes import Float, Int
 
@@ -36,6 +36,29 @@ def winner_p_value(p: Float[np.ndarray, "n n"], winner: int) -> float:
     """
     others = np.delete(p[winner], winner)
     return float(min(1.0, len(p) * others.max())) if len(others) else 1.0
+
+
+def with_further_variance(
+    p: Float[np.ndarray, "n n"], mean: Float[np.ndarray, "n n"], variance: Float[np.ndarray, "n n"]
+) -> Float[np.ndarray, "n n"]:
+    """One-sided p-values of means that err by more than their tests know, as by what was estimated before.
+
+    The test's own error is what a normal distribution would need for its p-value; both variances add.
+
+    Args:
+        p: [n, n], of the tests.
+        mean: [n, n], what was tested; where it is not above 0, p stays.
+        variance: [n, n], the further one.
+
+    Example:
+        >>> p, mean = np.array([[1.0, 0.025], [0.975, 1.0]]), np.array([[0.0, 0.196], [-0.196, 0.0]])
+        >>> with_further_variance(p, mean, np.full((2, 2), 0.01)).round(3).tolist()
+        [[1.0, 0.083], [0.975, 1.0]]
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        own = (mean / ndtri(p)) ** 2
+        wider = ndtr(-mean / np.sqrt(own + variance))
+    return np.where((mean > 0) & (p < 0.5) & (variance > 0), wider, p)
 
 
 def pair_p_values(tables: Float[np.ndarray, "N n n"], draws: int = DRAWS, seed: int = 0) -> Float[np.ndarray, "n n"]:
@@ -136,10 +159,10 @@ def _flipped(
         order = np.argsort(column, kind="stable")
         row = np.arange(len(order)) - np.searchsorted(column[order], column[order])
         values[row, column[order]] = value[kept][order]
-        random, beyond = np.random.default_rng(seed), np.zeros(len(other))
+        rng, beyond = np.random.default_rng(seed), np.zeros(len(other))
         observed = np.abs(total[few[other]])
         for begin in range(0, draws, CHUNK):
-            signs = random.integers(0, 2, (min(CHUNK, draws - begin), FEW)) * 2.0 - 1
+            signs = rng.integers(0, 2, (min(CHUNK, draws - begin), FEW)) * 2.0 - 1
             # one-sided: the flipped sums are symmetric, so those of both signs are counted, and halved
             beyond += (np.abs(signs @ values) >= observed - 1e-9).sum(0) / 2
         tail[other] = (beyond + 1) / (draws + 1)

@@ -1,4 +1,4 @@
-"""A win rate from few labels and many judgements: prediction-powered inference, valid whatever the judge is worth."""
+"""A win rate from few labels and many judgements: prediction-powered inference, valid for any judge."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nashward.errors import NashwardError
 
 from ..shapes import Float
 
-FEWEST = 10  # labels; with fewer nothing is estimated
+FEWEST = 10  # the fewest labels for an estimate
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class PredictionPowered:
     """A win rate with its confidence interval.
 
     Attributes:
-        value, interval: from labels and judgements.
+        value, interval: the estimate from labels and judgements.
         labels_alone, labels_interval: the mean of the labels and its Wilson interval.
-        judge_alone: the mean of all judgements, which is biased as the judge is.
+        judge_alone: the mean of all judgements, as biased as the judge.
         weight: lambda in [0, 1], how much the judgements count.
         labels, judgements: n and N.
-        level: of confidence.
+        level: the confidence level.
 
     Example:
         >>> PredictionPowered(0.5, (0.4, 0.6), 0.52, (0.36, 0.64), 0.6, 0.8, 50, 500, 0.95).interval
@@ -50,7 +50,7 @@ def prediction_powered(
     unlabelled: Float[np.ndarray, " N"],
     level: float = 0.95,
 ) -> PredictionPowered:
-    r"""The mean of what labels would be, from n labels and judgements of n + N cases.
+    r"""The mean label over all cases, from n labels and judgements of n + N cases.
 
     .. math::
         \theta = \bar y + \lambda (\bar f_N - \bar f_n), \qquad
@@ -58,15 +58,15 @@ def prediction_powered(
         V = \frac{\widehat{Var}(y - \lambda f)}{n} + \frac{\lambda^2 \widehat{Var}(f)}{N}
 
     with lambda cut to [0, 1]. The estimate is unbiased for any judge, as the labelled cases are a random part of all;
-    a judge that agrees with the labels makes it narrower, and one that does not gets no weight. The interval is
-    Wilson's, which holds near 0 and 1 too, of as many labels as have the variance V: n Var(y) / (n V). Where it is
-    wider than that of the labels alone, those are taken, with lambda 0.
+    a judge that agrees with the labels makes the interval narrower, and one that does not gets no weight. The interval
+    is Wilson's, which also holds near 0 and 1, for the number of labels that would have the variance V. If it is wider
+    than that of the labels alone, the labels alone are taken, with lambda 0.
 
     Args:
         labels: y, [n], in [0, 1], of cases drawn at random; a tie is 1/2.
         judged: f, [n], the judge's win probabilities on the same cases.
-        unlabelled: [N], its win probabilities on the others.
-        level: of confidence.
+        unlabelled: [N], the judge's win probabilities on the other cases.
+        level: the confidence level.
 
     Raises:
         ValueError: fewer than 10 labels, numbers out of [0, 1], other lengths, a level out of (0, 1).
@@ -81,7 +81,7 @@ def prediction_powered(
     """
     y, f, rest = (np.asarray(values, dtype=np.float64) for values in (labels, judged, unlabelled))
     if y.shape != f.shape or y.ndim != 1 or rest.ndim != 1:
-        raise NashwardError(f"{y.shape} labels and {f.shape} judgements of them; expected one judgement a label")
+        raise NashwardError(f"{y.shape} labels and {f.shape} judgements of them; expected one judgement per label")
     if len(y) < FEWEST:
         raise NashwardError(f"{counted(len(y), 'label')}; an interval takes at least {FEWEST}")
     for values in (y, f, rest):
@@ -108,7 +108,7 @@ def prediction_powered(
 
 
 def _wilson(value: float, n: float, level: float) -> tuple[float, float]:
-    """Wilson's interval of a rate from n cases."""
+    """Wilson's interval for a rate from n cases."""
     z = float(ndtri((1 + level) / 2))
     centre = (value + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))

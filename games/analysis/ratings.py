@@ -15,15 +15,15 @@ from nashward.errors import NashwardError
 
 from ..shapes import Float
 
-ELO = 400 / math.log(10)  # Elo's points in a nat
+ELO = 400 / math.log(10)  # Elo points per nat
 FLOOR = 1e-12
 
 
 def elo(scores: Any) -> Any:
-    """Scores in nats on Elo's scale, 400 points a factor of 10 in the odds, with mean 1500.
+    """Scores in nats on Elo's scale, 400 points per factor of 10 in the odds, with mean 1500.
 
     Args:
-        scores: of Bradley-Terry's model, with mean 0; an array or a tensor.
+        scores: Bradley-Terry scores with mean 0; an array or a tensor.
 
     Example:
         >>> elo(np.array([0.0, 1.0])).round(1).tolist()
@@ -39,10 +39,10 @@ class Ratings:
     Attributes:
         scores: [n], in nats, with mean 0.
         P: [n, n], the fitted probabilities.
-        residual: [n, n], the wins' share minus P; 0 where a pair has not met.
-        met: [n, n], the games of each pair, those of the smoothing among them.
+        residual: [n, n], the share of wins minus P; 0 where a pair has not met.
+        met: [n, n], the number of games of each pair, smoothing included.
 
-    Source: Bradley & Terry 1952; Elo's scale, 400 points a factor of 10.
+    Source: Bradley & Terry 1952; Elo's scale, 400 points per factor of 10.
 
     Example:
         >>> fit = bradley_terry([[0, 10], [1, 0]])
@@ -73,15 +73,15 @@ def pearson_p_value(
     misfit: Float[np.ndarray, " pairs"], variance: Float[np.ndarray, " pairs"], met: Float[np.ndarray, " pairs"],
     spare: int,
 ) -> float:  # fmt: skip
-    """How likely wins of pairs are so far from what is fitted to them: Pearson's chi-squared.
+    """How likely the pairs' wins are so far from their fitted values: Pearson's chi-squared.
 
-    Its own variance is that of binomial counts, which is above that of large ones where pairs met a few times.
+    The statistic's variance is that of binomial counts, which differs from that of large counts.
 
     Args:
-        misfit: [pairs], wins less those that were expected.
-        variance: [pairs], of the wins.
-        met: [pairs], the games of each.
-        spare: pairs beyond the fitted numbers.
+        misfit: [pairs], wins minus expected wins.
+        variance: [pairs], the variance of the wins.
+        met: [pairs], the number of games.
+        spare: the number of pairs beyond the fitted parameters.
 
     Returns:
         the p-value; NaN without pairs to spare.
@@ -98,23 +98,24 @@ def pearson_p_value(
         return math.nan
     statistic = float((misfit**2 / variance).sum())
     spread = float((2 + (met / variance - 6) / met).sum()) * spare / len(met)
-    if spread < 1e-9 * spare:  # pairs that met once each: whatever the outcomes, the statistic is the same
+    if spread < 1e-9 * spare:  # pairs that met once: the statistic is the same for all outcomes
         return 1.0
     factor = spread / (2 * spare)  # factor * chi2(spare / factor) has its mean and variance
     return float(chi2.sf(statistic / factor, spare / factor))
 
 
 def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> Ratings:
-    """The scores of maximum likelihood for a table of wins.
+    """The maximum-likelihood scores for a table of wins.
 
     .. math::  \\max_r \\sum_{ij} w_{ij} \\log \\sigma(r_i - r_j), \\qquad \\sum_i r_i = 0
 
-    by Newton's method. Elo's ratings are these scores on another scale (``Ratings.elo``), free of the order of games.
+    by Newton's method. Elo ratings are these scores on another scale (``Ratings.elo``), but independent of the order of
+    games.
 
     Args:
-        wins: [n, n], how often i beat j, ties as halves; a table of win probabilities is one game a pair.
-        smoothing: wins and losses that every pair is given in addition (half of each), so that scores stay finite.
-        iterations: of Newton's method at most.
+        wins: [n, n], how often i beat j, ties as halves; a table of win probabilities counts as one game per pair.
+        smoothing: games added to every pair (half wins, half losses), so that scores stay finite.
+        iterations: the most iterations of Newton's method.
 
     Raises:
         ValueError: a negative count, or counts whose likelihood has no maximum: some players have never lost to (or
@@ -149,12 +150,12 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
 def scores(
     wins: Float[Tensor, "*batch n n"], iterations: int = 200, start: Float[Tensor, " n"] | None = None
 ) -> Float[Tensor, "*batch n"]:
-    """Bradley-Terry scores [..., n] with mean 0 of tables of wins [..., n, n], which must have a maximum likelihood.
+    """Bradley-Terry scores [..., n] with mean 0 for tables of wins [..., n, n] whose likelihood has a maximum.
 
     Args:
         wins: [..., n, n], how often i beat j, ties as halves.
-        iterations: of Newton's method at most.
-        start: [n], scores near by; None: equal ones.
+        iterations: the most iterations of Newton's method.
+        start: [n], scores to start from; None: equal scores.
 
     Source: Bradley & Terry 1952.
 
@@ -178,7 +179,7 @@ def scores(
 
 
 def has_maximum(wins: Any) -> bool:
-    """Whether the likelihood of a table of wins has a maximum: each player has beaten each other one, or one that has.
+    """Whether the likelihood of a table of wins has a maximum: each player beat each other, directly or in a chain.
 
     Args:
         wins: [n, n], how often i beat j.

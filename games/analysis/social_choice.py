@@ -12,15 +12,15 @@ from nashward.errors import NashwardError
 from ..forms.game import PreferenceGame
 from ..shapes import Bool, Float, Int
 
-TIE = 1e-9  # a win probability this close to 1/2 is one, where losing decides
-TOLERANCE = 1e-6  # of P + P^T = 1: rounding of tables that come from elsewhere
+TIE = 1e-9  # a win probability this close to 1/2 counts as a tie, where losing decides
+TOLERANCE = 1e-6  # of P + P^T = 1, for tables rounded elsewhere
 
 
 def _table(P: Any) -> Float[Tensor, "*batch n n"]:
     """Win probabilities, NaN where a pair was not compared.
 
     Raises:
-        ValueError: something else, as counts of wins.
+        ValueError: something else, such as counts of wins.
     """
     try:
         table = torch.as_tensor(P.P if isinstance(P, PreferenceGame) else P)
@@ -34,8 +34,8 @@ def _table(P: Any) -> Float[Tensor, "*batch n n"]:
         i, j = first[-2:]
         a, b = float(table[first]), float(table.mT[first])
         raise NashwardError(
-            f"entries ({i}, {j}) and ({j}, {i}) are {a:g} and {b:g}; expected win probabilities, which sum to 1 (of "
-            "counts W: W / (W + W.T), with 1/2 on the diagonal)"
+            f"entries ({i}, {j}) and ({j}, {i}) are {a:g} and {b:g}; expected win probabilities, which sum to 1 "
+            "(from counts W: W / (W + W.T), with 1/2 on the diagonal)"
         )
     return table
 
@@ -45,14 +45,14 @@ def _beats(P: Any) -> Bool[Tensor, "*batch n n"]:
 
 
 def condorcet_winner(P: Any) -> Int[Tensor, "*batch"]:
-    """The action that beats every other one with more than 1/2, [...]; -1 where there is none.
+    """The action that beats every other one with more than 1/2, [...]; -1 if there is none.
 
     Args:
-        P: [..., n, n] win probabilities, or a game of them; NaN where a pair was not compared, which nobody wins. So
-            are the arguments of the functions here but for ``hodge`` and ``curl_fraction``.
+        P: [..., n, n] win probabilities, or a game; NaN where a pair was not compared, which nobody wins. The same
+            holds for all functions here except ``hodge`` and ``curl_fraction``.
 
     Raises:
-        ValueError: no such table, as counts of wins.
+        ValueError: not such a table, for example counts of wins.
 
     Source: Condorcet 1785.
 
@@ -70,12 +70,12 @@ def _only(flags: Bool[Tensor, "*batch n"]) -> Int[Tensor, "*batch"]:
 
 
 def is_cyclic(P: Any) -> Bool[Tensor, "*batch"]:
-    """Whether every action loses to another one, bool [...]: no weak Condorcet winner, and so no pure Nash equilibrium.
+    """Whether every action loses to another one, bool [...]: no weak Condorcet winner, so no pure Nash equilibrium.
 
     Args:
         P: [..., n, n] win probabilities.
 
-    Source: Condorcet 1785; that a pure Nash is a weak Condorcet winner follows from the value 1/2.
+    Source: Condorcet 1785; a pure Nash is a weak Condorcet winner because the value is 1/2.
 
     Example:
         >>> from nashward import games
@@ -88,7 +88,7 @@ def is_cyclic(P: Any) -> Bool[Tensor, "*batch"]:
 def smith_set(P: Any) -> Bool[Tensor, "*batch n"]:
     """The smallest set whose members beat all others, bool [..., n]: those that reach all others by "not beaten by".
 
-    A tie keeps both in. Source: Smith 1973; the closure is Warshall's.
+    A tie keeps both actions in. Source: Smith 1973; Warshall's closure.
 
     Args:
         P: [..., n, n] win probabilities.
@@ -126,7 +126,7 @@ def borda(P: Any) -> Float[Tensor, "*batch n"]:
     Args:
         P: [..., n, n] win probabilities.
 
-    Source: Borda 1781; equal to the win rate against a uniform other.
+    Source: Borda 1781; equal to the win rate against a uniform choice of the others.
 
     Example:
         >>> from nashward import games
@@ -156,7 +156,7 @@ def cyclic_triples(P: Any) -> Int[Tensor, "*batch"]:
     return torch.diagonal(wins @ wins @ wins, dim1=-2, dim2=-1).sum(-1).round().to(torch.int64) // 3
 
 
-_ROUNDED = 1e-3  # log-odds of probabilities next to 1 carry much rounding; a table of another kind is far above it
+_ROUNDED = 1e-3  # log-odds of probabilities near 1 carry much rounding; other tables are far above this
 
 
 def _skew(A: Any) -> Float[Tensor, "*batch n n"]:
@@ -167,14 +167,14 @@ def _skew(A: Any) -> Float[Tensor, "*batch n n"]:
     off = (table + table.mT).abs()
     if (off > _ROUNDED * table.abs().amax((-2, -1), keepdim=True)).any():
         raise NashwardError(
-            f"expected a skew table, A + A^T = 0, got entries of A + A^T up to {float(off.max()):.3g}; of win "
+            f"expected a skew table, A + A^T = 0, got entries of A + A^T up to {float(off.max()):.3g}; for win "
             "probabilities P give P - 0.5, or the log-odds log(P / (1 - P))"
         )
     return table
 
 
 def hodge(A: Any) -> tuple[Float[Tensor, "*batch n n"], Float[Tensor, "*batch n n"]]:
-    """The parts of a skew table: the part that a score for each action explains, and the cyclic part.
+    """The parts of a skew table: the part that a score per action explains, and the cyclic part.
 
     .. math::
         A = G + C, \\quad G_{ij} = s_i - s_j, \\quad s_i = \\frac1n \\sum_j A_{ij}, \\quad \\sum_j C_{ij} = 0, \\quad
@@ -187,7 +187,7 @@ def hodge(A: Any) -> tuple[Float[Tensor, "*batch n n"], Float[Tensor, "*batch n 
         G and C, [..., n, n].
 
     Raises:
-        ValueError: A + A^T is not 0 within a thousandth of the largest entry, as for win probabilities.
+        ValueError: A + A^T is not 0 within a thousandth of the largest entry, for example for win probabilities.
 
     Source: Jiang, Lim, Yao & Ye 2011 (HodgeRank), on the complete graph, where no harmonic part is left.
 

@@ -1,1 +1,1 @@
-"""Compiled loops: a solver whose Steps repeat is traced once and played without Python between its iterations."""
+"""Compiled loops: a solver whose Steps repeat is traced once, then played without Python between iterations."""

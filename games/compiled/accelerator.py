@@ -11,10 +11,10 @@ ACCELERATED = importlib.util.find_spec("numba") is not None
 
 
 def compiled(function: Callable) -> Callable[..., Any]:
-    """``function`` compiled by numba; without numba unchanged, and callers check ``ACCELERATED`` first."""
+    """``function`` compiled by numba; unchanged without numba: callers check ``ACCELERATED`` first."""
     if not ACCELERATED:
         return function
     import numba
 
-    # Sums may be reassociated, so that they are vectorised; NaN and infinity keep their meaning.
+    # Sums may be reassociated, so that they vectorise; NaN and infinity keep their meaning.
     return numba.njit(cache=True, fastmath={"reassoc", "contract", "arcp", "nsz"}, error_model="numpy")(function)

@@ -1,4 +1,4 @@
-"""Fictitious play in O(n) an iteration: payoffs are summed, never multiplied out."""
+"""Fictitious play in O(n) per iteration: payoffs are summed, never multiplied out."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fictitious_play(
     Args:
         game: a game with a table, or a batch of them.
         iterations: how many best responses are played after ``start``.
-        start: the first action, of both players of an ``n x m`` game.
+        start: the first action; in an ``n x m`` game the first action of both players.
         record: the counts at which to record gaps (see ``solve``).
 
     Returns:

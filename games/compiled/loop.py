@@ -24,36 +24,36 @@ def run_recurrence(
     total_weights: Array,
     gaps: Array, recorded_policies: Array,
 ) -> bool:  # fmt: skip
-    """Run up to ``stop`` iterations, or to the first of ``points`` where all gaps are small or one is not finite.
+    """Run up to ``stop`` iterations, or to the first of ``points`` at which all gaps are small or one is not finite.
 
-    The newest ``depth`` policies of each game lie in a ring, START and REFERENCE behind them. A policy's payoffs are
-    computed once, when first needed; those of blends, and with ``sum_payoffs`` of the average, are sums of these. So a
-    Step costs one product at most, and a record costs none that the next Step does not need.
+    The newest ``depth`` policies of each game lie in a ring buffer, followed by START and REFERENCE. A policy's payoffs
+    are computed once, when first needed; those of blends, and with ``sum_payoffs`` those of the average, are sums of
+    these. So a Step costs at most one product, and a record costs none that the next Step does not need.
 
     Args:
         A: [games, n, n], skew.
-        edges: [games, players + 1], where each player's actions begin; what lies behind them is padding.
+        edges: [games, players + 1], where each player's actions begin; behind the last edge there is padding.
         anchor, opponent, averaged, size: see ``trace.Recurrence``.
         whose: [starts], which solver's weights and sizes a start has.
         sum_payoffs: the averaged policies are among the opponents of the same Step.
         use_loops: multiply by loops instead of BLAS.
-        weights: [averages, policies], of each policy averaged in this call; [averages, 0] where all weights are 1.
-        chunk: how many records each game makes before the next game's turn; it may stop at the end of a chunk only.
+        weights: [averages, policies], the weights of the policies averaged in this call; [averages, 0] where all are 1.
+        chunk: how many records each game makes before the next game's turn; a run may stop only at the end of a chunk.
         stop: no more than the last of ``points``.
         all_logs, all_probabilities, all_payoffs, all_total: [games, depth + 2, starts, n], the same, [games, depth + 3,
-            starts, n] (the last for blends) and [games, 2 averages, starts, n] (sums of policies and of payoffs by
-            turns), changed in place, as the rest.
+            starts, n] (the last slot for blends) and [games, 2 averages, starts, n] (alternating sums of policies and
+            of payoffs); these and the arrays below are changed in place.
         known: [depth + 2], whether the payoffs of a slot are known.
-        position: newest slot, line, policies averaged, iterations done, records done.
+        position: the newest slot, the line, and the numbers of policies averaged, iterations done and records done.
         total_weights: [averages], the sum of the weights so far.
-        gaps: [1 + averages, records, games, starts], of the last iterate and of the averages; those of the last
-            iterate and of the first average decide when the run ends.
+        gaps: [1 + averages, records, games, starts], the gaps of the last iterate and of the averages; those of the
+            last iterate and of the first average decide when the run ends.
         recorded_policies: [1 + averages, records or 0, games, starts, n], the same for the policies.
 
     Returns:
         Whether the run ended before ``stop``.
     """
-    # In arrays of its own, of which the compiler knows that no two overlap: a fifth faster.
+    # In arrays of their own, which the compiler knows not to overlap: a fifth faster.
     logs, probabilities = all_logs.copy(), all_probabilities.copy()
     payoffs, total = all_payoffs.copy(), all_total.copy()
     depth, ended = logs.shape[1] - 2, False
@@ -73,7 +73,7 @@ def run_recurrence(
                 line = line + 1 if line + 1 < len(size) else lead
                 slot = newest + 1 if newest + 1 < depth else 0
                 against = blend
-                if size[line, 0] != 0.0:  # or of none of the solvers
+                if size[line, 0] != 0.0:  # size 0 for one solver is size 0 for all
                     for k in range(opponent.shape[1]):
                         if opponent[line, k] != PADDING:
                             compute_payoffs(
@@ -120,7 +120,7 @@ def run_recurrence(
                     if recorded_policies.shape[1]:
                         recorded_policies[0, point, game] = probability[newest]
                     for m in range(len(weight)):
-                        has_average = weight[m] > 0.0  # else nothing was averaged, and the average is the last iterate
+                        has_average = weight[m] > 0.0  # else nothing was averaged: the average is the last iterate
                         if has_average and not sum_payoffs:
                             multiply(table, sums, 2 * m, sums, 2 * m + 1, n, use_loops)
                         for r in range(log.shape[1]):
@@ -160,7 +160,7 @@ def slot_of(age: int, newest: int, depth: int) -> int:
     return slot if slot >= 0 else slot + depth
 
 
-# Slots are given by their number: a view made in each Step would cost as much as the arithmetic of a small game.
+# Slots are passed by number: a view made in each Step would cost as much as the arithmetic of a small game.
 
 
 @compiled
@@ -194,7 +194,7 @@ def add(
     out: Array, to: int, factor: float, weights: Array, line: int, k: int, whose: Indices, values: Array, at: int,
     n: int, anew: bool,
 ) -> None:  # fmt: skip
-    """``out[to] += w values[at]``, or ``=`` for the first member; w is ``factor`` times its solver's weight."""
+    """``out[to] += w values[at]``, or ``=`` for the first member; w is ``factor`` times the solver's weight."""
     for r in range(out.shape[1]):
         w = factor * weights[line, k, whose[r]]
         for i in range(n):
@@ -206,7 +206,7 @@ def add_to_anchor(
     log: Array, slot: int, weights: Array, line: int, k: int, whose: Indices, at: int, sizes: Array, payoff: Array,
     against: int, n: int, anew: bool,
 ) -> None:  # fmt: skip
-    """Add a member to an anchor, the first one to ``size`` times the payoffs; what it excludes stays excluded."""
+    """Add a member to an anchor, the first to ``size`` times the payoffs; actions that it excludes stay excluded."""
     for r in range(log.shape[1]):
         w, size = weights[line, k, whose[r]], sizes[line, whose[r]]
         for i in range(n):
@@ -219,7 +219,7 @@ def add_to_anchor(
 
 @compiled
 def normalise(log: Array, probability: Array, slot: int, low: int, high: int) -> None:
-    """The softmax over some actions; their largest log is made 0."""
+    """The softmax over some actions; their largest log is shifted to 0."""
     for r in range(log.shape[1]):
         top, mass = -np.inf, 0.0
         for i in range(low, high):
@@ -235,11 +235,11 @@ def normalise(log: Array, probability: Array, slot: int, low: int, high: int) ->
 
 @compiled
 def gap(payoff: Array, at: int, r: int, edge: Indices) -> float:
-    """The duality gap from the margins of all actions: twice the best one of a symmetric game, else both players'."""
+    """The duality gap from the margins of all actions: twice the best in a symmetric game, else both players' best."""
     total = 0.0
     for player in range(len(edge) - 1):
         top = -np.inf
         for i in range(edge[player], edge[player + 1]):
             top = max(top, payoff[at, r, i])
-        total += top + 0.0 * payoff[at, r, edge[player]]  # a policy that is not finite makes all payoffs so
+        total += top + 0.0 * payoff[at, r, edge[player]]  # a policy that is not finite makes all payoffs not finite
     return 2 * total if len(edge) == 2 else total

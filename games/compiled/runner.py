@@ -24,8 +24,8 @@ from .loop import run_recurrence
 from .trace import PADDING, Recurrence, joined, trace
 
 Array = NDArray[np.float64]
-_BLAS = 48  # from so many actions on the library's product beats a loop
-_CHUNK_COST = 2e9  # multiplications, some tenths of a second
+_BLAS = 48  # from so many actions on BLAS beats a loop
+_CHUNK_COST = 2e9  # multiplications in a chunk: some tenths of a second
 
 
 def untraceable_reason(game: Game, solver: Any, feedback: Feedback) -> str | None:
@@ -40,7 +40,7 @@ def untraceable_reason(game: Game, solver: Any, feedback: Feedback) -> str | Non
         return "only exact payoffs can be traced"
     if not callable(getattr(solver, "play", None)):
         return f"{type(solver).__name__} makes no mirror steps"
-    # The exact type: a subclass may compute its payoffs in another way.
+    # The exact type: a subclass may compute its payoffs differently.
     table = game.game if type(game) is ContextualGame else game
     if type(table) is PreferenceGame:
         values = table.P
@@ -71,7 +71,7 @@ def run_traced(
     Args:
         game: one for which ``untraceable_reason`` is None.
         solver: yields the Steps.
-        start, reference: log-probabilities, [..., n] of each player.
+        start, reference: log-probabilities, [..., n] for each player.
         tolerance: stop at the first record where the gap of the last or of the average iterate is this small.
         averages: the weight of the t-th played policy, for each average by name; the first is ``Solution.average``.
         points: the iterations to record, in rising order; the last one is the number of iterations.
@@ -106,14 +106,14 @@ def run_traced(
     edges = np.tile(np.cumsum([0, *game.sizes]), (games, 1))
     if isinstance(game, ContextualGame) and n < _BLAS:  # without the padding
         edges[:, 1] = game.responses.numpy()
-    whose = np.repeat(np.arange(len(several)), n_starts // len(several))  # the first axis of the starts is theirs
+    whose = np.repeat(np.arange(len(several)), n_starts // len(several))  # the first axis of the starts is the solvers'
     names = ("last", *averages)
     gaps = np.empty((len(names), records, games, n_starts))
     recorded_policies = np.zeros((len(names), records if keep_policies else 0, games, n_starts, n))
     r, at, threshold = recurrence, np.array(points), -1.0 if tolerance is None else tolerance
     tables = A.reshape(games, n, n).contiguous().numpy()
     chunk_iterations = max(1, int(_CHUNK_COST / (games * max(1, n_starts) * (n + 20) ** 2)))
-    # Game by game, unless they have to stop together; once more where one was not finite.
+    # Game by game, unless the games have to stop together; repeated if one was not finite.
     for chunk in (1,) if tolerance is not None or games == 1 else (records, 1):
         state = _state(flatten(start_logs), flatten(reference_logs), r.depth + 1, len(averages))
         position, weight = state[-2:]

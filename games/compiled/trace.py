@@ -17,7 +17,7 @@ from ..solvers.together import ApartError
 from ..step import Solver, Step, steps_of
 
 START, REFERENCE, PADDING = -1, -2, -3
-MAX_AGE = 64  # a policy further back than this is not kept
+MAX_AGE = 64  # older policies are not kept
 
 
 class UntraceableError(NashwardError):
@@ -35,11 +35,11 @@ class _OpaqueValue:
 
 @dataclass(frozen=True)
 class Recurrence:
-    """The Steps of a solver: the first ``lead`` ones once, then the others in cycles.
+    """The Steps of a solver: the first ``lead`` once, then the others in cycles.
 
     Attributes:
         anchor, opponent, averaged: pairs (ages [steps, members], weights [steps, members, solvers]); an age of 0 is the
-            newest policy, ``START`` and ``REFERENCE`` are the given ones, ``PADDING`` fills up.
+            newest policy, ``START`` and ``REFERENCE`` stand for the start and the reference, ``PADDING`` for no member.
         size: [steps, solvers], the step sizes.
         is_iterate: [steps], whether the new policy is an iterate.
         lead: the number of Steps before the cycle.
@@ -64,13 +64,13 @@ def trace(solver: Solver, iterations: int) -> Recurrence:
     """Record the Steps of ``solver`` for this many iterations, without computing any policy.
 
     A solver with a ``period`` (the number of Steps after which ages, weights and sizes repeat) is run for a few
-    periods, and the last two are compared. Any other solver is run for all iterations, at some microseconds a Step.
+    periods, and the last two are compared. Any other solver is run for all iterations, at some microseconds per Step.
 
     Returns:
         The Steps as a recurrence.
 
     Raises:
-        UntraceableError: the solver looks into its policies, or blends one from more than 64 Steps ago.
+        UntraceableError: the solver reads its policies' values, or blends a policy from more than 64 Steps ago.
         ValueError: the Steps do not repeat after ``period``.
     """
     period = getattr(solver, "period", None)
@@ -135,7 +135,7 @@ def joined(several: Sequence[Recurrence]) -> Recurrence:
     """The recurrences of several solvers as one, with the weights and sizes of each.
 
     Raises:
-        ApartError: they differ in more than weights and sizes.
+        ApartError: the recurrences differ in more than weights and sizes.
     """
     first = several[0]
 
@@ -146,7 +146,7 @@ def joined(several: Sequence[Recurrence]) -> Recurrence:
         return tables[0][0], np.concatenate([weights for _, weights in tables], axis=-1)
 
     if any(not np.array_equal(one.is_iterate, first.is_iterate) or one.lead != first.lead for one in several):
-        raise ApartError("one solver makes a half step where another one makes an iterate")
+        raise ApartError("one solver makes a half step where another makes an iterate")
     size = np.concatenate([one.size for one in several], axis=-1)
     anchor, opponent, averaged = map(table, ("anchor", "opponent", "averaged"))
     return Recurrence(anchor, opponent, averaged, size, first.is_iterate, first.lead, first.sum_payoffs)

@@ -1,6 +1,6 @@
 """Exact equilibria: what ``nash`` and ``regularised_nash`` return, the face of all equilibria, points chosen on it.
 
-``games.nash(game, maximum_entropy)`` chooses among several equilibria; the modules hold one method a file and take
+``games.nash(game, maximum_entropy)`` chooses among several equilibria. Each module holds one method; all take
 margins, the skew matrix ``A = P - 1/2``, of which x is an equilibrium where ``max(A x) <= 0``.
 """
 

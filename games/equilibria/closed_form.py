@@ -14,14 +14,14 @@ from ..shapes import Float
 def closed_form(A: Float[Tensor, "games n n"]) -> tuple[Float[Tensor, "games n"], Float[Tensor, " games"]]:
     """An equilibrium of each skew game of at most three actions.
 
-    Either an action loses to none and is played alone, or the three beat each other in a cycle and with margins e
+    Either an action loses to none and is played alone, or the three beat each other in a cycle; then with margins e
     ``x_a : x_b : x_c = e_bc : e_ca : e_ab``.
 
     Args:
         A: [games, n, n], n <= 3.
 
     Returns:
-        ``x`` [games, n], and [games] the least of the played probabilities and of what the others lose by: above 0
+        ``x`` [games, n], and [games] the least of the played probabilities and the others' losses: above 0
         where there is no other equilibrium.
     """
     n = A.shape[-1]
@@ -39,7 +39,7 @@ def closed_form(A: Float[Tensor, "games n n"]) -> tuple[Float[Tensor, "games n"]
 
 @compiled
 def closed_form_one(P: NDArray[np.float64], half: float, x: NDArray[np.float64]) -> float:
-    """``closed_form`` of one game with P - half skew: fills ``x``, which comes as zeros, and returns the least."""
+    """``closed_form`` for one game with P - half skew: fills ``x``, given as zeros, and returns the least."""
     n = len(x)
     for i in range(n):
         least = 1.0

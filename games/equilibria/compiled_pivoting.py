@@ -1,4 +1,4 @@
-"""Small games, one or many of any sizes, by pivoting as in ``pivoting.py``, compiled (needs the accelerator)."""
+"""Pivoting as in ``pivoting.py`` for small games, one or many of any sizes; compiled (needs the accelerator)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Flags = NDArray[np.bool_]
 
 @compiled
 def exchange(K: Array, q: Array, d: Array, basic: Flags, columns: Array, i: int, j: int) -> None:
-    """Exchange the pairs i and j; ``columns`` is room for two of them."""
+    """Exchange the pairs i and j; ``columns`` is scratch space for two columns."""
     m, a, b = len(q), columns[0], columns[1]
     p = K[i, j]
     for k in range(m):
@@ -45,7 +45,7 @@ def solve_complementarity_one(
     """``solve_complementarity`` for one problem with the cover ``d``: fills ``z``.
 
     Returns:
-        The least basic variable, NaN where the method gave up.
+        The least basic variable; NaN where the method gave up.
     """
     for _ in range(pivots + 1):
         lam, i = -1.0, -1
@@ -72,7 +72,7 @@ def solve_complementarity_one(
 
 @compiled
 def pivot_one(P: Array, half: float, pivots: int, x: Array) -> float:
-    """``pivot`` for one game of any scale, P - half skew: fills ``x`` up to its scale, returns the least or NaN."""
+    """``pivot`` for one game of any scale with P - half skew: fills ``x``, not normalised; returns the least or NaN."""
     n = len(x)
     room, basic = np.empty((n + 5, n + 1)), np.zeros(n + 1, dtype=np.bool_)
     K, q, d, columns = room[: n + 1], room[n + 1], room[n + 2], room[n + 3 :]
@@ -93,7 +93,7 @@ def pivot_one(P: Array, half: float, pivots: int, x: Array) -> float:
     K[n, n], q[n], d[n] = 0.0, -1.0, 0.0
     exchange(K, q, d, basic, columns, first, n)
     for k in range(n):
-        d[k] = 1 + 0.37 * (np.sqrt(k + 2.0) * np.pi % 1.0)  # as cover
+        d[k] = 1 + 0.37 * (np.sqrt(k + 2.0) * np.pi % 1.0)  # as in ``cover``
     d[n] = 0.0
     return solve_complementarity_one(K, q, d, basic, columns, n, pivots, x)
 

@@ -21,10 +21,10 @@ def in_doubt(x: Float[np.ndarray, " n"], s: Float[np.ndarray, " n"]) -> int:
 def crossover(
     A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"], s: Float[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " n"], float] | None:
-    """A vertex near an interior point (x, s) of a skew game, or None where there is none that near.
+    """A vertex near an interior point (x, s) of a skew game; None where none is near enough.
 
-    The actions that are clearly played are made basic by one elimination, which leaves a skew complementarity problem
-    of the actions in doubt; what turns out wrong with the others puts them in doubt too.
+    One elimination makes the clearly played actions basic; what is left is a skew complementarity problem of the
+    actions in doubt. Actions that this shows to be wrong are put in doubt too.
 
     Returns:
         ``x`` [n], not normalised, and the least basic variable: above 0 where there is no other equilibrium.
@@ -33,7 +33,7 @@ def crossover(
     certainty = x / s
     played, doubt = certainty > DOUBT, np.abs(np.log(certainty)) < np.log(DOUBT)
     for _ in range(ROUNDS):
-        if played.sum() % 2 == 0:  # a skew system with a border is regular for an odd number of actions only
+        if played.sum() % 2 == 0:  # a bordered skew system is regular only for an odd number of actions
             if not played.any():
                 return None
             weakest = np.flatnonzero(played)[np.argmin(certainty[played])]

@@ -1,4 +1,4 @@
-"""Double oracle: solve the game restricted to a few actions, add best responses, until there is none."""
+"""Double oracle: solve the game restricted to a few actions and add best responses, until none is left."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
-ANSWERS = 24  # best responses added a round
+ANSWERS = 24  # best responses added per round
 
 
 class Restricted(NamedTuple):
@@ -32,7 +32,7 @@ def double_oracle(
     most: int,
     dense: bool = False,
 ) -> Restricted:
-    """An equilibrium of a skew game, from parts of its table.
+    """An equilibrium of a skew game, reading only parts of its table.
 
     The game is symmetric, so one set of actions serves both players.
 
@@ -41,8 +41,8 @@ def double_oracle(
         rows: ``A[I][:, J]``.
         solve: ``x`` and the least basic variable for a small skew game.
         tolerance: stop when no action wins by more against the policy.
-        most: stop when the set has grown beyond this.
-        dense: also stop when a quarter of a set of 96 or more is played: then most of the game is needed.
+        most: stop when the set has grown beyond this size.
+        dense: also stop when a quarter of a set of 96 or more actions is played: most of the game is needed then.
 
     Source: McMahan, Gordon & Blum 2003.
     """

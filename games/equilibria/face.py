@@ -28,7 +28,7 @@ class Face:
 
     Attributes:
         support: [n] bool, S.
-        dimension: proved: 0 where the equilibrium is unique; None where that is not known.
+        dimension: the proved dimension, 0 where the equilibrium is unique; None where it is not known.
         reason: how the dimension is known, or why it is not.
         interior: [n], an equilibrium that plays all of S and against which all other actions lose.
         directions: [n, dimension], an orthonormal basis of the directions in which the face extends.
@@ -74,14 +74,14 @@ def certified(
     support: Bool[np.ndarray, " n"] | None,
     points: list[Float[np.ndarray, " n"]],
 ) -> Face:
-    """The face with what is proved of it: the numbers follow the proof where they differ.
+    """The face with its proved dimension; where the proof and the numbers differ, the numbers follow the proof.
 
     Args:
         near: the face as double precision found it.
-        dimension: proved, or None.
-        reason: how it is known, or why not.
-        support: of the face, where it was found in whole numbers.
-        points: equilibria within it.
+        dimension: the proved dimension, or None.
+        reason: how the dimension is known, or why not.
+        support: the face's support, where it was found in whole numbers.
+        points: equilibria on the face.
     """
     if dimension is None or dimension == near.directions.shape[1]:
         return replace(near, dimension=dimension, reason=reason)
@@ -97,7 +97,7 @@ def certified(
 def _directions(
     A: Float[np.ndarray, "n n"], support: Bool[np.ndarray, " n"], dimension: int | None = None
 ) -> Float[np.ndarray, "n d"]:
-    """The directions within the support in which all of it goes on to pay the same, as many as there are."""
+    """A basis of the directions within the support along which all its actions keep equal payoffs."""
     S = np.flatnonzero(support)
     values, vectors = np.linalg.svd(np.r_[A[np.ix_(S, S)], np.ones((1, len(S)))])[1:]
     rank = int((values > 1e-11 * values[0]).sum()) if dimension is None else len(S) - dimension
@@ -135,13 +135,13 @@ def vertex(face: Face) -> Float[np.ndarray, " n"]:
     """A corner of the face: the extreme point in a fixed generic direction, with as few actions as its ties allow.
 
     Args:
-        face: of all equilibria of a game, as ``games.face`` gives it.
+        face: the face of all equilibria, as ``games.face`` gives it.
 
     Returns:
         [n] probabilities.
 
     Raises:
-        ArithmeticError: HiGHS found none; its message is given.
+        ArithmeticError: HiGHS found no vertex; its message is given.
 
     Source: the project's own choice of the direction; the vertex is found by HiGHS's dual simplex.
 
@@ -162,10 +162,10 @@ def vertex(face: Face) -> Float[np.ndarray, " n"]:
 
 
 def centre(face: Face) -> Float[np.ndarray, " n"]:
-    """The analytic centre: the largest product of the played probabilities and of what the other actions lose by.
+    """The analytic centre: the point with the largest product of played probabilities and other actions' losses.
 
     Args:
-        face: of all equilibria of a game, as ``games.face`` gives it.
+        face: the face of all equilibria, as ``games.face`` gives it.
 
     Returns:
         [n] probabilities.
@@ -184,7 +184,7 @@ def maximum_entropy(face: Face) -> Float[np.ndarray, " n"]:
     """The equilibrium with the largest entropy, to about 1e-10: equal actions have equal probabilities.
 
     Args:
-        face: of all equilibria of a game, as ``games.face`` gives it.
+        face: the face of all equilibria, as ``games.face`` gives it.
 
     Returns:
         [n] probabilities.

@@ -1,4 +1,4 @@
-"""A self-dual interior point for symmetric games: one factorisation an iteration, to the middle of all equilibria."""
+"""A self-dual interior point for symmetric games: one factorisation per iteration, to the middle of all equilibria."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def central_path(
 
     Args:
         A: [games, n, n], skew, scaled to entries of size at most about 1/2.
-        single: factorise in float32, with one round of refinement. Faster by half; stalls near ``t = 1e-7``.
+        single: factorise in float32, with one round of refinement. About 1.5 times as fast; stalls near ``t = 1e-7``.
 
     Yields:
         x, s: [games, n]. Games whose t has fallen below 1e-16 stand still.
@@ -45,13 +45,13 @@ def central_path(
         mu = (x * s).sum(-1, keepdim=True) / n
         diagonal = s / x
         matrix = minus_A.clone()
-        matrix.diagonal(dim1=-2, dim2=-1).copy_(diagonal)  # A is skew: its own is 0
+        matrix.diagonal(dim1=-2, dim2=-1).copy_(diagonal)  # A is skew: its diagonal is 0
         lu, pivots, _ = torch.linalg.lu_factor_ex(matrix)  # where it overflowed, the game stands still
 
         def solve(
             *sides: Tensor, lu: Tensor = lu, pivots: Tensor = pivots, diagonal: Tensor = diagonal
         ) -> tuple[Tensor, Tensor]:
-            """Solutions z for the sides, and A z, which the equations give without a further pass over A."""
+            """Solutions z for the right-hand sides, and A z, which the equations give without another pass over A."""
             b, D = torch.stack(sides, -1), diagonal[..., None]
             z = torch.linalg.lu_solve(lu, pivots, b.to(lu.dtype)).to(b.dtype)
             if not single:
@@ -87,5 +87,5 @@ def _times(A: Float[Tensor, "games n n"], x: Float[Tensor, "games n"]) -> Float[
 
 
 def _blocking(x: Float[Tensor, "games n"], dx: Float[Tensor, "games n"]) -> Float[Tensor, "games 1"]:
-    """The longest step that keeps x + step dx >= 0, [games, 1]; infinite where nothing blocks."""
+    """The longest step that keeps x + step dx >= 0, [games, 1]; infinite where no entry falls."""
     return torch.where(dx < 0, -x / dx, torch.inf).amin(-1, keepdim=True)

@@ -12,7 +12,7 @@ PRECISE = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 
 
 
 def linear_program(A: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:
-    """An equilibrium of a skew game by the linear program ``min t, A x <= t 1, 1'x = 1, x >= 0``, and refined.
+    """An equilibrium of a skew game by the linear program ``min t, A x <= t 1, 1'x = 1, x >= 0``, refined.
 
     The equations that hold on the support are solved in float64; where ties spoil that, the program is solved again
     for the scaled residual.
@@ -54,7 +54,7 @@ def extent(A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"]) -> float:
 def ranges(
     A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """The least and the most that the equilibria of a skew game play each action, given one of them.
+    """Each action's least and largest probability over the equilibria of a skew game, given one of them.
 
     Example:
         >>> least, most = ranges(np.zeros((2, 2)), np.array([1.0, 0.0]))

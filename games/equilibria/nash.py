@@ -29,8 +29,8 @@ from .rational import Rational, certify, fractions
 from .selection import solve_margins, solve_one
 from .two_players.pairs import Pair, exact_pair, exact_pairs, polish_pair
 
-SURVEYED = 400  # actions of a game whose equilibria are surveyed by an interior point, where nothing else decides
-COMPUTED = 2.0**-46  # rounding of the payoffs of a game without a table, of its largest one
+SURVEYED = 400  # the most actions for which an interior point surveys the equilibria, where nothing else decides
+COMPUTED = 2.0**-46  # rounding of payoffs in a game without a table, relative to the largest
 Point = Callable[[Face], Float[np.ndarray, " n"]]  # vertex, centre or maximum_entropy of games.equilibria
 
 
@@ -38,9 +38,9 @@ class Equilibrium:
     """A Nash equilibrium (of a symmetric game: the maximal lottery, or von Neumann winner).
 
     Args:
-        policy: tensors as in the attribute, or of a single game float64 arrays; a pair for an ``n x m`` game.
+        policy: tensors as in the attribute, or float64 arrays for a single game; a pair for an ``n x m`` game.
         decisions: called once, when ``unique`` is first read: a ``Decision`` for each game of the batch.
-        span: [...], of the payoffs.
+        span: [...], the span of the payoffs.
 
     Attributes:
         policy: [..., n] probabilities; a ``Profile`` (row, column) for an ``n x m`` game.
@@ -56,7 +56,7 @@ class Equilibrium:
     """
 
     def __init__(self, policy: Any, value: Any, gap: Any, decisions: Callable[[], list[Decision]], span: Any = 1.0):
-        # arrays and numbers become tensors on access: of small games that takes longer than the solution
+        # arrays and numbers become tensors on access: for small games that takes longer than the solution
         self._policy = policy
         self._value = value
         self._gap = gap
@@ -73,9 +73,9 @@ class Equilibrium:
         return held
 
     def numpy(self) -> Any:
-        """``policy`` as a float64 array [..., n], of an ``n x m`` game a pair (row, column) of them, on the host.
+        """``policy`` as a float64 array [..., n] on the host; for an ``n x m`` game a pair (row, column) of arrays.
 
-        As with ``Tensor.numpy``, an array shares its memory with the tensor on the host. Of a small game this is the
+        As with ``Tensor.numpy``, an array shares its memory with the tensor on the host. For a small game this is the
         quickest way to the numbers.
 
         Example:
@@ -98,7 +98,7 @@ class Equilibrium:
 
     @property
     def status(self) -> str:
-        """``ok`` where the gap is at most 1e-12 of the payoffs' span, else what was reached; of a batch the worst."""
+        """``ok`` where the gap is at most 1e-12 of the payoffs' span, else what was reached; for a batch the worst."""
         worst = float((self.gap / _tensor(self._span).clamp_min(1e-300)).max())
         if worst <= GAP:
             return "ok"
@@ -112,14 +112,14 @@ class Equilibrium:
 
     @cached_property
     def decisions(self) -> list[Decision]:
-        """What is known of the equilibria beside it, of each game of the batch."""
+        """What is known about other equilibria, for each game of the batch."""
         return self._decisions()
 
     @property
     def unique(self) -> Any:
         """bool [...], whether there is no other equilibrium: True is proved, False has another one in ``other``.
 
-        None where double precision cannot tell (``uniqueness`` says why); of a batch with such a game it is an array of
+        None where double precision cannot tell (``uniqueness`` says why); for a batch with such a game an array of
         True, False and None. True holds for every table that rounds to this one, False for this table without rounding.
         """
         found = [decision.unique for decision in self.decisions]
@@ -129,12 +129,12 @@ class Equilibrium:
 
     @property
     def uniqueness(self) -> Any:
-        """How ``unique`` is known, or why not, in words; of a batch an array [...]."""
+        """How ``unique`` is known, or why not, in words; for a batch an array [...]."""
         return self._shaped([decision.reason for decision in self.decisions])
 
     @property
     def other(self) -> Any:
-        """Another equilibrium, in the form of ``policy``, where ``unique`` is False, else None; of a batch an array."""
+        """Another equilibrium, in the form of ``policy``, if ``unique`` is False, else None; for a batch an array."""
         found: list[Any] = []
         for decision in self.decisions:
             if decision.other is None:
@@ -162,9 +162,9 @@ def nash(
 
     .. math::  x \\ge 0, \\quad 1^\\top x = 1, \\quad (P - 1/2) x \\le 0
 
-    The method goes by the form and the size of the game (``games/equilibria/selection.py``): a closed form, principal
+    The method depends on the form and size of the game (``games/equilibria/selection.py``): a closed form, principal
     pivoting, a double oracle, an interior point, and HiGHS where those give up. An ``n x m`` game is solved by the
-    simplex method, and where that gives up as a symmetric one (``games.forms.symmetrize.symmetrised``).
+    simplex method, or where that gives up, as a symmetric one (``games.forms.symmetrize.symmetrised``).
 
     Args:
         game: a game, or a batch of games. A float32 table is taken as exact, and solved in float64.
@@ -219,7 +219,7 @@ def face(game: PreferenceGame | ConstantSumGame) -> Face:
     """The set of all equilibria of one game: the actions played in some of them, its dimension, and points on it.
 
     Args:
-        game: a single game; of an ``n x m`` one the face is that of ``symmetrised(game)``.
+        game: a single game; for an ``n x m`` one the face is that of ``symmetrised(game)``.
 
     Raises:
         ValueError: a batch of games.
@@ -250,7 +250,7 @@ def face(game: PreferenceGame | ConstantSumGame) -> Face:
 
 
 def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
-    """The equilibrium of a small game whose probabilities are fractions, in fractions, with a gap of exactly 0.
+    """The equilibrium of a small game as fractions, with a gap of exactly 0; the payoffs must be fractions.
 
     The vertex that ``nash`` finds is solved again without rounding, and checked against every action.
 
@@ -300,7 +300,7 @@ def _two_players(game: ConstantSumGame, point: Point | None) -> Equilibrium:
 
 
 def _of_pairs(game: ConstantSumGame, found: list[Pair]) -> Equilibrium:
-    """The equilibrium of a batch of games from that of each."""
+    """The equilibrium of a batch of games from the pairs of each game."""
     policies, *numbers = zip(*found, strict=True)
     row, column = (torch.from_numpy(np.array(side)) for side in zip(*policies, strict=True))
     value, gap, span = (torch.from_numpy(np.array(each)).reshape(game.batch_shape) for each in numbers)
@@ -314,7 +314,7 @@ def _gap_of(U: Float[Tensor, "*batch n m"], pair: Profile) -> Float[Tensor, "*ba
 
 
 def _decide(P: Float[np.ndarray, "games n n"], x: Float[np.ndarray, "games n"]) -> list[Decision]:
-    """What is known of the equilibria of preference games beside the policies x."""
+    """What is known about equilibria of preference games other than x."""
     A = P - 0.5
     decisions = decide(A, x, x, skew=True)
     for k, decision in enumerate(decisions):
@@ -326,7 +326,7 @@ def _decide(P: Float[np.ndarray, "games n n"], x: Float[np.ndarray, "games n"]) 
 
 
 def _decide_two(game: ConstantSumGame, pair: tuple[Any, Any]) -> list[Decision]:
-    """What is known of the equilibria of games of two players beside the pair, of tensors or of arrays."""
+    """What is known about equilibria of ``n x m`` games other than the pair (tensors or arrays)."""
     U = _numpy(game.payoff).reshape(-1, *game.sizes)
     row, column = (_numpy(torch.as_tensor(side)).reshape(len(U), -1) for side in pair)
     decisions = decide(U, row, column)
@@ -377,7 +377,7 @@ def _implicit(game: LowRankGame | ImplicitGame, point: Point | None) -> Equilibr
 def _without_table(
     game: LowRankGame | ImplicitGame, actions: Int[np.ndarray, " k"], weights: Float[np.ndarray, " k"]
 ) -> Decision:
-    """Whether a game without a table has this equilibrium only: the rows of the actions that it plays are computed."""
+    """Whether a game without a table has only this equilibrium; computes the rows of the actions that it plays."""
     played = torch.from_numpy(actions[weights > 0]).to(game.device)
     others = torch.ones(game.sizes[0], dtype=torch.bool, device=game.device)
     others[played] = False
@@ -387,7 +387,7 @@ def _without_table(
     error = np.abs(U).max((-2, -1)) * COMPUTED
     if bool(proved_unique(U, rows, np.ones((1, len(played)), dtype=bool), error)[0]):
         return PROVED
-    return Decision(None, None, "double precision cannot tell, and without a table no other equilibrium is looked for")
+    return Decision(None, None, "double precision cannot tell, and without a table no other equilibrium is sought")
 
 
 def _chosen(

@@ -35,11 +35,11 @@ def pivot(A: Float[Tensor, "games n n"], pivots: int) -> tuple[Float[Tensor, "ga
 
     Args:
         A: [games, n, n], skew, scaled to entries of size at most about 1/2.
-        pivots: give a game up after so many (see ``pivot_limit``).
+        pivots: give up on a game after so many (see ``pivot_limit``).
 
     Returns:
         ``x`` [games, n], and [games] the least basic variable: above 0 where the vertex is the only equilibrium,
-        NaN where the method gave the game up (no admissible pivot, or too many of them) and ``x`` means nothing.
+        NaN where the method gave up on the game (no admissible pivot, or too many of them) and ``x`` means nothing.
     """
     n = A.shape[-1]
     K = torch.nn.functional.pad(-A, (0, 1, 0, 1))
@@ -65,15 +65,15 @@ def solve_complementarity(
     """Solve ``w = K z + q, w >= 0, z >= 0, w'z = 0`` for skew K by a parametric complementary pivoting method.
 
     K stays skew, so pivots come in pairs: one rank-2 update exchanges two complementary pairs of variables. ``q`` is
-    covered by ``q + lambda d`` with ``d > 0``, and each pivot lowers lambda, until it is 0.
+    replaced by ``q + lambda d`` with ``d > 0``, and each pivot lowers lambda, until it is 0.
 
     Args:
-        K: [problems, m, m], used up. q: [problems, m]. basic: [problems, m], whether z is the basic one of a pair.
+        K: [problems, m, m], overwritten. q: [problems, m]. basic: [problems, m], whether z is the basic one of a pair.
         pairs: only the first so many pairs may pivot and must be feasible.
-        pivots: give a problem up after so many.
+        pivots: give up on a problem after so many.
 
     Returns:
-        ``z`` [problems, m], and [problems] the least basic variable, NaN where the problem was given up.
+        ``z`` [problems, m], and [problems] the least basic variable, NaN where the method gave up.
 
     Source: Lemke 1965; Cottle & Dantzig 1968; Dantzig 1963 (self-dual parametric method); Cottle, Pang & Stone 1992.
     """
@@ -95,7 +95,7 @@ def solve_complementarity(
             open_ = open_ & ~(done | ray)
             if not bool(open_.any()):
                 break
-            if int(open_.sum()) < 0.9 * len(open_):  # what is finished pivots on, to no effect, until it is dropped
+            if int(open_.sum()) < 0.9 * len(open_):  # finished problems pivot on without effect until they are dropped
                 which, K, v, basic, i, j = (each[open_] for each in (which, K, v, basic, i, j))
                 open_ = open_[open_]
         v, basic = _exchange(K, v, basic, i, j)

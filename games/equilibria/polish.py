@@ -9,7 +9,7 @@ from ..shapes import Bool, Float
 
 DUST = 1e-13  # smaller probabilities are rounding
 GAP = 1e-12  # guaranteed, in units of the largest payoff
-GOOD = 1e-13  # required of a method, so that later rounding does not exceed GAP
+GOOD = 1e-13  # each method must reach this, so that later rounding does not exceed GAP
 
 
 def gap(A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"]) -> float:
@@ -18,7 +18,7 @@ def gap(A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"]) -> float:
 
 
 def normalise_support(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """``x`` without entries that are rounding, normalised to sum to 1."""
+    """``x`` without entries that are only rounding, normalised to sum to 1."""
     y = np.where(x > DUST * x.max(initial=0.0), x, 0.0)
     return y / y.sum()
 
@@ -28,8 +28,8 @@ def polish(
 ) -> Float[np.ndarray, " n"]:
     """The point nearest to ``x`` at which the actions of ``support`` all pay the same; ``x`` if that has a larger gap.
 
-    Solves ``A_SS y + c 1 = 0, 1'y = 1`` for a correction of x_S, twice: by an LU where the system is regular, which
-    takes an odd number of actions, else with least norm.
+    Solves ``A_SS y + c 1 = 0, 1'y = 1`` for a correction of x_S, twice: by LU where the system is regular (only for
+    an odd number of actions), else with least norm.
     """
     S = np.flatnonzero(support)
     x = normalise_support(x)

@@ -12,9 +12,9 @@ from nashward.errors import NashwardError
 
 from ..shapes import Float
 
-MOST = 30  # actions of a player
-LARGEST = 10_000  # denominator of a payoff; that of a probability is below it
-ROUNDING = 2**-51  # of payoffs, relative
+MOST = 30  # the most actions of a player
+LARGEST = 10_000  # the largest denominator of a payoff; those of probabilities are below it
+ROUNDING = 2**-51  # relative rounding of payoffs
 
 
 class Rational(NamedTuple):
@@ -72,10 +72,10 @@ def fractions(P: Float[np.ndarray, "n n"], denominator: int) -> list[list[Fracti
 
 
 def certify(table: Sequence[Sequence[Fraction]], x: Float[np.ndarray, " n"]) -> Rational:
-    """The vertex that ``x`` rounds, in fractions: the actions that it plays are those for which the rest tie.
+    """The vertex nearest to ``x``, in fractions: the solution of the equations on its support.
 
     Raises:
-        ArithmeticError: ``x`` is near no vertex, or what is there is no equilibrium.
+        ArithmeticError: ``x`` is near no vertex, or that vertex is not an equilibrium.
     """
     n = len(table)
     A = [[p - Fraction(1, 2) for p in row] for row in table]
@@ -88,7 +88,7 @@ def certify(table: Sequence[Sequence[Fraction]], x: Float[np.ndarray, " n"]) -> 
         policy[i] = weight
     gap = 2 * max(_mean(row, policy) for row in A)
     if gap != 0 or min(policy) < 0:
-        raise ArithmeticError(f"the fractions near this policy are no equilibrium (gap {float(gap):.1e})")
+        raise ArithmeticError(f"the fractions near this policy are not an equilibrium (gap {float(gap):.1e})")
     return Rational(tuple(policy), Fraction(1, 2), gap, only(A, policy, policy))
 
 
@@ -103,7 +103,7 @@ def only(payoff: Sequence[Sequence[Fraction]], x: Sequence[Fraction], y: Sequenc
     says that the table of S and T is invertible: so S and T are of one size, and one player's equations decide.
 
     Args:
-        payoff: [n][m], of the row player.
+        payoff: [n][m], the row player's payoffs.
         x, y: an equilibrium, exactly.
 
     Source: Goldman & Tucker 1956, "Theory of linear programming" (strict complementarity).
@@ -126,15 +126,15 @@ def only(payoff: Sequence[Sequence[Fraction]], x: Sequence[Fraction], y: Sequenc
 def in_fractions(
     payoff: Float[np.ndarray, "n m"], row: Float[np.ndarray, " n"], column: Float[np.ndarray, " m"]
 ) -> RationalPair | None:
-    """An equilibrium in the fractions that its probabilities round, where these are one without rounding.
+    """An equilibrium in fractions: those that its probabilities round, if they are an equilibrium exactly.
 
     Args:
-        payoff: of the row player, in a game of constant sum.
+        payoff: the row player's payoffs, in a constant-sum game.
         row, column: the policies, as ``nash`` finds them.
 
     Returns:
-        Both policies, and whether they are the only ones; None where the payoffs or the probabilities are no fractions
-        of small denominators, where the duality gap in fractions is not exactly 0, and for more than 30 actions.
+        Both policies, and whether they are the only ones; None where payoffs or probabilities are not fractions with
+        small denominators, where the duality gap in fractions is not exactly 0, and for more than 30 actions.
 
     Example:
         >>> third = np.array([1, 2]) / 3
@@ -158,10 +158,10 @@ def _mean(line: Sequence[Fraction], policy: Sequence[Fraction]) -> Fraction:
 
 
 def _rounded(payoffs: Float[np.ndarray, "n m"], denominator: int) -> list[list[Fraction | None]]:
-    """The fractions of at most this denominator that the payoffs are within rounding; None for one that is none.
+    """The payoffs as fractions of at most this denominator, within rounding; None for a payoff that is not one.
 
-    A payoff may be a difference, as 0.5 - 0.4, and has then the rounding of what it was taken from: up to 1 in size,
-    but no larger than the largest payoff.
+    A payoff may be a difference such as 0.5 - 0.4, and then has the rounding of the numbers it was taken from: these
+    are at most 1, and no larger than the largest payoff.
     """
     scale = min(1.0, float(np.abs(payoffs).max()))
 
@@ -173,11 +173,11 @@ def _rounded(payoffs: Float[np.ndarray, "n m"], denominator: int) -> list[list[F
 
 
 def _solution(rows: list[list[Fraction]]) -> list[Fraction]:
-    """The one solution of linear equations [coefficients..., right-hand side]."""
+    """The unique solution of linear equations [coefficients..., right-hand side]."""
     unknowns = len(rows[0]) - 1
     reduced = _reduced(rows, unknowns)
     if reduced is None:
-        raise ArithmeticError("the policy is no vertex of the equilibria: its support does not determine it")
+        raise ArithmeticError("the policy is not a vertex of the equilibria: its support does not determine it")
     if any(row[unknowns] for row in reduced[unknowns:]):
         raise ArithmeticError("the ties of the policy contradict each other in fractions")
     return [row[unknowns] for row in reduced[:unknowns]]

@@ -20,9 +20,9 @@ from ..shapes import Bool, Float
 
 Table = PreferenceGame | ConstantSumGame | ContextualGame
 
-RESIDUAL = 1e-12  # of the fixed point, guaranteed
+RESIDUAL = 1e-12  # guaranteed residual of the fixed point
 _GOOD = 1e-13
-_NEWTON = 12  # steps for one tau; the path is walked more finely where they do not suffice
+_NEWTON = 12  # Newton steps for one tau; where they do not suffice the path is walked in smaller steps
 _WALK = 2000
 
 
@@ -64,14 +64,14 @@ def regularised_gap(game: Table, policy: Any, tau: float, reference: Any = None)
     Args:
         game: a game with a table, or a batch of them.
         policy: [..., n] probabilities; a pair for an ``n x m`` game.
-        tau: above 0.
+        tau: the strength of the regularisation, above 0.
         reference: as ``policy``; uniform when not given.
 
     Returns:
         [...], in units of the payoff.
 
     Raises:
-        ValueError: tau is not positive, a policy or reference that is no distribution over the actions.
+        ValueError: tau is not positive, a policy or reference that is not a distribution over the actions.
 
     Source: derived from the regularised best response, which is in closed form.
 
@@ -93,17 +93,17 @@ def regularised_gap(game: Table, policy: Any, tau: float, reference: Any = None)
 
 
 def regularised_nash(game: Table, tau: float, reference: Any = None) -> RegularisedEquilibrium:
-    """The one equilibrium of the KL-regularised game.
+    """The unique equilibrium of the KL-regularised game.
 
     .. math::  \\pi_\\tau(y) \\propto ref(y) \\exp(P(y \\succ \\pi_\\tau) / \\tau)
 
-    found by Newton's method in log-probabilities u, along the path on which 1 / tau grows from 0, where the reference
-    is the answer. The matrix ``1 - A diag(e^u) / tau`` is regular: it is a positive diagonal minus a skew matrix, with
+    found by Newton's method in log-probabilities u, along the path on which 1 / tau grows from 0, where the solution is
+    the reference. The matrix ``1 - A diag(e^u) / tau`` is regular: it is a positive diagonal minus a skew matrix, with
     its columns scaled.
 
     Args:
         game: a game with a table, or a batch of them, solved together.
-        tau: above 0. Below about 1e-5 rounding in the payoffs, divided by tau, exceeds the residual promised.
+        tau: above 0. Below about 1e-5, rounding in the payoffs divided by tau exceeds the guaranteed residual.
         reference: [..., n] probabilities (a pair for an ``n x m`` game); uniform when not given. Actions that it
             excludes stay excluded.
 
@@ -133,7 +133,7 @@ def regularised_path(game: Table, taus: Sequence[float], reference: Any = None) 
         reference: [..., n] probabilities (a pair for an ``n x m`` game); uniform when not given.
 
     Returns:
-        One equilibrium a tau, as ``regularised_nash`` gives it.
+        One equilibrium per tau, as ``regularised_nash`` gives it.
 
     Raises:
         ValueError: a tau that is not positive, or not below the one before.
@@ -219,7 +219,7 @@ def _newton(
             return u, True
         if not size < 1e3 or (size > before and size > 1e-9 and before < 0.1):
             return u, False
-        if size >= before and size <= 1e-9:  # at the floor of rounding
+        if size >= before and size <= 1e-9:  # only rounding is left
             return u, True
         before = size
     return u, False

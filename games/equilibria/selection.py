@@ -1,4 +1,4 @@
-"""The methods for each kind and size of game, in order, with the next one where a method gives up."""
+"""The methods for each kind and size of game, in the order in which they are tried."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Route: TypeAlias = Callable[[Float[np.ndarray, "n n"]], Vertex | None]
 
 TINY = 1e-300
 
-PIVOTING = 300 if ACCELERATED else 24  # a single game of at most so many actions is solved by pivoting first
-SIMPLEX = 150  # one of more, up to PIVOTING, by the simplex method before that, whose pivots are twice as quick
-ORACLE = 300 if ACCELERATED else 150  # and one of more than so many by double oracle
+PIVOTING = 300 if ACCELERATED else 24  # a single game of at most so many actions is pivoted first
+SIMPLEX = 150  # above this, up to PIVOTING, the simplex method comes first: its pivots are twice as quick
+ORACLE = 300 if ACCELERATED else 150  # above this, double oracle comes first
 BATCHED = 64  # without the accelerator, batches of games of at most so many actions are pivoted together
 
 
@@ -101,7 +101,7 @@ def solve_one(P: Float[np.ndarray, "n n"], half: float) -> tuple[Float[np.ndarra
         x = np.empty(n)
         if n > SIMPLEX:
             _, of_both, span = solve_pair(P, pivot_limit(2 * n), GOOD, x, np.empty(n))
-            if of_both <= GOOD * span and (reached := _gap(P, half, x)) <= GOOD:  # x is not filled where it gave up
+            if of_both <= GOOD * span and (reached := _gap(P, half, x)) <= GOOD:  # x is not filled if it gave up
                 return x, np.nan, reached
         least, reached = solve_game(P, half, pivot_limit(n), x)
         if reached <= GOOD and least == least:
@@ -117,7 +117,7 @@ def _gap(P: Float[np.ndarray, "n n"], half: float, x: Float[np.ndarray, " n"]) -
 
 
 def solve_margins(A: Float[np.ndarray, "n n"]) -> Vertex:
-    """An equilibrium of one game with margins A: of the first method that reaches the gap, else the best of all.
+    """An equilibrium of one game with margins A: from the first method that reaches the gap, else the best of all.
 
     Returns:
         The policy [n] and its least basic variable."""
@@ -141,9 +141,9 @@ def solve_margins(A: Float[np.ndarray, "n n"]) -> Vertex:
 
 
 def one_of_each(A: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " kinds"]:
-    """The first action of each kind: actions are of one kind where their margins against all actions are equal.
+    """The first action of each kind; actions are of one kind if their margins against all actions are equal.
 
-    An equilibrium of the game with one action of each kind is one of the game itself, for the others earn the same.
+    An equilibrium of the game with one action of each kind is one of the whole game: the others earn the same.
 
     Args:
         A: [n, n], skew.
@@ -151,7 +151,7 @@ def one_of_each(A: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " kinds"]:
     Returns:
         [kinds], in rising order.
     """
-    rows = np.ascontiguousarray(A + 0.0)  # which makes 0 of -0, so that equal rows are of equal bytes
+    rows = np.ascontiguousarray(A + 0.0)  # + 0.0 turns -0 into 0, so that equal rows have equal bytes
     whole = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
     return np.sort(np.unique(whole, return_index=True)[1])
 
@@ -179,7 +179,7 @@ def by_pivoting(A: Float[np.ndarray, "n n"]) -> Vertex | None:
 
 
 def by_double_oracle(P: Float[np.ndarray, "n n"], half: float = 0.5) -> Vertex | None:
-    """A vertex with a small support, or None where the support turns out large. Reads few rows of the table."""
+    """A vertex with a small support; None where the support turns out large. Reads few rows of the table."""
     restricted = double_oracle(
         margins=lambda actions, weights: -(weights @ (P[actions] - half)),
         rows=lambda actions, columns: P[np.ix_(actions, columns)] - half,
@@ -196,7 +196,7 @@ def by_double_oracle(P: Float[np.ndarray, "n n"], half: float = 0.5) -> Vertex |
 
 
 def by_interior_point(A: Float[np.ndarray, "n n"]) -> Vertex | None:
-    """A vertex by an interior point in float32 and pivots, else the centre by one in float64."""
+    """A vertex by an interior point in float32 and pivots, else the centre by an interior point in float64."""
     n = len(A)
     for single in (True, False):
         bound = np.inf
@@ -213,5 +213,5 @@ def by_interior_point(A: Float[np.ndarray, "n n"]) -> Vertex | None:
 
 
 def by_linear_program(A: Float[np.ndarray, "n n"]) -> Vertex | None:
-    """HiGHS."""
+    """An equilibrium by HiGHS."""
     return linear_program(A), np.nan

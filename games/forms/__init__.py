@@ -1,1 +1,1 @@
-"""The forms of a game: a table, one table a context, low rank, implicit; reading one from a file, symmetrising one."""
+"""The forms of a game: a table, one table per context, low rank, implicit; reading a game from a file; symmetrising."""

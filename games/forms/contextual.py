@@ -1,4 +1,4 @@
-"""Contextual games: one preference game a prompt, of any sizes, under a distribution over prompts."""
+"""Contextual games: one preference game of any size per prompt, under a distribution over prompts."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class ContextualGame:
 
     .. math::  J(\\pi, \\pi') = \\sum_x w_x \\, \\pi(\\cdot | x)^\\top P_x \\, \\pi'(\\cdot | x)
 
-    A policy gives a distribution for each prompt, so the equilibrium is that of each prompt alone, and the gap is the
-    weighted sum of theirs (``expected``). It is also the way to hold a *ragged batch*: games of different sizes,
-    padded to the largest with actions that lose to every real one, which no equilibrium plays.
+    A policy gives a distribution for each prompt, so each prompt's equilibrium is that of its own game, and the gap is
+    the weighted sum of the prompts' gaps (``expected``). This form also holds a *ragged batch*: games of different
+    sizes, padded to the largest with actions that lose to every real one, which no equilibrium plays.
 
     Args:
-        tables: one [n_x, n_x] table of win probabilities a prompt.
+        tables: one [n_x, n_x] table of win probabilities per prompt.
         weights: the distribution over prompts; uniform when not given.
 
     Attributes:
@@ -32,8 +32,8 @@ class ContextualGame:
         real: bool [prompts, n], False for padding.
 
     Raises:
-        ValueError: no tables, weights that are no distribution, a table that is no preference game (the prompts are
-            named).
+        ValueError: no tables, weights that are not a distribution, a table that is not a preference game (the prompts
+            are named).
 
     Example:
         >>> from nashward import games
@@ -62,7 +62,7 @@ class ContextualGame:
             try:
                 P[members, :m, :m] = PreferenceGame(stack).P
             except ValueError as error:
-                raise NashwardError(f"of the prompts {_few(members)}, which have {m} responses: {error}") from None
+                raise NashwardError(f"prompts {_few(members)}, with {m} responses: {error}") from None
             P[members, :m, m:], P[members, m:, :m] = 1.0, 0.0
         self.game, self.responses = PreferenceGame(P), sizes
         self.real = torch.arange(n) < sizes[:, None]
@@ -91,11 +91,11 @@ class ContextualGame:
         return self.game.payoffs(opponents)
 
     def players(self, policy: Any) -> Players:
-        """``policy``: [prompts, n] with zeros at the padding, or one distribution a prompt."""
+        """``policy``: [prompts, n] with zeros at the padding, or one distribution per prompt."""
         if isinstance(policy, list | tuple):
             rows = [torch.as_tensor(row, dtype=torch.float64) for row in policy]
             if any(row.ndim == 0 or row.shape[-1] > self.sizes[0] for row in rows):
-                raise NashwardError(f"a list of policies holds one distribution a prompt, at most {self.sizes[0]} long")
+                raise NashwardError(f"a list of policies has one distribution per prompt, at most {self.sizes[0]} long")
             policy = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
             policy = torch.nn.functional.pad(policy, (0, self.sizes[0] - policy.shape[-1]))
         players = self.game.players(policy)
@@ -115,7 +115,7 @@ class ContextualGame:
         return (self.weights * values).sum(-1)
 
     def split(self, policy: Float[Tensor, "prompts n"]) -> list[Float[Tensor, " _"]]:
-        """One distribution a prompt, without the padding."""
+        """One distribution per prompt, without the padding."""
         return [row[:m] for row, m in zip(policy, self.responses.tolist(), strict=True)]
 
     def __repr__(self) -> str:

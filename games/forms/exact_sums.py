@@ -1,4 +1,4 @@
-"""Small tables checked, and rounding taken off win probabilities: compiled where numba is loaded, else by numpy."""
+"""Small tables: checks, and removal of rounding in P + P^T; compiled where numba is loaded, else by numpy."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from torch import Tensor
 
 from ..shapes import Float
 
-_LARGEST = 64  # actions; of larger tables, arithmetic by pieces that fit the cache is as fast
+_LARGEST = 64  # actions; for larger tables torch's arithmetic in pieces that fit the cache is as fast
 _FLOAT64 = np.dtype(np.float64)
 
 
 def exact_sums(table: Float[Tensor, "*batch n n"], tolerance: float) -> Float[Tensor, "*batch n n"] | None:
     """The table with P + P^T = 1 to the last bit, equal bit by bit to what ``PreferenceGame`` makes of large tables.
 
-    numba is not imported for it, which takes longer than many tables; numpy calls cost less than torch's.
+    numba is not imported for this: its import takes longer than many tables. numpy calls cost less than torch's.
 
     Args:
         table: square.
         tolerance: how far P + P^T may be from 1.
 
     Returns:
-        None where the table is large, in float32, not on the CPU, or needs a gradient; and where an entry is out of
-        [0, 1] or a sum is not 1, for the caller to name it.
+        None where the table is large, in float32, not on the CPU, or needs a gradient; also where an entry is out of
+        [0, 1] or a sum is not 1, so that the caller names it.
     """
     usual = table.dtype == torch.float64 and table.device.type == "cpu" and not table.requires_grad
     if table.shape[-1] > _LARGEST or not usual:
@@ -49,7 +49,7 @@ def exact_sums_of(given: Float[np.ndarray, "*batch n n"], tolerance: float) -> F
 
 
 def plain(values: Any) -> bool:
-    """Whether it is a small table, or batch of them, as a tensor shares it: a float64 array that can be written to.
+    """Whether the values are a small table, or a batch of them, that a tensor can share: a writable float64 array.
 
     Args:
         values: anything.
@@ -66,7 +66,7 @@ def plain(values: Any) -> bool:
 
 
 def largest_size(given: Float[np.ndarray, "*batch n m"]) -> float:
-    """The largest absolute entry of a ``plain`` array; NaN where it holds one."""
+    """The largest absolute entry of a ``plain`` array; NaN if an entry is NaN."""
     return float(_compiled(_largest)(given.reshape(-1)) if "numba" in sys.modules else np.abs(given).max())
 
 

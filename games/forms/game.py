@@ -21,7 +21,7 @@ from .payoff_numbers import labels_of, numbers
 
 _ROUNDED = 0.1  # a sum further from 1 is a mistake in the table
 _PIECE = 2**18  # numbers checked at once
-_COUNTED = 64  # actions up to which the labels that only count are kept
+_COUNTED = 64  # up to so many actions the default labels are cached
 
 
 class Profile(NamedTuple):
@@ -42,7 +42,7 @@ class Profile(NamedTuple):
     column: Float[Tensor, "... m"]
 
 
-# One tensor a player whose policy is sought: (pi,) or (row, column).
+# One tensor per player whose policy is sought: (pi,) or (row, column).
 Players: TypeAlias = tuple[Float[Tensor, "... _"], ...]
 
 
@@ -58,7 +58,7 @@ class Game(Protocol):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """The shape [...] of a batch of games; () of one."""
+        """The shape [...] of a batch of games; () for a single game."""
         ...
 
     @property
@@ -75,7 +75,7 @@ class Game(Protocol):
         ...
 
     def profile(self, players: Players) -> Any:
-        """One tensor a player in the form that users see: [..., n], or a ``Profile``."""
+        """One tensor per player in the form that users see: [..., n], or a ``Profile``."""
         ...
 
 
@@ -93,8 +93,8 @@ class PreferenceGame:
 
     Raises:
         ValueError: not square, an entry that is not finite or out of [0, 1], P + P^T != 1 (the entry is named),
-            labels that are repeated or not ``n``, a data frame whose rows and columns are of other actions or in
-            another order, a tolerance that is no such number.
+            labels that are repeated or not ``n``, a data frame whose rows and columns name different actions or
+            another order, a tolerance out of range.
 
     Example:
         >>> game = PreferenceGame([[0.5, 0.9], [0.1, 0.5]], labels=["a", "b"])
@@ -122,7 +122,7 @@ class PreferenceGame:
             self.single_table = quick
 
     def _without_rounding(self, table: Tensor, tolerance: float) -> Tensor:
-        """The table with P + P^T = 1 exactly; of a large one computed in pieces that fit the processor's cache."""
+        """The table with P + P^T = 1 exactly; a large one is computed in pieces that fit the processor's cache."""
         if (small := exact_sums(table, tolerance)) is not None:
             return small
         lowest, highest = table.aminmax()
@@ -131,7 +131,7 @@ class PreferenceGame:
         exact = torch.empty_like(table, memory_format=torch.contiguous_format)
         size = max(1, _PIECE // table[0].numel())
         for begin in range(0, len(table), size):
-            piece = slice(begin, begin + size)  # of the rows of a game, or of the games of a batch
+            piece = slice(begin, begin + size)  # rows of a game, or games of a batch
             upper, lower = table[piece], (table[:, piece] if table.ndim == 2 else table[piece]).mT.contiguous()
             lowest, highest = (upper + lower).aminmax()
             if 1 - lowest > tolerance or highest - 1 > tolerance:
@@ -203,8 +203,8 @@ class ConstantSumGame:
         row_labels, column_labels: distinct names of the actions (default: those of a data frame, or "0", "1", ...).
 
     Raises:
-        ValueError: fewer than two dimensions, an entry that is not finite or whose double is not, labels that are
-            repeated or too few.
+        ValueError: fewer than two dimensions, an entry that is not finite or too large to be doubled, labels
+            that are repeated or too few.
 
     Example:
         >>> game = ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0)
@@ -262,8 +262,8 @@ class ConstantSumGame:
         """What the winner of a duel gets, [...]; the loser gets ``total - stake``.
 
         A duel of a row and a column action is a lottery with the row's payoff as its mean. The stake is the least one,
-        from ``max(0, total)`` on, with which every payoff is such a mean: 1 for win probabilities, and the largest
-        payoff in size where the total is 0.
+        at least ``max(0, total)``, for which every payoff is such a mean: 1 for win probabilities, and the largest
+        absolute payoff where the total is 0.
 
         Example:
             >>> ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0).stake
@@ -295,13 +295,13 @@ class ConstantSumGame:
 
 
 def check_game(game: Any) -> None:
-    """Refuse what is no game, before its payoffs are computed.
+    """Refuse an object that is not a game, before its payoffs are computed.
 
     Args:
         game: what a user gives as one.
 
     Raises:
-        TypeError: it has no ``payoffs`` and ``sizes``; says how a table becomes a game.
+        TypeError: the object lacks ``payoffs`` or ``sizes``; says how a table becomes a game.
     """
     if isinstance(game, type) or not (hasattr(game, "payoffs") and hasattr(game, "sizes")):
         what = game.__name__ if isinstance(game, type) else type(game).__name__
@@ -312,13 +312,13 @@ def check_game(game: Any) -> None:
 
 
 def check_table(game: Any) -> None:
-    """Refuse what is no game, and a game that is known by its win rates only.
+    """Refuse an object that is not a game, and a game without a table.
 
     Args:
         game: what a user gives as a game with a table.
 
     Raises:
-        TypeError: it is no game, or has no table.
+        TypeError: the object is not a game, or has no table.
     """
     check_game(game)
     if not any(hasattr(game, name) for name in ("P", "payoff", "game")):
@@ -332,7 +332,7 @@ def _apply(table: Float[Tensor, "*games n m"], policy: Num[Tensor, "... m"]) -> 
     lead = policy.ndim + 1 - table.ndim
     if lead <= 0:
         return (table @ policy.unsqueeze(-1)).squeeze(-1)
-    many = policy.flatten(0, lead - 1).movedim(0, -1)  # one product a game: broadcast, each policy would copy the table
+    many = policy.flatten(0, lead - 1).movedim(0, -1)  # one product per game: broadcasting would copy the table
     return (table @ many).movedim(-1, 0).unflatten(0, policy.shape[:lead])
 
 
@@ -347,15 +347,15 @@ def _shape(table: Tensor) -> str:
 
 
 def _table(values: Any) -> Float[Tensor, "... n m"]:
-    # Through numpy, because torch would make float32 of a list of Python numbers; it takes no reversed view, and warns
-    # of one that cannot be written to.
+    # Through numpy, because torch would turn a list of Python numbers into float32; torch takes no reversed view and
+    # warns about one that is read-only.
     table = values if isinstance(values, Tensor) else torch.as_tensor(np.require(numbers(values), None, ["C", "W"]))
     if table.is_complex() or table.dtype == torch.bool:
         raise NashwardError(f"a payoff table holds real numbers, got {table.dtype}")
     table = table if table.dtype == torch.float32 else table.to(torch.float64)
     if table.ndim < 2 or 0 in table.shape:
         raise NashwardError(f"a payoff table has shape [..., n, m] with n, m >= 1, got shape {_shape(table)}")
-    if not math.isfinite(table.detach().sum()):  # of finite numbers it may still overflow
+    if not math.isfinite(table.detach().sum()):  # the sum of finite numbers may still overflow
         _refuse(~table.isfinite(), table, "is not a finite number", None, None)
     return table
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nashward.errors import NashwardError
+from nashward.python_object import first_line
 
 from ..shapes import Float, Int
 from .game import Players, _policy
@@ -23,7 +24,8 @@ class ImplicitGame:
         device: the device of policies.
 
     Raises:
-        ValueError: the win rates against the first action are not [n], not finite, or not 1/2 for itself.
+        ValueError: the win rates against the first action are no tensor [n], not finite, or not 1/2 for that action
+            itself.
 
     Example:
         >>> strength = torch.linspace(-2, 2, 100_000, dtype=torch.float64)
@@ -40,11 +42,20 @@ class ImplicitGame:
         if n < 1:
             raise NashwardError(f"a game needs at least one action, got n = {n}")
         self._win_rate, self.n, self.device = win_rate, n, torch.device(device)
-        wins = self._against(0)
-        if wins.shape != (n,) or not wins.isfinite().all() or abs(float(wins[0]) - 0.5) > 1e-9:
-            result = f"shape {[*wins.shape]}, {float(wins.flatten()[0]):g} against itself"
+        try:
+            wins: Any = win_rate(self._pure(0))
+        except TypeError as error:
             raise NashwardError(
-                f"win_rate must give [{n}] finite numbers, 1/2 of an action against itself; it gave {result}"
+                f"win_rate is called with one policy, a float64 tensor [{n}], and gives P(y beats it) for every action "
+                f"y; it raised TypeError: {first_line(error)}"
+            ) from error
+        if not isinstance(wins, Tensor):
+            raise NashwardError(f"win_rate must give a tensor [{n}]; it gave {type(wins).__name__}")
+        if wins.shape != (n,) or not wins.isfinite().all() or abs(float(wins[0]) - 0.5) > 1e-9:
+            itself = f", {float(wins.flatten()[0]):g} against itself" if wins.numel() else ""
+            result = f"shape {[*wins.shape]}{itself}"
+            raise NashwardError(
+                f"win_rate must give [{n}] finite numbers, 1/2 for an action against itself; it gave {result}"
             )
 
     @property
@@ -75,13 +86,16 @@ class ImplicitGame:
         return self.win_rate(policy) - 0.5
 
     def rows(self, actions: Int[Tensor, " k"], columns: Int[Tensor, " l"]) -> Float[Tensor, "k l"]:
-        """``P[actions][:, columns] - 1/2``: one call an action."""
+        """``P[actions][:, columns] - 1/2``: one call per action."""
         return torch.stack([0.5 - self._against(int(action))[columns] for action in actions])
 
     def _against(self, action: int) -> Float[Tensor, "..."]:
+        return self.win_rate(self._pure(action))
+
+    def _pure(self, action: int) -> Float[Tensor, " n"]:
         policy = torch.zeros(self.n, dtype=torch.float64, device=self.device)
         policy[action] = 1.0
-        return self.win_rate(policy)
+        return policy
 
     def __repr__(self) -> str:
         return f"ImplicitGame({self.n} actions)"

@@ -26,7 +26,7 @@ def load(
     - ``.csv``: labels in the first row and column, in one of them, or none at all;
     - ``.npy``: an array; ``.npz``: an array ``P`` (or the only array), and optionally ``labels``, or ``row_labels`` and
       ``column_labels``;
-    - ``.parquet``: one column an action, and one of labels: the index of the data frame, or the first column (needs
+    - ``.parquet``: one column per action, and one with labels: the index of the data frame, or the first column (needs
       pyarrow, in the ``llm`` extra).
 
     Args:
@@ -34,12 +34,12 @@ def load(
         total: None reads a preference game, P + P^T = 1; a number reads the row player's payoffs of a constant-sum
             game whose payoffs sum to it.
         labels: where a ``.csv`` or ``.parquet`` file has labels: "both" (in the first row and column), "columns" (in
-            the first row), "rows" (in the first column) or "none". None finds it, and refuses what is in doubt.
+            the first row), "rows" (in the first column) or "none". None finds them, and refuses a file in doubt.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: another file type, a cell that is not a number, ragged rows, repeated labels, labels that cannot be
-            told from payoffs, or a table that is not such a game. The entry is named.
+            told from payoffs, or a table that is not a game of this kind. The entry is named.
 
     Example:
         >>> from nashward import games
@@ -61,7 +61,7 @@ def load(
         elif kind == ".parquet":
             table, rows, columns = _parquet(file, labels, total is None)
         elif labels is not None:
-            raise NashwardError(f"labels are found by name in {kind} files: leave labels out")
+            raise NashwardError(f"labels are stored by name in {kind} files: leave labels out")
         else:
             table, rows, columns = _npy(file) if kind == ".npy" else _npz(file)
         return _game(table, total, rows, columns)
@@ -94,7 +94,7 @@ def _game(
         )
     if np.isfinite(table).all() and (table.min() < 0 or table.max() > 1):
         advice = (
-            "of counts take shares, or give nashward leaderboard a row a pair: model_a, model_b, wins_a, wins_b; and "
+            "turn counts into shares, or give nashward leaderboard one row per pair: model_a, model_b, wins_a, wins_b; "
             "for payoffs give the total of the two players (0 where one wins what the other loses)"
         )
         if table.ndim == 2 and table.min() >= 0 and np.allclose(table + table.T, 100):
@@ -102,7 +102,7 @@ def _game(
         raise NashwardError(
             f"a preference game holds win probabilities, got numbers from {table.min():g} to {table.max():g}; {advice}"
         )
-    if rows is not None and columns is not None and rows != columns:  # before the payoffs, which are wrong for it
+    if rows is not None and columns is not None and rows != columns:  # before the payoffs, which are then wrong too
         wrong = next((r, c) for r, c in zip(rows, columns, strict=True) if r != c)
         raise NashwardError(f"row and column labels must be the same in the same order, got {wrong[0]} and {wrong[1]}")
     return PreferenceGame(table, rows)
@@ -115,8 +115,10 @@ def _csv(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
     try:
         with file.open(newline="", encoding="utf-8-sig") as handle:
             lines = [row for row in csv.reader(handle) if any(cell.strip() for cell in row)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise NashwardError(f"{file} cannot be read as CSV in UTF-8: {error}") from None
+    except UnicodeDecodeError as error:
+        raise NashwardError(f"{file} cannot be read as CSV in UTF-8: {error}; save it as UTF-8") from None
+    except csv.Error as error:
+        raise NashwardError(f"{file} cannot be read as CSV: {error}") from None
     if not lines:
         raise NashwardError(f"{file} is empty; expected labels in the first row and column, and numbers")
     if len(lines[0]) == 1 and (other := next((sign for sign in ";\t|" if sign in lines[0][0]), None)):
@@ -193,14 +195,14 @@ def _parquet(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
     names = list(table.column_names)
     indices = [name for name in (table.schema.pandas_metadata or {}).get("index_columns", []) if name in names]
     if len(indices) > 1:
-        raise NashwardError(f"{file} has an index of {len(indices)} columns; expected one of labels")
+        raise NashwardError(f"{file} has an index of {len(indices)} columns; expected one with labels")
 
     def is_number(name: str) -> bool:
         kind = table.schema.field(name).type
         return pyarrow.types.is_floating(kind) or pyarrow.types.is_integer(kind)
 
     if not names:
-        raise NashwardError(f"{file} has no columns; expected one of labels, then one an action")
+        raise NashwardError(f"{file} has no columns; expected one with labels, then one per action")
     if indices:
         index = indices[0] if labels in (None, "both") else None
         columns = [name for name in names if name != indices[0]]
@@ -215,7 +217,7 @@ def _parquet(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
     if labels in ("rows", "none"):
         raise NashwardError(f"{file}: the columns of a Parquet file have names; give labels as both or columns")
     if not columns:
-        raise NashwardError(f"{file} has {table.num_columns} columns; expected one of labels, then one an action")
+        raise NashwardError(f"{file} has {table.num_columns} columns; expected one with labels, then one per action")
     for name in columns:
         if not is_number(name):
             raise NashwardError(f"{file}: the column {name} holds {table.schema.field(name).type}, expected numbers")

@@ -1,4 +1,4 @@
-"""Values that name what they are of: mappings, and pandas Series by their index."""
+"""Values by key: mappings, and pandas Series by their index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nashward.errors import NashwardError
 
 
 def is_series(values: Any) -> bool:
-    """Whether it is a labelled column, a pandas Series or what acts as one. pandas is not imported.
+    """Whether an object is a labelled column: a pandas Series, or one that acts like it. pandas is not imported.
 
     Args:
         values: anything.
@@ -24,10 +24,10 @@ def is_series(values: Any) -> bool:
 
 
 def counts_rows(series: Any) -> bool:
-    """Whether a Series has the index that pandas gives by itself: 0, 1, ... in order, which names nothing.
+    """Whether a Series has pandas' default index 0, 1, ..., which names nothing.
 
     Args:
-        series: as ``is_series`` knows it.
+        series: a column that ``is_series`` accepts.
 
     Example:
         >>> import pandas as pd
@@ -42,11 +42,11 @@ def by_key(name: str, values: Any) -> Mapping[Any, Any]:
     """A mapping or a Series as a mapping from key to value.
 
     Args:
-        name: what it is called in the error.
+        name: what the values are called in the error.
         values: a mapping, or a Series.
 
     Raises:
-        ValueError: a key that is there twice, or is missing.
+        ValueError: a key occurs twice, or is missing.
 
     Example:
         >>> import pandas as pd
@@ -66,13 +66,13 @@ def by_key(name: str, values: Any) -> Mapping[Any, Any]:
 
 
 def in_order(name: str, values: Any, keys: tuple[str, ...], what: str) -> Any:
-    """A mapping or a Series as a list in the order of the keys; anything else as it is.
+    """A mapping or a Series as a list in the order of the keys; anything else unchanged.
 
     Args:
-        name: what it is called in the error.
+        name: what the values are called in the error.
         values: values by key, or in order.
-        keys: of all values.
-        what: a key is called in the error.
+        keys: the keys of all values.
+        what: what a key is called in the error.
 
     Raises:
         ValueError: a key is missing, or one is not among ``keys``.
@@ -82,10 +82,10 @@ def in_order(name: str, values: Any, keys: tuple[str, ...], what: str) -> Any:
         [0.75, 0.25]
     """
     if not isinstance(values, Mapping) and not (is_series(values) and not counts_rows(values)):
-        return np.array(values.to_numpy()) if is_series(values) else values  # a copy, which torch may write to
+        return np.array(values.to_numpy()) if is_series(values) else values  # a copy, so that torch may write to it
     found = {str(key): value for key, value in by_key(name, values).items()}
+    if unknown := [key for key in found if key not in keys]:  # first: what lacks may have been meant
+        raise NashwardError(f"the {name} names {unknown[0]!r:.60}, which is no {what}; there are: {', '.join(keys)}")
     if lacking := [key for key in keys if key not in found]:
         raise NashwardError(f"the {name} has nothing for the {what} {lacking[0]!r:.60}; it is by {what}: give all")
-    if unknown := [key for key in found if key not in keys]:
-        raise NashwardError(f"the {name} names {unknown[0]!r:.60}, which is no {what}; there are: {', '.join(keys)}")
     return [found[key] for key in keys]

@@ -1,4 +1,4 @@
-"""Which cells of a table in text are labels and which are payoffs."""
+"""Which cells of a text table are labels and which are payoffs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Layout(NamedTuple):
 
 
 def number(cell: str) -> float | None:
-    """The number that a cell holds, or None.
+    """The number in a cell, or None.
 
     Args:
-        cell: of a table in text.
+        cell: a cell of a text table.
 
     Example:
         >>> number(" 0.5"), number("a")
@@ -41,15 +41,14 @@ def number(cell: str) -> float | None:
 def layout(lines: list[list[str]], labels: Labels | None, symmetric: bool) -> Layout:
     """Find the labels of a table: in the first row and column, in the first row, in the first column, or nowhere.
 
-    Cells that are no numbers decide, then the shape: a preference game is square, and no player has one action only if
-    there is another way to read it. A first row 0, 1, 2, ... that leaves as many rows as columns counts the columns, as
-    data frames are written that have no labels. A first row or column of whole numbers that could be labels or payoffs
-    is refused.
+    Cells that are not numbers decide, then the shape: a preference game is square, and a reading in which a player has
+    a single action is the last choice. A first row 0, 1, 2, ... that leaves as many rows as columns is a header, as of
+    data frames without labels. A first row or column of whole numbers that could be labels or payoffs is refused.
 
     Args:
         lines: at least one, the cells of each row.
-        labels: where they are; None finds it.
-        symmetric: of a preference game.
+        labels: where the labels are; None finds them.
+        symmetric: the table is of a preference game.
 
     Raises:
         ValueError: labels and payoffs cannot be told apart.
@@ -65,7 +64,7 @@ def layout(lines: list[list[str]], labels: Labels | None, symmetric: bool) -> La
     if not lines[0][0].strip():
         return _cut(lines, "both")
     possible: list[Labels] = list(LABELS)
-    if not numeric[0][0]:  # the corner is a label: of a column, of a row, or over the labels of the rows
+    if not numeric[0][0]:  # the corner is a label: a column's, a row's, or the heading of the row labels
         possible = ["both", "columns", "rows"]
     if head and not all(head):
         possible = [one for one in possible if one in ("both", "columns")]
@@ -77,7 +76,7 @@ def layout(lines: list[list[str]], labels: Labels | None, symmetric: bool) -> La
     fitting = [one for one in possible if shapes[one] is not None and min(shapes[one] or (0,)) > 0]
     if symmetric:
         fitting = [one for one in fitting if len(set(shapes[one] or ())) == 1 and _agree(_cut(lines, one))]
-    if not fitting:  # what is wrong is told of the likeliest way to read it
+    if not fitting:  # report the error of the likeliest reading
         return _cut(lines, "none" if "none" in possible and all(numeric[0]) else possible[0])
     larger = [one for one in fitting if min(shapes[one] or (0,)) > 1]
     fitting = larger or fitting
@@ -87,7 +86,7 @@ def layout(lines: list[list[str]], labels: Labels | None, symmetric: bool) -> La
 
 
 def _plausible(lines: list[list[str]], fitting: list[Labels], shapes: dict[Labels, tuple[int, int] | None]) -> Labels:
-    """The only one of several ways to read a table that is likely."""
+    """The likeliest of several ways to read a table, if there is just one."""
     plain = next((one for one in ("none", "columns", "rows", "both") if one in fitting), fitting[0])
     for more in [one for one in fitting if one != plain]:
         known, own = _cut(lines, plain), _cut(lines, more)
@@ -101,7 +100,7 @@ def _plausible(lines: list[list[str]], fitting: list[Labels], shapes: dict[Label
         counting = known.columns is None and own.columns == [str(k) for k in range(columns)]
         if counting and rows == columns:
             return more
-        column = own.columns is None or known.columns is not None  # what is in doubt
+        column = own.columns is None or known.columns is not None  # the side in doubt
         where, shown = (
             "first column" if column else "first row",
             ", ".join(((own.rows if column else own.columns) or [])[:4]),
@@ -132,7 +131,7 @@ def _cut(lines: list[list[str]], labels: Labels) -> Layout:
 
 
 def _shape(lines: list[list[str]], labels: Labels) -> tuple[int, int] | None:
-    """The rows and columns that are left; None where they do not have one length."""
+    """The numbers of rows and columns that are left; None where the rows differ in length."""
     cut = _cut(lines, labels)
     widths = {len(row) for row in cut.cells} | ({len(cut.columns)} if cut.columns is not None else set())
     return (len(cut.cells), widths.pop()) if len(widths) == 1 else None

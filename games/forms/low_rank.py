@@ -71,12 +71,12 @@ class LowRankGame:
         return players[0]
 
     def margins(self, actions: Int[Tensor, " k"], weights: Float[Tensor, " k"]) -> Float[Tensor, " n"]:
-        """``P[:, actions] @ weights - 1/2`` for weights that sum to 1, [n]; of a single game."""
+        """``P[:, actions] @ weights - 1/2`` for weights that sum to 1, [n]; for a single game."""
         left, right = self.left.to(torch.float64), self.right.to(torch.float64)
         return left @ (right[actions].T @ weights) - right @ (left[actions].T @ weights)
 
     def rows(self, actions: Int[Tensor, " k"], columns: Int[Tensor, " l"]) -> Float[Tensor, "k l"]:
-        """``P[actions][:, columns] - 1/2``; of a single game."""
+        """``P[actions][:, columns] - 1/2``; for a single game."""
         left, right = self.left.to(torch.float64), self.right.to(torch.float64)
         return left[actions] @ right[columns].T - right[actions] @ left[columns].T
 

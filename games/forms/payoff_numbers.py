@@ -1,4 +1,4 @@
-"""Payoffs as numbers, from whatever holds them: arrays, fractions, text, data frames."""
+"""Payoffs as numbers, read from arrays, fractions, text or data frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .keyed import counts_rows
 
 
 def is_frame(values: Any) -> bool:
-    """Whether it is a data frame, of pandas or what acts as one. pandas is not imported.
+    """Whether an object is a data frame: pandas', or one that acts like it. pandas is not imported.
 
     Args:
         values: anything.
@@ -26,7 +26,7 @@ def is_frame(values: Any) -> bool:
 
 
 def labels_of(values: Any) -> tuple[list[str] | None, list[str] | None]:
-    """The labels of the rows and of the columns of a data frame; None where they only count, or it is none.
+    """The row and column labels of a data frame; None for default labels, or if it is not a data frame.
 
     Args:
         values: anything.
@@ -46,7 +46,7 @@ def labels_of(values: Any) -> tuple[list[str] | None, list[str] | None]:
 
 
 def numbers(values: Any) -> np.ndarray:
-    """An array of float64 (or float32, where it came so).
+    """The values as an array of float64 (of float32 if they came so).
 
     Python's integers of any size, fractions and decimals, text that is a number, longdouble, and the columns of data
     frames that may hold missing values are read.
@@ -55,7 +55,7 @@ def numbers(values: Any) -> np.ndarray:
         values: nested lists, an array, or a data frame.
 
     Raises:
-        ValueError: rows of different lengths, masked entries, or an entry that is no real number (it is named).
+        ValueError: rows of different lengths, masked entries, or an entry that is not a real number (it is named).
 
     Example:
         >>> from fractions import Fraction
@@ -71,7 +71,9 @@ def numbers(values: Any) -> np.ndarray:
     try:
         array = np.asarray(values)
     except ValueError:
-        raise NashwardError("the rows of a payoff table have different lengths; expected one payoff a column") from None
+        raise NashwardError(
+            "the rows of a payoff table have different lengths; expected one payoff per column"
+        ) from None
     if array.dtype.kind == "b":
         raise NashwardError("a payoff table holds real numbers, got truth values")
     if array.dtype.kind == "c":
@@ -85,7 +87,7 @@ def numbers(values: Any) -> np.ndarray:
 
 
 def _of_pandas(values: Any) -> Any:
-    """A table of Arrow as a data frame; anything else as it is."""
+    """An Arrow table as a data frame; anything else unchanged."""
     return values.to_pandas() if hasattr(values, "to_pandas") else values
 
 

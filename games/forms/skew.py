@@ -13,7 +13,7 @@ from .game import ConstantSumGame, PreferenceGame
 def skew(
     game: PreferenceGame | ConstantSumGame | ContextualGame,
 ) -> tuple[Float[Tensor, "*batch n n"], Float[Tensor, "players n"]]:
-    """The skew matrix of all players' actions together, and which actions are whose, [players, n]."""
+    """The skew matrix over the actions of all players, and each player's actions as a mask, [players, n]."""
     if isinstance(game, ConstantSumGame):
         n, m = game.sizes
         U = game.payoff.to(torch.float64) - game.total / 2

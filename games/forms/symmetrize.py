@@ -1,4 +1,4 @@
-"""Symmetrise a game of two players, and split the policy again."""
+"""Symmetrise a game of two players, and split the policy into theirs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nashward.errors import NashwardError
 from ..shapes import Float
 from .game import ConstantSumGame, PreferenceGame, Profile
 
-BORDER = 3 / 8  # the payoffs are scaled to [1/4, 1/2]: then a third of the policy falls on each block, about
+BORDER = 3 / 8  # with payoffs scaled to [1/4, 1/2], about a third of the policy falls on each block
 
 
 def symmetrised(game: ConstantSumGame) -> PreferenceGame:
@@ -22,7 +22,7 @@ def symmetrised(game: ConstantSumGame) -> PreferenceGame:
         \\quad V = \\text{the payoffs, shifted and scaled to } [1/4, 1/2]
 
     Its equilibria ``(p, q, l)`` have equal positive masses p and q, and p and q over their masses are equilibrium
-    policies of the row and of the column player; ``split`` takes them.
+    policies of the row and of the column player; ``split`` returns these.
 
     Args:
         game: [..., n, m] payoffs.
@@ -77,11 +77,11 @@ def margins(U: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "_ _"]:
 
 
 def split(game: ConstantSumGame, policy: Float[Tensor, "... _"]) -> Profile:
-    """The policies of the two players from one [..., n + m + 1] of ``symmetrised(game)``.
+    """The policies of the two players from one policy [..., n + m + 1] of ``symmetrised(game)``.
 
     Args:
         game: the game of two players.
-        policy: [..., n + m + 1] probabilities: those of the rows, of the columns, of the border.
+        policy: [..., n + m + 1] probabilities of the rows, the columns and the border, in this order.
 
     Returns:
         [..., n] and [..., m], each summing to 1.
@@ -108,7 +108,7 @@ def split(game: ConstantSumGame, policy: Float[Tensor, "... _"]) -> Profile:
 
 
 def join(game: ConstantSumGame, row: Float[Tensor, " n"], column: Float[Tensor, " m"]) -> Float[Tensor, " _"]:
-    """The equilibrium of ``symmetrised(game)`` whose ``split`` is this one of a single game.
+    """The equilibrium of ``symmetrised(game)`` whose ``split`` is this pair; for a single game.
 
     Args:
         game: the game of two players.

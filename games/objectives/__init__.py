@@ -1,7 +1,7 @@
-"""Several objectives at once: what a policy is that serves all of them, exactly on a table and as mirror steps.
+"""Several objectives at once: policies that serve all of them, exactly on a table and by mirror steps.
 
-Exact, with a certificate: ``weights``, ``worst_case``, ``floors``, ``lexicographic``, ``majority``, each of a
-``games.MultiObjectiveGame``; they return a ``Compromise``. As games that ``games.solve`` plays by mirror steps:
+Exact, with a certificate: ``weights``, ``worst_case``, ``floors``, ``lexicographic``, ``majority``; each takes a
+``games.MultiObjectiveGame`` and returns a ``Compromise``. As games that ``games.solve`` plays by mirror steps:
 ``MultiObjectiveGame.weighted`` and ``.majority``, ``EntropicGame`` for the worst case, ``FloorsGame`` for floors.
 """
 

@@ -1,4 +1,4 @@
-"""What the exact methods for several objectives return: a policy with the certificate that it is the best one."""
+"""What the exact methods for several objectives return: a policy with a certificate that it is best."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from torch import Tensor
 
 from ..shapes import Float
 
-GOOD = 1e-10  # of a certificate, in units of win probability
+GOOD = 1e-10  # of a certificate, in units of win probability: gap and violation at most this
 
 
 @dataclass(frozen=True)
 class Compromise:
-    """A policy for several objectives, with a primal and a dual value, both recomputed from the answer.
+    """A policy for several objectives, with a primal and a dual value, both recomputed from the policy.
 
     The policy guarantees ``value``, and the multipliers show that none guarantees more than ``bound``.
 
     Attributes:
         policy: [n] probabilities.
-        value: what the policy wins at least, a win probability.
-        bound: what no policy exceeds.
-        violation: by how much the policy is below a floor, or outside of what earlier objectives leave; 0 of methods
+        value: the win probability that the policy guarantees.
+        bound: the value that no policy exceeds.
+        violation: by how much the policy is below a floor, or outside of what earlier objectives leave; 0 for methods
             that have neither.
-        multipliers: by objective: its weight, or what it would gain the first objective to lower a floor.
+        multipliers: for each objective its weight, or what lowering its floor would gain the first objective.
 
     Example:
         >>> from nashward import games

@@ -1,4 +1,4 @@
-"""The worst case as mirror steps: an adversary with a pull to a reference, whose best answer has a closed form."""
+"""The worst case as mirror steps: an adversary pulled towards a reference, whose best answer has a closed form."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def adversary(
     prompts: Float[Tensor, " prompts"],
     tau: float,
 ) -> tuple[Float[Tensor, " m"], Float[Tensor, "m prompts M"], Float[Tensor, ""]]:
-    """The adversary's best answer to a policy, over objectives and, within one, over a prompt's replies.
+    """The adversary's best answer to a policy: weights over objectives, and over a prompt's replies within each.
 
     .. math::
         q_m(y | x) \\propto \\mu(y | x) e^{-P_m(\\pi \\succ y | x) / \\tau}, \\quad
@@ -30,7 +30,7 @@ def adversary(
         w_m \\propto e^{-V_m / \\tau}, \\quad F = -\\tau \\log \\tfrac1M \\sum_m e^{-V_m / \\tau}
 
     Args:
-        wins: [m, prompts, M], P_m(pi beats y); NaN where it is not known, which counts as no reply.
+        wins: [m, prompts, M], P_m(pi beats y); NaN where not known, which counts as no reply.
         reference: [prompts, M], the replies' weights under mu.
         prompts: [prompts], how much each prompt counts; sums to 1.
         tau: the pull to the reference, above 0.
@@ -38,7 +38,7 @@ def adversary(
     Returns:
         The weights w [m], the replies q [m, prompts, M], and F.
 
-    Source: arXiv 2602.19041, the entropic Blackwell winner; the closed form and that of the objectives are derived.
+    Source: arXiv 2602.19041, the entropic Blackwell winner; the closed forms, for replies and objectives, are derived.
 
     Example:
         >>> wins = torch.tensor([[[0.9, 0.9]], [[0.1, 0.1]]], dtype=torch.float64)
@@ -68,8 +68,8 @@ class EntropicGame:
 
     is concave and smooth, and its gradient is the payoff against the best answer q. A Step on this game is mirror
     ascent on F: with multiplicative weights and a step of at most 4 tau the *last* iterate is within C / (step T) of
-    the largest F (``theory.EntropicAscent``), which is within tau log(m / min mu) of the value of the worst case. A
-    language model has the same adversary over stored samples of the reference, and no adapter for it.
+    the largest F (``theory.EntropicAscent``), which is within tau log(m / min mu) of the value of the worst case. For
+    a language model the adversary is the same over stored samples of the reference, and needs no adapter.
 
     Its "duality gap" is twice ``max_y G(y) - G(pi)``, G the gradient: at least F* - F(pi).
 
@@ -79,7 +79,7 @@ class EntropicGame:
         tau: the pull to the reference.
 
     Raises:
-        ValueError: a tau that is not positive, a reference that is no distribution or excludes an action.
+        ValueError: a tau that is not positive, a reference that is not a distribution or excludes an action.
 
     Source: arXiv 2602.19041, with one entropy over pairs of objective and reply.
 
@@ -125,7 +125,7 @@ class EntropicGame:
         return self._answer(pi)[2]
 
     def weights(self, policy: Any) -> dict[str, float]:
-        """The adversary's weight of each objective against a policy."""
+        """The adversary's weight on each objective against a policy."""
         (pi,) = self.players(policy)
         return dict(zip(self.game.names, self._answer(pi)[0].tolist(), strict=True))
 

@@ -15,17 +15,17 @@ def weights(game: MultiObjectiveGame, weights: Any) -> Compromise:
 
     .. math::  \\pi^* = \\arg\\max_\\pi \\min_{\\pi'} \\sum_m w_m P_m(\\pi \\succ \\pi')
 
-    The sum is a preference game, so that its value is 1/2 and one policy is its own certificate.
+    The sum is a preference game, so its value is 1/2 and the policy is its own certificate.
 
     Args:
         game: the objectives.
-        weights: one an objective, in order or by name; not negative, divided by their sum.
+        weights: one per objective, in order or by name; not negative, divided by their sum.
 
     Returns:
         The equilibrium; its multipliers are the weights, divided by their sum.
 
     Raises:
-        ValueError: weights that are negative, all 0, or not one an objective.
+        ValueError: weights that are negative, all 0, or not one per objective.
 
     Source: linear scalarisation, Zadeh 1963.
 
@@ -77,16 +77,16 @@ def worst_case(game: MultiObjectiveGame) -> Compromise:
 
     .. math::  \\max_\\pi \\min_{m, y} P_m(\\pi \\succ y) \\le 1/2
 
-    The minimum over objectives stands outside of any symmetry: the adversary chooses an objective and a reply, so the
-    value is 1/2 only where one policy is an equilibrium of every objective, and the certificate needs both players.
-    The linear program is solved as the game of n actions against m n pairs.
+    The minimum over objectives breaks the symmetry: the adversary chooses an objective and a reply, so the value is 1/2
+    only where one policy is an equilibrium of every objective, and the certificate needs both players. The linear
+    program is solved as the game of n actions against m n pairs.
 
     Args:
         game: the objectives.
 
     Returns:
         The policy, the value, and as ``bound`` the most that any policy wins against the adversary's mixture; the
-        multipliers are the adversary's weights of the objectives.
+        multipliers are the adversary's weights on the objectives.
 
     Source: arXiv 2105.01850 (the Blackwell winner for the target P_m >= 1/2 in the maximum norm).
 

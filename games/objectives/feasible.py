@@ -1,4 +1,4 @@
-"""Whether floors can be met together, and the largest that can."""
+"""Whether floors can be met together, and the largest floors that can."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..shapes import Float
 def largest_slack(
     wins: Float[np.ndarray, "k prompts n"], floors: Float[np.ndarray, " k"], prompts: Float[np.ndarray, " prompts"]
 ) -> tuple[float, Float[np.ndarray, "prompts n"]]:
-    """The most by which all floors can be exceeded at once, by a policy of one distribution a prompt.
+    """The most by which all floors can be exceeded at once, by a policy with one distribution per prompt.
 
     .. math::  \\max_\\pi \\min_k \\; E_x P_k(\\pi(\\cdot | x) \\succ \\mu | x) - c_k
 
-    Below 0 the floors cannot all be met, and all of them lowered by it can.
+    Below 0 the floors cannot all be met; lowered by its size they can.
 
     Args:
         wins: [k, prompts, n], P_k(y beats the reference) of each response; NaN where it is not known.
         floors: [k], c_k.
-        prompts: [prompts], how much each counts; sums to 1.
+        prompts: [prompts], the prompts' weights, which sum to 1.
 
     Returns:
-        The slack, and a policy [prompts, n] that has it.
+        The slack, and a policy [prompts, n] that attains it.
 
     Raises:
         ArithmeticError: HiGHS found no solution; its message is given.

@@ -1,4 +1,4 @@
-"""One objective is played for, and the others are kept above floors against a reference."""
+"""One objective is maximised while the others are kept above floors against a reference."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .multi_objective import MultiObjectiveGame
 
 
 class WithMultipliers(NamedTuple):
-    """What a player of ``FloorsGame`` has.
+    """The strategy of a player of ``FloorsGame``.
 
     Attributes:
         policy: [..., n] probabilities.
-        shares: [..., k + 1], how the multipliers' limit is divided among the k floors; the last share is on none.
+        shares: [..., k + 1], how the multipliers' limit is divided among the k floors; the last share goes to no floor.
 
     Example:
         >>> WithMultipliers(torch.tensor([1.0, 0.0]), torch.tensor([0.25, 0.75])).shares
@@ -45,26 +45,26 @@ def floors(game: MultiObjectiveGame, floors: Mapping[str, float], reference: Any
         \\max_{\\pi \\in K} \\min_{\\pi' \\in K} P_1(\\pi \\succ \\pi'), \\qquad
         K = \\{\\pi : P_m(\\pi \\succ \\mu) \\ge c_m\\}
 
-    With D_{m,y} = P_m(y beats mu) - c_m and multipliers lambda >= 0 it is the solution of
+    With D_{m,y} = P_m(y beats mu) - c_m and multipliers lambda >= 0 the equilibrium solves
 
     .. math::  A_1 \\pi + D^\\top \\lambda \\le 0, \\qquad D \\pi \\ge 0,
 
-    which is the equilibrium of the skew game ((A_1, D'), (-D, 0)), in which each player also chooses which of the
-    opponent's floors to charge: it is solved as any other symmetric game, and by HiGHS where no policy exceeds all
-    floors at once.
+    which is an equilibrium of the skew game ((A_1, D'), (-D, 0)), in which each player also chooses which of the
+    opponent's floors to charge: that game is solved like any other symmetric one, or by HiGHS where no policy exceeds
+    all floors at once.
 
     Args:
-        game: the objectives; the first is played for.
-        floors: c_m by name, of other objectives.
+        game: the objectives; the first is maximised.
+        floors: c_m by the name of an objective, not the first.
         reference: [n] probabilities mu.
 
     Returns:
-        The policy; the multipliers are lambda. ``bound - value`` is twice the most that a policy in K could gain
-        against it, as lambda bounds it, and ``violation`` the most by which a floor is missed.
+        The policy; the multipliers are lambda. ``bound - value`` is twice lambda's bound on what a policy in K could
+        gain against it, and ``violation`` the most by which a floor is missed.
 
     Raises:
-        ValueError: floors that cannot all be met, with the largest that can, or that are refused one by one; a
-            reference that is no distribution.
+        ValueError: floors that cannot all be met (names the largest that can), or a single floor that is invalid; a
+            reference that is not a distribution.
 
     Source: derived: Lagrangian duality of both players' constraints; Altman 1999 for constrained games.
 
@@ -96,14 +96,14 @@ def floors(game: MultiObjectiveGame, floors: Mapping[str, float], reference: Any
 def _certificate(
     A: Float[np.ndarray, "n n"], D: Float[np.ndarray, "k n"], x: Float[np.ndarray, " n"], y: Float[np.ndarray, " k"]
 ) -> float:
-    """The larger of gap and violation; infinite for no policy."""
+    """The larger of gap and violation; infinite for None."""
     return max(2 * float((A @ x + D.T @ y).max()), float((-D @ x).max())) if x.sum() > 0 else np.inf
 
 
 def _by_linear_program(
     A: Float[np.ndarray, "n n"], D: Float[np.ndarray, "k n"]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " k"]]:
-    """The same by HiGHS: the largest s such that ``(x A)_j - s - (y D)_j >= 0`` for all j, over x in K and y >= 0."""
+    """``floors`` by HiGHS: the largest s such that ``(x A)_j - s - (y D)_j >= 0`` for all j, over x in K and y >= 0."""
     n, k = len(A), len(D)
     result = linprog(
         np.r_[np.zeros(n + k), -1.0],
@@ -130,14 +130,14 @@ def check_feasible(
     """Refuse floors that cannot all be met.
 
     Args:
-        names: of the objectives with a floor.
+        names: the objectives with a floor.
         wins, floors, prompts: see ``largest_slack``.
 
     Returns:
         The largest slack.
 
     Raises:
-        ValueError: it is below 0; the largest feasible floors are given.
+        ValueError: the slack is below 0; the largest feasible floors are given.
     """
     slack, _ = largest_slack(wins, floors, prompts)
     if slack < -1e-9:
@@ -146,7 +146,7 @@ def check_feasible(
         )
         given = ", ".join(f"{name}={c:g}" for name, c in zip(names, floors, strict=True))
         raise NashwardError(
-            f"no policy meets the floors {given} together; lowered evenly, the largest that one meets are {met}"
+            f"no policy meets the floors {given} together; lowered evenly, the largest that can be met are {met}"
         )
     return slack
 
@@ -160,15 +160,15 @@ class FloorsGame:
         \\pi^\\top A_1 \\pi' + \\Lambda \\sum_m \\nu'_m D_m \\pi - \\Lambda \\sum_m \\nu_m D_m \\pi', \\qquad
         D_{m,y} = P_m(y \\succ \\mu) - c_m,
 
-    which is symmetric and of value 0, so that any solver plays it against itself: the policy steps on the first
-    objective and on Lambda nu D, the multipliers lambda = Lambda nu by multiplicative weights on what the floors lack.
+    which is symmetric with value 0, so any solver can play it against itself: the policy steps on the first objective
+    and on Lambda nu D, the multipliers lambda = Lambda nu by multiplicative weights on what the floors lack.
     Its duality gap is the certificate of ``floors`` with these multipliers, plus Lambda times the largest violation;
-    of the average of multiplicative weights ``theory.FloorsAverage`` bounds it. A Lambda above the multipliers of the
+    ``theory.FloorsAverage`` bounds it for the average of multiplicative weights. A Lambda above the multipliers of the
     equilibrium makes both small; where a policy exceeds all floors by s, they sum to at most 1 / (2 s).
 
     Args:
-        game: the objectives; the first is played for.
-        floors: c_m by name, of other objectives.
+        game: the objectives; the first is maximised.
+        floors: c_m by the name of an objective, not the first.
         reference: [n] probabilities mu.
         limit: Lambda, the most that the multipliers sum to.
 
@@ -186,7 +186,7 @@ class FloorsGame:
         (tensor([0.7502, 0.2498], dtype=torch.float64), tensor([1.0007, 2.9993], dtype=torch.float64))
     """
 
-    total = 0.5  # that of both sides, of which the policy's is 1/2 at equilibrium and the multipliers' 0
+    total = 0.5  # the sum of both sides: at equilibrium 1/2 for the policy and 0 for the multipliers
 
     def __init__(self, game: MultiObjectiveGame, floors: Mapping[str, float], reference: Any, limit: float = 4.0):
         if not 0 < limit < float("inf"):
@@ -211,7 +211,7 @@ class FloorsGame:
         return self.D.device
 
     def payoffs(self, opponents: Players) -> Players:
-        """What each action earns, and what each floor, charged to the opponent, does."""
+        """What each action earns, and what charging each floor to the opponent earns."""
         rho, nu = opponents
         lacking = -self.limit * (rho @ self.D.mT)
         none = torch.zeros_like(lacking[..., :1])
@@ -230,7 +230,7 @@ class FloorsGame:
         return WithMultipliers(*players)
 
     def multipliers(self, shares: Float[Tensor, " floors"]) -> dict[str, float]:
-        """lambda by the name of the objective."""
+        """lambda by name of the objective."""
         return dict(zip(self.names, (self.limit * shares[..., :-1]).tolist(), strict=True))
 
     def __repr__(self) -> str:

@@ -39,12 +39,12 @@ def lexicographic(game: MultiObjectiveGame) -> Compromise:
     program by duality of the opponent's constraints, and its optimal set is the polytope of the next objective.
 
     Args:
-        game: the objectives, the first one first.
+        game: the objectives, in order of priority.
 
     Returns:
-        A policy of the last set. ``bound - value`` is twice the most that a policy of the set before gains against it
-        under the objective of that set, the largest over the objectives, by a second linear program; the multipliers
-        are 1 of an objective that had a choice to make, else 0.
+        A policy of the last set. ``bound - value`` is twice the most that a policy of the previous set gains against it
+        under the next objective, the largest over the objectives, by a second linear program; the multiplier of an
+        objective is 1 if it had a choice to make, else 0.
 
     Raises:
         ArithmeticError: HiGHS found no solution, or the face of the first objective is too badly conditioned.
@@ -76,9 +76,9 @@ def lexicographic(game: MultiObjectiveGame) -> Compromise:
 
 
 def _equilibria(K: _Polytope, A: Float[np.ndarray, "n n"]) -> tuple[Float[np.ndarray, " n"], _Polytope]:
-    """An equilibrium of the skew game A over a polytope, and the polytope of all.
+    """An equilibrium of the skew game A over a polytope, and the polytope of all its equilibria.
 
-    With x = x0 + Z u and g = Z' A x0, H = Z' A Z the payoff is g u - g v + u' H v. The least over v is, by duality,
+    With x = x0 + Z u and g = Z' A x0, H = Z' A Z the payoff is g u - g v + u' H v. By duality the least over v is
     the largest ``-room y`` over y >= 0 with ``moves' y = H' u - g`` and ``others' y = 0``.
     """
     g, H = K.directions.T @ A @ K.interior, K.directions.T @ A @ K.directions

@@ -1,4 +1,4 @@
-"""Several tables of win probabilities over the same actions, one an objective."""
+"""Several tables of win probabilities over the same actions, one per objective."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class MultiObjectiveGame:
 
     .. math::  P_{m,ij} = \\Pr(i \\succ j \\text{ under objective } m), \\qquad P_m + P_m^\\top = 1
 
-    It is no game by itself: what is played depends on how the objectives are combined (``games.objectives``).
+    It is not a game by itself: what is played depends on how the objectives are combined (``games.objectives``).
 
     Args:
         P: [m, n, n], each as ``games.PreferenceGame`` takes it.
-        names: of the objectives (default: "0", "1", ...).
-        labels: of the actions, as ``games.PreferenceGame`` takes them.
+        names: the objectives' names (default: "0", "1", ...).
+        labels: the actions' names, as ``games.PreferenceGame`` takes them.
 
     Attributes:
         tables: a batch of m preference games.
-        names: of the objectives.
+        names: the objectives' names.
 
     Raises:
         ValueError: another shape, no objective, names that are repeated or not m, an entry that ``PreferenceGame``
@@ -74,10 +74,10 @@ class MultiObjectiveGame:
         """The game of the weighted sum, ``sum_m w_m P_m``.
 
         Args:
-            weights: one an objective, in order or by name; not negative, divided by their sum.
+            weights: one per objective, in order or by name; not negative, divided by their sum.
 
         Raises:
-            ValueError: weights that are negative, all 0, or not one an objective.
+            ValueError: weights that are negative, all 0, or not one per objective.
         """
         w = torch.as_tensor(in_order("weights", weights, self.names, "objective"), dtype=torch.float64)
         if w.shape != (len(self.names),) or not bool((w >= 0).all()) or not 0 < float(w.sum()) < torch.inf:
@@ -88,7 +88,7 @@ class MultiObjectiveGame:
         return PreferenceGame(torch.einsum("m,mij->ij", w / w.sum(), self.P), self.labels)
 
     def majority(self) -> PreferenceGame:
-        """The game of the majority: each objective casts one vote for i with probability P_m,ij, ties by a coin."""
+        """The game of the majority: each objective votes for i with probability P_m,ij; a coin decides ties."""
         return PreferenceGame(most_of(self.P, 1 - self.P), self.labels)
 
     def against_all(self) -> ConstantSumGame:
@@ -98,10 +98,10 @@ class MultiObjectiveGame:
         return ConstantSumGame(self.P.movedim(0, 1).reshape(n, m * n), 1.0, self.labels, replies)
 
     def number(self, name: str) -> int:
-        """The place of an objective.
+        """The number of an objective.
 
         Raises:
-            ValueError: there is none of that name.
+            ValueError: no objective has that name.
         """
         if name not in self.names:
             raise NashwardError(f"there is no objective {name!r:.60}; there are: {', '.join(self.names)}")
@@ -111,13 +111,13 @@ class MultiObjectiveGame:
         """The objectives that have a floor, by number, and their floors [k], checked.
 
         Raises:
-            ValueError: no floor, one of the first objective, which is maximised, or one that is no probability.
+            ValueError: no floor, a floor on the first objective, which is maximised, or one that is not a probability.
         """
         if not floors:
-            raise NashwardError(f"floors are of some of the objectives {', '.join(self.names[1:])}; none was given")
+            raise NashwardError(f"expected a floor for one of the objectives {', '.join(self.names[1:])}; got none")
         for name, floor in floors.items():
             if self.number(name) == 0:
-                raise NashwardError(f"{name} is the first objective, which is maximised: a floor is of another one")
+                raise NashwardError(f"{name} is the first objective, which is maximised: give floors for the others")
             if not 0 <= floor <= 1:
                 raise NashwardError(f"the floor of {name} is {floor!r}; expected a win rate in [0, 1]")
         return [self.number(name) for name in floors], torch.tensor([*floors.values()], dtype=torch.float64)
@@ -127,13 +127,13 @@ class MultiObjectiveGame:
 
 
 def most_of(win: Any, lose: Any) -> Any:
-    """The probability that more than half of m independent votes are wins, plus half of that of a tie.
+    """The probability that more than half of m independent votes are wins, plus half the probability of a tie.
 
     Args:
         win, lose: [m, ...], the probability of each vote, and 1 minus it; numpy or torch.
 
     Returns:
-        [...], as they are.
+        [...], numpy or torch as given.
 
     Source: Condorcet 1785.
 
@@ -142,7 +142,7 @@ def most_of(win: Any, lose: Any) -> Any:
         >>> most_of(win, 1 - win)
         tensor([0.8280])
     """
-    votes = [0 * win[0] + 1]  # P(so many wins among those counted)
+    votes = [0 * win[0] + 1]  # P(k wins among the votes counted so far), for each k
     for won, lost in zip(win, lose, strict=True):
         padded = [0 * won, *votes, 0 * won]
         votes = [padded[k + 1] * lost + padded[k] * won for k in range(len(votes) + 1)]

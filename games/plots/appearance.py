@@ -24,17 +24,17 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 """A mark for each colour."""
 STYLES = ("-", "--", ":")
-"""Of lines: one more round of colours and marks each."""
-_MOST_IN_LEGEND = 160  # letters of a name
-_SHADED = 4  # so many settings of one solver are shades of one scale
+"""Styles of lines: each allows one more round of colours and marks."""
+_MOST_IN_LEGEND = 160  # the most letters of a name
+_SHADED = 4  # from so many settings of one solver on, their colours are shades of one scale
 
 
 class Look(NamedTuple):
     """How the lines of a name are drawn.
 
     Attributes:
-        colour: of line and mark.
-        mark: as matplotlib names it.
+        colour: the colour of line and mark.
+        mark: matplotlib's name of the mark.
         line: the style of the line.
     """
 
@@ -44,14 +44,14 @@ class Look(NamedTuple):
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
-    """A look for each name: a solver has the same one in all pictures, and no two names of a picture have one.
+    """A look for each name: a solver looks the same in all pictures, and no two names of a picture look alike.
 
     A solver is known by its name, alone or before a bracket ("OptimisticMWU", "MWU(step=0.1)", "optimistic MWU").
-    Another name, and a second one whose place is taken, gets the next free colour and mark, in the order given. Four
+    Any other name, and a second one of the same solver, gets the next free colour and mark, in the order given. Four
     or more settings of one solver are shades of a scale, from dark to light.
 
     Args:
-        names: of the lines of a picture, distinct.
+        names: the names of a picture's lines, distinct.
 
     Example:
         >>> looks(["mine", "MWU"])["MWU"] == looks(["ExtraGradient", "MWU(step=0.1)"])["MWU(step=0.1)"]
@@ -87,14 +87,14 @@ def _shade(share: float) -> str:
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    return to_hex(colormaps["viridis"](0.9 * share))  # its end is too light on white
+    return to_hex(colormaps["viridis"](0.9 * share))  # the end of the scale is too light on white
 
 
 def as_label(text: object, longest: int = 32) -> str:
-    """A name of an action, a model or a file as matplotlib draws it: as it is, in one line.
+    """The name of an action, a model or a file, for matplotlib to draw as it is, in one line.
 
     A dollar sign begins no mathematics, an underscore at the beginning does not hide it from a legend, control
-    characters are shown as "?", and what is longer than ``longest`` letters is cut: it would leave no room to draw.
+    characters are shown as "?", and a name of more than ``longest`` letters is cut: it would leave no room to draw.
 
     Args:
         text: the name.
@@ -111,9 +111,9 @@ def as_label(text: object, longest: int = 32) -> str:
 
 
 def as_legend(text: object) -> str:
-    """A name of a line as a legend has it: as ``as_label``, but in full, in lines of at most 40 letters.
+    """The name of a line for a legend: as ``as_label``, but in full, in lines of at most 40 letters.
 
-    Names of solvers differ in their last settings. Of a name of more than 160 letters the middle is left out.
+    Names of solvers differ in their last settings, so a name of more than 160 letters loses its middle.
 
     Args:
         text: the name.
@@ -132,18 +132,18 @@ def as_legend(text: object) -> str:
 
 
 def save(figure: Figure, file: Any, **options: Any) -> list[str]:
-    """Save a figure; what its font does not have is drawn as boxes.
+    """Save a figure; characters that its font lacks are drawn as boxes.
 
     Args:
-        figure: of matplotlib.
-        file: a path, or a file that is open for bytes.
-        options: of ``Figure.savefig``.
+        figure: a figure of matplotlib.
+        file: a path, or a file opened in binary mode.
+        options: options of ``Figure.savefig``.
 
     Returns:
-        The Unicode names of the signs that the font lacks.
+        The Unicode names of the characters that the font lacks.
     """
     lacking = set()
-    with warnings.catch_warnings(record=True) as caught:  # matplotlib warns of a sign each time that it lays out a text
+    with warnings.catch_warnings(record=True) as caught:  # matplotlib warns each time it lays out a text
         warnings.simplefilter("always")
         figure.savefig(file, **options)
     for warning in caught:
@@ -158,7 +158,7 @@ def some_of(names: Sequence[str]) -> str:
     """The first three of the names, and how many more there are.
 
     Args:
-        names: in their order.
+        names: the names, in order.
 
     Example:
         >>> some_of(["a", "b", "c", "d", "e"]), some_of(["a", "b"])

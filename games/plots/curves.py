@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FLOOR = 1e-16
 """Gaps below this are drawn here."""
 _ROUNDING = 1e-12  # a race ends here
-_CONFIRMING = 0.1  # the share at the end of a run of which little more than its own gaps is known
+_CONFIRMING = 0.1  # the share at the end of a run with few iterations after it
 
 
 def gap_curves(
@@ -40,10 +40,10 @@ def gap_curves(
         title: above the picture.
         axes: to draw on; a new figure when None.
         which: the iterate whose gaps are drawn, or several, of those in ``Solution.gaps``. The second is dashed, the
-            third dash-dotted; of a single one the lines have their names alone, and the styles of ``looks``.
+            third dash-dotted. With a single iterate its name is left out, and the styles are those of ``looks``.
 
     Raises:
-        ValueError: no solution, one of a batch of games, an iterate that a solution has no gaps of.
+        ValueError: no solution, one of a batch of games, an iterate without gaps in a solution.
         TypeError: solutions without names, a bound that is not a function.
     """
     for name, bound in (bounds or {}).items():
@@ -81,11 +81,11 @@ def gap_curves(
 def race(
     solutions: Mapping[str, Solution], which: str = "last", *, title: str = "", axes: Axes | None = None
 ) -> Figure:
-    """For every recorded iteration the largest gap from there to the end of the run, down to 1e-12.
+    """The largest gap from each recorded iteration to the end of the run, down to 1e-12.
 
-    A line says after how many iterations the gap stayed at or below a level, as far as the run went: further left is
-    faster, and a line is level where the solver got no further. The last tenth of each run is drawn pale: few
-    iterations follow, so that the line of a solver that circles falls there too, where the run ends near the Nash.
+    A line shows after how many iterations the gap stayed at or below a level until the end of the run: further left is
+    faster, and a line is level where the solver made no progress. The last tenth of each run is drawn pale: few
+    iterations follow it, so that even a solver that circles falls there if the run ends near the Nash.
 
     Args:
         solutions: by name, each of a single game.
@@ -94,7 +94,7 @@ def race(
         axes: to draw on; a new figure when None.
 
     Raises:
-        ValueError: no solution, one of a batch of games, an iterate that a solution has no gaps of.
+        ValueError: no solution, one of a batch of games, an iterate without gaps in a solution.
         TypeError: solutions without names.
     """
     figure, axes = drawn_on(axes, 6.4, 4.2)
@@ -129,7 +129,7 @@ def quantiles(
         axes: to draw on; a new figure when None.
 
     Raises:
-        ValueError: no solution, one of a single game, an iterate that a solution has no gaps of.
+        ValueError: no solution, one of a single game, an iterate without gaps in a solution.
     """
     figure, axes = drawn_on(axes, 6.4, 4.2)
     look = looks(list(by_name(solutions)))
@@ -166,8 +166,8 @@ def stability_map(
     Args:
         frequencies: [columns], lam of ``games.rotation_frequency``.
         steps: [rows].
-        factors: [rows, columns], by which a deviation grows an iteration, as of ``theory.local_factor``.
-        threshold: the exact threshold as a function of lam, a solid curve; where the factors say 1 is dotted.
+        factors: [rows, columns], by which a deviation grows per iteration, as from ``theory.local_factor``.
+        threshold: the exact threshold as a function of lam, a solid curve; the curve where the factors are 1 is dotted.
         title: above the picture.
         axes: to draw on; a new figure when None.
 
@@ -181,7 +181,7 @@ def stability_map(
             f"factors must be [{len(steps)}, {len(frequencies)}], steps by frequencies, got {table.shape}"
         )
     shown = np.log10(table.clip(1e-12, 1e12))
-    width = max(float(np.quantile(np.abs(shown), 0.6)), 1e-12)  # the side of 0 is what matters, so the rest saturates
+    width = max(float(np.quantile(np.abs(shown), 0.6)), 1e-12)  # the sign matters, so large values saturate
     mesh = axes.pcolormesh(frequencies, steps, shown, cmap="RdBu_r", vmin=-width, vmax=width, shading="nearest")
     axes.contour(frequencies, steps, shown, levels=[0.0], colors="black", linestyles=":")
     if threshold is not None:
@@ -189,7 +189,7 @@ def stability_map(
         axes.plot(grid, [threshold(lam) for lam in grid], "-", color="black", linewidth=1.8, label="exact threshold")
         axes.legend(fontsize=8)
     axes.set(xlabel="frequency of the game", ylabel="step", title=title, ylim=(min(steps), max(steps)))
-    figure.colorbar(mesh, ax=axes, label="log10 of the factor an iteration", extend="both")
+    figure.colorbar(mesh, ax=axes, label="log10 of the factor per iteration", extend="both")
     return figure
 
 
@@ -201,5 +201,5 @@ def _gaps(solution: Solution, which: str, name: str) -> Float[torch.Tensor, "rec
 
 def _one(gaps: Float[torch.Tensor, "records ..."], name: str) -> Float[np.ndarray, " records"]:
     if gaps.ndim != 1:
-        raise NashwardError(f"this picture is of one game, {name} holds a batch of shape {tuple(gaps.shape[1:])}")
+        raise NashwardError(f"this picture shows one game, {name} holds a batch of shape {tuple(gaps.shape[1:])}")
     return gaps.cpu().clamp_min(FLOOR).numpy()

@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 def cycle_graph(
     game: PreferenceGame, *, title: str = "", axes: Axes | None = None, order: Sequence[int] | None = None
 ) -> Figure:
-    """Who beats whom: an arrow from each winner to the loser, the wider the surer; ties have none.
+    """Who beats whom: an arrow from each winner to the loser, the wider the larger the margin; ties have none.
 
     Actions stand in a ring clockwise from the top, by default in the order of their mean win rate, the best first.
-    Arrows against that order (upsets, without which there is no cycle) are in the second colour and dashed; where there
-    are some a legend says so.
+    Arrows against that order (upsets, without which there is no cycle) are in the second colour and dashed, with a
+    legend where there are any.
 
     Args:
         game: a single game.
-        order: the actions in another order, by number; ``payoff_table`` takes the same.
+        order: the numbers of the actions in another order; ``payoff_table`` takes the same.
         title: above the picture.
         axes: to draw on; a new figure when None.
 
     Raises:
-        ValueError: a batch of games, an order that has not every action once.
-        TypeError: no preference game.
+        ValueError: a batch of games, an order that does not list each action once.
+        TypeError: not a preference game.
     """
     if not isinstance(game, PreferenceGame):
         raise TypeError(
-            f"who beats whom is drawn of a PreferenceGame, got {type(game).__name__}; an n x m game is drawn by "
+            f"who beats whom is drawn for a PreferenceGame, got {type(game).__name__}; for an n x m game take "
             "games.plots.payoff_table"
         )
     if game.batch_shape:
-        raise NashwardError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
+        raise NashwardError(f"the picture shows one game, got a batch of shape {tuple(game.batch_shape)}")
     figure, axes = drawn_on(axes, 5.2, 5.0)
     P, n = game.P.cpu(), game.sizes[0]
     with_order: dict[str, Any] = {"color": COLOURS[0], "linestyle": "-"}
@@ -79,7 +79,7 @@ def cycle_graph(
 def _heat(
     axes: Axes, table: Float[np.ndarray, "n m"], names: Sequence[Sequence[str]], figure: Figure, form: str
 ) -> None:
-    """A heat map around the middle of the payoffs, which of probabilities are 0 to 1."""
+    """A heat map around the middle of the payoffs; for probabilities the range is 0 to 1."""
     low, high = (0.0, 1.0) if form == ".2f" else (float(table.min()), float(table.max()))
     image = axes.imshow(table, cmap="RdBu", vmin=low, vmax=high if high > low else low + 1)
     _ticks(axes, *names)
@@ -120,13 +120,13 @@ def payoff_table(
     title: str = "",
     order: Sequence[int] | None = None,
 ) -> Figure:
-    """The table as a heat map, and beside it the equilibrium's probabilities; by default most played actions first.
+    """The table as a heat map, and beside it the equilibrium's probabilities; by default most played first.
 
     Args:
-        game: a single game; of an ``n x m`` one the row player's payoffs and the probabilities of both are shown.
-        equilibrium: of the game, as ``games.nash`` gives it.
+        game: a single game; for an ``n x m`` one the row player's payoffs and both players' probabilities are shown.
+        equilibrium: the game's equilibrium, as ``games.nash`` gives it.
         title: above the picture.
-        order: the actions of a preference game in another order, by number; ``cycle_graph`` takes the same.
+        order: the numbers of a preference game's actions in another order; ``cycle_graph`` takes the same.
 
     Raises:
         ValueError: a batch of games, an equilibrium of another game, an order that has not every action once, an order
@@ -136,7 +136,7 @@ def payoff_table(
     if not isinstance(game, PreferenceGame | ConstantSumGame):
         raise TypeError(f"expected a game with a table of payoffs, got {type(game).__name__}")
     if game.batch_shape:
-        raise NashwardError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
+        raise NashwardError(f"the picture shows one game, got a batch of shape {tuple(game.batch_shape)}")
     _check_equilibrium(equilibrium, game)
     if isinstance(game, PreferenceGame):
         what, form, table = "P(row beats column)", ".2f", game.P
@@ -146,7 +146,7 @@ def payoff_table(
         pair = equilibrium.policy
         sides = [("row player", game.row_labels, pair.row), ("column player", game.column_labels, pair.column)]
     if order is not None and isinstance(game, ConstantSumGame):
-        raise NashwardError("an order is of the actions of a preference game; an n x m game has two sets of them")
+        raise NashwardError("an order is for the actions of a preference game; an n x m game has two sets of actions")
     orders = [_ordered(order, most_played_first(policy)) for _, _, policy in sides]
     names = [[as_label(labels[i]) for i in own] for (_, labels, _), own in zip(sides, orders, strict=True)]
     unique = equilibrium.unique

@@ -1,4 +1,4 @@
-"""Policies on their way: on the simplex of three actions, and in a plane of more."""
+"""Trajectories of policies: on the simplex of three actions, or in a plane for more."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def simplex(
         policies: by name, solutions with ``keep_policies=True``, whose last iterates are drawn; or [records, 3]
             probabilities.
         equilibrium: [3], or as ``games.nash`` gives it, drawn as a star.
-        labels: of the three corners.
+        labels: the names of the three corners.
         title: above the picture.
         axes: to draw on; a new figure when None.
-        start: [3], from which all of them go, drawn as a ring; None: each has a hollow mark at its first record.
+        start: [3], the common start, drawn as a ring; None: each trajectory has a hollow mark at its first record.
 
     Raises:
         ValueError: a trajectory, an equilibrium or a start of another shape, or of an ``n x m`` game, which has two
@@ -80,30 +80,30 @@ def trajectories(
     """Trajectories of policies over any number of actions, from the hollow mark to the filled one.
 
     Over three actions they lie on the simplex. Over more they are drawn in the plane of two chosen actions, or else
-    projected on their principal plane: that through the equilibrium (without one through the mean) in which they move
-    most, by the singular vectors of all points together. The axes then say which share of the squared distances is
-    seen, and arrows show the directions of the three actions that point furthest in it.
+    projected on their principal plane: the plane through the equilibrium (if not given, through the mean) in which they
+    move most, from the singular vectors of all points together. The axes then say which share of the squared distances
+    they show, and arrows show the directions of the three actions that reach furthest in the plane.
 
     Args:
         policies: by name, solutions with ``keep_policies=True``, whose last iterates are drawn; or [records, n]
             probabilities.
         equilibrium: [n], or as ``games.nash`` gives it, drawn as a star.
-        labels: of the n actions.
-        actions: two of them, by number, whose probabilities are the axes; None: the principal plane.
+        labels: the names of the n actions.
+        actions: the numbers of two actions whose probabilities are the axes; None: the principal plane.
         title: above the picture.
         axes: to draw on; a new figure when None.
-        start: [n], from which all of them go, drawn as a ring; None: each has a hollow mark at its first record.
+        start: [n], the common start, drawn as a ring; None: each trajectory has a hollow mark at its first record.
 
     Raises:
         ValueError: no trajectory, or trajectories of different sizes or of fewer than three actions, or of an
             ``n x m`` game, which has two policies; a solution that kept none; an equilibrium, a start or labels of
-            another size; other than two actions, or one that there is not.
+            another size; other than two actions, or one that does not exist.
         TypeError: trajectories without names.
     """
     paths = _paths(policies)
     sizes = sorted({path.shape[1] for path in paths.values()})
     if len(sizes) != 1 or sizes[0] < 3:
-        raise NashwardError(f"trajectories in a plane are of one number of actions, at least 3; got {sizes}")
+        raise NashwardError(f"trajectories in a plane need the same number of actions, at least 3; got {sizes}")
     (n,) = sizes
     names = tuple(map(str, range(n))) if labels is None else tuple(labels)
     _check_labels(names, n)
@@ -118,7 +118,7 @@ def trajectories(
         _principal_plane(axes, paths, star, first, names)
     axes.set(title=title)
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)  # off the names of the actions
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)  # below the names of the actions
     return figure
 
 
@@ -132,7 +132,7 @@ def _paths(policies: Mapping[str, Any]) -> dict[str, Float[np.ndarray, "_ _"]]:
         if path.ndim != 2 or not len(path):
             raise NashwardError(
                 f"a trajectory has shape [records, n], {name} has {path.shape}; solve(..., keep_policies=True) keeps "
-                "that of one game and one start"
+                "it for one game and one start"
             )
     return paths
 
@@ -148,7 +148,7 @@ def _path(name: str, path: Any) -> Float[np.ndarray, "..."]:
 def _of_one_player(policy: Any, name: str) -> Float[np.ndarray, "..."]:
     if isinstance(policy, Profile):
         raise NashwardError(
-            f"this picture is of one policy, {name} has two, of an n x m game: draw one player's, as "
+            f"this picture shows one policy, {name} has two, of an n x m game: draw one player's, as "
             '{"row": solution.policies["last"].row} and nash(game).policy.row'
         )
     return np.asarray(policy, dtype=np.float64)
@@ -192,7 +192,7 @@ def _plane_of_actions(
     chosen = list(actions)
     if len(set(chosen)) != 2 or len(chosen) != 2 or not all(0 <= action < len(names) for action in chosen):
         raise NashwardError(f"two of the actions 0 to {len(names) - 1} make a plane, got {chosen}")
-    axes.plot([0, 0, 1, 0], [0, 1, 0, 0], color="black", linewidth=1)  # where all policies lie
+    axes.plot([0, 0, 1, 0], [0, 1, 0, 0], color="black", linewidth=1)  # all policies lie within
     _draw(axes, {name: path[:, chosen] for name, path in paths.items()}, None if first is None else first[chosen])
     if star is not None:
         axes.plot(*star[chosen], "*", color="black", markersize=14, label="Nash")
@@ -209,7 +209,7 @@ def _principal_plane(
     _, lengths, directions = np.linalg.svd(points - centre, full_matrices=False)
     plane = np.zeros((2, len(names)))
     plane[: min(2, len(directions))] = directions[:2]
-    for row in plane:  # the sign of a singular vector is nobody's choice
+    for row in plane:  # the sign of a singular vector is arbitrary
         row *= -1 if row[np.abs(row).argmax()] < 0 else 1
     begin = None if first is None else (first - centre) @ plane.T
     _draw(axes, {name: (path - centre) @ plane.T for name, path in paths.items()}, begin)
@@ -219,7 +219,7 @@ def _principal_plane(
     largest = np.linalg.norm(plane, axis=0)
     for action in largest.argsort(kind="stable")[::-1][:3]:
         tip = plane[:, action] / largest.max() * 0.8 * reach
-        axes.update_datalim([1.15 * tip])  # arrows and texts do not count by themselves
+        axes.update_datalim([1.15 * tip])  # arrows and texts do not extend the limits by themselves
         axes.annotate("", xy=tuple(tip), xytext=(0, 0), arrowprops={"arrowstyle": "->", "color": "0.5"})
         x, y = 1.08 * tip
         axes.text(x, y, as_label(names[action]), color="0.35", ha="center", va="center", fontsize=8)

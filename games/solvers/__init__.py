@@ -33,6 +33,6 @@ MIRROR_STEPS = (
 TABLES_ONLY = (
     RegretMatching, RegretMatchingPlus, PredictiveRegretMatchingPlus, FictitiousPlay, Replicator, GDA, OptimisticGDA,
 )  # fmt: skip
-"""Solvers that are no mirror steps."""
+"""Solvers that make no mirror steps."""
 SOLVERS: tuple[type[Any], ...] = (*MIRROR_STEPS, *TABLES_ONLY)
 """Both, in the order of the tables in docs/solvers.md."""

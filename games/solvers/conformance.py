@@ -1,15 +1,18 @@
-"""What a solver of one's own has to keep to, checked by playing it on small games."""
+"""What a solver of your own must satisfy, checked by playing it on small games."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 from nashward.errors import NashwardError
 from nashward.games.driver import drive, require_steps
 from nashward.games.policy import Policy
 from nashward.games.step import Step
+from nashward.python_object import LIBRARY_ERRORS, first_line
 
 from .tables_only.base import Payoffs, TableSolver, check_policies
 
@@ -23,22 +26,22 @@ _ITERATIONS, _ROUNDING = 12, 1e-9
 
 
 def check_solver(solver: Any) -> None:
-    """Play a solver on small games, and raise for what is no policy, or changes between two runs.
+    """Play a solver on small games; raise if a policy is invalid, or if two runs differ.
 
-    Checked of both kinds, those with ``play`` and those with ``iterate``: every iterate is a distribution, of one
-    player and of two; the same run gives the same iterates, and leaves the solver as it was; several starts in one
-    call give what each gives alone; renamed actions give renamed iterates; Steps go on from what was sent. That it
-    converges is not checked: a game, its exact equilibrium and ``games.solve`` show that.
+    The checks, for solvers with ``play`` and with ``iterate``: every iterate is a distribution, for one player and for
+    two; the same run gives the same iterates and leaves the solver as it was; several starts in one call give what each
+    gives alone; renamed actions give renamed iterates; Steps continue from the policies that were sent. Convergence is
+    not checked: a game, its exact equilibrium and ``games.solve`` show that.
 
     Args:
         solver: an object with ``play(x, reference)`` or ``iterate(x, payoffs)``.
 
     Raises:
-        ValueError: names what is wrong, and where.
-        TypeError: no solver at all.
+        ValueError: says what is wrong, and where.
+        TypeError: not a solver.
 
     See also:
-        ``llm.oracles.check_oracle``, the same for an oracle.
+        ``llm.oracles.check_oracle``, the same for oracles.
 
     Example:
         >>> from nashward import games
@@ -69,7 +72,8 @@ def check_solver(solver: Any) -> None:
     def path(game: Any, start: Any, what: str) -> tuple[Tensor, ...]:
         every = range(1, _ITERATIONS + 1)
         played = _Watched(solver, name, what) if isinstance(solver, TableSolver) else solver
-        solution = games.solve(game, played, _ITERATIONS, start, record=every, keep_policies=True, traced=False)
+        with _told_where(name, what):
+            solution = games.solve(game, played, _ITERATIONS, start, record=every, keep_policies=True, traced=False)
         found = solution.policies["last"]
         players: tuple[Tensor, ...] = (found,) if isinstance(found, torch.Tensor) else tuple(found)
         if len(players[0]) < _ITERATIONS:
@@ -82,10 +86,10 @@ def check_solver(solver: Any) -> None:
     path(two, pair, "a game of 2 x 3 actions")
     if not torch.equal(alone[0], path(one, first, "a game of 4 actions")[0]):
         raise NashwardError(
-            f"{name}: the same run gave other iterates the second time; a solver keeps nothing between runs"
+            f"{name}: the same run gave other iterates the second time; a solver must keep nothing between runs"
         )
     if repr(getattr(solver, "__dict__", {})) != before:
-        raise NashwardError(f"{name}: playing it changed its settings; what a run needs belongs into its generator")
+        raise NashwardError(f"{name}: playing it changed its settings; keep the state of a run in its generator")
     (both,) = path(one, torch.stack([first, second]), "a game of 4 actions from two starts")
     for k, start in enumerate((first, second)):
         _check_equal(name, both[:, k], path(one, start, "a game of 4 actions")[0], "in one call with another start")
@@ -95,7 +99,7 @@ def check_solver(solver: Any) -> None:
 
 
 def _check_goes_on(name: str, solver: Any, tables: TableExecutor, start: Tensor) -> None:
-    """Refuse a solver none of whose Steps names a policy that a Step has made."""
+    """Refuse a solver if none of its Steps names a policy that a Step has made."""
     x = tables.policy(start)
     made: set[Policy] = set()
     named: set[Policy] = set()
@@ -106,17 +110,32 @@ def _check_goes_on(name: str, solver: Any, tables: TableExecutor, start: Tensor)
         made.add(policy)
         return False
 
-    drive(solver, x, x, tables.execute, record, _ITERATIONS)
+    with _told_where(name, "a game of 4 actions"):
+        drive(solver, x, x, tables.execute, record, _ITERATIONS)
     if made.isdisjoint(named):
         raise NashwardError(
-            f"{name}: of {len(made)} Steps none begins at a policy that was sent, so that it never moves on; expected "
+            f"{name}: of {len(made)} Steps none uses a policy that was sent, so the solver never moves on; expected "
             "x = yield Step(...), and x in the next Step"
         )
 
 
+@contextmanager
+def _told_where(name: str, what: str) -> Iterator[None]:
+    """What a solver's own code raises, with the game that it was played on."""
+    try:
+        yield
+    except LIBRARY_ERRORS as error:
+        *_, (frame, _) = walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).startswith("nashward."):
+            raise
+        raise NashwardError(
+            f"{name}: {frame.f_code.co_name} raised {type(error).__name__} on {what}: {first_line(error)}"
+        ) from error
+
+
 @dataclass(frozen=True)
 class _Watched:
-    """A solver of tables only whose iterates are looked at as it yields them."""
+    """A solver of tables only whose iterates are checked as it yields them."""
 
     solver: TableSolver
     name: str
@@ -131,7 +150,7 @@ class _Watched:
             check_policies(players, x, where)
             yield players
             made = t
-        raise NashwardError(f"{self.name}: iterate ended after {made} policies; it has to go on for ever")
+        raise NashwardError(f"{self.name}: iterate ended after {made} policies; it must yield for ever")
 
 
 def _check_equal(name: str, found: Tensor, expected: Tensor, how: str) -> None:

@@ -1,8 +1,8 @@
 """Step sizes: a number, or a function of the iteration t = 1, 2, ...; and the schedules of the theorems.
 
 Policies are opaque to a solver, so a step depends on t alone, and a run can be replayed. Steps that adapt to payoffs
-(AdaHedge, AdaGrad) need what a solver does not see and are not here; ``doubling`` adapts to the horizon.
-For falling steps the theorem for multiplicative weights speaks of the average *weighted by the step*:
+(AdaHedge, AdaGrad) need what a solver does not see, and are left out; ``doubling`` adapts to the horizon.
+For falling steps the theorem for multiplicative weights is about the average *weighted by the step*:
 ``solve(game, MWU(schedule), averaging=schedule)``.
 """
 
@@ -18,7 +18,7 @@ from nashward.errors import NashwardError
 from nashward.games.step import is_finite
 
 Schedule: TypeAlias = float | Callable[[int], float]
-"""A step size: one for all, or a function of t = 1, 2, ..."""
+"""A step size: one number, or a function of t = 1, 2, ..."""
 
 
 def at(schedule: Schedule, t: int) -> float:
@@ -110,7 +110,7 @@ def horizon(iterations: int, C: float) -> float:
 
 
 def doubling(C: float) -> Callable[[int], float]:
-    """``horizon`` for an unknown number of iterations: over t = 2^k .. 2^(k+1) - 1 the step for T = 2^k.
+    """``horizon`` for an unknown number of iterations: for t = 2^k .. 2^(k+1) - 1 it is the step for T = 2^k.
 
     It adapts to any horizon at the price of a constant factor (the doubling trick).
 
@@ -157,7 +157,7 @@ def phased(phases: Sequence[tuple[int, float]]) -> Callable[[int], float]:
     """Piecewise constant steps: phases of (iterations, step) one after another; the last one continues.
 
     Args:
-        phases: (iterations, step) of each.
+        phases: (iterations, step) for each phase.
 
     Example:
         >>> step = phased([(2, 1.0), (1, 0.5)])

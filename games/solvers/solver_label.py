@@ -1,4 +1,4 @@
-"""A solver by its name and its settings, as prints and pictures name it. Imports no torch."""
+"""A solver's name and settings, as prints and pictures show them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 
 def solver_label(solver: Any, swept: Sequence[str] = ()) -> str:
-    """A solver's name with its numbers that are not 0, all that is not the usual one, and the swept settings.
+    """A solver's name with its settings: numbers other than 0, values other than the default, and swept settings.
 
     Args:
-        solver: any; of one that is no dataclass the name of its class alone is known.
-        swept: settings that are shown whatever they are.
+        solver: any solver; if it is not a dataclass, its label is the name of its class.
+        swept: settings that are always shown.
 
     Example:
         >>> from nashward import games

@@ -1,4 +1,4 @@
-"""A warning of a start whose zeros stay."""
+"""A warning about a start whose zeros stay."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .tables_only.base import TableSolver
 from .together import Together
 
-if TYPE_CHECKING:  # they import torch, which the names and settings of the solvers do not need
+if TYPE_CHECKING:  # these import torch, which the solvers' names and settings do not need
     from nashward.games.forms.game import Game, Players
 
 
@@ -17,9 +17,9 @@ class SupportWarning(UserWarning):
 
 
 def warn_support(game: Game, solver: Any, start: Players) -> None:
-    """Warn of actions at probability 0 in a given start, where the solver's iterates keep the support of it.
+    """Warn about actions at probability 0 in a given start, if the solver's iterates keep its support.
 
-    Mirror steps do, as does a solver of tables that says so by ``keeps_support``.
+    Mirror steps keep it, as does a solver of tables only with ``keeps_support``.
 
     Warns:
         SupportWarning: one line that names the actions.
@@ -36,7 +36,7 @@ def warn_support(game: Game, solver: Any, start: Players) -> None:
         name = type(solver.solvers[0] if isinstance(solver, Together) else solver).__name__
         warnings.warn(
             f"the start gives probability 0 to {named}, and {name}, which multiplies probabilities, leaves it at 0; "
-            "start from a small one to let it grow",
+            "start from a small probability to let it grow",
             SupportWarning,
             stacklevel=3,
         )

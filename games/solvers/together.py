@@ -1,4 +1,4 @@
-"""Several solvers of one kind played together, a row of every policy for each: what ``games.sweep`` batches."""
+"""Several solvers of one kind played together, each with its row of every policy, for ``games.sweep``."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ class ApartError(NashwardError):
 
 
 class Blends(Blend):
-    """A blend for each solver, of the same policies: a weight that differs is a tensor [solvers, 1, ...]."""
+    """One blend per solver, all of the same policies; weights that differ are a tensor [solvers, 1, ...]."""
 
     def __init__(self, members: dict[Policy, Any]):
         self._members = members
 
 
 class Steps(Step):
-    """A Step for each solver, with blends of the same policies; a size that differs is a tensor [solvers, 1, ...]."""
+    """One Step per solver, with blends of the same policies; sizes that differ are a tensor [solvers, 1, ...]."""
 
-    def __post_init__(self) -> None:  # each one of them was checked
+    def __post_init__(self) -> None:  # each Step was checked by itself
         pass
 
 
 @dataclass(frozen=True)
 class Together:
-    """Solvers that make the same Steps but for weights and sizes, such as one solver with several steps.
+    """Solvers whose Steps differ only in weights and sizes, such as one solver with several step sizes.
 
-    All of them are sent one handle, whose value has an axis [solvers, ...] in front.
+    All of them are sent the same handle, whose value has a leading axis [solvers, ...].
 
     Attributes:
         solvers: mirror-step solvers.
@@ -50,12 +50,12 @@ class Together:
 
     @property
     def period(self) -> int | None:
-        """The number of Steps after which they repeat, the same for all of them; else None."""
+        """The number of Steps after which the Steps repeat, if it is the same for all solvers; else None."""
         periods = {getattr(solver, "period", None) for solver in self.solvers}
         return periods.pop() if len(periods) == 1 else None
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
-        import torch  # which the names and settings of the solvers do not need
+        import torch  # the solvers' names and settings do not need it
 
         plays = [steps_of(solver, x, reference) for solver in self.solvers]
         steps = [next(play) for play in plays]
@@ -72,10 +72,10 @@ class Together:
 
 
 def _joined(steps: Sequence[Step], number: Callable[[Sequence[float]], Any]) -> Step:
-    """The Steps as one, if they blend the same policies.
+    """The Steps joined into one, if they blend the same policies.
 
     Raises:
-        ApartError: they do not, or not all of them are iterates.
+        ApartError: they do not, or only some of them are iterates.
     """
     first = steps[0]
 
@@ -84,13 +84,13 @@ def _joined(steps: Sequence[Step], number: Callable[[Sequence[float]], Any]) -> 
         if any(one is None for one in blends):
             if all(one is None for one in blends):
                 return None
-            raise ApartError(f"one solver has no {name} where another one has")
+            raise ApartError(f"one solver has no {name} where another has one")
         members = [one.members() for one in blends]
         if any(one.keys() != members[0].keys() for one in members):
             raise ApartError(f"the solvers blend different policies in their {name}")
         return Blends({policy: number([one[policy] for one in members]) for policy in members[0]})
 
     if len({step.is_iterate for step in steps}) > 1:
-        raise ApartError("one solver makes a half step where another one makes an iterate")
+        raise ApartError("one solver makes a half step where another makes an iterate")
     anchor, opponent, averaged = map(blend, ("anchor", "opponent", "averaged"))
     return Steps(anchor, opponent, number([step.size for step in steps]), first.is_iterate, averaged)

@@ -1,7 +1,7 @@
 """Named preference games, and the families that they are drawn from.
 
-``names()`` lists them, ``get(name)`` builds one, ``GAMES[name]`` says what is known of it, and each is a function of
-its own. ``generators`` has the families.
+``names()`` lists them, ``get(name)`` builds one, ``GAMES[name]`` says what is known about it, and each game is
+also a function. ``generators`` has the families.
 """
 
 import difflib
@@ -59,7 +59,7 @@ from .registry import definitions as definitions
 from .registry import get as get
 from .registry import names as names
 
-if not TYPE_CHECKING:  # to a type checker an unknown name stays an error
+if not TYPE_CHECKING:  # for a type checker an unknown name stays an error
 
     def __getattr__(name: str) -> NoReturn:
         near = difflib.get_close_matches(name, names(), 1)

@@ -1,4 +1,4 @@
-"""The games of the zoo: each is a function, with what is known of it above it."""
+"""The games of the zoo: each is a function; its decorator says what is known about it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def rock_paper_scissors_lizard_spock() -> PreferenceGame:
 
 @named("folklore", "cyclic", "degenerate", nash=(0, 1, 1, 1))
 def rock_paper_scissors_well() -> PreferenceGame:
-    """The well swallows rock and scissors and loses to paper: rock is no use, Nash (0, 1, 1, 1) / 3."""
+    """The well swallows rock and scissors and loses to paper: rock is useless, Nash (0, 1, 1, 1) / 3."""
     return beating(
         {"rock": ("scissors",), "paper": ("rock", "well"), "scissors": ("paper",), "well": ("rock", "scissors")}
     )
@@ -80,7 +80,7 @@ def rock_paper_scissors_well() -> PreferenceGame:
 
 @named("made here", "cyclic", "degenerate", "several equilibria", "low rank", nash=(1, 0, 1, 1))
 def cloned_rock() -> PreferenceGame:
-    """Rock-paper-scissors with rock twice: its third is shared out at will."""
+    """Rock-paper-scissors with rock twice: the two share a third in any way."""
     return beating({"rock": ("scissors",), "stone": ("scissors",), "paper": ("rock", "stone"), "scissors": ("paper",)})
 
 
@@ -120,13 +120,13 @@ def circular_seven() -> PreferenceGame:
 
 @named("made here", "cyclic", "several equilibria", nash=(1,) * 6)
 def ring_of_six() -> PreferenceGame:
-    """Each beats the next of six surely and ties with the rest: also (1, 0, 1, 0, 1, 0) / 3 is a Nash."""
+    """Each of six beats the next surely and ties with the rest: (1, 0, 1, 0, 1, 0) / 3 is a Nash too."""
     return beating({str(i): (str((i + 1) % 6),) for i in range(6)})
 
 
 @named("made here, a check of ONPO's bound", "transitive", "Condorcet winner", "low rank", nash=(1, 0, 0, 0, 0))
 def condorcet_winner(n: int = 5) -> PreferenceGame:
-    """Action 0 beats every other one surely, the rest tie: Nash pure. Nearly tight for optimistic MWU's bound.
+    """Action 0 beats every other one surely, the rest tie: the Nash is pure. Nearly tight for optimistic MWU's bound.
 
     Args:
         n: the number of actions.
@@ -262,7 +262,7 @@ def colonel_blotto() -> PreferenceGame:
 
 @named("arXiv 1901.08106 (Balduzzi et al.)", "cyclic", "several equilibria", "low rank")
 def disc_rim() -> PreferenceGame:
-    """Seven points evenly round a disc: rank 2, and triangles round the centre are Nash."""
+    """Seven points evenly round a disc: rank 2; triangles round the centre are Nash equilibria."""
     return disc(7)
 
 
@@ -280,19 +280,19 @@ def low_rank_preferences() -> PreferenceGame:
 
 @named("made here, by the parts of Jiang, Lim, Yao & Ye 2011", "cyclic", "slow")
 def scores_with_cycles() -> PreferenceGame:
-    """Eight scores of Bradley and Terry with as much that goes round."""
+    """Eight Bradley-Terry scores with a cyclic part of equal weight."""
     return scores_and_cycles(8, cycles=0.5, seed=0)
 
 
 @named("made here, by the parts of Jiang, Lim, Yao & Ye 2011", "cyclic", "slow")
 def pure_cycles() -> PreferenceGame:
-    """Log-odds on six actions that no score explains at all."""
+    """Log-odds on six actions without any Bradley-Terry part."""
     return scores_and_cycles(6, cycles=1.0, seed=1)
 
 
 @named("made here: a mixture of judges, as in arXiv 2410.23223", "cyclic", "slow")
 def three_judges() -> PreferenceGame:
-    """Three judges who each have a favourite, and none of whom is cyclic."""
+    """Three judges with different favourites, each of them transitive."""
     return mixture_of_judges([[4.0, 2.0, 0.0, 1.0], [0.0, 4.0, 2.0, 1.0], [2.0, 0.0, 4.0, 1.5]], (0.4, 0.35, 0.25))
 
 
@@ -326,7 +326,7 @@ def random_preferences(n: int = 10, seed: int = 0) -> PreferenceGame:
 
     Args:
         n: the number of actions.
-        seed: of the probabilities.
+        seed: the seed of the probabilities.
 
     Raises:
         ValueError: n is not a whole number >= 1.
@@ -342,7 +342,7 @@ def random_tournament(n: int = 9, seed: int = 0) -> PreferenceGame:
 
     Args:
         n: the number of actions.
-        seed: of the coin.
+        seed: the seed of the coin.
 
     Raises:
         ValueError: n is not a whole number >= 1.
@@ -365,7 +365,7 @@ def mujoco_soccer() -> PreferenceGame:
 
 @named("arXiv 2405.00675 (SPPO), Figure 3", "transitive", "Condorcet winner", nash=(1, *[0] * 10))
 def sppo_pairrm() -> PreferenceGame:
-    """The SPPO paper's eleven models under PairRM, near to Bradley and Terry: IPO's third iterate beats every other.
+    """The SPPO paper's eleven models under PairRM, close to Bradley-Terry: IPO's third iterate beats every other.
 
     Source: arXiv 2405.00675, Figure 3, the figures as printed.
     """
@@ -377,4 +377,4 @@ EXACT: dict[str, tuple[Fraction, ...]] = {
     for name, entry in GAMES.items()
     if entry.nash is not None and "several equilibria" not in entry.properties
 }
-"""The Nash of each game that has only one, where it is known in fractions."""
+"""The Nash of each game with a unique one that is known in fractions."""

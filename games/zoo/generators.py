@@ -24,7 +24,7 @@ def three_cycle(a_beats_b: float, b_beats_c: float, c_beats_a: float) -> Prefere
         a_beats_b, b_beats_c, c_beats_a: probabilities.
 
     Raises:
-        ValueError: as ``PreferenceGame``, of what is no probability.
+        ValueError: as ``PreferenceGame``, for a value that is not a probability.
 
     Source: the project's own; solve A x = 0 for three actions.
 
@@ -54,14 +54,14 @@ def from_scores(scores: ArrayLike) -> PreferenceGame:
 
 
 def from_margins(A: ArrayLike, labels: Sequence[str] | None = None) -> PreferenceGame:
-    """``P = 1/2 + A / (2 max |A|)`` of any skew table (a zero-sum game that is its own mirror image).
+    """``P = 1/2 + A / (2 max |A|)`` for any skew table A (a symmetric zero-sum game).
 
     Args:
         A: [n, n], skew.
-        labels: of the actions.
+        labels: the actions' names.
 
     Raises:
-        ValueError: as ``PreferenceGame``, of a table that is not skew.
+        ValueError: as ``PreferenceGame``, for a table that is not skew.
 
     Example:
         >>> from_margins([[0, 2], [-2, 0]], ["a", "b"]).P[0].tolist()
@@ -75,7 +75,7 @@ def beating(beats: Mapping[str, Sequence[str]]) -> PreferenceGame:
     """A table of sure wins; other pairs tie.
 
     Args:
-        beats: for each action, by name, those that it beats.
+        beats: by the name of an action, the actions that it beats.
 
     Example:
         >>> beating({"a": ["b"], "b": [], "c": []}).P[0].tolist()
@@ -110,7 +110,7 @@ def tournament(n: int, seed: int) -> PreferenceGame:
 
     Args:
         n: the number of actions.
-        seed: of the coin.
+        seed: the seed of the coin.
 
     Raises:
         ValueError: n is not a whole number >= 1.
@@ -125,12 +125,12 @@ def tournament(n: int, seed: int) -> PreferenceGame:
 
 
 def scores_and_cycles(n: int = 8, cycles: float = 0.5, seed: int = 0) -> PreferenceGame:
-    """Bradley-Terry plus cycles of adjustable weight: log-odds (1 - c) (r_i - r_j) + c C_ij, C without any score in it.
+    """Bradley-Terry plus cycles of adjustable weight: log-odds (1 - c) (r_i - r_j) + c C_ij, C without a score part.
 
     Args:
         n: the number of actions.
         cycles: c from 0 (transitive) to 1 (purely cyclic: the curl fraction of the log-odds is 1).
-        seed: of the scores and of the cycles.
+        seed: the seed of the scores and the cycles.
 
     Raises:
         ValueError: c out of [0, 1].
@@ -155,13 +155,13 @@ def scores_and_cycles(n: int = 8, cycles: float = 0.5, seed: int = 0) -> Prefere
 
 
 def mixture_of_judges(scores: ArrayLike, weights: Sequence[float] | None = None) -> PreferenceGame:
-    """Judges with different scores, one of them drawn for each comparison: sum_k w_k sigmoid(r^k_i - r^k_j).
+    """Judges with different scores, one drawn for each comparison: sum_k w_k sigmoid(r^k_i - r^k_j).
 
-    Each judge is transitive, their mixture need not be.
+    Each judge is transitive; their mixture need not be.
 
     Args:
         scores: [judges, n].
-        weights: of the judges (equal when not given).
+        weights: the judges' weights (equal when not given).
 
     Source: the oracle of arXiv 2410.23223 is such a mixture; Condorcet 1785.
 
@@ -176,12 +176,12 @@ def mixture_of_judges(scores: ArrayLike, weights: Sequence[float] | None = None)
 
 
 def low_rank(n: int = 12, rank: int = 2, seed: int = 0) -> PreferenceGame:
-    """Margins u_i' J u_j with vectors of ``rank`` dimensions (even) and J a quarter turn in each pair of them.
+    """Margins u_i' J u_j with vectors of ``rank`` (even) dimensions and J a quarter turn in each pair of dimensions.
 
     Args:
         n: the number of actions.
-        rank: of P - 1/2, even.
-        seed: of the vectors.
+        rank: the rank of P - 1/2, even.
+        seed: the seed of the vectors.
 
     Raises:
         ValueError: a rank that is odd or below 2, n not a whole number >= 1.
@@ -195,7 +195,7 @@ def low_rank(n: int = 12, rank: int = 2, seed: int = 0) -> PreferenceGame:
     """
     check_whole("n", n)
     if rank < 2 or rank % 2:
-        raise NashwardError(f"the rank of a skew table is even, from 2 on; got {rank}")
+        raise NashwardError(f"the rank of a skew table is even and at least 2, got {rank}")
     left, right = np.random.default_rng(seed).normal(size=(2, n, rank // 2))
     return from_margins(left @ right.T - right @ left.T)
 
@@ -203,11 +203,11 @@ def low_rank(n: int = 12, rank: int = 2, seed: int = 0) -> PreferenceGame:
 def disc(n: int = 7, seed: int | None = None) -> PreferenceGame:
     """Points of the unit disc; the margin is the area they span with the centre, x_i y_j - y_i x_j, scaled.
 
-    n points evenly round the rim, or drawn in the disc where a seed is given. Its rank is 2.
+    n points evenly round the rim, or drawn in the disc if a seed is given. The rank is 2.
 
     Args:
         n: the number of points.
-        seed: of the points; None puts them on the rim.
+        seed: the seed of the points; None puts them on the rim.
 
     Raises:
         ValueError: n is not a whole number >= 1.
@@ -228,13 +228,13 @@ def disc(n: int = 7, seed: int | None = None) -> PreferenceGame:
 
 
 def blotto(troops: int = 5, fields: int = 3) -> PreferenceGame:
-    """Colonel Blotto: troops laid out on fields, each won by the larger number; the player with more fields wins.
+    """Colonel Blotto: troops are laid out on fields, the larger number wins a field, the player with more fields wins.
 
-    Layouts that differ in order only are different actions. Source: Borel 1921.
+    Layouts that differ only in order are different actions. Source: Borel 1921.
 
     Args:
-        troops: of each side.
-        fields: on which they are laid out.
+        troops: each side's number of troops.
+        fields: the number of fields.
 
     Raises:
         ValueError: troops or fields not a whole number >= 1.
@@ -257,7 +257,7 @@ def dice(faces: Mapping[str, Sequence[int]]) -> PreferenceGame:
     """Dice thrown against each other; the higher number wins, a tie counts one half.
 
     Args:
-        faces: of each die, by name; as many as it has, each as likely.
+        faces: the faces of each die, by its name; any number, all equally likely.
 
     Source: Efron's dice, after Gardner 1970.
 
@@ -300,7 +300,7 @@ def from_rankings(rankings: Mapping[str, float] | Sequence[Sequence[str]]) -> Pr
 def embedded(U: ArrayLike, shift: float) -> PreferenceGame:
     """A zero-sum game of two players as a symmetric one: [[0, V, -1], [-V', 0, 1], [1, -1, 0]], V = U + shift, scaled.
 
-    With V of value v > 0 and equilibrium policies p, q the Nash is (p, q, v) / (2 + v): a stake of 1 for the border.
+    If V has value v > 0 and equilibrium policies p, q, the Nash is (p, q, v) / (2 + v).
 
     Args:
         U: [n, m], what the row player gets.

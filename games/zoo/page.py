@@ -22,15 +22,15 @@ from .registry import GAMES, Entry, definitions
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MOST_NAMED = 12  # actions whose names find room beside a table
-_SIDE = 3.8  # inches of each of the three parts of a picture, which on a phone stand below each other
+_MOST_NAMED = 12  # up to so many actions their names fit beside a table
+_SIDE = 3.8  # inches of each of the three parts of a picture, which a phone shows below each other
 
 
 def page(names: Sequence[str], progress: Callable[[str], object] = lambda name: None) -> str:
-    """The page of these games, as HTML without a link to another file.
+    """The page of these games, as HTML that needs no other file.
 
     Args:
-        names: of games of the zoo, in the order of the page.
+        names: names of games of the zoo, in the order of the page.
         progress: called with each name before its picture is drawn.
 
     Raises:
@@ -52,11 +52,11 @@ def page(names: Sequence[str], progress: Callable[[str], object] = lambda name: 
     links = "\n".join(f'<a href="#{name}">{name}</a>' for name in names)
     return document(
         "The zoo of preference games",
-        "<p>Of each game three pictures. The first is its table, P(row beats column): blue where the row wins, red "
-        "where it loses, the stronger the surer. The second has an arrow from each winner to the loser, the wider the "
-        "surer, dashed where the loser has the higher mean win rate. The third is the Nash equilibrium, the "
-        "probability of each action; the line below says whether it is the only one, and gives it exactly where that "
-        "is known. Actions stand in the order of their mean win rate, the best first.</p>\n"
+        "<p>Each game has three pictures. The first is its table, P(row beats column): blue where the row wins, red "
+        "where it loses, darker for larger margins. The second has an arrow from each winner to the loser, wider for "
+        "larger margins, and dashed where the loser has the higher mean win rate. The third is the Nash equilibrium, "
+        "the probability of each action; the line below says whether it is the only one, and gives it exactly where "
+        "that is known. Actions are in the order of their mean win rate, the best first.</p>\n"
         f'{meanings}<nav class="links">\n{links}\n</nav>\n' + "\n".join(parts) + "\n",
     )
 
@@ -67,7 +67,7 @@ def _part(name: str, entry: Entry) -> str:
     about = told[0] if told else ""
     properties = "".join(f'<span class="property">{html.escape(one)}</span>' for one in sorted(entry.properties))
     exact = ""
-    if entry.nash:  # by name: the picture has another order
+    if entry.nash:  # with names: the picture has another order
         weights = [(as_label(label), weight) for label, weight in zip(game.labels, entry.nash, strict=True)]
         exact = "; exact: " + ", ".join(f"{label}: {weight}" for label, weight in weights if weight)
     equilibrium = entry.equilibrium()
@@ -84,7 +84,7 @@ def _part(name: str, entry: Entry) -> str:
 
 
 def _parts(figure: Figure) -> list[str]:
-    """The thirds of a picture, side by side, as PNG in base64."""
+    """The three parts of a picture, from left to right, as PNG in base64."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -99,7 +99,7 @@ def _parts(figure: Figure) -> list[str]:
 
 
 def picture(game: PreferenceGame, equilibrium: Float[Tensor, " n"]) -> Figure:
-    """Table, graph and Nash of a game beside each other, the best mean win rate first in all three.
+    """Table, graph and Nash of a game side by side, the best mean win rate first in all three.
 
     Args:
         game: a single game.

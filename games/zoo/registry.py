@@ -1,4 +1,4 @@
-"""What is known of each game of the zoo, and how a game is found: by its name, or by its properties."""
+"""What is known about each game of the zoo; finding games by name or by properties."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import torch
 
@@ -16,6 +16,8 @@ from ..equilibria.certificates.decision import Decision
 from ..equilibria.nash import Equilibrium, nash
 from ..forms.game import PreferenceGame
 from ..measures import duality_gap
+
+Make = TypeVar("Make", bound=Callable[..., PreferenceGame])
 
 Property = Literal[
     "cyclic",
@@ -46,13 +48,13 @@ DEFINITIONS: dict[Property, str] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a named game.
+    """What is known about a named game.
 
     Attributes:
-        make: builds it with its default settings.
-        source: where it is from; "made here" for the project's own, "not checked" for a source that was not verified.
+        make: builds the game with its default settings.
+        source: where the game is from; "made here": the project's own, "not checked": a source that was not verified.
         nash: an exact equilibrium, where one is known in fractions.
-        properties: those of ``PROPERTIES`` that it has, and no others.
+        properties: those of ``PROPERTIES`` that the game has, and no others.
 
     Example:
         >>> entry = GAMES["comal_cycle"]
@@ -66,9 +68,9 @@ class Entry:
     properties: frozenset[Property]
 
     def equilibrium(self) -> Equilibrium:
-        """The equilibrium to show of the game: the exact one where one is known, else that of ``games.nash``.
+        """The equilibrium to show: the exact one if known, else that of ``games.nash``.
 
-        Of several ``games.nash`` may find another one. That there are several is known also where double precision
+        Of several equilibria ``games.nash`` may find another one. The zoo may know of several where double precision
         cannot tell; ``other`` is None there.
 
         Example:
@@ -95,13 +97,13 @@ class Entry:
 
 
 GAMES: dict[str, Entry] = {}
-"""What is known of each named game."""
+"""What is known about each named game."""
 
 
-def named(source: str, *has: Property, nash: tuple[int, ...] = ()) -> Callable:
+def named(source: str, *has: Property, nash: tuple[int, ...] = ()) -> Callable[[Make], Make]:
     """Register a function in the zoo, with its Nash as integer weights if known."""
 
-    def enter(function: Callable) -> Callable:
+    def enter(function: Make) -> Make:
         exact = tuple(Fraction(weight, sum(nash)) for weight in nash) if nash else None
         GAMES[function.__name__] = Entry(function, source, exact, frozenset(has))
         return function
@@ -110,10 +112,10 @@ def named(source: str, *has: Property, nash: tuple[int, ...] = ()) -> Callable:
 
 
 def definitions(names: Iterable[str]) -> dict[Property, str]:
-    """``DEFINITIONS`` of the properties that some of these games have.
+    """``DEFINITIONS`` of the properties that occur among these games.
 
     Args:
-        names: of games.
+        names: names of games.
 
     Example:
         >>> list(definitions(["comal_cycle", "two_rings"]))
@@ -127,7 +129,7 @@ def names(*properties: Property) -> list[str]:
     """The names of all games in the zoo, or of those that have all the given properties.
 
     Args:
-        properties: of ``PROPERTIES``, all of which a game must have.
+        properties: some of ``PROPERTIES``; a game must have all of them.
 
     Raises:
         ValueError: an unknown property.
@@ -143,7 +145,7 @@ def names(*properties: Property) -> list[str]:
 
 
 def get(name: str) -> PreferenceGame:
-    """The game of that name with its default settings.
+    """The game with this name, with its default settings.
 
     Args:
         name: one of ``names()``.

@@ -1,4 +1,4 @@
-"""The settings of calls of a server, and of a language model behind one as judge."""
+"""The settings of calls to a server, and those of a language model behind one that judges."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Endpoint:
             written; None where a server wants none.
         concurrency: calls at once.
         timeout: seconds for one call, from its connection to its last byte.
-        retries: of a call that failed in a way that passes: no connection, a timeout, a cut answer, 429, 5xx.
+        retries: how often a call is repeated after a failure that may pass: no connection, a timeout, a cut answer,
+            429, 5xx.
 
     Raises:
         ValueError: a number out of its range, or a name that no variable has.
@@ -36,11 +37,11 @@ class Endpoint:
     """
 
     key_variable: str = setting(
-        "OPENAI_API_KEY", "the environment variable with the key of the server", "servers", option="key-variable"
+        "OPENAI_API_KEY", "the environment variable that holds the server's key", "servers", option="key-variable"
     )
-    concurrency: int = setting(16, "calls of a server at once", "servers")
-    timeout: float = setting(300.0, "seconds of one call", "servers")
-    retries: int = setting(8, "of a call that fails in a way that passes", "servers")
+    concurrency: int = setting(16, "calls to a server at once", "servers")
+    timeout: float = setting(300.0, "seconds for one call", "servers")
+    retries: int = setting(8, "repeats of a call after a failure that may pass", "servers")
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_variable):  # perhaps the key itself: it is not repeated
@@ -60,17 +61,17 @@ class JudgeSettings:
     """How a language model behind an endpoint judges.
 
     Attributes:
-        base_url: of the server, without credentials; None: the variable OPENAI_BASE_URL, else OpenAI's own.
+        base_url: the server's URL, without credentials; None: the variable OPENAI_BASE_URL, else OpenAI's own.
         protocol: see ``oracles.judges.protocols``.
         rubric: a file of what counts.
         references: prompts with a column ``reference``, an answer that is known to be right.
         reasoning: whether the judge writes down its reasons before its verdict.
-        votes: n, for each order of a pair; several need a temperature above 0.
+        votes: n, the votes for each order of a pair; several need a temperature above 0.
         temperature: None: 0 for one vote, 1 for several.
-        quantise: of a local judge: its weights in 4 bits.
-        max_tokens: of an output; None: as the protocol needs. Models that think need more.
+        quantise: keep a local judge's weights in 4 bits.
+        max_tokens: the longest output; None: as the protocol needs. Models that think need more.
         budget: the most that may be spent, over all starts: calls, tokens, dollars, or several of these.
-        price: dollars for a million tokens, read and written: "0.15/0.60".
+        price: dollars per million tokens, read and written: "0.15/0.60".
 
     Raises:
         ValueError: a number out of its range, a base URL with credentials or a query, a budget or a price that cannot
@@ -82,11 +83,11 @@ class JudgeSettings:
     """
 
     base_url: str | None = setting(
-        None, f"of the server of --oracle openai:MODEL (default: $OPENAI_BASE_URL, else {OPENAI})", "judging",
+        None, f"URL of the server of --oracle openai:MODEL (default: $OPENAI_BASE_URL, else {OPENAI})", "judging",
         option="judge-url",
     )  # fmt: skip
     protocol: str = setting(
-        "pair", "of a language model as judge: pair, five-point, letter, or a Jinja file", "judging",
+        "pair", "how a language model judges: pair, five-point, letter, or a Jinja file", "judging",
         option="judge-protocol",
     )  # fmt: skip
     rubric: str | None = setting(None, "a file that tells the judge what counts", "judging")
@@ -96,20 +97,20 @@ class JudgeSettings:
     reasoning: bool = setting(
         True, "the judge gives reasons before its verdict (default)", "judging", option="judge-reasoning"
     )
-    votes: int = setting(1, "of the judge, for each order of a pair", "judging", option="judge-votes")
+    votes: int = setting(1, "the judge's votes for each order of a pair", "judging", option="judge-votes")
     temperature: float | None = setting(
-        None, "of the judge (default: 0 for one vote, 1 for several)", "judging", option="judge-temperature"
+        None, "the judge's temperature (default: 0 for one vote, 1 for several)", "judging", option="judge-temperature"
     )
     quantise: bool = setting(False, "read the weights of a judge:MODEL in 4 bits", "judging", option="judge-quantise")
     max_tokens: int | None = setting(
-        None, "of the judge's output (default: as its protocol needs)", "judging", option="judge-max-tokens"
+        None, "the longest output of the judge (default: as its protocol needs)", "judging", option="judge-max-tokens"
     )
     budget: str | None = setting(
         None, 'the most that the judge may cost over all starts, as "2000 calls, 3M tokens, 5 USD"', "judging",
         option="judge-budget",
     )  # fmt: skip
     price: str | None = setting(
-        None, 'dollars for a million tokens read and written, as "0.15/0.60"', "judging", option="judge-price"
+        None, 'dollars per million tokens read and written, as "0.15/0.60"', "judging", option="judge-price"
     )
 
     def __post_init__(self) -> None:
@@ -147,7 +148,7 @@ class JudgeSettings:
 
     @property
     def prices(self) -> tuple[float, float] | None:
-        """Dollars for a token read, and for one written."""
+        """Dollars per token read, and per token written."""
         if self.price is None:
             return None
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)\s*", self.price)
@@ -170,8 +171,8 @@ def check_url(url: str, what: str = "the URL of the server") -> str:
     """The URL without the slashes at its end.
 
     Args:
-        url: of a server, as "http://localhost:8000/v1".
-        what: it is, for errors, which never show it.
+        url: that of a server, as "http://localhost:8000/v1".
+        what: what it is, for errors, which never show it.
 
     Raises:
         NashwardError: no http or https URL of a host, or one with credentials, a query or a fragment.

@@ -30,40 +30,41 @@ class Fit:
     Attributes:
         loss: the mirror step's regression, or one of the field's on the same log-probabilities, see ``losses``; the
             Step's anchor is its reference, its size 1 / beta. The mirror step's fit is measured as well.
-        margin: gamma / beta of simpo, in nats a token.
+        margin: gamma / beta of simpo, in nats per token.
         selection: all responses of a prompt, or the best and the worst of them (as SPPO's code does, which moves the
             fixed point away from the Nash).
         baseline: the constant of the regression, see ``regression.targets``; plug-in needs all responses.
         optimiser, schedule, warmup: warmup is the share of the steps over which the rate rises. With lbfgs a step is a
             run of up to 60 evaluations on one batch: make the batch all prompts, max_grad_norm infinite.
         learning_rate: None: from the size of the target, see ``trial_step.learning_rate``.
-        epochs: passes over the responses.
+        epochs: passes over the responses of a step.
         batch: about how many prompts one optimiser step has.
-        tokens: in one forward pass, a prompt counted once for its responses (padded ones where a model cannot share
-            them, see ``policy.packing``); a single longer response passes alone. None: ``TOKENS`` of the device.
+        tokens: how many one forward pass takes, a prompt counted once for its responses (padded ones where a model
+            cannot share them, see ``policy.packing``); a single longer response passes alone. None: ``TOKENS`` of the
+            device.
         max_grad_norm: the gradient is scaled down to this norm.
         validation: the share of prompts kept from training that decide how far the adapter goes on the straight line
             from where it started: to the least loss on them (of other losses than the mirror step's: to one below that
-            before), and nowhere where nothing is gained beyond its error. At least 4; of fewer than 16 prompts none.
+            before), and nowhere where nothing is gained beyond its error. At least 4; none with fewer than 16 prompts.
             0: the adapter goes all the way.
         held_out: the share of prompts kept from training and from that decision, on which the fit is measured.
-        checkpoint_seconds: a training that is killed repeats at most so much; 0: one optimiser step.
-        target_kl: the most that a step may move the policy, KL(before || after) in nats a response, as measured on the
-            responses that were fitted. An adapter that went further is drawn back on the straight line to where it
+        checkpoint_seconds: a training that is killed repeats at most so many seconds; 0: one optimiser step.
+        target_kl: the most that a step may move the policy, KL(before || after) in nats per response, as measured on
+            the responses that were fitted. An adapter that went further is drawn back on the straight line to where it
             started until it is within: to first order the same mirror step with a smaller size. None: no limit.
         refits: how often a fit that gained nothing on validation prompts (held-out ones where there are none, else the
             others) is repeated from the start, each time at half the learning rate. An SFT term is not in it.
         sft_weight: w of a run's SFT term, see ``training.sft``; 0: it is measured, and the fit is as without it. The
             default is that of arXiv 2404.19733, whose likelihood is a mean over tokens too.
-        spread_weights: responses count the less the more the judges of an ensemble differ in their payoffs, see
-            ``regression.precisions``; in what is measured of the fit too. Of one oracle all count alike.
+        spread_weights: the more the judges of an ensemble differ about a response, the less it counts, in the loss and
+            in what is measured of the fit, see ``regression.precisions``. With one oracle all count alike.
 
     Raises:
         ValueError: an unknown name, a number out of its range, or settings that do not go together (plug-in
             with best-worst, online-ipo with best-worst, lbfgs with a bounded gradient).
 
     See also:
-        ``training.losses.objective``, what a fit with these settings minimises.
+        ``training.losses.loss_settings``, what a fit with these settings minimises.
 
     Example:
         >>> Fit(loss="dpo", selection="best-worst", learning_rate=5e-6).optimiser
@@ -71,18 +72,18 @@ class Fit:
     """
 
     loss: Loss = setting("mirror", "what a fit lowers, with beta = 1 / step", "loss")
-    margin: float = setting(0.5, "gamma / beta of simpo, nats a token", "loss")
+    margin: float = setting(0.5, "gamma / beta of simpo, nats per token", "loss")
     selection: Selection = setting("all", "responses that are fitted", "loss")
     baseline: Baseline = setting("plug-in", "", "loss")
     optimiser: Optimiser = setting("adamw", "default: {default}; 8-bit and paged ones take less", "training")
     learning_rate: float | None = setting(None, "default: auto, from the size of the target", "training", none="auto")
-    schedule: Schedule = setting("linear", "of the rate", "training")
+    schedule: Schedule = setting("linear", "the course of the learning rate", "training")
     warmup: float = setting(0.1, "share of the optimiser steps", "training")
     epochs: int = setting(2, "passes over the responses of a step", "training")
     batch: int = setting(16, "prompts in an optimiser step", "training")
     tokens: int | None = setting(
         None,
-        f"in a forward pass of training, a prompt once for its responses (default: {TOKENS['cuda']} on a card, "
+        f"tokens in a forward pass of training, a prompt once for its responses (default: {TOKENS['cuda']} on a card, "
         f"{TOKENS['cpu']} on a CPU, where more are no faster and take memory)",
         "training", none="auto",
     )  # fmt: skip
@@ -91,11 +92,13 @@ class Fit:
         0.1, "share of prompts that choose how far the adapter goes; 0: all the way", "training"
     )
     held_out: float = setting(0.1, "share of prompts kept to measure the fit", "training")
-    checkpoint_seconds: float = setting(300.0, "between checkpoints of training; 0: after each step", "training")
-    target_kl: float | None = setting(None, "the most nats a response that a step may move", "training", none="none")
+    checkpoint_seconds: float = setting(
+        300.0, "seconds between checkpoints of training; 0: after each step", "training"
+    )
+    target_kl: float | None = setting(None, "the most nats per response that a step may move", "training", none="none")
     refits: int = setting(0, "fits again at half the rate where nothing was gained", "training")
     sft_weight: float = setting(
-        1.0, "of the SFT texts' NLL, nats a token, in the loss; 0: measured alone", "SFT and limits"
+        1.0, "weight of the SFT texts' NLL, nats per token, in the loss; 0: measured alone", "SFT and limits"
     )
     spread_weights: bool = setting(False, "responses on which several judges differ count less in the fit", "training")
 

@@ -46,7 +46,7 @@ class Inputs:
         "a PairRM, GPM or reward model (folder, hub id, or pocket:pairrm, a small one that is here already), votes "
         "(.jsonl), openai:MODEL (a language model behind a server), people:FOLDER (people, who vote while the "
         "run goes on), module:name (a module that is imported, and so run, from the current folder or from what is "
-        "installed)",
+        "installed; of a class with its settings module:Class:setting=value)",
         "models",
     )
     objective: str | tuple[str, ...] | None = setting(
@@ -91,9 +91,9 @@ class EndpointResponses:
 
     Attributes:
         model: its name on the server.
-        base_url: of the server, without credentials; None: the variable OPENAI_BASE_URL, else OpenAI's own.
-        count: responses to a prompt.
-        max_tokens: of a response.
+        base_url: the server's URL, without credentials; None: the variable OPENAI_BASE_URL, else OpenAI's own.
+        count: responses per prompt.
+        max_tokens: the longest response.
 
     Raises:
         ValueError: no name, a URL with credentials, or a number below 1.
@@ -122,10 +122,11 @@ class Opponents:
     """The stored responses that a run is played against, and how much they count.
 
     Attributes:
-        responses: a file of one model's responses, or a folder with one file a model; "openai:MODEL": a model behind a
-            server that responds while the run is judged; None: those in the run folder.
-        shares: of the opponent, that of all models together, divided evenly, or each one's: "gpt=0.2,claude=0.1".
-        base_url, count, max_tokens: of a model behind a server, see ``EndpointResponses``.
+        responses: a file of one model's responses, or a folder with one file per model; "openai:MODEL": a model behind
+            a server that responds while the run is judged; None: those in the run folder.
+        shares: the part of the opponent that all models are together, divided evenly, or each one's part:
+            "gpt=0.2,claude=0.1".
+        base_url, count, max_tokens: for a model behind a server, see ``EndpointResponses``.
 
     Example:
         >>> Opponents("gpt.jsonl", "0.1").shares
@@ -134,21 +135,25 @@ class Opponents:
 
     responses: str | None = setting(
         None,
-        "another model's responses to the prompts, a folder of one file a model, or openai:MODEL, a model behind a "
+        "another model's responses to the prompts, a folder of one file per model, or openai:MODEL, a model behind a "
         "server that responds: opponents beside the policy's own",
         "solver",
         option="opponents",
     )
     shares: str | None = setting(
         None,
-        "of the opponents in what a step is played against: all together, or NAME=SHARE,... "
+        "share of the opponents in what a step is played against: all together, or NAME=SHARE,... "
         "(default with --opponents: 0.25)",
         "solver",
         option="opponent-shares",
     )
     base_url: str | None = setting(
-        None, "of the server of --opponents openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "solver",
+        None, "URL of the server of --opponents openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "solver",
         option="opponents-url",
     )  # fmt: skip
-    count: int = setting(EndpointResponses.count, "of that model to a prompt", "solver", option="opponent-responses")
-    max_tokens: int = setting(EndpointResponses.max_tokens, "of each of these", "solver", option="opponent-max-tokens")
+    count: int = setting(
+        EndpointResponses.count, "responses of that model per prompt", "solver", option="opponent-responses"
+    )
+    max_tokens: int = setting(
+        EndpointResponses.max_tokens, "tokens of the longest of these", "solver", option="opponent-max-tokens"
+    )

@@ -1,4 +1,5 @@
-"""Limits on what an iteration may cost, beyond which later ones go less far; and on what may be wrong with a judge."""
+"""Limits on what an iteration may cost, beyond which later ones go less far; and sizes from which a judge's errors are
+named."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ class Limits:
     """What each iteration is held against when its fit is measured; no oracle is called again.
 
     An iteration that ends beyond a limit stays as it is. Each later one has its step, or its learning rate, multiplied
-    by ``factor`` once for every iteration before it that ended beyond: while things stay bad it falls on, and it never
+    by ``factor`` once for every iteration before it that ended beyond: it keeps falling while that goes on, and never
     rises again. The verdict is a part of the iteration's sealed metrics, and what is lowered a function of those alone,
     so that a run that goes on from its folder, or is played again, steps as it did.
 
@@ -28,7 +29,7 @@ class Limits:
     of SPPO), for there the step cancels.
 
     Attributes:
-        sft: the NLL of held-out SFT texts, in nats a token, may be so much above that of the policy that the run
+        sft: how much the NLL of held-out SFT texts, in nats per token, may be above that of the policy that the run
             started from. None: no limit.
         win_rate: the least win rate of the new iterate on held-out prompts (on the others, where none is held out):
 
@@ -38,20 +39,20 @@ class Limits:
             multiplicative weights, it is P(new beats old). The exact mirror step from a single anchor never has less
             than 1/2. Estimated by importance weights from the responses that are fitted and the tables that there are.
             None: no limit.
-        factor: in (0, 1).
-        lowers: what is multiplied.
+        factor: what the step or the learning rate is multiplied by, in (0, 1).
+        lowers: which of the two.
 
     Raises:
         ValueError: a number out of its range, or an unknown name.
 
     Example:
         >>> Limits(sft=0.05, win_rate=0.5).crossed(rise=0.08, win_rate=0.61)
-        ["the held-out SFT NLL is 0.08 nats a token above the start's (limit 0.05)"]
+        ["the held-out SFT NLL is 0.08 nats per token above the start's (limit 0.05)"]
     """
 
     sft: float | None = setting(
         None,
-        "nats a token by which the held-out SFT texts' NLL may exceed the start's before later iterations go less far",
+        "nats per token that the held-out SFT texts' NLL may rise over the start's before later iterations go less far",
         "SFT and limits",
         option="sft-limit",
         none="none",
@@ -71,7 +72,7 @@ class Limits:
     def __post_init__(self) -> None:
         check_choice("lowers", self.lowers, Lowers)
         if self.sft is not None and not 0 <= self.sft < math.inf:
-            raise NashwardError(f"sft must be a number of nats a token, at least 0, got {self.sft}")
+            raise NashwardError(f"sft must be a number of nats per token, at least 0, got {self.sft}")
         if self.win_rate is not None and not 0 <= self.win_rate <= 1:
             raise NashwardError(f"win_rate must be in [0, 1], got {self.win_rate}")
         if not 0 < self.factor < 1:
@@ -86,12 +87,12 @@ class Limits:
         """The limits that an iteration is beyond, each in words.
 
         Args:
-            rise: of the held-out SFT NLL over the start's, in nats a token; None: not measured.
-            win_rate: of the new iterate, see the class; None: not measured.
+            rise: how far the held-out SFT NLL is above the start's, in nats per token; None: not measured.
+            win_rate: that of the new iterate, see the class; None: not measured.
         """
         crossed = []
         if self.sft is not None and rise is not None and not rise <= self.sft:
-            crossed.append(f"the held-out SFT NLL is {rise:.4g} nats a token above the start's (limit {self.sft:g})")
+            crossed.append(f"the held-out SFT NLL is {rise:.4g} nats per token above the start's (limit {self.sft:g})")
         if self.win_rate is not None and win_rate is not None and not win_rate >= self.win_rate:
             crossed.append(f"the win rate on held-out prompts is {win_rate:.4g} (floor {self.win_rate:g})")
         return crossed

@@ -19,7 +19,7 @@ class Lora:
 
     Attributes:
         rank: r.
-        alpha: of the scale alpha / r; twice the rank when None.
+        alpha: the numerator of the scale alpha / r; twice the rank when None.
         targets: the layers: "all" linear ones, those of the "attention" or of the "mlp" alone, or names with commas, as
             "q_proj,v_proj" (PEFT's ``target_modules``). See ``policy.base.targets``.
 
@@ -33,8 +33,8 @@ class Lora:
         Lora(rank=8, alpha=16.0, targets='all')
     """
 
-    rank: int = setting(16, "of a fresh adapter", "models")
-    alpha: float | None = setting(None, "of a fresh adapter (default: twice the rank)", "models")
+    rank: int = setting(16, "the rank of a fresh adapter", "models")
+    alpha: float | None = setting(None, "a fresh adapter is scaled by alpha / rank (default: twice the rank)", "models")
     targets: str = setting(
         "all",
         "layers of a fresh adapter: all, attention or mlp (every linear layer, those of the attention, those of the "

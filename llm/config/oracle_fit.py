@@ -11,6 +11,7 @@ from nashward.errors import NashwardError
 
 from .fields import check_choice, setting, written
 
+Kind = Literal["pairrm", "gpm", "bt", "hrc"]
 Train = Literal["head", "lora", "all"]
 Layout = Literal["pooled", "published"]
 LengthEffect = Literal["keep", "remove"]
@@ -35,12 +36,12 @@ class FitSettings:
             load. None: "published" where the base has such a head already, else "pooled".
         length: "keep": the length of the responses counts like everything else that the votes go by; "remove": it is a
             covariate of the fit that is taken out, so that the oracle judges as if both responses were of one length.
-        components: of the responses and of the prompt, whose products a pooled head weighs.
-        folds: of the cross-validation, by prompt.
-        epochs, patience: so many epochs at most; training stops earlier when ``patience`` of them bring no better
+        components: principal components of the responses and of the prompt, whose products a pooled head weighs.
+        folds: those of the cross-validation, by prompt.
+        epochs, patience: the most epochs; training stops earlier when ``patience`` of them bring no better
             held-out loss.
         learning_rate: None: 1e-3 for a head, 2e-4 for a LoRA, 2e-5 for all. A cosine over ``epochs`` after a warm-up.
-        weight_decay: of AdamW.
+        weight_decay: AdamW's.
         batch: pairs in an optimiser step.
         warmup: the share of the optimiser steps over which the rate rises.
         near_duplicates, length_matched, style_swapped: pairs added, as shares of the labelled ones: a response against
@@ -48,11 +49,11 @@ class FitSettings:
             in lists and bold. None: 0.1, 0.1 and 0.05, and 0 for a pooled head.
         weigh_annotators: fit twice, the second time with the votes of each annotator weighed by how far they are
             right beyond chance, by the annotators' agreement where that is known (``annotator_weights``).
-        rank: of the LoRA.
+        rank: the LoRA's.
         dimensions: d of a new preference embedding.
         ensemble: keep the folds' models beside the one that was trained on everything.
         half: store the weights in float16.
-        seed: of everything.
+        seed: the seed of everything that is drawn.
 
     Raises:
         ValueError: a number out of its range, an odd dimension, or an unknown part to train.
@@ -72,8 +73,8 @@ class FitSettings:
     )
     length: LengthEffect = setting("keep", "keep the effect of the responses' length, or remove it", "training")
     components: int = setting(16, "principal components whose products a pooled head weighs", "training")
-    folds: int = setting(5, "of the cross-validation by prompt", "training")
-    epochs: int = setting(20, "at most", "training")
+    folds: int = setting(5, "folds of the cross-validation by prompt", "training")
+    epochs: int = setting(20, "epochs at most", "training")
     patience: int = setting(3, "epochs without a better held-out loss before training stops", "training")
     learning_rate: float | None = setting(
         None,
@@ -81,7 +82,7 @@ class FitSettings:
         "for all",
         "training",
     )
-    weight_decay: float = setting(0.01, "", "training")
+    weight_decay: float = setting(0.01, "weight decay of AdamW", "training")
     batch: int = setting(32, "pairs in an optimiser step", "training")
     warmup: float = setting(0.05, "share of the optimiser steps", "training")
     near_duplicates: float | None = setting(
@@ -96,13 +97,13 @@ class FitSettings:
         None, f"winners in plain text, losers in lists and bold, as a share {_pooled('style_swapped')}", "training"
     )
     weigh_annotators: bool = setting(
-        False, "fit again with each voter weighed by their agreement with the others", "training", option="weigh-voters"
+        False, "fit again with each annotator weighed by their agreement with the others", "training"
     )
-    rank: int = setting(16, "of the LoRA", "training")
-    dimensions: int = setting(8, "of a new preference embedding", "training")
+    rank: int = setting(16, "rank of the LoRA", "training")
+    dimensions: int = setting(8, "dimensions of a new preference embedding", "training")
     ensemble: bool = setting(True, "keep the folds' models for a standard error (default)", "training")
     half: bool = setting(False, "store the weights in float16", "training")
-    seed: int = setting(0, "of everything", "training")
+    seed: int = setting(0, "seed of everything that is drawn", "training")
 
     def __post_init__(self) -> None:
         check_choice("train", self.train, Train)

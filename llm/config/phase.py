@@ -18,7 +18,7 @@ class Phase:
     Attributes:
         iterations: how many.
         step: the solver's constant step in them; None: its own.
-        learning_rate: of their fits; None: that of ``Fit``.
+        learning_rate: that of their fits; None: that of ``Fit``.
 
     Raises:
         ValueError: iterations that are no whole number above 0, or a step or a rate that is no positive number.

@@ -32,7 +32,7 @@ class Placement:
             (see ``streaming``). It needs checkpoints, and time: each pass moves the whole model.
 
     Raises:
-        ValueError: an unknown place, tiles of no token, or streamed layers without checkpoints.
+        ValueError: an unknown place, tiles without a token, or streamed layers without checkpoints.
 
     See also:
         ``policy.placement.default_placement``, which costs little time on a given device.
@@ -52,7 +52,10 @@ class Placement:
         "memory",
     )
     mlp_tokens: int | None = setting(
-        None, "of an MLP at once (default: {default}): less memory, slower", "memory", none="all"
+        None,
+        "tokens that an MLP takes at once (default: {default}): fewer take less memory and more time",
+        "memory",
+        none="all",
     )
     layers: Layers = setting("device", "the layers' frozen matrices; host: streamed, two at a time", "memory")
 

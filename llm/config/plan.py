@@ -21,16 +21,16 @@ class Demand:
     """The size of a run, as far as it bears on memory and time; the names are those of ``RunConfig`` and its parts.
 
     Attributes:
-        rank, optimiser, epochs: of the fit.
+        rank, optimiser, epochs: those of the fit.
         lora_targets: the layers of the LoRA, see ``Lora``.
-        responses: K, a prompt.
-        prompts: of an iteration.
+        responses: K, the responses per prompt.
+        prompts: how many an iteration has.
         iterations: how many.
-        prompt_tokens, new_tokens: of the longest texts.
+        prompt_tokens, new_tokens: lengths of the longest texts.
         sampling_batch, tokens: the most that is wanted, see ``Sampling`` and ``Fit``.
         quantise, quantise_head: whether the base is in 4 bits, and its head too.
-        kv_cache: of the sampler.
-        processes: that divide the work, each on a card of its own.
+        kv_cache: the sampler's.
+        processes: how many divide the work, each on a card of its own.
 
     Raises:
         ValueError: a number out of its range, or an unknown optimiser or cache.
@@ -40,21 +40,21 @@ class Demand:
         1000
     """
 
-    rank: int = setting(16, "of the LoRA", "run")
+    rank: int = setting(16, "rank of the LoRA", "run")
     lora_targets: str = setting("all", "layers of the LoRA: all, attention, mlp, or names with commas", "run")
     optimiser: Optimiser = setting("adamw", "", "run")
-    epochs: int = setting(2, "of the fit", "run")
-    responses: int = setting(5, "K, responses a prompt", "run")
-    prompts: int = setting(1000, "of an iteration", "run", option="prompts-per-iteration")
-    iterations: int = setting(3, "of the run", "run")
-    prompt_tokens: int = setting(512, "of a prompt", "run", option="max-prompt-tokens")
-    new_tokens: int = setting(512, "of a response", "run", option="max-new-tokens")
+    epochs: int = setting(2, "epochs of the fit", "run")
+    responses: int = setting(5, "K, responses per prompt", "run")
+    prompts: int = setting(1000, "prompts of an iteration", "run", option="prompts-per-iteration")
+    iterations: int = setting(3, "iterations of the run", "run")
+    prompt_tokens: int = setting(512, "tokens of a prompt", "run", option="max-prompt-tokens")
+    new_tokens: int = setting(512, "tokens of a response", "run", option="max-new-tokens")
     sampling_batch: int = 64
     tokens: int = TOKENS["cuda"]
     quantise: bool = True
     quantise_head: bool = setting(False, "the head in 4 bits too", "run")
-    kv_cache: KVCache = setting("full", "of the sampler", "run")
-    processes: int = setting(1, "that torchrun starts, each on a card of this size", "run")
+    kv_cache: KVCache = setting("full", "the sampler's keys and values", "run")
+    processes: int = setting(1, "processes that torchrun starts, each on a card of this size", "run")
 
     @property
     def sampled_each(self) -> int:
@@ -106,9 +106,9 @@ class Rates:
 
     Attributes:
         tflops: 10^12 floating-point operations a second, in 16 bits.
-        bandwidth: of its memory, 10^9 bytes a second.
+        bandwidth: that of its memory, 10^9 bytes a second.
         transfer: from host memory, 10^9 bytes a second.
-        step: seconds that a token takes at least in a batch: Python and the launches of its kernels.
+        step: the least seconds that a token takes in a batch: Python and the launches of its kernels.
 
     Raises:
         ValueError: a rate that is not positive.
@@ -121,8 +121,8 @@ class Rates:
     tflops: float = setting(
         20.0, "10^12 operations a second that the card reaches in 16 bits (default: {default}, assumed)", "device"
     )
-    bandwidth: float = setting(250.0, "GB a second of its memory (default: {default}, assumed)", "device")
-    transfer: float = setting(10.0, "GB a second from host memory (default: {default}, assumed)", "device")
+    bandwidth: float = setting(250.0, "bandwidth of its memory, GB a second (default: {default}, assumed)", "device")
+    transfer: float = setting(10.0, "bandwidth from host memory, GB a second (default: {default}, assumed)", "device")
     step: float = 0.05
 
     def __post_init__(self) -> None:

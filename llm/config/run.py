@@ -36,30 +36,30 @@ class RunConfig:
 
     Attributes:
         iterations: how many iterates to make.
-        seed: of everything.
+        seed: the seed of everything that is drawn.
         lora: the shape of a new adapter.
         chat_template: a Jinja template in place of the tokenizer's.
         quantise: keep the base in 4 bits; None: on a card, and on a CPU where it is large, see ``policy.base.weights``.
         quantise_head: its head too, see ``LanguageModel.from_pretrained``.
         column: the field that holds the prompt, where it is not one of the usual ones.
-        drop_similar: prompts that are at least so similar to an earlier one are dropped, and counted; None: they are
-            kept. See ``data.near_duplicates``.
+        drop_similar: prompts that are at least this similar to an earlier one are dropped, and counted; None: they
+            are kept. See ``data.near_duplicates``.
         prompts_per_iteration: each iteration takes so many prompts (None: all of them each time).
         prompt_selection: which: "uniform", the next ones of an order that is shuffled for each epoch, or "informative",
             drawn with probabilities that grow with the spread of the win rates of a prompt's responses, or "coverage",
             the next ones of an order in which the first ones are like as many of all prompts as possible.
-        prompt_encoder: of coverage: a folder or "real:minilm", whose embeddings say which prompts are alike; None:
+        prompt_encoder: for coverage: a folder or "real:minilm", whose embeddings say which prompts are alike; None:
             words and pairs of words do.
-        prompt_floor: of the informative: the least probability of a prompt, as a share of the uniform one.
+        prompt_floor: for informative selection: the least probability of a prompt, as a share of the uniform one.
         augment: who writes paraphrases and harder variants of the most informative fifth of the prompts, which later
             iterations are played on beside the others: "policy", the run's own, or "openai:MODEL". With
             ``prompts_per_iteration`` they are among these. See ``run.inputs.augmentation``.
-        augment_url: of the server of that model; None: the variable OPENAI_BASE_URL, else OpenAI's own.
+        augment_url: the URL of that model's server; None: the variable OPENAI_BASE_URL, else OpenAI's own.
         max_prompt_tokens: longer prompts are dropped, and counted.
         phases: iterations with a step and a learning rate of their own.
         mixtures: what a geometric mixture that a Step samples from is: "fitted" to an adapter of its own, or
             "token-level", blended while it is drawn, which costs no fit and is an approximation (``MixedNetwork``).
-        responses: K, the responses a prompt from each policy; at least 2.
+        responses: K, the responses per prompt from each policy; at least 2.
         sampling: how they are drawn.
         engine: what draws the responses in place of transformers: "vllm", which is started for the drawing and stopped
             after it, or the URL of a serving engine; see ``policy.engines``.
@@ -81,9 +81,9 @@ class RunConfig:
             mapping: that, but for these of its attributes.
 
     Raises:
-        ValueError: fewer than 2 responses, no iteration, no prompt an iteration, a similarity that is none, an unknown
-            selection, augmentation or mixtures, selection among all prompts, an encoder without coverage, a floor that
-            is no share, or a placement that ``Placement`` refuses.
+        ValueError: fewer than 2 responses, no iteration, no prompt per iteration, a similarity outside its range, an
+            unknown selection, augmentation or mixtures, selection among all prompts, an encoder without coverage, a
+            floor that is no share, or a placement that ``Placement`` refuses.
 
     Example:
         >>> RunConfig(iterations=1, fit=Fit(epochs=1)).fit.batch
@@ -91,7 +91,7 @@ class RunConfig:
     """
 
     iterations: int = setting(3, "iterates to make", "run")
-    seed: int = setting(0, "of everything", "run")
+    seed: int = setting(0, "seed of everything that is drawn", "run")
     lora: Lora = setting(default_factory=Lora)
     chat_template: str | None = setting(
         None, "a Jinja file (or the template itself) in place of the tokenizer's chat template", "models"
@@ -107,8 +107,8 @@ class RunConfig:
     )
     drop_similar: float | None = setting(
         None,
-        "drop a prompt that is at least so similar to an earlier one: 0.8, say, of 1 (the share of common runs of 3 "
-        "words)",
+        "drop a prompt that is at least this similar to an earlier one, such as 0.8 (the share of runs of 3 words that "
+        "both have)",
         "prompts",
         none="nothing",
     )
@@ -134,7 +134,7 @@ class RunConfig:
         "prompts",
     )
     augment_url: str | None = setting(
-        None, "of the server of --augment openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "prompts"
+        None, "URL of the server of --augment openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "prompts"
     )
     max_prompt_tokens: int = setting(512, "longer prompts are dropped", "prompts")
     phases: Sequence[Phase] = setting(
@@ -148,7 +148,7 @@ class RunConfig:
         "a solver's geometric mixture is fitted to an adapter, or token-level: no fit, an approximation",
         "solver",
     )
-    responses: int = setting(5, "K, responses a prompt", "sampling")
+    responses: int = setting(5, "K, responses per prompt", "sampling")
     sampling: Sampling = setting(default_factory=Sampling)
     engine: str | None = setting(
         None,
@@ -158,10 +158,10 @@ class RunConfig:
     )
     engine_model: str | None = setting(None, "the base's name on that server (default: the only one)", "sampling")
     engine_python: str | None = setting(
-        None, "of --engine vllm: the Python of an environment that has vLLM (default: this one)", "sampling"
+        None, "with --engine vllm: the Python of an environment that has vLLM (default: this one)", "sampling"
     )
     engine_options: str | None = setting(
-        None, 'of --engine vllm: more of its options, as "--tensor-parallel-size 2" (default: none)', "sampling"
+        None, 'with --engine vllm: more of its options, as "--tensor-parallel-size 2" (default: none)', "sampling"
     )
     self_comparison: bool = setting(False, "compare a response with itself too (1/2), as SPPO does", "judging")
     cache: str | Path | None = setting(
@@ -199,12 +199,12 @@ class RunConfig:
                 f"prompt_selection {self.prompt_selection}"
             )
         if self.prompt_encoder is not None and self.prompt_selection != "coverage":
-            raise NashwardError("prompt_encoder is of coverage: give prompt_selection coverage, or leave it out")
+            raise NashwardError("prompt_encoder belongs to coverage: give prompt_selection coverage, or leave it out")
         if self.augment is not None and self.augment != "policy" and not re.fullmatch(rf"{ENDPOINT}\S.*", self.augment):
             raise NashwardError(f"augment is {self.augment!r:.80}; expected policy or openai:MODEL")
         if self.augment_url is not None:
             if self.augment in (None, "policy"):
-                raise NashwardError("augment_url is of a model behind a server: give augment openai:MODEL")
+                raise NashwardError("augment_url belongs to a model behind a server: give augment openai:MODEL")
             url = check_url(self.augment_url, "the URL of the server that augments")
             object.__setattr__(self, "augment_url", url)  # as it is recorded
         self._check_engine()
@@ -227,7 +227,7 @@ class RunConfig:
             raise NashwardError("engine_model names a model of an engine: give its URL with engine")
         for name, given in (("engine_python", self.engine_python), ("engine_options", self.engine_options)):
             if given is not None and self.engine != OWN_ENGINE:
-                raise NashwardError(f"{name} is of {OWN_ENGINE}: give engine {OWN_ENGINE}, or leave it out")
+                raise NashwardError(f"{name} belongs to {OWN_ENGINE}: give engine {OWN_ENGINE}, or leave it out")
         _ = self.engine_words
 
     @property

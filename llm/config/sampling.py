@@ -18,7 +18,7 @@ class Sampling:
     """How responses are drawn. The theory takes them from the policy itself: temperature 1, the whole support.
 
     Attributes:
-        temperature, top_p: of the sampler.
+        temperature, top_p: those of the sampler.
         max_new_tokens: a response that is longer is cut, and marked as not finished.
         batch: rows (responses) in one batch. A step of a run that has begun keeps the size that it began with.
         kv_cache: "full" keeps keys and values as they are computed, "int8" rounds them: less memory, another sampler.
@@ -34,20 +34,20 @@ class Sampling:
         64
     """
 
-    temperature: float = setting(1.0, "of the sampler", "sampling")
-    top_p: float = setting(1.0, "of the sampler", "sampling")
+    temperature: float = setting(1.0, "temperature of the sampler", "sampling")
+    top_p: float = setting(1.0, "probability of the tokens that are drawn from", "sampling")
     max_new_tokens: int = setting(512, "longer responses are cut", "sampling")
     batch: int = setting(64, "responses sampled at once", "sampling", option="sampling-batch")
     kv_cache: KVCache = setting(
         "full",
-        "the sampler's keys and values; int8: half of the memory, of a policy that is nearly the one",
+        "the sampler's keys and values; int8: half of the memory, and nearly the same policy",
         "sampling",
     )
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
             raise NashwardError(
-                f"the temperature must be a positive number, got {self.temperature:g}; 0, greedy, is of nashward "
+                f"the temperature must be a positive number, got {self.temperature:g}; 0, greedy, is for nashward "
                 "answer alone"
             )
         if not 0 < self.top_p <= 1:

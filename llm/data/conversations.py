@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from nashward.errors import NashwardError
+from nashward.text_rows import field_name
 from nashward.winners import MODELS, response_fields
 
 from .rows import conversation_of, is_missing, likely_field
@@ -20,10 +21,10 @@ TEXT_FIELDS = ("prompt", "instruction", "question")  # where a row has its promp
 CHAT_FIELDS = ("messages", "conversations", "conversation")
 PROMPT_FIELDS = (*TEXT_FIELDS, *CHAT_FIELDS)
 SYSTEM_FIELDS = ("system", "system_prompt", "system_message")  # a system turn before the prompt
-INPUT_FIELDS = ("input", "context")  # what an instruction or a question is about, behind it after a blank line
-NO_INPUT = "<noinput>"  # as some of these data sets write that there is none
-HISTORY = "history"  # of an instruction: earlier turns, pairs of the user's text and the response to it
-COMPARED_FIELDS = ("chosen", "rejected")  # of a vote: the response, with or without the turns before it
+INPUT_FIELDS = ("input", "context")  # what an instruction or a question is about; it follows after a blank line
+NO_INPUT = "<noinput>"  # what some data sets write where there is no input
+HISTORY = "history"  # the turns before an instruction: pairs of the user's text and the response to it
+COMPARED_FIELDS = ("chosen", "rejected")  # the fields of a vote: the response, with or without the turns before it
 _ROLES = ("system", "user", "assistant")
 _SPEAKERS = {**{role: role for role in _ROLES}, "human": "user", "gpt": "assistant", "chatgpt": "assistant"}
 
@@ -49,7 +50,7 @@ def prompt_messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
         _check_one_prompt(row, field)
     if field is None and before is None:
         fields = (column,) if column else PROMPT_FIELDS
-        if any(name in row for name in fields):
+        if any(name in row for name in prompt_fields(column)):
             return ()
         has = ", ".join(map(str, row)) or "nothing"
         raise NashwardError(f"has no {' or '.join(fields)}; it has {has}{_likely_prompt(row, fields)}")
@@ -70,7 +71,7 @@ def prompt_messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
 
 
 def _likely_prompt(row: Mapping[str, Any], fields: Sequence[str]) -> str:
-    """What to do about a row without a prompt; no option names the field of a vote's."""
+    """What to do about a row without a prompt; for votes no option names the field."""
     compared = {*response_fields(row), *COMPARED_FIELDS} & row.keys()
     if not compared:
         return likely_field(row, fields, option="--prompt-field")
@@ -85,7 +86,17 @@ def prompt_field(row: Mapping[str, Any], column: str | None = None) -> str | Non
         >>> prompt_field({"prompt": None, "question": "Why?"}), prompt_field({"text": "Why?"})
         ('question', None)
     """
-    return next((name for name in ((column,) if column else PROMPT_FIELDS) if not is_missing(row.get(name))), None)
+    return next((name for name in prompt_fields(column) if not is_missing(row.get(name))), None)
+
+
+def prompt_fields(column: str | None = None) -> tuple[str, ...]:
+    """Where a row may have its prompt; a given field also as the head of a CSV file is read.
+
+    Example:
+        >>> prompt_fields("My Prompt")
+        ('My Prompt', 'my_prompt')
+    """
+    return tuple(dict.fromkeys((column, field_name(column)))) if column else PROMPT_FIELDS
 
 
 def system_fields(row: Mapping[str, Any], field: str | None) -> list[str]:
@@ -114,7 +125,8 @@ def chat_messages(value: Any, field: str) -> list[Message]:
     """The role and the content of each message of a row's field.
 
     Args:
-        value: of the field: messages with ``role`` and ``content``, or ``from`` and ``value`` as ShareGPT has them.
+        value: the field's value: messages with ``role`` and ``content``, or ``from`` and ``value`` as ShareGPT has
+            them.
         field: its name, for errors.
 
     Raises:
@@ -196,7 +208,7 @@ def _is_written_in(text: str, prompt: str, row: Mapping[str, Any]) -> bool:
 
 
 def _check_one_prompt(row: Mapping[str, Any], field: str | None) -> None:
-    """Refuse a row with two texts that could be its prompt, unless they are one or were written out into ``prompt``."""
+    """Refuse a row with two texts that could be its prompt, unless they are equal or ``prompt`` contains them."""
     if field not in TEXT_FIELDS or not isinstance(row[field], str):
         return
     for name in TEXT_FIELDS:
@@ -237,7 +249,8 @@ def _history(row: Mapping[str, Any]) -> list[Message]:
 
 
 def _with_system(messages: list[Message], texts: Sequence[str], where: str) -> list[Message]:
-    """The turns behind a system turn of these texts, which must be one and that of the turns if they have one."""
+    """The turns after a system turn with these texts, which must all be equal, and equal to the turns' own if there is
+    one."""
     own = [message["content"] for message in messages if message["role"] == "system"]
     different = list(dict.fromkeys(text.strip() for text in (*own, *texts)))
     if texts and len(different) > 1:

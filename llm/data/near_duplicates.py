@@ -15,7 +15,7 @@ from nashward.errors import NashwardError
 
 from .prompts import Prompt, Prompts
 
-WORDS = 3  # of a shingle
+WORDS = 3  # words of a shingle
 # words, each sign, and each character of scripts that put no spaces between words
 _ALONE = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _TOKEN = re.compile(rf"[{_ALONE}]|[^\W{_ALONE}]+|[^\w\s]")
@@ -27,9 +27,9 @@ class Near:
     """A prompt that nearly repeats another one.
 
     Attributes:
-        number: of the prompt.
+        number: the prompt's number.
         other: the number of the earlier one, which is kept.
-        similarity: of the two.
+        similarity: that of the two.
     """
 
     number: int
@@ -38,7 +38,7 @@ class Near:
 
 
 def near_duplicates(prompts: Sequence[Prompt], threshold: float, fixed: int = 0) -> list[Near]:
-    """The prompts that are at least so similar to an earlier one that is none of them.
+    """The prompts that are at least this similar to an earlier one that is kept.
 
     .. math::  J(x, y) = \\frac{|S_x \\cap S_y|}{|S_x \\cup S_y|} \\ge threshold
 
@@ -46,16 +46,16 @@ def near_duplicates(prompts: Sequence[Prompt], threshold: float, fixed: int = 0)
     at the end do not count; every other sign is a word. Prompts under different system turns are not compared: what
     their user says may be the same.
 
-    Two sets that are so similar share one of the ``|S| - ceil(threshold |S|) + 1`` rarest shingles of each. Prompts are
-    looked up by these alone and then compared exactly, so that no similar pair is missed.
+    Two sets that are this similar share one of the ``|S| - ceil(threshold |S|) + 1`` rarest shingles of each. Prompts
+    are looked up by these alone and then compared exactly, so that no similar pair is missed.
 
     Args:
         prompts: in the order in which they are kept.
         threshold: in (0, 1].
-        fixed: so many of the first are kept, whatever they repeat.
+        fixed: how many of the first are kept, whatever they repeat.
 
     Raises:
-        NashwardError: a threshold outside.
+        NashwardError: the threshold is outside its range.
 
     Source: prefix filtering, Bayardo, Ma and Srikant, WWW 2007; shingles, Broder, 1997.
 
@@ -108,7 +108,7 @@ def drop_near_duplicates(prompts: Prompts, threshold: float) -> None:
     found = near_duplicates(prompts.kept, threshold)
     if not found:
         return
-    least = min(found, key=lambda near: near.similarity)  # of all pairs the one whose removal is the least certain
+    least = min(found, key=lambda near: near.similarity)  # the pair whose removal is the least certain
     late, early = prompts.kept[least.number].text, prompts.kept[least.other].text
     prompts.examples[REASON] = f"as {late!r:.60} after {early!r:.60}"
     gone = {near.number for near in found}
@@ -126,7 +126,7 @@ def words(text: str) -> list[str]:
 
 
 def _shingles(prompt: Prompt) -> list[tuple[str, ...]]:
-    """Those of all turns but the system's, with the roles as words where there are several."""
+    """The words of all turns but the system's, with the roles as words where there are several turns."""
     turns = [message for message in prompt.messages if message["role"] != "system"]
     if len(turns) == 1:
         return shingles(words(turns[0]["content"]))
@@ -138,6 +138,6 @@ def _system(prompt: Prompt) -> str:
 
 
 def _least(threshold: float, size: int) -> int:
-    """The least size of a set that is so similar to one of this size; a quotient that is whole but for its last bits
+    """The least size of a set that is this similar to one of that size; a quotient that is whole up to its last bits
     is not rounded up."""
     return max(1, ceil(threshold * size - 1e-9))

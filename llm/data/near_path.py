@@ -6,7 +6,7 @@ import difflib
 from contextlib import suppress
 from pathlib import Path
 
-NEAR = 0.7  # the least ratio of difflib at which a name is worth suggesting, of 1 for an equal one
+NEAR = 0.7  # the least ratio of difflib at which a name is worth suggesting; an equal one has 1
 
 
 def near_path(path: str | Path) -> str:

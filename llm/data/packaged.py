@@ -19,7 +19,7 @@ class PackagedPath:
     Attributes:
         distribution: what is installed.
         package: the name that it is found by; it is never imported.
-        place: of the file or of the folder, in the package.
+        place: where the file or the folder lies in the package.
     """
 
     distribution: str

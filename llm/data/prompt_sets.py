@@ -11,8 +11,8 @@ class PromptSet:
 
     Attributes:
         dataset: its id on the hub.
-        splits: what is read of it; of several, each is for an iteration of its own (``Prompt.iteration``).
-        fields: of its rows that hold the prompt.
+        splits: those that are read; of several, each is for its own iteration (``Prompt.iteration``).
+        fields: those of its rows that hold the prompt.
     """
 
     dataset: str

@@ -17,7 +17,7 @@ from nashward.errors import NashwardError
 from .conversations import PROMPT_FIELDS, Message, fields_of_prompt, prompt_messages
 from .rows import is_missing, is_unicode, numbered_rows, read_rows
 
-OWN_FIELDS = {"weight", "iteration", "id", "tokens"}  # of the prompts that a run folder keeps
+OWN_FIELDS = {"weight", "iteration", "id", "tokens"}  # columns of the prompts that a run folder keeps
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Prompt:
     Attributes:
         messages: the turns, each with ``role`` and ``content``, for the policy's chat template.
         weight: how often the prompt counts in the loss of a fit.
-        iteration: the iteration that plays on it, from 1; after the last one they begin anew. None: each one.
-        parent: of a variant that a run has written, the id of the prompt that it was derived from.
-        kind: of a variant, how it was derived.
+        iteration: the iteration that plays on it, from 1; after the last one the first comes again. None: every one.
+        parent: for a variant that a run has written, the id of the prompt that it was derived from.
+        kind: for a variant, how it was derived.
 
     Example:
         >>> prompt = Prompt(({"role": "user", "content": "Name a river."},))
@@ -65,7 +65,7 @@ class Prompts:
         kept: the prompts that are used.
         read: how many the source has.
         dropped: how many were dropped, by the reason.
-        examples: of some reasons, one prompt that was dropped for it.
+        examples: for some reasons, one prompt that was dropped for it.
     """
 
     kept: list[Prompt]
@@ -80,7 +80,7 @@ class Prompts:
 
     @property
     def reasons(self) -> str:
-        """Why some were dropped, in brackets; empty where none was."""
+        """Why prompts were dropped, in brackets; empty where none was."""
         reasons = ", ".join(
             f"{count} {reason}" + (f", {self.examples[reason]}" if reason in self.examples else "")
             for reason, count in sorted(self.dropped.items())
@@ -98,7 +98,7 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
     """Read prompts.
 
     Args:
-        source: a file (.jsonl, .json, .csv, .parquet, .txt with one prompt a line; each also gzipped, but for
+        source: a file (.jsonl, .json, .csv, .parquet, .txt with one prompt per line; each also gzipped, but for
             Parquet), a name in ``PROMPT_SETS``, the id of a dataset on the hub (``ID`` or ``ID:SPLIT``), or rows. A row
             is a string or has a ``prompt`` (or ``instruction``, ``question``) that is a string or a list of messages,
             or ``messages`` (or ``conversations``); a response at the end of the messages is removed. The ``input`` (or

@@ -1,4 +1,4 @@
-"""Responses from files: one file a model, or rows with a prompt and its responses."""
+"""Responses from files: one file per model, or rows with a prompt and its responses."""
 
 from __future__ import annotations
 
@@ -10,34 +10,35 @@ from typing import Any
 
 from nashward.errors import NashwardError
 
-from .conversations import chat_messages, fields_of_prompt, prompt_field, response_text
+from .conversations import chat_messages, fields_of_prompt, prompt_field, prompt_fields, response_text
 from .prompts import OWN_FIELDS, Prompt, row_prompt
-from .rows import conversation_of, is_missing, is_unicode, likely_field, numbered_rows, read_rows
+from .rows import conversation_of, is_missing, is_unicode, likely_field, numbered_rows, read_rows, warn_of_unread
 
 RESPONSE_FIELDS = ("output", "response", "text")  # where a row has its response, the first that it has
 NO_RESPONSE = "has no response; expected a text, or one as output, response or text"
-PROMPT_KEYS = ("prompt_id", "question_id", "instruction_id")  # name a prompt, as its text does
-KEY_FIELDS = (*PROMPT_KEYS, "id", "uid", "idx")  # the last three name one where they are those of the prompts
+PROMPT_KEYS = ("prompt_id", "question_id", "instruction_id")  # fields that name a prompt, as its text does
+KEY_FIELDS = (*PROMPT_KEYS, "id", "uid", "idx")  # the last three only where the prompts have them too
 _SUFFIXES = (".json", ".jsonl")
 
 
 def read_responses(
     folder: str | Path, prompts: Sequence[str] | None = None, keys: Mapping[str, Sequence[Any]] | None = None
 ) -> dict[str, list[str | None]]:
-    """The responses of each model: one file a model, the model's name that of the file.
+    """The responses of each model: one file per model, named after it.
 
     A file is ``.json``, a list, or ``.jsonl``, both also gzipped; an entry is the response or has it as ``output``,
     ``response`` or ``text``, or at the end of its ``messages``; null where there is none.
 
     Args:
-        folder: of the files.
+        folder: that of the files.
         prompts: N texts of prompts, see ``Prompt.text``. The entries of a file that name their prompt are matched with
             them; those of a file that names none are matched by a key, as ``id``, that both have, and without one in
             the order of the prompts. None: all are in their order.
-        keys: of the prompts, as ``read_prompt_keys`` gives them.
+        keys: those of the prompts, as ``read_prompt_keys`` gives them.
 
     Returns:
-        for each model its responses; where they are matched N of them, None to a prompt that a file does not name.
+        for each model its responses; where they are matched, N of them, with None for a prompt that a file does not
+        name.
 
     Raises:
         FileNotFoundError: no such folder, or none of these files in it.
@@ -59,18 +60,19 @@ def read_responses(
     folder = Path(folder)
     files = sorted(file for file in folder.glob("*") if file.name.removesuffix(".gz").endswith(_SUFFIXES))
     if not files:
-        raise FileNotFoundError(f"{folder} holds no responses; expected one .json or .jsonl file a player (or .gz)")
+        raise FileNotFoundError(f"{folder} holds no responses; expected one .json or .jsonl file per player (or .gz)")
     responses: dict[str, list[str | None]] = {}
     in_order: list[tuple[Path, dict[str, list[Any]]]] = []
+    unread: dict[str, None] = {}
     for file in files:
         model = _model(file)
         if model in responses:
             both = " and ".join(other.name for other in files if _model(other) == model)
-            raise NashwardError(f"{folder} holds {both}: two files for {model}; expected one a player")
+            raise NashwardError(f"{folder} holds {both}: two files for {model}; expected one per player")
         content = list(read_rows(file, "responses"))
         own = _keys(content)
         shared = [name for name, known in (keys or {}).items() if name in own and _is_key(name, own[name], known)]
-        rows = list(numbered_rows(content, str(file), _named_response, partial(_fields, keys=shared[:1])))
+        rows = list(numbered_rows(content, str(file), _named_response, partial(_fields, keys=shared[:1]), unread))
         if prompts is not None and any(prompt is not None for prompt, _ in rows):
             responses[model] = _matched(rows, prompts, file)
         elif prompts is not None and keys and shared:
@@ -81,6 +83,7 @@ def read_responses(
             _check_same_order(in_order, file, own)
             in_order.append((file, own))
             responses[model] = [response for _, response in rows]
+    warn_of_unread(str(folder), unread)
     return responses
 
 
@@ -109,7 +112,8 @@ def read_prompt_keys(source: str | Path) -> dict[str, list[Any]]:
 
 
 def _keys(rows: Sequence[Any]) -> dict[str, list[Any]]:
-    """The fields among ``KEY_FIELDS`` that all rows have, each with another value; as text, which CSV has for all."""
+    """The fields among ``KEY_FIELDS`` that all rows have, each with a different value; as text, as CSV has all
+    values."""
     if not rows or not all(isinstance(row, Mapping) for row in rows):
         return {}
     values = {name: [row.get(name) for row in rows] for name in KEY_FIELDS}
@@ -128,7 +132,7 @@ def _is_key(name: str, own: Sequence[Any], known: Sequence[Any]) -> bool:
 def _check_same_order(
     others: Sequence[tuple[Path, Mapping[str, list[Any]]]], file: Path, own: Mapping[str, list[Any]]
 ) -> None:
-    """Refuse responses by order that another file has in another order, by a key that both have."""
+    """Refuse responses that are taken by order where a key says that another file has another order."""
     for other, theirs in others:
         for name in own.keys() & theirs.keys():
             for number, (key, same) in enumerate(zip(own[name], theirs[name], strict=False), 1):
@@ -153,7 +157,7 @@ def _matched(
         if prompt not in open_places:
             raise NashwardError(f"{file}: row {number} answers {prompt!r:.60}, which is none of {among}")
         if not open_places[prompt]:
-            raise NashwardError(f"{file}: row {number} answers {prompt!r:.60} once more; give one response to a prompt")
+            raise NashwardError(f"{file}: row {number} answers {prompt!r:.60} again; give one response per prompt")
         responses[open_places[prompt].pop()] = response
     return responses
 
@@ -162,7 +166,7 @@ def response_of(row: Any, column: str | None = None) -> str | None:
     """The response of one row of a file, see ``read_responses``.
 
     Args:
-        row: of the file.
+        row: a row of the file.
         column: the field that holds the prompt; None: the usual ones.
 
     Raises:
@@ -198,7 +202,7 @@ def response_field(row: Mapping[str, Any], column: str | None = None) -> str | N
     """The field that a row has its response in: one of ``RESPONSE_FIELDS``, or messages that end with it.
 
     Args:
-        row: of a file.
+        row: a row of a file.
         column: the field that holds the prompt; None: the usual ones.
     """
     found = next((name for name in RESPONSE_FIELDS if not is_missing(row.get(name))), None)
@@ -253,7 +257,7 @@ def read_prompts_with_responses(
 
     Args:
         source: a file, a dataset id, or rows.
-        name: of rows, for errors.
+        name: what errors call the rows.
         column: the field that holds the prompt, where a row has it.
 
     Raises:
@@ -267,12 +271,16 @@ def read_prompts_with_responses(
     """
 
     def parse(row: Any) -> tuple[Prompt, list[str]]:
-        named = column if isinstance(row, Mapping) and column in row else None
+        named = own(row)
         responses = _responses(row, named)
         return row_prompt(row, named), responses
 
     def used(row: Any) -> set[str]:
-        return _fields(row, column if column in row else None)
+        return _fields(row, own(row))
+
+    def own(row: Any) -> str | None:
+        given = prompt_fields(column) if column and isinstance(row, Mapping) else ()
+        return next((name for name in given if name in row), None)
 
     if isinstance(source, str | Path):
         return numbered_rows(read_rows(source, "responses"), str(source), parse, used)

@@ -29,7 +29,7 @@ class Response:
             of 4 bytes each: a run holds all responses of a step while it trains.
         finished: it ended with a stop token.
         text: for judges and readers; empty where it was not read from the file.
-        weight: in expectations under the policy and, once it is selected for a fit, in the loss.
+        weight: how much it counts in expectations under the policy and, once it is selected for a fit, in the loss.
     """
 
     ids: TokenIds
@@ -40,7 +40,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """The responses to one prompt; what a judge finds of them joins them.
+    """The responses to one prompt, with what a judge finds once they are judged.
 
     Attributes:
         prompt: its id, see ``Prompt.id``.
@@ -75,7 +75,8 @@ class Rollout:
         return [(self.prompt_ids, response.ids) for response in self.responses]
 
     def rows(self, policy: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
-        """The rows of a file of responses, one a response; ``seeds`` of the first ones, the others have none."""
+        """The rows of a file of responses, one per response; ``seeds`` are those of the first ones, the others have
+        none."""
         return [
             {"prompt": self.prompt, "policy": policy, "response": k, "seed": seed, "weight": response.weight,
              "prompt_ids": self.prompt_ids, "ids": response.ids, "finished": response.finished, "text": response.text}

@@ -24,9 +24,9 @@ from .prompt_sets import PROMPT_SETS, PromptSet
 Parsed = TypeVar("Parsed")
 
 FILE_TYPES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
-NAMED = 20  # fields that are not read, at most
+NAMED = 20  # the most fields that are named as not read
 NEAR = 0.75  # the least ratio of difflib at which a field may be a mistyped one
-NAMED_FAULTS = 3  # kinds of faults, and rows of each
+NAMED_FAULTS = 3  # how many kinds of faults are named, and how many rows of each
 logger = logging.getLogger(__name__)
 
 
@@ -41,7 +41,8 @@ def is_missing(value: Any) -> bool:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text has no half of a surrogate pair, as broken JSON has: tokenizers and files refuse it.
+    """Whether a text is free of halves of surrogate pairs, which broken JSON may have: tokenizers and files refuse
+    them.
 
     Example:
         >>> is_unicode("a river"), is_unicode(chr(0xD83D))
@@ -53,15 +54,15 @@ def is_unicode(text: str) -> bool:
 def likely_field(
     row: Mapping[str, Any], fields: Sequence[str], read: Collection[str] = (), text: bool = True, option: str = ""
 ) -> str:
-    """The end of an error on a row that has none of some fields: which of its own may be meant, that of the nearest
-    name, or the only text. Where there is none the option alone, or nothing.
+    """The end of an error on a row that has none of some fields: which of its own fields may be meant, the one with the
+    nearest name or the only text. Where there is none the option alone, or nothing.
 
     Args:
-        row: of a file.
-        fields: one of which is needed; the first is the usual one.
+        row: a row of a file.
+        fields: those of which one is needed; the first is the usual one.
         read: fields that are read as something else.
-        text: a text is needed.
-        option: which names the field to read instead.
+        text: whether a text is needed.
+        option: the option that names the field to read instead.
 
     Example:
         >>> likely_field({"promt": "Why?", "id": "a"}, ["prompt"], option="--prompt-field")
@@ -82,20 +83,26 @@ def likely_field(
 
 
 def numbered_rows(
-    rows: Iterable[Any], name: str, parse: Callable[[Any], Parsed], used: Callable[[Any], Collection[str]]
+    rows: Iterable[Any],
+    name: str,
+    parse: Callable[[Any], Parsed],
+    used: Callable[[Any], Collection[str]],
+    unread: dict[str, None] | None = None,
 ) -> Iterator[Parsed]:
     """Parse rows; an error begins with the source and has the number of each bad row, from 1.
 
-    After the first bad row the others are parsed for their faults alone, so that a file is mended once: the message has
-    up to three kinds of fault, with up to three rows of each.
+    After the first bad row the others are parsed for their faults alone, so that a file need be mended only once: the
+    message has up to three kinds of fault, with up to three rows of each.
 
-    The fields that are not read are named once, in a warning of the logger, when all rows are parsed.
+    The fields that are not read are named once, in a warning of the logger, when all rows are parsed, or are added to
+    ``unread``.
 
     Args:
         rows: the rows.
-        name: of the source.
-        parse: of one row; its error reads like "has no prompt".
+        name: the name of the source.
+        parse: reads one row; its error reads like "has no prompt".
         used: the fields of a row that ``parse`` reads.
+        unread: of several sources, for which ``warn_of_unread`` names the fields once; None: this one names its own.
 
     Raises:
         ValueError: ``parse`` raised one.
@@ -105,7 +112,7 @@ def numbered_rows(
         Traceback (most recent call last):
         nashward.errors.NashwardError: file.csv: row 2 invalid literal for int() with base 10: 'two'
     """
-    unread: dict[str, None] = {}  # in the order of the file
+    left: dict[str, None] = {} if unread is None else unread  # in the order of the file
     faults: dict[str, list[int]] = {}  # by what is wrong, in the order of the file
     numbered = enumerate(rows, 1)
     while True:
@@ -113,7 +120,7 @@ def numbered_rows(
             number, row = next(numbered)
         except StopIteration:
             break
-        except NashwardError as error:  # of the file itself, as a line that is no JSON
+        except NashwardError as error:  # an error of the file itself, such as a line that is no JSON
             if not faults:
                 raise
             raise NashwardError(f"{name}: {_listed(faults)}; {error}") from None
@@ -126,12 +133,21 @@ def numbered_rows(
             continue
         if isinstance(row, Mapping):
             read = used(row)
-            unread |= dict.fromkeys(
-                repr(key) for key, value in row.items() if key not in read and not is_missing(value)
-            )
+            left |= dict.fromkeys(repr(key) for key, value in row.items() if key not in read and not is_missing(value))
         yield parsed
     if faults:
         raise NashwardError(f"{name}: {_listed(faults)}")
+    if unread is None:
+        warn_of_unread(name, left)
+
+
+def warn_of_unread(name: str, unread: Collection[str]) -> None:
+    """Name the fields of a source that are not read, in a warning of the logger, where there are any.
+
+    Args:
+        name: of the source.
+        unread: as ``numbered_rows`` adds them.
+    """
     if unread:
         more = f" and {len(unread) - NAMED} more" if len(unread) > NAMED else ""
         logger.warning("%s: fields that are not read: %s%s", name, ", ".join([*unread][:NAMED]), more)
@@ -163,7 +179,7 @@ def read_rows(source: str | Path, what: str = "prompts") -> Iterator[Any]:
 
     Args:
         source: a file, a name in ``PROMPT_SETS`` or in ``PACKAGED``, or a dataset id.
-        what: the rows are, for errors.
+        what: what errors call the rows.
 
     Raises:
         FileNotFoundError: no such file and no such dataset.

@@ -259,7 +259,7 @@ class InterpolationCost:
 
     def __str__(self) -> str:
         return (
-            f"averaging the weights is another policy than the mixture: {self.mean:.3g} nats a response on average, "
+            f"averaging the weights is another policy than the mixture: {self.mean:.3g} nats per response on average, "
             f"{self.largest:.3g} at most; win rate {self.win_rate or 'not known'}"
         )
 
@@ -299,8 +299,9 @@ class Verdict:
             into = "4-bit" if self.merge == "16-bit" else "16-bit"
             nearer = into if self.other.drift.mean < self.found.drift.mean else self.merge
             lines += [
-                f"merged into the {into} base it would drift by {self.other.drift.mean:.4g} nats a response on average "
-                f"(greedy tokens {100 * self.other.drift.greedy:.2f}%, win rate {self.other.win_rate or 'not known'})",
+                f"merged into the {into} base it would drift by {self.other.drift.mean:.4g} nats per response on "
+                f"average (greedy tokens {100 * self.other.drift.greedy:.2f}%, win rate "
+                f"{self.other.win_rate or 'not known'})",
                 f"nearer to the policy that was trained: the merge into the {nearer} base"
                 + (f" (--merge-into {nearer})" if nearer != self.merge else ""),
             ]

@@ -11,6 +11,7 @@ from typing import Any
 from ..evaluation.evaluate import same_as_start
 from ..policy.local.names import local_model
 from ..report.alerts import ALERTS, alerts
+from ..report.objectives import objective_sentences
 from ..report.results import TRAINING, read_evaluation, short_source, win_sentence
 from ..run.selfplay import SelfPlay, iterates, kl_to_start
 from ..store.run_folder import RunFolder
@@ -171,7 +172,7 @@ def _sum(parts: Mapping[str, float]) -> str:
 
 
 def _figures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    table = ["| policy | KL from the start, nats a response | R2 on held-out prompts | tokens |", "|---|---|---|---|"]
+    table = ["| policy | KL from the start, nats per response | R2 on held-out prompts | tokens |", "|---|---|---|---|"]
     moved = kl_to_start(rows)
     for row in rows:
         cells = [
@@ -183,11 +184,14 @@ def _figures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         table.append("| " + " | ".join(cells) + " |")
     evaluation = read_evaluation(folder)
     lines = ["\n".join(table)] if rows else []
-    for oracle in evaluation.get("games", {}):
-        lines += [win_sentence(player, oracle, evaluation) for player in evaluation["against_start"][oracle]]
+    rates = evaluation.get("against_start", {})
+    for oracle, players in rates.items():
+        lines += [win_sentence(player, oracle, evaluation) for player in players]
+    for player in rates.get(TRAINING, {}):
+        lines += objective_sentences(player, evaluation)
     if evaluation.get("same_as_start"):
         lines.append(f"{same_as_start(evaluation['same_as_start'])}.")
-    elif TRAINING not in evaluation.get("games", {}):
+    elif not rates:
         lines.append("Win rates were not measured: `nashward evaluate` does.")
     return lines
 

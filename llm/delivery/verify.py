@@ -29,7 +29,7 @@ from .replay import Replay, mixed, replay
 from .replay_sample import ReplaySample, replay_sample
 
 LIMIT = 1.5  # times the base's own rounding: the most that an artefact may drift
-FLOOR = 0.01  # nats a response, in which networks that compute the same in another order differ
+FLOOR = 0.01  # nats per response, in which networks that compute the same in another order differ
 SCALE_TOLERANCE = 0.25  # of the update: a scale off by more, beyond Z standard errors, is no rounding
 Z = 3.0
 MIN_EFFECTIVE = 0.1  # of the responses: with a smaller effective sample size nothing is said of the win rate
@@ -41,7 +41,7 @@ class Drift:
     """How far two policies are apart on stored responses.
 
     Attributes:
-        mean: of |log q(y) - log p(y)|, in nats a response.
+        mean: of |log q(y) - log p(y)|, in nats per response.
         largest: of these.
         per_token: the sum of these over the sum of tokens.
         greedy: the share of places at which both have the same most likely token.
@@ -159,7 +159,7 @@ class Verification:
 
     @property
     def max_drift(self) -> float:
-        """The largest mean drift that passes, in nats a response."""
+        """The largest mean drift that passes, in nats per response."""
         return self.limit * self.base.mean + FLOOR
 
     @property
@@ -168,7 +168,7 @@ class Verification:
         found = []
         if not self.drift.mean <= self.max_drift:
             found.append(
-                f"it drifts by {self.drift.mean:.3g} nats a response, above {self.limit:g} times the base's own "
+                f"it drifts by {self.drift.mean:.3g} nats per response, above {self.limit:g} times the base's own "
                 f"rounding ({self.base.mean:.3g}, limit {self.max_drift:.3g})"
             )
         if self.update is not None and self.update_error is not None:
@@ -218,7 +218,7 @@ class Verification:
 
 
 def _drift(drift: Drift) -> str:
-    return f"{drift.mean:.4g} nats a response on average, {drift.largest:.4g} at most; {drift.per_token:.3g} a token"
+    return f"{drift.mean:.4g} nats per response on average, {drift.largest:.4g} at most; {drift.per_token:.3g} a token"
 
 
 @dataclass(frozen=True)

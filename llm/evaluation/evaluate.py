@@ -8,11 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from nashward.errors import NashwardError
+from nashward.games.shapes import Float
 
 from ..data.prompts import Prompt
 from ..data.rollouts import Response
 from ..oracles import Vote, as_oracle
+from ..oracles.ensembles.objectives import Objectives
 from ..oracles.models.network import networks
 from ..policy.adapters.lora import slots_for
 from ..policy.base.checks import check_policy
@@ -23,12 +27,15 @@ from ..run.inputs.augmented_prompts import played_prompts
 from ..run.selfplay import SelfPlay, kl_to_start, metrics
 from ..store.files import finite, write_json, write_jsonl
 from ..store.run_folder import JUDGEMENTS, RunFolder
+from .by_objective import ObjectiveTables
 from .over_optimisation import DEFAULT_THRESHOLDS, Thresholds, verdicts
 from .players import FOLDER, MIXTURE, START, identity, is_start, policies, sample_responses, stored_responses
 from .refusals import PROBES, refuses
 from .tables import TournamentTables, tournament_tables
+from .tournament import Unjudged
 from .win_rates.labelled import TO_LABEL, check_votes, labelled_win_rate, pairs_to_label
 from .win_rates.length_control import NotComparable, length_controlled_win_rate
+from .win_rates.win_rate import WinRate
 
 GAIN = "More prompts, more responses to each, or an oracle with more spread let a fit gain something."
 PROBE_RESPONSES = 4  # to each request of the refusal probe
@@ -55,9 +62,14 @@ def evaluate(
     win rate against the start, in percent. ``over_optimisation`` has the verdicts on each iterate and the mixture, and
     for the models of ``answers``, which were not trained under the run's oracle, the measures without a verdict. ``kl``
     is the KL divergence from the start that the run measured (``kl_to_start``), in nats per response;
+    of several objectives ``objectives`` has the win rates under each, and whether a floor is kept; what is played for
+    (``payoff``, see ``ObjectiveTables``) then stands under the run's oracle, and of the worst case there is no game;
     ``policies`` has the identity of each policy of the run, by which a report sees that one was made again since;
     ``same_as_start`` names those that are the start, as no fit gained anything, and do not play; where all are and
     there are no others, nothing is sampled, and ``games`` is empty;
+    where judgements are missing ``missing`` says of how many pairs of responses, by oracle, and ``prompts`` of a win
+    rate how many it is of (equal responses tie without a judgement); ``unjudged`` has a sentence for each held-out
+    oracle that is left out as it judged nothing of some pair of players;
     ``prompts_of_run`` says how many of the prompts are those that the run was played on. Responses and judgements are
     stored in the folder: after an interruption the same call continues. ``evaluation/drawn.jsonl`` has a row a prompt:
     the response of each player, and how probably it beats the start's under the run's oracle (null: not judged).
@@ -144,27 +156,47 @@ def evaluate(
         if labels:
             check_votes(labels, prompt_texts, list(texts.values()))
         tables: dict[str, TournamentTables] = {}
+        wins: dict[str, dict[str, Any]] = {}
+        by_objective: dict[str, Any] = {}
         oracle_names: dict[str, str] = {}
+        unjudged: dict[str, str] = {}
         for name in (TRAINING, *held_out):
             progress(f"judging: {name}")
             oracle = run.judge if name == TRAINING else as_oracle(held_out[name])
             cache = home / FOLDER / JUDGEMENTS if oracle.cache_key() is not None else None
-            tables[name], oracle_names[name] = tournament_tables(oracle, prompt_texts, texts, cache), oracle.name
+            oracle_names[name] = oracle.name
+            try:
+                if name == TRAINING and isinstance(oracle, Objectives):
+                    objectives = ObjectiveTables.judged(oracle, prompt_texts, texts, cache)
+                    if objectives.game is not None:
+                        tables[name] = objectives.game
+                    wins[name], by_objective = objectives.over_start(), objectives.summary()
+                else:
+                    tables[name] = tournament_tables(oracle, prompt_texts, texts, cache)
+                    wins[name] = tables[name].over(START)
+            except Unjudged as error:
+                if name == TRAINING:
+                    raise
+                unjudged[name] = str(error)
             for network in networks(oracle):
                 network.offload()
-        drawn = _drawn(prompt_texts, texts, tables[TRAINING])
+        held_out = {name: source for name, source in held_out.items() if name not in unjudged}
+        drawn = _drawn(prompt_texts, texts, wins[TRAINING])
         processes.decided(lambda: write_jsonl(home / FOLDER / DRAWN, drawn))
         evaluation = {
             **_inputs(home, prompts, seed),
             "policies": own,
             "same_as_start": unmoved,
             "oracles": oracle_names,
+            "unjudged": unjudged,
+            "missing": {name: table.missing for name, table in tables.items() if table.missing},
             "games": {name: table.summary(seed=seed) for name, table in tables.items()},
             "against_start": {
-                name: {player: _against_start(table, responses, player) for player in responses if player != START}
-                for name, table in tables.items()
+                name: {player: _against_start(own, texts[player], texts[START]) for player, own in of_oracle.items()}
+                for name, of_oracle in wins.items()
             },
-            **({"labelled": _labelled(labels, prompt_texts, texts, tables)} if labels else {}),
+            **by_objective,
+            **({"labelled": _labelled(labels, prompt_texts, texts, wins)} if labels else {}),
             "characters": {name: _mean([len(text) for text in row]) for name, row in texts.items()},
             "tokens": {name: _mean([len(response.ids) for response in row]) for name, row in responses.items()},
             "refusals": {name: _mean(rates) for name, rates in refusal_rates.items()},
@@ -180,8 +212,8 @@ def evaluate(
                     for verdict in verdicts(
                         [response.ids for response in responses[player]],
                         [response.ids for response in responses[START]],
-                        _win_probabilities(tables[TRAINING], player),
-                        {name: _win_probabilities(tables[name], player) for name in held_out},
+                        wins[TRAINING][player],
+                        {name: wins[name][player] for name in held_out},
                         (refusal_rates[player], refusal_rates[START]) if player in refusal_rates else None,
                         (refused[player], refused[START]),
                         thresholds,
@@ -237,45 +269,36 @@ def with_room(run: SelfPlay, players: Mapping[str, Mixture], others: Mapping[str
     return run
 
 
-def _drawn(
-    prompts: Sequence[str], texts: Mapping[str, Sequence[str]], tables: TournamentTables
-) -> list[dict[str, Any]]:
+def _drawn(prompts: Sequence[str], texts: Mapping[str, Sequence[str]], wins: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What each player responded to each prompt, and how probably it beats the start's response."""
-    beats = {player: _win_probabilities(tables, player).tolist() for player in texts if player != START}
     return [
         {
             "prompt": prompt,
             "responses": {player: row[k] for player, row in texts.items()},
-            "beats_start": finite({player: row[k] for player, row in beats.items()}),
+            "beats_start": finite({player: own.tolist()[k] for player, own in wins.items()}),
         }
         for k, prompt in enumerate(prompts)
     ]
 
 
-def _win_probabilities(tables: TournamentTables, player: str) -> Any:
-    """[N], P(the player's response beats the start's)."""
-    return tables.tables[:, tables.players.index(player), tables.players.index(START)]
-
-
-def _against_start(
-    tables: TournamentTables, responses: Mapping[str, Sequence[Response]], player: str
-) -> dict[str, Any]:
+def _against_start(wins: Float[np.ndarray, " N"], texts: Sequence[str], start: Sequence[str]) -> dict[str, Any]:
     """The win rate of a player against the start, plain with its 95% interval, and length-controlled, in percent."""
+    rate = WinRate.of(wins[~np.isnan(wins)])
+    judged = {} if rate.prompts == len(wins) else {"prompts": rate.prompts}
+    if rate.prompts < 2:
+        return {"win_rate": 100 * rate.value, **judged, "standard_error": None, "interval": None, "minimal": None}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotComparable)  # the value is reported as minimal
-        rate = tables.rate(player, START)
-        if rate.prompts < 2:
-            return {"win_rate": 100 * rate.value, "standard_error": None, "interval": None, "minimal": None}
-        own, start = ([len(response.text) for response in responses[name]] for name in (player, START))
-        controlled = length_controlled_win_rate(_win_probabilities(tables, player), own, start)
-        longer = [a - b for a, b in zip(own, start, strict=True)]
+        lengths, of_start = ([len(text) for text in own] for own in (texts, start))
+        controlled = length_controlled_win_rate(wins, lengths, of_start)
     return {
         "win_rate": controlled.win_rate,
+        **judged,
         "standard_error": 100 * rate.standard_error,
         "interval": [100 * end for end in rate.interval],
         "verdict": rate.verdict,
         "discrete_win_rate": controlled.discrete_win_rate,
-        "minimal": controlled.value if min(longer) <= 0 <= max(longer) else None,  # else no fit sees equal lengths
+        "minimal": controlled.value if controlled.identified else None,
     }
 
 
@@ -283,16 +306,15 @@ def _labelled(
     labels: Sequence[Vote],
     prompts: Sequence[str],
     texts: Mapping[str, Sequence[str]],
-    tables: Mapping[str, TournamentTables],
+    wins: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, dict[str, Any]]:
     """For each oracle the players with enough labels against the start, with their win rates by labels and oracle."""
     found = {
         oracle: {
-            player: labelled_win_rate(labels, prompts, own, texts[START], _win_probabilities(table, player))
-            for player, own in texts.items()
-            if player != START
+            player: labelled_win_rate(labels, prompts, texts[player], texts[START], own)
+            for player, own in rates.items()
         }
-        for oracle, table in tables.items()
+        for oracle, rates in wins.items()
     }
     return {oracle: {name: rate for name, rate in rates.items() if rate} for oracle, rates in found.items()}
 

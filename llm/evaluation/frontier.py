@@ -26,7 +26,7 @@ from .evaluate import with_room
 from .pareto import ParetoPoint, pareto_front
 from .players import FOLDER, MIXTURE, START, policies, sample_responses
 from .sft_likelihood import sft_likelihoods
-from .win_rates.win_rate import WinRate
+from .win_rates.win_rate import WinRate, judged_means
 
 FILE = "frontier.json"
 SFT = "sft"  # the name of the SFT texts' likelihood among the objectives
@@ -44,7 +44,7 @@ def frontier(
     """The win rates of a run's policies over its start under several objectives, and ``frontier.json`` in its folder.
 
     The policies are the start, the iterates, the mixture, and interpolations from the start to the last iterate, whose
-    adapters are averaged. Each gives ``responses`` responses a prompt; an objective judges them against the start's.
+    adapters are averaged. Each gives ``responses`` responses per prompt; an objective judges them against the start's.
 
     Args:
         run: a run with its folder, policy, oracle and sampler.
@@ -125,9 +125,7 @@ def _win_rates(
         if name == START:
             found[name] = np.full(len(prompts), 0.5)
             continue
-        tables = preference_matrices(oracle, prompts, own, texts[START], cache=cache)
-        each = np.array([np.nan if np.isnan(table.P).all() else np.nanmean(table.P) for table in tables])
-        found[name] = each[~np.isnan(each)]
+        found[name] = judged_means(preference_matrices(oracle, prompts, own, texts[START], cache=cache))
         if len(found[name]) < 2:
             raise NashwardError(f"{oracle.name} judged {name} on fewer than two prompts: there is no standard error")
     return found

@@ -173,14 +173,15 @@ def figure(points: Sequence[ParetoPoint], task: str = "task score", axes: Axes |
             bbox={"boxstyle": "square,pad=0", "facecolor": "white", "edgecolor": "none", "alpha": 0.7},
             arrowprops={"arrowstyle": "-", "color": "0.8", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
-    wins, scores = [p.wins for p in front], [p.score for p in front]
-    axes.step(wins, scores, where="pre", color=plots.COLOURS[1], label="not dominated")
-    axes.plot(
-        [p.wins for p in corners], [p.score for p in corners], "--", color=plots.COLOURS[2], label="mixtures attain"
-    )
+    if len(front) > 1:  # a front of one policy has no lines
+        wins, scores = [p.wins for p in front], [p.score for p in front]
+        axes.step(wins, scores, where="pre", color=plots.COLOURS[1], label="not dominated")
+        axes.plot(
+            [p.wins for p in corners], [p.score for p in corners], "--", color=plots.COLOURS[2], label="mixtures attain"
+        )
+        axes.legend(fontsize=8)
     axes.set(xlabel="win rate", ylabel=plots.as_label(task))
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
     picture: Figure = axes.get_figure(root=True)  # type: ignore[assignment]
     if alone:
         spread_labels(picture)

@@ -22,11 +22,11 @@ from ..policy.model import LanguageModel
 from ..policy.sampling import ResponseSource, seed_of
 from ..processes import processes
 from ..run.inputs.opponents import StoredOpponents
+from ..run.remaining import Remaining
 from ..run.stages.shards import wait_for_shards
 from ..store.files import CHECKSUMS, read_shard, shards, verify_checksums, write_shard
 from ..store.fingerprints import fingerprint
 from ..store.run_folder import RunFolder
-from .remaining import Remaining
 
 START, MIXTURE = "start", "mixture"
 FOLDER = "evaluation"  # in the run folder: responses and judgements of evaluations

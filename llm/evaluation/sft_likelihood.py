@@ -19,7 +19,7 @@ from ..training.sft import SFTBatch, held_out
 
 
 def sft_likelihoods(run: SelfPlay, players: Mapping[str, Mixture]) -> dict[str, dict[str, Any]]:
-    """The mean log-likelihood of the held-out SFT texts of a run under each policy, nats a token.
+    """The mean log-likelihood of the held-out SFT texts of a run under each policy, nats per token.
 
     .. math::
         L(\\pi) = \\frac{\\sum_i \\log \\pi(y_i | x_i)}{\\sum_i |y_i|}, \\qquad

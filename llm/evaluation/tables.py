@@ -53,10 +53,20 @@ class TournamentTables:
         """
         return _mean_win_rate(self.tables[:, self.players.index(player), self.players.index(opponent)])
 
+    def over(self, opponent: str) -> dict[str, Float[np.ndarray, " N"]]:
+        """P(the response of a player beats the opponent's) to each prompt, for each of the others."""
+        place = self.players.index(opponent)
+        return {name: self.tables[:, k, place] for k, name in enumerate(self.players) if k != place}
+
     @property
     def mean(self) -> Float[np.ndarray, "n n"]:
         """The mean over prompts ``[n, n]``, without judgements that are missing."""
         return np.nanmean(self.tables, axis=0)
+
+    @property
+    def missing(self) -> int:
+        """The number of pairs of responses without a judgement."""
+        return int(np.isnan(self.tables).sum()) // 2
 
     def summary(self, share: float = 0.9, seed: int = 0) -> dict[str, Any]:
         """The preference game of the mean table in values that JSON can hold.
@@ -65,7 +75,8 @@ class TournamentTables:
         ``condorcet_p_value`` says how likely one as clear is a chance of the prompts (``winner_p_value``), None of one
         prompt;
         ``lottery`` is the maximal lottery, with the bootstrap band that covers ``share`` of the resampled prompts
-        where there are several; ``exploitability`` of each player is max_j P(j beats it) - 1/2, half its duality gap;
+        where there are several, and of each player the share of these draws that it is the whole lottery of;
+        ``exploitability`` of each player is max_j P(j beats it) - 1/2, half its duality gap;
         ``bradley_terry`` has the scores in nats and the largest residual of a win rate; ``curl`` is the share of the
         log-odds that no score explains; ``cycles`` are the cycles of three players that are no chance of the prompts.
         Pairs are tested as ``WinRate.verdict`` does, for as many as there are: who beats every other one, and who
@@ -94,7 +105,10 @@ class TournamentTables:
             "lottery": self._by_player(nash(battles.game).policy),
             "lottery_band": None
             if bands is None
-            else {"share": share, "low": self._by_player(bands.low), "high": self._by_player(bands.high)},
+            else {
+                "share": share, "low": self._by_player(bands.low), "high": self._by_player(bands.high),
+                "whole": self._by_player(bands.whole),
+            },
             "condorcet_winner": self.players[condorcet] if condorcet >= 0 else None,
             "condorcet_p_value": winner_p_value(p, condorcet) if condorcet >= 0 and bands is not None else None,
             "exploitability": self._by_player(mean.max(0) - 0.5),
@@ -135,7 +149,7 @@ def tournament_tables(
         the table of each prompt, 1/2 on the diagonal.
 
     Raises:
-        ValueError: as ``tournament``.
+        ValueError, Unjudged: as ``tournament``.
 
     See also:
         ``tournament``: the mean table alone, for players that may lack responses.

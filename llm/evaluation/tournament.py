@@ -14,13 +14,17 @@ from nashward.errors import NashwardError
 from nashward.games import PreferenceGame
 from nashward.games.analysis.confidence import least_error
 from nashward.games.analysis.leaderboard import Battles
-from nashward.games.shapes import Float, Int
+from nashward.games.shapes import Bool, Float, Int
 
 from ..oracles import Cache, PreferenceOracle, preference_matrices
 from ..oracles.matrices import cache_of_machine
 from ..processes import processes
 
 CHUNK = 64  # prompts judged together
+
+
+class Unjudged(NashwardError):
+    """The oracle judged no two different responses of some pair of players."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,9 @@ def tournament(
         progress: called with the number of prompts judged, after each chunk.
 
     Raises:
-        ValueError: there are fewer than two players, a player does not have N responses, or a pair was never judged.
+        ValueError: there are fewer than two players, or a player does not have N responses.
+        Unjudged: of a pair of players no two different responses were judged, though there are some (equal ones tie
+            without a judgement), or both responded to no prompt.
 
     See also:
         ``nashward.llm.evaluation.win_rates.win_rate.win_rate``: of one policy against another.
@@ -125,12 +131,21 @@ def tournament(
     curls = [curl for part in parts for curl in part[1]]
     spreads = np.array([value for part in parts for spread in part[2] for value in spread])
     P = np.array(tables).reshape(-1, len(players), len(players))
-    judged = (~np.isnan(P)).sum(0)
-    if not judged.all():
-        if len(players) > 2 and not judged[~np.eye(len(players), dtype=bool)].any():
-            raise NashwardError(f"{oracle.name} judged no two of these responses, of none of {len(players)} players")
-        i, j = np.argwhere(judged == 0)[0]
-        raise NashwardError(f"{oracle.name} judged no response of {players[i]} against one of {players[j]}")
+    known, different = ~np.isnan(P), _different(list(answers.values()))
+    judged = known.sum(0)
+    lacking = (judged == 0) | (different.any(0) & ~(known & different).any(0))
+    if lacking.any():
+        pairs = counted(int(np.triu(different.sum(0)).sum()), "pair")
+        if len(players) > 2 and lacking[~np.eye(len(players), dtype=bool)].all():
+            raise Unjudged(
+                f"{oracle.name} judged no two of these responses, of none of {len(players)} players "
+                f"({pairs} not judged)"
+            )
+        i, j = np.argwhere(lacking)[0]
+        pairs = counted(int(different[:, i, j].sum()), "pair")
+        raise Unjudged(
+            f"{oracle.name} judged no response of {players[i]} against one of {players[j]} ({pairs} not judged)"
+        )
     # the lower triangle is the complement of the upper, so that P + P.T == 1 also holds after rounding
     mean = np.nan_to_num(P).sum(0) / judged
     lower = np.tril_indices(len(players), -1)
@@ -157,3 +172,16 @@ def tournament(
         Battles.of_tables(tuple(players), np.where(off_diagonal, np.nan_to_num(P), 0.0), smoothing=0.0),
         float(np.nanmean(spreads)) if spreads.size else None,
     )
+
+
+def _different(answers: Sequence[Sequence[str | None]]) -> Bool[np.ndarray, "N n n"]:
+    """Whether two players have different responses to a prompt, both being there; a prompt without any is left out."""
+    rows = []
+    for row in zip(*answers, strict=True):
+        if not any(text is not None for text in row):
+            continue
+        index = {text: k for k, text in enumerate(dict.fromkeys(row))}
+        of_text = np.array([-1 if text is None else index[text] for text in row])
+        there = of_text >= 0
+        rows.append((of_text[:, None] != of_text) & there[:, None] & there)
+    return np.array(rows, dtype=bool).reshape(-1, len(answers), len(answers))

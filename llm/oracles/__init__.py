@@ -98,4 +98,6 @@ _MODULES = {
     "select_best": ".best_of_n",
 }
 __all__ = list(_MODULES)
-__getattr__, __dir__ = lazy_names(__name__, _MODULES)
+
+if not TYPE_CHECKING:  # to a type checker an unknown name stays an error
+    __getattr__, __dir__ = lazy_names(__name__, _MODULES)

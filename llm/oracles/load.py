@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nashward.errors import NashwardError
-from nashward.python_object import python_object
+from nashward.python_object import made_object, python_object, split_settings
 
 from ..config.endpoint import Endpoint, JudgeSettings
 from ..config.inputs import ENDPOINT, LOCAL_JUDGE
@@ -47,9 +47,10 @@ def as_oracle(
     Args:
         source: a ``PreferenceOracle``, which is returned as it is; a folder or hub id of a checkpoint, whose
             configuration decides its kind (PairRM, GPM, reward model); a file of votes, see ``read_votes``;
-            ``"module:name"``, something in Python; an object with ``judge(prompts, pairs)``; a reward function
-            ``(prompts, completions) -> numbers`` as TRL's trainers take it, or a list of them; a class of any of these
-            that needs no arguments; an ``EnsembleSource`` of several of these, a ``CorrectedSource`` of one.
+            ``"module:name"``, something in Python, of a class with its settings behind (``"module:Class:scale=0.1"``);
+            an object with ``judge(prompts, pairs)``; a reward function ``(prompts, completions) -> numbers`` as TRL's
+            trainers take it, or a list of them; a class of any of these that needs no arguments; an ``EnsembleSource``
+            of several of these, a ``CorrectedSource`` of one.
             ``"openai:MODEL"`` is a language model behind a server, see ``EndpointJudge``, and ``"judge:MODEL"`` one on
             this machine, see ``LocalJudge``.
         device: for checkpoints; None: "cuda" where there is one, else "cpu".
@@ -186,22 +187,32 @@ def _kind(source: str | Path) -> Any:
 
 
 def _import_object(source: str) -> Any:
-    """The object of ``module:name``."""
+    """The object of ``module:name``, or what a class or function makes of the settings behind it."""
     module = source.partition(":")[0]
     if module == "people":
         raise NashwardError(
             f"{source}: people vote while nashward align goes on; elsewhere give an oracle that was fitted to their "
             "votes, as RUN/iteration-01/oracle"
         )
-    return python_object(source)
+    name, settings = split_settings(source)
+    if not settings:
+        return python_object(name)
+    made = made_object(source)
+    fingerprint = getattr(type(made), "fingerprint", None)
+    if isinstance(fingerprint, str) and made.fingerprint == fingerprint:
+        raise NashwardError(
+            f"{source}: its fingerprint {fingerprint!r:.60} is that of the class, whatever the settings are, so that "
+            f"judgements of other settings would be taken for its own: set self.fingerprint from {', '.join(settings)}"
+        )
+    return made
 
 
 def _instance(kind: type) -> Any:
     """An object of a class that needs no arguments."""
     with translated_errors(
         lambda error: NashwardError(
-            f"{kind.__name__} cannot be made without arguments: {first_line(error)}; create one in a module and name "
-            "that, or pass the object"
+            f"{kind.__name__} cannot be made without arguments: {first_line(error)}; give its settings behind it "
+            "(module:Class:setting=value), create one in a module and name that, or pass the object"
         )
     ):
         return kind()

@@ -174,7 +174,7 @@ class PreferenceOracle(ABC):
             returned = self.raw_logits(prompts[part], candidates[part], wanted)
             logits = one_each(returned, stop - start, f"{self.name} returned logits", "prompts")
             for n, own, prompt_logits in zip(range(start, stop), wanted, logits, strict=True):
-                values = self._checked(prompt_logits, len(own), n)
+                values = self._checked(prompt_logits, len(own), n, len(further))
                 if n == start:
                     self._check_promises(prompts[n], candidates[n], own, values)
                 yield [(n, k) for k in range(len(pairs[n]))], values[..., : len(pairs[n])]
@@ -235,12 +235,16 @@ class PreferenceOracle(ABC):
             f"where {-p:.4g} was expected: set symmetric = False, so that both orders are judged"
         )
 
-    def _checked(self, returned: object, count: int, n: int) -> Float[np.ndarray, "*members pairs"]:
+    def _checked(self, returned: object, count: int, n: int, further: int = 0) -> Float[np.ndarray, "*members pairs"]:
         logits, actual = as_floats(returned)
         if logits.ndim not in (1, 2) or logits.shape[-1] != count or logits.shape[0] == 0:
+            twice = (
+                f": {count - further} of its texts, and {further} of these in the other order, by which symmetric is "
+                "checked at first"
+            )
             raise NashwardError(
                 f"{self.name} returned logits {actual} for prompt {n}; expected ({count},), one logit a pair "
-                f"(from an ensemble (members, {count}))"
+                f"(from an ensemble (members, {count})){twice if further else ''}"
             )
         return logits
 

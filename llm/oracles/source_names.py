@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nashward.errors import NashwardError
-from nashward.python_object import python_object
+from nashward.python_object import python_object, split_settings
 
 from ..config.inputs import ENDPOINT, LOCAL_JUDGE, PEOPLE
 from ..data.near_path import near_path
@@ -19,8 +19,9 @@ from ..data.rows import FILE_TYPES
 VOTES = tuple(kind for kind in FILE_TYPES if kind != ".txt")
 ACCEPTED = (
     f"the folder or hub id of a PairRM, a GPM or a reward model, pocket:pairrm, a file of votes ({', '.join(VOTES)}), "
-    "openai:MODEL or judge:MODEL (a language model behind a server, or here), module:name, a "
-    "PreferenceOracle, an object with judge(prompts, pairs), or reward functions (prompts, completions) -> numbers"
+    "openai:MODEL or judge:MODEL (a language model behind a server, or here), module:name or "
+    "module:Class:setting=value, a PreferenceOracle, an object with judge(prompts, pairs), or reward functions "
+    "(prompts, completions) -> numbers"
 )
 
 Form = Literal["votes", "python", "checkpoint"]
@@ -126,4 +127,4 @@ def check_name(source: str) -> None:
         return
     module = source.partition(":")[0].partition(".")[0]
     if not module.isidentifier() or (module not in sys.modules and find_spec(module) is None):
-        python_object(source)  # raises
+        python_object(split_settings(source)[0])  # raises

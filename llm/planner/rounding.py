@@ -20,7 +20,7 @@ from ..policy.memory import host_memory
 from ..policy.model import SLOTS, LanguageModel
 from ..policy.sampling import sample
 
-MUCH = 0.1  # nats a token: in ten tokens it is more than a step of self-play moves a response
+MUCH = 0.1  # nats per token: in ten tokens it is more than a step of self-play moves a response
 PROMPTS, TOKENS = 8, 32  # so many responses of so many tokens are drawn and compared
 
 
@@ -29,7 +29,7 @@ class Rounding:
     """The distance of next tokens under a base in 4 bits from those under its own weights.
 
     Attributes:
-        kl: KL(own weights || 4 bits) in nats a token, the mean over the tokens of responses.
+        kl: KL(own weights || 4 bits) in nats per token, the mean over the tokens of responses.
         agreement: the share of tokens of which both find the same one likeliest.
         tokens: how many.
     """
@@ -40,7 +40,7 @@ class Rounding:
 
     def __str__(self) -> str:
         return (
-            f"in 4 bits the base is {self.kl:.2g} nats a token from its own weights, and the likeliest token is the "
+            f"in 4 bits the base is {self.kl:.2g} nats per token from its own weights, and the likeliest token is the "
             f"same in {self.agreement:.0%} (over {self.tokens} tokens of responses)"
         )
 

@@ -155,7 +155,7 @@ def make_policy(folder: Path, seed: int = 0, prompts: int = 13_000, peak: float 
     )  # fmt: skip
     model = LlamaForCausalLM(config).train()
 
-    # ten responses a prompt in the exact mix: the mix that is learned has no sampling error
+    # ten responses per prompt in the exact mix: the mix that is learned has no sampling error
     deck = np.repeat(np.arange(4), np.round(np.array(BASE_MIX) * 10).astype(int))
     rows = []
     for _ in range(prompts):

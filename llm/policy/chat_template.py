@@ -23,7 +23,7 @@ PROBE = "nashwardprobe{}x"
 def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
     """The prompt's token ids in the chat template, with the generation prompt: the response comes next.
 
-    Control tokens that its texts spell out, as ``<|im_end|>``, are encoded as text.
+    Control tokens that its texts spell out, such as ``<|im_end|>``, are encoded as text.
 
     Raises:
         RefusedPromptError: the template refuses the prompt's turns, or leaves out what they say.
@@ -37,7 +37,7 @@ def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
 def render(tokenizer: Any, turns: Sequence[Message], *, add_generation_prompt: bool) -> str:
     """Turns in the chat template, which has to write the text of each of them.
 
-    A template that walks over the parts of a turn's content, as those of models that see images, is given parts.
+    A template that walks over the parts of a turn's content, as for models that see images, is given parts.
 
     Raises:
         RefusedPromptError: the template refuses the turns, or leaves out what they say.
@@ -48,7 +48,7 @@ def render(tokenizer: Any, turns: Sequence[Message], *, add_generation_prompt: b
     roles = tuple(turn["role"] for turn in turns)
     as_parts = _takes_parts(tokenizer, str(tokenizer.chat_template), roles, add_generation_prompt)
     text = _apply(tokenizer, turns, as_parts, add_generation_prompt)
-    # Templates rewrite what others say, as past reasoning or a switch in a system prompt; never what the user says.
+    # Templates rewrite what others say, such as past reasoning or a switch in a system prompt, never the user's text.
     said = [turn["content"] for turn in turns if turn["role"] == "user"]
     lacking = [one for one in said if one.strip() not in text and json.dumps(one, ensure_ascii=False) not in text]
     if lacking:

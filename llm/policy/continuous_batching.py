@@ -22,7 +22,7 @@ class _Row:
     """A response that is being drawn."""
 
     prompt: int
-    number: int  # among its prompt's
+    number: int  # its place among the prompt's
     start: int  # tokens of the prompt
     drawn: int = 0  # tokens
 

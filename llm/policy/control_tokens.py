@@ -1,9 +1,9 @@
-"""Text of users as text: a control token that it spells out, as ``<|im_end|>``, ends no turn.
+"""Users' text as text: a control token that it spells out, such as ``<|im_end|>``, ends no turn.
 
 A chat template writes control tokens as text, among the texts of users, and a tokenizer finds them again wherever they
 are. Where a user's text has one, that text is hidden behind characters that are in no text while the template is
-rendered, the template's own control tokens are renamed, and a tokenizer that knows them by the other name alone reads
-the whole. It has all other rules of the first one: a text is split as if it were the only text.
+rendered, the template's own control tokens are renamed, and a tokenizer that knows them only by their new names reads
+the whole. All its other rules are those of the first one: a text is split as if it were the only text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ControlTokens:
     """The control tokens of a tokenizer: its special tokens, and what its chat template marks turns with.
 
     Args:
-        tokenizer: of transformers.
+        tokenizer: a tokenizer of transformers.
         marks: tokens that mark the parts of a format without a template, as PairRM's ``<|source|>``.
 
     Example:
@@ -45,9 +45,9 @@ class ControlTokens:
         template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
         added = {str(token): token for token in tokenizer.added_tokens_decoder.values()}
         special = {*tokenizer.all_special_tokens, *(text for text in added if added[text].special)}
-        # one sign, as the "!" that some pad with, is text too: a model needs it in its vocabulary
+        # a single sign, such as the "!" that some pad with, is text too: a model needs it in its vocabulary
         self.special = {text for text in special if len(text) > 1 and text.strip()}
-        # tokens that are not special, but which the template writes: of "<|user|>" and "[INST]", not of words
+        # tokens that are not special but that the template writes: marks such as "<|user|>" and "[INST]", not words
         self.written = {text for text in added if text in marks or (text in template and _is_mark(text))} - self.special
         self._folded = any(added[text].normalized for text in (self.special | self.written) & added.keys())
 
@@ -67,7 +67,7 @@ class ControlTokens:
         return {*ids} - {None, self.tokenizer.unk_token_id}
 
     def found_in(self, texts: Sequence[str]) -> bool:
-        """Whether texts have a control token, each by itself or one after another."""
+        """Whether texts have a control token, each by itself or joined one after another."""
         joined = "".join(text.strip() for text in texts)
         if any(self.pattern.search(text) for text in (*texts, joined)):
             return True
@@ -82,7 +82,7 @@ class ControlTokens:
         return next((text[:k] for k in range(longest, 0, -1) if text[:k] in self._endings), "")
 
     def end_of(self, text: str) -> str:
-        """What a text ends with that a token begins with: a template may write the rest of it behind the text."""
+        """What a text ends with that a token begins with: a template may write the rest of it after the text."""
         longest = min(len(text), self._longest)
         return next((text[-k:] for k in range(longest, 0, -1) if text[-k:] in self._beginnings), "")
 
@@ -104,7 +104,7 @@ class ControlTokens:
         return max(map(len, self._beginnings), default=0)
 
     def found_among(self, ids: Iterable[int]) -> bool:
-        """Whether the ids of a text have one of a control token; that of what is unknown is none."""
+        """Whether the ids of a text have one of a control token; the id for unknown text is not one."""
         return not self._ids.isdisjoint(ids)
 
     def renamed(self, avoid: str) -> tuple[Tokenizer, dict[str, str]]:
@@ -136,7 +136,7 @@ class TurnsAsText:
     """Turns for a chat template, and the token ids of what it makes of them.
 
     Args:
-        tokenizer: of transformers.
+        tokenizer: a tokenizer of transformers.
         turns: the messages, or any texts as messages.
 
     Attributes:
@@ -164,7 +164,7 @@ class TurnsAsText:
         self._free = _free_characters("".join(contents))
         self._border = next(self._free)
         for turn in self.turns:
-            # A template may look for marks in past answers, as of reasoning, which are no forgery there.
+            # A template may look for marks in past answers, such as those of reasoning, which are no forgery there.
             pattern = self.control.special_pattern if turn["role"] == "assistant" else self.control.pattern
             text = self._with_ends_hidden(pattern.sub(lambda match: self._hide(match[0]), turn["content"]))
             turn["content"] = self._bordered(text) if self._found else text
@@ -194,11 +194,11 @@ class TurnsAsText:
         return known
 
     def _bordered(self, text: str) -> str:
-        """A text that makes no control token with the one before or behind it, and begins and ends as it does."""
+        """A text that makes no control token with the one before or after it, and begins and ends as ``text`` does."""
         lead, body = len(text) - len(text.lstrip()), text.strip()
         if not body:
             return text
-        # not inside of a mark that an assistant's turn keeps
+        # not inside a mark that an assistant's turn keeps
         head = next((len(mark) for mark in self.control.written if body.startswith(mark)), 1)
         tail = len(body) - next((len(mark) for mark in self.control.written if body.endswith(mark)), 1)
         inside = (

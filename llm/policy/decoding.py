@@ -29,11 +29,11 @@ ATTENTION = "nashward_rows"
 WINDOW = {"cpu": 16, "cuda": 512}  # the positions that attention reads are a multiple of this: a graph has one number
 GRAPH_ROWS = 4  # graphs for a quarter, a half, three quarters and all of the rows
 PREFILL_TOKENS = 8192  # padded tokens of prompts that are computed together
-# relative differences of logits that are rounding
+# relative differences of logits that are due to rounding
 AGREEMENT = {torch.float32: 1e-3, torch.float64: 1e-3}
 HALF_AGREEMENT = 0.25  # a real model of 135M in bfloat16 is 0.27 from itself in float32
 
-Prefix: TypeAlias = list[tuple[Tensor, Tensor]]  # of each layer the keys and values of a prompt, each [H, P, D]
+Prefix: TypeAlias = list[tuple[Tensor, Tensor]]  # for each layer the keys and values of a prompt, each [H, P, D]
 
 
 class RowCache(Cache):
@@ -41,8 +41,8 @@ class RowCache(Cache):
 
     Args:
         layers: how many.
-        rows, length: of the tensors.
-        device: of the computation.
+        rows, length: the shape of the tensors.
+        device: where it is computed.
 
     Attributes:
         positions: ``[rows]``, where each row's next token is written, and up to which it attends.
@@ -57,7 +57,7 @@ class RowCache(Cache):
         super().__init__(layers=list(self.row_layers))
 
     def insert(self, row: int, prefix: Prefix) -> None:
-        """Make a row that of a prompt, of whose tokens all but the last are in ``prefix``."""
+        """Begin a row with a prompt; ``prefix`` has all of its tokens but the last."""
         length = prefix[0][0].shape[1] if prefix else 0
         self.positions[row] = length
         for layer, states in zip(self.row_layers, prefix, strict=False):
@@ -141,10 +141,10 @@ class Decoder:
 
     Args:
         network: a PEFT model of a causal language model, in eval mode, with its adapter active; see ``supported``.
-        rows: how many there are at most.
-        length: of the longest text.
+        rows: the most rows.
+        length: that of the longest text.
         graphs: replay each step as a CUDA graph. A step of a 7B model in 4 bits launches thousands of kernels, which
-            take Python several times as long as the card.
+            takes Python several times as long as the card.
 
     Attributes:
         tokens: ``[rows, 1]``, the last token of each row.
@@ -158,7 +158,7 @@ class Decoder:
         self.unit = WINDOW["cuda" if device.type == "cuda" else "cpu"]
         self.longest = _rounded(length, self.unit)
         self.graphs = graphs
-        # what is captured has fixed addresses, so it has its full length at once
+        # what is captured has fixed addresses, so it is allocated at full length
         self.cache = RowCache(
             config.get_text_config().num_hidden_layers, rows, self.longest if graphs else self.unit, device
         )
@@ -308,7 +308,7 @@ def _agrees(network: PeftModel) -> bool:
         alone = torch.stack([causal(input_ids=torch.tensor([t], device=device)).logits[0, -1] for t in texts]).float()
     except torch.OutOfMemoryError:
         raise
-    # what the code of a model raises that cannot take these arguments
+    # what a model's code raises if it cannot take these arguments
     except (RuntimeError, AttributeError, LookupError, TypeError, ValueError) as error:
         _explain(f"{type(error).__name__}: {first_line(error)}")
         return False
@@ -347,7 +347,7 @@ def rows_attention(
     s_aux: Tensor | None = None,
     **unused: Any,
 ) -> tuple[Float[Tensor, "B 1 H E"], None]:
-    """Attention of one token a row. The H / G heads that share a key are queries of one head: no key is copied.
+    """Attention of one token per row. The H / G heads that share a key are queries of one head: no key is copied.
 
     Raises:
         NotImplementedError: attention with a cap on the scores, or with sinks.

@@ -46,7 +46,7 @@ class TokenMixture:
 
     Attributes:
         label: a name, unique in the run.
-        blend: of two policies with adapters, with their weights. In an anchor the members are scored separately, which
+        blend: two policies with adapters, with their weights. In an anchor the members are scored separately, which
             is exact.
     """
 

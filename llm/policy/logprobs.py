@@ -39,7 +39,7 @@ def sequence_logprobs(
         ``[B]`` float32.
 
     Raises:
-        ValueError: another number of prompts than of responses, or a prompt that is empty.
+        ValueError: the numbers of prompts and responses differ, or a prompt is empty.
 
     See also:
         ``token_logprobs``, of single tokens from hidden states.
@@ -141,8 +141,8 @@ class Head:
     Attributes:
         weight: W, ``[V, H]``, or the packed weight of a 4-bit layer of bitsandbytes.
         bias: b, ``[V]``; None: none.
-        scale: of the logits (Cohere, Granite).
-        cap: of the logits (Gemma 2); None: none.
+        scale: what multiplies the logits (Cohere, Granite).
+        cap: the soft cap of the logits (Gemma 2); None: none.
 
     Example:
         >>> head = Head(torch.eye(2), scale=100.0, cap=30.0)

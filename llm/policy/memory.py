@@ -12,7 +12,7 @@ import psutil  # type: ignore[import-untyped]
 import torch
 
 HOST_ALLOCATOR = "DefaultCPUAllocator"
-OWN = 2 << 30  # bytes of a card that this process needs beside another one: for scoring what that one draws
+OWN = 2 << 30  # bytes of a card that this process needs while another one draws, to score what that one draws
 CONTAINERS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),

@@ -64,7 +64,7 @@ class Mixture:
         """A mixture of adapters; uniform where no weights are given. Members of weight 0 are left out.
 
         Raises:
-            ValueError: as above, or another number of weights than of adapters.
+            ValueError: as above, or the numbers of weights and adapters differ.
 
         Example:
             >>> Mixture.of([Path("a"), Path("b"), Path("c")], [0.5, 0.0, 0.5]).members
@@ -80,10 +80,10 @@ class Mixture:
 
     @classmethod
     def at(cls, path: Path) -> Mixture:
-        """The policy that a path holds: a mixture as ``save`` wrote it, or one adapter, a folder.
+        """The policy that a path holds: a mixture that ``save`` wrote, or the folder of one adapter.
 
         Raises:
-            FileNotFoundError, ValueError: as ``load``, of a file.
+            FileNotFoundError, ValueError: as ``load`` for a file.
 
         Example:
             >>> Mixture.at(Path("some folder")).members
@@ -118,10 +118,10 @@ class Mixture:
         Args:
             model: loaded for adapters of the members' ranks and layers, see ``slots``.
             prompts: token ids of each prompt.
-            count: responses to a prompt.
+            count: responses per prompt.
             source: how a member's responses are drawn: ``Sampling``, or any ``ResponseSource``.
-            seed: of the draws of members and of responses.
-            first: the number of the first prompt where these are a part of more: a part has its responses to all.
+            seed: the seed of the draws of members and of responses.
+            first: the number of the first prompt among all, where these are a part: a part gets the same responses.
 
         Returns:
             For each prompt its ``count`` responses.

@@ -51,14 +51,14 @@ class LanguageModel:
     Args:
         network: the base with an adapter in each slot, on the device of the computation.
         tokenizer: its tokenizer, with a chat template.
-        name: of the base.
+        name: the base's name.
         stream: the layers' transfers from host memory; None where all layers stay on the device.
 
     Attributes:
         stop_ids: the tokens that end a response.
         pad_id: the padding token, which is masked.
         positions: the longest text in tokens; None where the network sets no limit, see ``learned_positions``.
-        dtype: of the computation.
+        dtype: what it computes in.
 
     Source: adapters arXiv 2106.09685; on a base in 4 bits arXiv 2305.14314.
 
@@ -77,7 +77,7 @@ class LanguageModel:
         self.stop_ids = sorted(stop_ids)
         base: Any = network.get_base_model()
         pad, rows = tokenizer.pad_token_id, base.get_input_embeddings().weight.shape[0]
-        # one without an embedding is as good as none: padding is masked, so any token that has one will do
+        # one without an embedding is no use: padding is masked, so any token that has one will do
         self.pad_id = pad if pad is not None and 0 <= pad < rows else (self.stop_ids or [0])[0]
         self._rows = rows
         self.positions = learned_positions(base)
@@ -117,11 +117,11 @@ class LanguageModel:
             quantise_head: the head too. This changes the policy (equally in sampling, scoring and training), and saves
                 0.73 GiB with Llama 3's vocabulary.
             device: "cuda" or "cpu"; None: CUDA where available.
-            dtype: of the computation; None: see ``compute_dtype``. Adapters are in float32 always.
+            dtype: what it computes in; None: see ``compute_dtype``. Adapters are in float32 always.
             chat_template: a Jinja template to use in place of the tokenizer's.
             placement: what stays on the device; None: ``default_placement`` for the device and the dtype; a mapping
                 replaces attributes of that one.
-            seed: of the new adapters.
+            seed: the seed of the new adapters.
 
         Raises:
             FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.

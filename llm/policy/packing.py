@@ -1,4 +1,4 @@
-"""Texts without padding: one row holds all of a pass, and in it what several texts begin with once."""
+"""Texts without padding: one row holds all texts of a pass, and what several of them begin with only once."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 
 ATTENTION = "nashward_packed"
 PACKING: set[str] = set()  # the attentions that read a layout
-KINDS = {"full_attention", "sliding_attention"}  # of layers that may pack
+KINDS = {"full_attention", "sliding_attention"}  # kinds of layers that may pack
 
-SHARED = 16  # tokens that rows have in common, from which on they are computed once
+SHARED = 16  # the least common tokens of rows that are computed once
 
 # where each part of a text begins and its length: its prompt and its response, or what it has in common with others
 Span: TypeAlias = tuple[int, ...]
@@ -36,7 +36,7 @@ Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Packing:
-    """The texts of a pass in one row: each prompt once, and behind it the responses to it.
+    """The texts of a pass in one row: each prompt once, followed by the responses to it.
 
     The last token of a response is left out: its state predicts nothing that is scored.
 
@@ -44,7 +44,7 @@ class Packing:
         ids, positions: ``[1, N]``; a response's positions go on from its prompt's.
         layout: ``[1, 1, texts, 4]`` int64 in host memory, the ``Span`` of each text.
         states: ``[S]``, the states before the scored tokens.
-        targets, texts: ``[S]``, the scored tokens and whose they are.
+        targets, texts: ``[S]``, the scored tokens, and the text of each.
 
     Example:
         >>> packing = Packing.of([[7, 8], [7, 8]], [[1, 2, 3], [4, 5]])
@@ -93,7 +93,7 @@ class Packing:
 
 @dataclass(frozen=True)
 class PackedRows:
-    """Rows of tokens in one, what several of them begin with once.
+    """Rows of tokens in one; what several of them begin with stands in it once.
 
     The rows are a tree: a beginning that rows share is a part of it from 16 tokens on, and may itself begin with a
     part that others share as well, as a judge's instructions and prompt before each response that is shown first.
@@ -101,7 +101,7 @@ class PackedRows:
     Attributes:
         ids, positions: ``[1, N]``.
         layout: ``[1, 1, R, 2 parts]`` int64 in host memory, the ``Span`` of each row.
-        places: ``[R, T]``, where the tokens of each row are; 0 behind its end.
+        places: ``[R, T]``, where the tokens of each row are; 0 after its end.
 
     Example:
         >>> shared = list(range(100, 120))

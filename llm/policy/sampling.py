@@ -55,7 +55,7 @@ class GenerateSource:
     y_h = min {v: sum_{w <= v} pi(w | x, y_<h) > u_h}. A response does not depend on the rest of its batch.
 
     Attributes:
-        settings: of the sampler.
+        settings: those of the sampler.
         enumerates: False, see ``ResponseSource``.
 
     See also:
@@ -77,7 +77,7 @@ class GenerateSource:
     def draw(
         self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
     ) -> list[list[Response]]:
-        """The responses of the active adapter to each prompt's token ids, one a seed, each of weight 1 / K."""
+        """The responses of the active adapter to each prompt's token ids, one per seed, each of weight 1 / K."""
         drawn = sample(model, prompts, seeds, self.settings)
         return [[replace(response, weight=1 / len(row)) for response in row] for row in drawn]
 
@@ -171,8 +171,8 @@ def sample(
     Args:
         model: with the policy's adapter active (``with model.use_adapter(folder): ...``).
         prompts: token ids of each prompt.
-        seeds: for each prompt one seed a response: a response depends on its own seed only.
-        settings: of the sampler.
+        seeds: for each prompt one seed per response: a response depends on its own seed only.
+        settings: those of the sampler.
         progress: is called with the number of prompts that a batch finished.
 
     Returns:

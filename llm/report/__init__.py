@@ -1,4 +1,4 @@
-"""The report of a run, and of several beside each other: one page that needs no other file.
+"""The report of a run, and of several side by side: one page that needs no other file.
 
 A page is a list of sections, a section a list of content: dataclasses that hold numbers and text. The templates turn
 them into HTML and escape all that comes from models and files.
@@ -64,16 +64,16 @@ def write(
 ) -> Path:
     """Write the report of a run, finished or not.
 
-    What came out is first, then the ``extra`` sections, the responses, and how they came about. A warning stands in the
+    The result comes first, then the ``extra`` sections, the responses, and how they came about. A warning stands in the
     section that it is about.
 
     Args:
-        folder: of the run.
-        extra: sections of one's own, after the summary.
-        title: of the page; None: the run's name.
-        file: None: ``report.html`` in the folder.
-        summary: in place of the run's own.
-        last: sections of one's own, before the settings of the run.
+        folder: the run folder.
+        extra: further sections, after the summary.
+        title: the page's title; None: the run's name.
+        file: the page; None: ``report.html`` in the folder.
+        summary: one in place of the run's own.
+        last: further sections, before the settings of the run.
 
     Returns:
         The file.

@@ -11,14 +11,15 @@ from ..run.selfplay import metrics
 from ..run.status import status
 from ..store.run_folder import RunFolder
 from .content import Alert
+from .objectives import floor_alerts
 from .results import evaluation_alerts
 
 CUT = 0.2  # a larger share of responses without an end is worth a warning
 EVENTS = {  # what ``status`` counts: what it means, and what to do
     "out of memory": "Memory ran out, and the run went on with half as much at once. Nothing is lost; a smaller "
     "--sampling-batch or --tokens, or what `nashward plan` proposes, saves the time that this took.",
-    "set aside": "A damaged file was set aside and made again. Nothing is lost; if it was not you who stopped the "
-    "run, look after the disk.",
+    "set aside": "A damaged file was set aside and made again. Nothing is lost; if you did not stop the run "
+    "yourself, check the disk.",
 }
 
 
@@ -40,9 +41,9 @@ def response_alerts(folder: Path) -> list[Alert]:
     """Responses that were cut before they ended."""
     return [
         Alert(
-            f"{row['iteration']}: {100 * cut:.0f}% of the responses that it sampled, of the policy before, did not end "
-            "within --max-new-tokens, and the oracle judged what there was. Raise it, or let the prompts demand "
-            "shorter responses."
+            f"{row['iteration']}: {100 * cut:.0f}% of the responses that it sampled from the policy before did not end "
+            "within --max-new-tokens, and the oracle judged them as they were cut. Raise it, or ask for shorter "
+            "responses in the prompts."
         )
         for row in metrics(folder)
         if (cut := 1 - row["finished"]) > CUT
@@ -59,6 +60,7 @@ ALERTS: dict[str, Callable[[Path], list[Alert]]] = {  # by the section where the
     "In short": run_alerts,
     "Responses": response_alerts,
     "Evaluation": evaluation_alerts,
+    "Objectives": floor_alerts,
     "What the fits achieved": fit_alerts,
     "The run": event_alerts,
 }

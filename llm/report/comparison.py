@@ -1,4 +1,4 @@
-"""Runs beside each other: where their settings differ, how each went, how each responds to the same prompts."""
+"""Runs side by side: where their settings differ, how each went, how each responds to the same prompts."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ Runs = Mapping[str, Path]  # the folders by the runs' names
 
 
 def compare(folders: Sequence[str | Path], file: str | Path, count: int = 8) -> Path:
-    """Write a page that holds runs, finished or not, beside each other.
+    """Write a page that shows runs, finished or not, side by side.
 
     Args:
-        folders: of the runs; at least two.
+        folders: the run folders; at least two.
         file: the page.
         count: prompts whose responses are shown, of those that all runs have.
 
@@ -85,8 +85,8 @@ def _summary(runs: Runs) -> list[Content]:
     """What the page is, and how much of each run there is."""
     names = ", ".join(f"{name} ({path})" for name, path in runs.items())
     text = (
-        f"This page holds runs of self-play beside each other: {names}. A column, or a line of a picture, is a run. "
-        "Which of them is better is not measured by what each run measured of itself: `nashward evaluate` lets the "
+        f"This page shows runs of self-play side by side: {names}. Each column, or line in a picture, is a run. "
+        "What each run measured of itself does not say which of them is better: `nashward evaluate` lets the "
         "policies of one run play against another's (--adapter)."
     )
     return [Paragraph(text)]
@@ -106,9 +106,7 @@ def _differing_settings(runs: Runs) -> list[Content]:
         {**flatten(record["config"]), "prompts": _prompts(record), "oracle": oracle_of_run(record["config"])}
         for record in records
     ]
-    keys = sorted(
-        {key for config in configs for key in config} - {"objective", "combine"}
-    )  # the oracle's words have them
+    keys = sorted({key for config in configs for key in config} - {"objective", "combine"})  # said of the oracle
     rows = [(key, *("–" if config.get(key) is None else str(config[key]) for config in configs)) for key in keys]
     differing = [row for row in rows if len(set(row[1:])) > 1]
     if not differing:
@@ -144,7 +142,7 @@ def _newest_iterates(runs: Runs) -> list[Content]:
 
 
 def _curves(runs: Runs) -> list[Content]:
-    """Those of the runs that have an iterate; empty where none has one."""
+    """The course of the runs that have an iterate; empty where none has one."""
     begun = {name: path for name, path in runs.items() if iterates(path)}
     if not begun:
         return []
@@ -152,7 +150,7 @@ def _curves(runs: Runs) -> list[Content]:
     return [
         Picture(
             training_curves(begun),
-            " ".join(["The iterates of the runs, a line a run; bars are standard errors over prompts.", *without]),
+            " ".join(["The iterates of the runs, one line per run; bars are standard errors over prompts.", *without]),
         )
     ]
 
@@ -183,13 +181,13 @@ def _responses(runs: Runs, count: int) -> list[Content]:
         return [*without, Paragraph("The runs have sampled no prompt in common.")]
     note = (
         "The first response of the newest policy that each run itself sampled, which is the iterate before its last: "
-        "`nashward evaluate` draws those of the last, and after that of each run this page shows them."
+        "`nashward evaluate` draws those of the last, and this page shows them once it has done so for each run."
     )
     return [*without, Paragraph(note), Table(("prompt", *answers), rows, text=True)]
 
 
 def _drawn(path: Path) -> dict[str, str]:
-    """What ``nashward evaluate`` drew of a run's newest iterate, by prompt; empty where it has not."""
+    """What ``nashward evaluate`` drew from a run's newest iterate, by prompt; empty where it drew nothing."""
     newest = newest_iterate(path)
     return {row["prompt"]: row["responses"][newest] for row in drawn_responses(path, newest)}
 

@@ -65,7 +65,7 @@ class Heading(Content):
 
 @dataclass(frozen=True)
 class Paragraph(Content):
-    """A paragraph of plain text, in which what stands between `backticks` is code; so in alerts and captions."""
+    """A paragraph of plain text, in which what stands between `backticks` is code, as in alerts and captions."""
 
     template = "paragraph.html.j2"
 
@@ -77,8 +77,8 @@ class Headline(Content):
     """The one figure that came out.
 
     Attributes:
-        figure: with its error and unit.
-        text: what it is, to be read on from the figure.
+        figure: the figure with its error and unit.
+        text: what it is, as the continuation of the figure.
     """
 
     template = "headline.html.j2"
@@ -92,7 +92,7 @@ class Pointer(Content):
     """A line that ends in a link to a section of the page.
 
     Attributes:
-        text: before the link.
+        text: the text before the link.
         section: its title.
     """
 
@@ -103,7 +103,7 @@ class Pointer(Content):
 
     @property
     def anchor(self) -> str:
-        """Of the section."""
+        """The anchor of the section."""
         return anchor(self.section)
 
 
@@ -141,7 +141,7 @@ class Download(Content):
 
     Attributes:
         value: anything that JSON holds; numbers that are not finite become null.
-        text: of the link.
+        text: the link's text.
         file: the name to save under.
 
     Example:
@@ -167,7 +167,7 @@ class Picture(Content):
 
     Attributes:
         figure: the figure.
-        caption: below the image, and its text for screen readers.
+        caption: the text below the image and for screen readers.
     """
 
     template = "picture.html.j2"
@@ -180,7 +180,7 @@ class Picture(Content):
         """The image in base64."""
         buffer = io.BytesIO()
         if lacking := plots.save(self.figure, buffer, format="png", dpi=130):
-            logger.warning("a picture has boxes for what its font lacks: %s", plots.some_of(lacking))
+            logger.warning("a picture has boxes for characters that its font lacks: %s", plots.some_of(lacking))
         return _base64(buffer.getvalue())
 
     @property
@@ -190,7 +190,7 @@ class Picture(Content):
 
 
 class Cell(NamedTuple):
-    """A cell of a table: its text, and the CSS class that sets it (None: a word)."""
+    """A cell of a table: its text, and its CSS class (None: a word)."""
 
     text: str
     style: str | None
@@ -201,9 +201,9 @@ class Table(Content):
     """A table. Numbers have three significant digits, None is a dash.
 
     Attributes:
-        head: of the columns.
-        rows: one value a column.
-        text: the cells hold prose and are set left.
+        head: the columns' heads.
+        rows: each with one value per column.
+        text: whether the cells hold prose and are aligned left.
 
     Example:
         >>> for row in Table(["policy", "win rate"], [["last", 0.61803], ["mixture", None]]).cells():
@@ -224,17 +224,22 @@ class Table(Content):
             yield [Cell(_formatted(value), "text" if self.text else _style(value)) for value in row]
 
 
-def pieces(text: str) -> Iterator[tuple[str, str]]:
-    """Pieces of a text, each with the code after it, which is empty behind the last one.
+VALUE = r"(?: (?:[a-z-]+[:=][\w=:./-]*\w|[A-Z]{2,}\b))?"  # of an option, in a sentence
 
-    Code is what stands between backticks, and an option with its dashes.
+
+def pieces(text: str) -> Iterator[tuple[str, str]]:
+    """Pieces of a text, each with the code after it, which is empty after the last one.
+
+    Code is what stands between backticks, and an option with its dashes, its settings or what stands for its value.
 
     Example:
         >>> list(pieces("Run `make` here, or lower --step."))
         [('Run ', 'make'), (' here, or lower ', '--step'), ('.', '')]
+        >>> list(pieces("Give --correct style:pairs=FILE, or --held-out ORACLE as well."))
+        [('Give ', '--correct style:pairs=FILE'), (', or ', '--held-out ORACLE'), (' as well.', '')]
     """
     end = 0
-    for found in re.finditer(r"`([^`]+)`|(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]", text):
+    for found in re.finditer(rf"`([^`]+)`|(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]{VALUE}", text):
         yield text[end : found.start()], found[1] or found[0]
         end = found.end()
     yield text[end:], ""
@@ -256,7 +261,7 @@ def plotted_numbers(figure: Any) -> list[dict[str, Any]]:
     """What a matplotlib figure shows: titles, points of lines, images, bars and texts of each of its axes.
 
     Returns:
-        A dictionary for each axes; what the axes do not have is left out.
+        A dictionary per axes; what the axes do not have is left out.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -290,7 +295,7 @@ def _base64(data: bytes) -> str:
 
 def _label(line: Any) -> str | None:
     label = str(line.get_label())
-    if label.startswith("_"):  # as matplotlib begins the labels that it makes up
+    if label.startswith("_"):  # matplotlib's own labels begin so
         return None
     return label.replace(r"\$", "$").removeprefix(" ")  # undo ``plots.as_label``
 
@@ -300,7 +305,7 @@ def _numbers(values: Any) -> Any:
 
 
 def _style(value: Any) -> str | None:
-    """A number stays on one line, with its error; words may take several."""
+    """The CSS class of a cell: a number stays on one line, with its error; words may take several."""
     return None if isinstance(value, str) and value[:1].isalpha() else "number"
 
 

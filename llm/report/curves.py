@@ -15,26 +15,27 @@ TOKENS = "tokens of a response\n(samples reweighted)"
 REWEIGHTED = "wins over the policy before\n(samples reweighted, held-out prompts)"
 MEASURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     TOKENS: lambda row: row["after"]["tokens"],
-    "KL to the start (nats a response)": lambda row: row["after"]["kl_to_reference"],
-    "entropy (nats a token)": lambda row: row["after"]["entropy_per_token"],
+    "KL to the start (nats per response)": lambda row: row["after"]["kl_to_reference"],
+    "entropy (nats per token)": lambda row: row["after"]["entropy_per_token"],
     "share of the target reached": lambda row: row["train"]["share"],
     "R² on held-out prompts": lambda row: row["held_out"].get("r2"),
     REWEIGHTED: lambda row: row.get("win_rate"),
-    "SFT texts, nats a token (held out)": lambda row: (row.get("sft") or {}).get("after"),
+    "SFT texts, nats per token (held out)": lambda row: (row.get("sft") or {}).get("after"),
 }
-ERRORS: dict[str, Callable[[dict[str, Any]], Any]] = {  # standard errors over prompts, of what has one
-    "KL to the start (nats a response)": lambda row: row["after"].get("kl_to_reference_error"),
+ERRORS: dict[str, Callable[[dict[str, Any]], Any]] = {  # the measures' standard errors over prompts, where there is one
+    "KL to the start (nats per response)": lambda row: row["after"].get("kl_to_reference_error"),
     "R² on held-out prompts": lambda row: row["held_out"].get("r2_error"),
     REWEIGHTED: lambda row: row.get("win_rate_error"),
 }
-LEAST_SPANS = {TOKENS: 10.0}  # of an axis, below which a difference would look like a collapse
-LEAST_SPAN = 0.1  # of the other measures
-COLUMNS = 3  # of pictures
-NO_LABEL = "none"  # in the metrics, of responses without a label
+LEAST_SPANS = {TOKENS: 10.0}  # least height of an axis, below which a difference would look like a collapse
+LEAST_SPAN = 0.1  # that of the other measures
+COLUMNS = 3  # pictures in a row
+NO_LABEL = "none"  # the name in the metrics for responses without a label
 
 
 def label_styles(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """A colour and a mark for each label, the same in every picture of a run: by the alphabet, without a label black.
+    """A colour and a mark for each label, in alphabetical order and so the same in every picture; black without a
+    label.
 
     Example:
         >>> label_styles(["steps", "none", "direct"])["steps"] == (COLOURS[1], MARKS[1])
@@ -47,10 +48,10 @@ def label_styles(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def label_shares(folder: Path) -> dict[int, tuple[dict[str, float], int]]:
-    """The shares of the labels among the responses of a run's policies, each with how many prompts they are of.
+    """The shares of the labels among the responses of a run's policies, with the number of prompts.
 
-    An iteration's metrics hold those of the policy that it sampled, which an earlier one had made: 0 is the start, and
-    t the iterate of iteration t. Responses of half steps and of mixtures are of no iterate, and are left out; so is the
+    An iteration's metrics describe the policy that it sampled, which an earlier one had made: 0 is the start, and t the
+    iterate of iteration t. Responses of half steps and of mixtures belong to no iterate and are left out; so is the
     last iterate, which no iteration sampled.
     """
     shares = {}
@@ -74,7 +75,7 @@ def sampled_policy(row: Mapping[str, Any]) -> str:
 
 
 def _iterate_number(policy: str) -> int | None:
-    """0 of the start, t of ``iteration-t``; None: it is no iterate."""
+    """0 for the start, t for ``iteration-t``; None: it is no iterate."""
     if policy == "start":
         return 0
     iterate = re.fullmatch(r"iteration-(\d+)", policy)
@@ -82,13 +83,13 @@ def _iterate_number(policy: str) -> int | None:
 
 
 def training_curves(folders: Mapping[str, Path]) -> Any:
-    """Each measure of the iterates against the iteration, a line a run, with standard errors where they are known.
+    """Each measure of the iterates against the iteration, one line per run, with standard errors where they are known.
 
     Args:
-        folders: of the runs, by the names in the legend; each run has an iterate.
+        folders: the run folders, by the names in the legend; each run has an iterate.
 
     Returns:
-        A matplotlib figure. Of a single run whose responses have labels it also shows the labels' shares.
+        A matplotlib figure. For a single run whose responses have labels it also shows the labels' shares.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -133,8 +134,8 @@ def _number(value: float | None) -> float:
 
 
 def _plot_shares(axes: Any, shares: Mapping[int, tuple[Mapping[str, float], int]]) -> None:
-    """The share of each label among the responses, with at most its standard error over prompts: where the responses to
-    a prompt are all alike, p (1 - p) / prompts is its square."""
+    """The share of each label among the responses, with an upper bound on its standard error over prompts: the square
+    of the bound is p (1 - p) / prompts, which is exact where the responses to each prompt are all alike."""
     labels = sorted({label for own, _ in shares.values() for label in own})
     styles = label_styles(labels)
     for label in labels:

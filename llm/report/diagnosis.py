@@ -40,7 +40,7 @@ def write_diagnosis(
     """Write the page.
 
     Args:
-        diagnosis: of the judge.
+        diagnosis: the judge's.
         file: the page.
         bound: on the duality gap that the judge's noise costs (``theory.OracleError``); None: not known.
         notes: what else is to be known of the figures, below the summary.

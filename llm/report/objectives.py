@@ -13,19 +13,97 @@ from nashward.errors import NashwardError
 from nashward.games.plots import COLOURS, MARKS, as_label
 
 from ..evaluation.frontier import FILE, figure
+from ..evaluation.players import START
 from ..oracles.ensembles.objectives import Combination
 from ..run.selfplay import iterates
 from ..store.run_folder import RunFolder
-from .content import Content, Heading, Paragraph, Picture, Table, with_error
-from .results import command
+from .content import Alert, Content, Heading, Paragraph, Picture, Table, with_error
+from .results import TRAINING, command, prompts_in_words, read_evaluation
 
 logger = logging.getLogger(__name__)
-BINDS = 0.01  # a multiplier of so much: win rate of the first objective that a unit of the floor's costs
+KEPT = {True: "kept beyond noise", False: "missed beyond noise", None: "within noise"}  # a floor
+BINDS = 0.01  # a multiplier from here on binds: the win rate under the first objective that a unit of the floor costs
 
 
 def objectives(folder: Path) -> list[Content]:
-    """The section of a run with several objectives, or with a frontier; empty of any other."""
-    return [*_course(folder), *_frontier(folder)]
+    """The section of a run with several objectives, or with a frontier; empty for any other."""
+    return [*_course(folder), *_evaluated(folder), *_frontier(folder)]
+
+
+def columns_by_objective(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The columns of a table of ``evaluation.json``: the policies, what is played for, and the objectives.
+
+    Example:
+        >>> rate = {"win_rate": 51.8, "standard_error": 0.6, "verdict": "beats"}
+        >>> plain = {"win_rate": 75.1, "standard_error": 1.2, "verdict": "beats", "kept": True}
+        >>> by = {"long": {"against_start": {"new": rate}}, "plain": {"floor": 45.0, "against_start": {"new": plain}}}
+        >>> columns = columns_by_objective({"objectives": by, "against_start": {"training": {"new": rate}}})
+        >>> for column in columns:
+        ...     print(column)
+        ('', 'new')
+        ('played for', '51.8 ± 0.6% beats')
+        ('long', '51.8 ± 0.6% beats')
+        ('plain, floor 45%', '75.1 ± 1.2% beats, floor kept beyond noise')
+    """
+    played_for = results["against_start"][TRAINING]
+    columns = [("", *played_for), ("played for", *map(_percent, played_for.values()))]
+    for name, found in results["objectives"].items():
+        head = f"{name}, floor {found['floor']:g}%" if "floor" in found else name
+        columns.append((head, *map(_percent, found["against_start"].values())))
+    return columns
+
+
+def objective_sentences(player: str, results: Mapping[str, Any]) -> list[str]:
+    """What a policy wins over the start under each objective, and whether it keeps its floor; none of one oracle.
+
+    Example:
+        >>> rate = {"win_rate": 75.1, "standard_error": 1.2, "kept": True}
+        >>> objective_sentences("new", {"objectives": {"plain": {"floor": 45.0, "against_start": {"new": rate}}}})
+        ['Under plain new wins 75.1 ± 1.2%: the floor of 45% is kept beyond noise.']
+    """
+    sentences = []
+    for name, found in results.get("objectives", {}).items():
+        rate = found["against_start"][player]
+        state = f": the floor of {found['floor']:g}% is {KEPT[rate['kept']]}" if "floor" in found else ""
+        sentences.append(f"Under {name} {player} wins {with_error(rate['win_rate'], rate['standard_error'])}%{state}.")
+    return sentences
+
+
+def floor_alerts(folder: Path) -> list[Alert]:
+    """A warning for each floor that a policy misses beyond noise, of those that ``nashward evaluate`` compared."""
+    results = read_evaluation(folder)
+    return [
+        Alert(
+            f"{sentence} Take an earlier iterate, more iterations (a multiplier rises while its floor is missed), or a "
+            "larger limit of the multipliers."
+        )
+        for player in results.get("policies", {})
+        if player != START
+        for sentence in objective_sentences(player, results)
+        if KEPT[False] in sentence
+    ]
+
+
+def _evaluated(folder: Path) -> list[Content]:
+    """The objectives one by one, on the prompts of ``nashward evaluate``; empty where it was not run."""
+    results = read_evaluation(folder)
+    if "objectives" not in results:
+        return []
+    head, *rows = zip(*columns_by_objective(results), strict=True)
+    return [
+        Heading("What was won over the start, by objective"),
+        Paragraph(
+            f"By `nashward evaluate`, on {prompts_in_words(results)}. What is played for is {results['payoff']}."
+        ),
+        Table(("policy", *head[1:]), rows),
+    ]
+
+
+def _percent(rate: Mapping[str, Any]) -> str:
+    """A win rate with its error and what it says beyond noise."""
+    verdict = (rate.get("verdict") or "(no error is known)").removeprefix("is ").removesuffix(" from")
+    text = f"{with_error(rate['win_rate'], rate['standard_error'])}% {verdict}"
+    return text + (f", floor {KEPT[rate['kept']]}" if "kept" in rate else "")
 
 
 def _course(folder: Path) -> list[Content]:
@@ -33,7 +111,7 @@ def _course(folder: Path) -> list[Content]:
     if not rows:
         return []
     names = list(rows[0]["objectives"]["win_rates"])
-    if len(rows) == 1:  # of the start over itself, which says nothing
+    if len(rows) == 1:  # the win rate of the start over itself, which says nothing
         played, listed = rows[0]["objectives"]["policy"], f"{', '.join(names[:-1])} and {names[-1]}"
         unknown = Paragraph(
             f"One step was played, against {played}; what its iterate wins under {listed} is not measured yet: "
@@ -51,7 +129,7 @@ def _course(folder: Path) -> list[Content]:
     if floors:
         newest = rows[-1]["objectives"]
         sentences += [_floor_sentence(name, floor, newest) for name, floor in floors.items()]
-        sentences.append("Multipliers begin at an even division of their limit, and rise while a floor is missed.")
+        sentences.append("Multipliers start as equal shares of their limit, and rise while a floor is missed.")
     table = [_row(row["objectives"], names, charged) for row in rows]
     return [Paragraph(" ".join(sentences)), Table(head, table), Picture(_figure(rows, names, floors), "by objective")]
 
@@ -92,7 +170,7 @@ def _floor_sentence(name: str, floor: float, newest: Mapping[str, Any]) -> str:
 
 
 def _figure(rows: Sequence[Mapping[str, Any]], names: Sequence[str], floors: Mapping[str, float]) -> Any:
-    """Left the win rates over the start, with the floors; right the multipliers' course."""
+    """On the left the win rates over the start, with the floors; on the right the course of the multipliers."""
     from matplotlib.figure import Figure
 
     page = Figure(figsize=(10, 3.2), layout="constrained")

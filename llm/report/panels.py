@@ -21,12 +21,12 @@ from .summary import summary
 Panel = Callable[[Path], list[Content]]
 COURSE = (
     "The policies that the iterations made; shares are of the responses that were sampled from them. Bars are standard "
-    "errors over prompts, of shares at most these; what has no bar was measured without one."
+    "errors over prompts, for shares an upper bound; what has no bar was measured without one."
 )
 ESTIMATED = (
-    " What an iterate wins over the policy before it is an estimate without a response of the iterate: the step's own "
-    "samples on the prompts that its fit did not see, each weighted by how much likelier it became. What `nashward "
-    "evaluate` measures is another number: of responses that both policies drew, judged against each other."
+    " What an iterate wins over the policy before it is estimated without any response of the iterate: from the step's "
+    "own samples on the prompts that its fit did not see, each weighted by how much likelier it became. `nashward "
+    "evaluate` measures another number: both policies draw responses, which are judged against each other."
 )
 
 
@@ -43,7 +43,7 @@ def settings(folder: Path) -> list[Content]:
         ("oracle", oracle_of_run(config)),
         ("prompts", run["prompts"]),
         ("solver", f"{config['solver']['name']} ({solver})"),
-        ("responses a prompt", config["responses"]),
+        ("responses per prompt", config["responses"]),
         ("hardware", run["hardware"]),
         ("versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())),
     ]
@@ -116,7 +116,7 @@ def fits(folder: Path) -> list[Content]:
         "step",
         "KL of the step",
         "KL to the start",
-        "entropy a token",
+        "entropy per token",
         "tokens",
         "finished",
         "cyclic",
@@ -126,17 +126,18 @@ def fits(folder: Path) -> list[Content]:
         "A step sets a target for the log-ratio of the new policy to its anchor (rms in nats). The share is how "
         "much of the target was met, R² how well; both are 1 for the exact mirror step. On held-out prompts R² can be "
         "as large as the next column says: the rest of a target is the luck of which responses were compared. That is "
-        "known where a policy plays itself, with three responses or more to a prompt. Of a half step that is a mixture "
-        "of two policies, the log-ratio is to the policy that the fit begins with, and its target what that one lacks. "
+        "known where a policy plays itself, with three or more responses per prompt. For a half step, which is a "
+        "mixture of two policies, the log-ratio is to the policy that the fit begins with, and its target "
+        "what that one lacks. "
         "The best scale is what the "
         "log-ratio on held-out prompts would have to be multiplied by: 1 for a fit that goes neither too far nor not "
         "far enough, whose share is then near its R². Changed is the share of the adapter's entries that the fit "
         "changed."
     )
     of_policy = (
-        "KL divergences are in nats a response, estimated: of the step that of the policy before to the new one, and "
-        "to the start that of the new one to it; its entropy is a token's. Tokens, finished, cyclic and no label are "
-        "of the responses that the step sampled. Cyclic is the share of the prompts on which each of them loses to "
+        "KL divergences are estimates in nats per response: KL of the step is KL(policy before || new policy), and "
+        "KL to the start is KL(new policy || start). Tokens, finished, cyclic and no label describe "
+        "the responses that the step sampled. Cyclic is the share of the prompts on which each of them loses to "
         "another one. Where it is 0 a larger --step wins more, as far as the fits follow it; where it has risen "
         "towards a half the policy is near a mixed Nash, which large steps leave again."
     )

@@ -12,7 +12,7 @@ from ..oracles.fitting.annotators import Reliability
 from ..store.run_folder import RunFolder
 from .content import Alert, Content, Heading, Paragraph, Table, with_error
 
-RECORD = "people.json"  # in the oracle of a step
+RECORD = "people.json"  # the file in the oracle of a step
 
 
 def people(folder: Path) -> list[Content]:
@@ -27,7 +27,7 @@ def people(folder: Path) -> list[Content]:
             f"{counted(newest['votes'], 'vote')} of {counted(len(newest['people']), 'person', 'people')} on "
             f"{counted(newest['prompts'], 'prompt')} judged the "
             "newest step. At each step the oracle was fitted to all votes until then. The log-loss is that on prompts "
-            "that a fit did not see, in nats a vote (a coin has 0.693); that on pairs drawn at random is the honest "
+            "that a fit did not see, in nats per vote (a coin has 0.693); that on pairs drawn at random is the honest "
             "one, for the others were chosen because they are close. What the new votes changed is shown on the "
             "responses of the step: by how much the win probabilities moved, how many pairs have another winner, and "
             "how far the equilibrium of a prompt moved (total variation)."
@@ -44,7 +44,7 @@ def people(folder: Path) -> list[Content]:
             [_person(name, person) for name, person in newest["people"].items()],
         ),
         Paragraph(
-            "As predicted are votes for the side that a model of the others' prompts expects. The slope says how "
+            "Votes as predicted are for the side that a model fitted to the other prompts expects. The slope says how "
             "consistent a person is with all together: 1 as they are, 0 as a coin, below 0 against them. First one won "
             "is the share of the decided votes that the response on the left got; sides are shuffled, so it should be "
             "near 50%."

@@ -1,7 +1,8 @@
-"""The responses of a run with their judgements, and the panel that shows those before it beside those after it."""
+"""The responses of a run with their judgements, and the panel that shows those before the run beside those after it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class JudgedResponses:
 
     Attributes:
         prompt: its text.
-        texts: [K], of the responses.
+        texts: [K], the responses' texts.
         P: [K, K], the probability that the row's response beats the column's; None: not judged.
 
     Example:
@@ -45,14 +46,14 @@ class JudgedResponses:
     P: list[list[float]] | None
 
     def win_rate(self, k: int) -> float | None:
-        """The win rate of a response against the policy's others; None where there is none."""
-        if self.P is None or len(self.texts) < 2:
-            return None
-        return sum(p for j, p in enumerate(self.P[k]) if j != k) / (len(self.texts) - 1)
+        """The win rate of a response against those of the policy's others that it was judged against; None: none."""
+        judged = [] if self.P is None else [p for j, p in enumerate(self.P[k]) if j != k and not math.isnan(p)]
+        return sum(judged) / len(judged) if judged else None
 
     @property
     def extremes(self) -> tuple[int, int] | None:
-        """The responses with the highest and with the lowest win rate; None where all are equal or unknown."""
+        """The responses with the highest and with the lowest win rate of those that have one; None where no two have,
+        or all are equal."""
         rates = [self.win_rate(k) for k in range(len(self.texts))]
         known = [rate for rate in rates if rate is not None]
         if not known or max(known) == min(known):
@@ -66,10 +67,10 @@ def judged_responses(step: Path, prompts: Mapping[str, str], count: int) -> list
     Args:
         step: its folder.
         prompts: the prompts' texts by their ids; others are left out.
-        count: of prompts, at most.
+        count: the most prompts.
 
     Raises:
-        CorruptFileError: a shard that is not as it was written.
+        CorruptFileError: a shard is not as it was written.
     """
     responses, newest = step / "responses", newest_sampled(step)
     texts = texts_by_prompt(shards(responses, newest)[:1])
@@ -102,7 +103,7 @@ def prompt_texts(folder: Path) -> dict[str, str]:
 
 def responses(folder: Path, count: int = 8) -> list[Content]:
     """Responses of the start and of the newest iterate side by side where ``nashward evaluate`` has drawn them, else of
-    the first and of the newest policy that the run sampled, with whose they are; then what the oracle preferred.
+    the first and of the newest policy that the run sampled, with the policies' names; then what the oracle preferred.
     """
     steps, prompts = sampled_steps(folder), prompt_texts(folder)
     if not steps:
@@ -131,7 +132,8 @@ def newest_iterate(folder: Path) -> str:
 
 
 def drawn_responses(folder: Path, policy: str) -> list[dict[str, Any]]:
-    """What ``nashward evaluate`` drew, a prompt a row; empty where it has drawn nothing of that policy as it is now."""
+    """What ``nashward evaluate`` drew, one row per prompt; empty where it has drawn nothing from that policy as it is
+    now."""
     if not {START, policy} <= read_evaluation(folder).get("policies", {}).keys():
         return []
     rows = read_jsonl(folder / EVALUATION / DRAWN)
@@ -161,7 +163,7 @@ def _drawn(newest: str, drawn: Sequence[Mapping[str, Any]], count: int) -> list[
 def _sampled(
     folder: Path, names: Sequence[str], policies: Sequence[list[JudgedResponses]], count: int
 ) -> list[Content]:
-    """The responses that the run itself sampled of its first and of its newest policy, with whose they are."""
+    """The responses that the run itself sampled from its first and its newest policy, with the policies' names."""
     newest = newest_iterate(folder)
     note = (
         "The first response of each policy to the same prompts, with the share of its duels against the policy's other "
@@ -197,7 +199,8 @@ def _extremes(judged: JudgedResponses) -> tuple[str, str, str, str] | None:
     if judged.P is None or (pair := judged.extremes) is None:
         return None
     best, worst = pair
-    probability = f"{100 * judged.P[best][worst]:.0f}%"
+    p = judged.P[best][worst]
+    probability = "not judged" if math.isnan(p) else f"{100 * p:.0f}%"
     return _shortened(judged.prompt), _with_win_rate(judged, best), _with_win_rate(judged, worst), probability
 
 

@@ -27,20 +27,20 @@ ROLES = {True: "the oracle it was trained on", False: "held out"}
 
 def evaluation_alerts(folder: Path) -> list[Alert]:
     """A warning for each measure of over-optimisation beyond its threshold, for each damaged file of results, and for
-    results of policies that are others now."""
+    results of policies that have changed since."""
     results = read_evaluation(folder)
     since = "the run went on, or made a step again"
     stale = []
     if others := _others(folder, _read(folder / EVALUATION)):
         stale.append(
-            f"What `nashward evaluate` measured of {' and '.join(others)} is of what it was before, and is called old "
-            f"here: {since}. `{command('evaluate', folder)}` measures it anew."
+            f"What `nashward evaluate` measured of {' and '.join(others)} is out of date, and is called old "
+            f"here: {since}. `{command('evaluate', folder)}` measures it again."
         )
     for file in _exploit_files(folder):
         for name in _others(folder, _read(file)):
             stale.append(
-                f"What `nashward exploit` found against {name}, in {file.relative_to(folder)}, is of what it was "
-                f"before, and is left out: {since}. `{command('exploit', folder, '--of', name)}` looks anew."
+                f"What `nashward exploit` found against {name}, in {file.relative_to(folder)}, is out of "
+                f"date, and is left out: {since}. `{command('exploit', folder, '--of', name)}` looks again."
             )
     unusable = [
         Alert(f"{file} cannot be read; the command that wrote it writes it again")
@@ -59,7 +59,9 @@ def evaluation_alerts(folder: Path) -> list[Alert]:
         f"The oracle may be gamed: read the responses, judge by another oracle (`{command('evaluate', folder)} "
         "--held-out ORACLE`), and where that agrees take an earlier iterate or a smaller --step."
     )
-    level = "Under the run's own oracle nothing was won for it beyond noise: take an earlier iterate, a smaller --step."
+    level = (
+        "Under the run's own oracle nothing was gained for it beyond noise: take an earlier iterate, a smaller --step."
+    )
     for policy, measures in results.get("over_optimisation", {}).items():
         advice = level if rates.get(policy, {}).get("verdict") == UNDECIDED else gamed
         for measure in measures:
@@ -88,7 +90,7 @@ def short_source(source: str) -> str:
 
 
 def oracle_of_run(config: Mapping[str, Any]) -> str:
-    """What judged a run, by its configuration; of several oracles or objectives also how they are combined.
+    """What judged a run, by its configuration; for several oracles or objectives also how they are combined.
 
     Example:
         >>> oracle_of_run({"oracle": None, "objective": ["long=my:Long", "plain=my:Plain"], "combine": "majority"})
@@ -115,15 +117,16 @@ def command(name: str, *arguments: str | Path) -> str:
 def read_evaluation(folder: Path) -> dict[str, Any]:
     """What ``nashward evaluate`` wrote of a run; empty where it was not run, or where its file is damaged.
 
-    A policy that was made again since, or a mixture that has more members now, is called old in it: what was measured
-    is not of the policy that has the name now.
+    A policy that was made again since, or a mixture that has more members now, is called old in it: what was
+    measured does not describe the policy that has the name now.
     """
     results = _read(folder / EVALUATION)
     return _renamed(results, {name: f"old {name}" for name in _others(folder, results)})
 
 
 def _others(folder: Path, results: Mapping[str, Any]) -> list[str]:
-    """The policies that are others than those that results are of; all where the start is: they were made of it."""
+    """The policies that have changed since they were measured; all of them where the start has: they were made from
+    it."""
     measured = results.get("policies", {})
     others = remade(RunFolder(folder), measured)
     return list(measured) if START in others else others
@@ -154,8 +157,8 @@ def prompts_in_words(results: Mapping[str, Any]) -> str:
 
 
 def exploited(folder: Path) -> list[dict[str, Any]]:
-    """What ``nashward exploit`` found, a policy each; not of a policy that was made again since, or a mixture that has
-    more members now."""
+    """What ``nashward exploit`` found, one entry per policy, without policies that were made again since and mixtures
+    that have more members now."""
     found = map(_read, _exploit_files(folder))
     return [one for one in found if one and not _others(folder, one)]
 
@@ -197,9 +200,11 @@ def win_sentence(player: str, oracle: str, results: Mapping[str, Any]) -> str:
     """Whether a player beats the start under an oracle, which is said only beyond noise."""
     rate, name = results["against_start"][oracle][player], short_source(results["oracles"][oracle])
     judge = f"Under {name} ({ROLES[oracle == TRAINING]})"
+    if oracle == TRAINING and "payoff" in results:
+        judge = f"By what is played for ({results['payoff']})"
     interval = rate.get("interval")
     if interval is None:
-        return f"{judge} {player} wins {rate['win_rate']:.1f}% against the start, of which no error is known."
+        return f"{judge} {player} wins {rate['win_rate']:.1f}% against the start, with no known error."
     return (
         f"{judge} {player} {rate['verdict']} the start: {rate['win_rate']:.1f}%, 95% sure to be within "
         f"{interval[0]:.1f}% and {interval[1]:.1f}%."
@@ -212,10 +217,11 @@ def winner_sentence(
     """Which player beats every other one, which is said only beyond noise.
 
     Args:
-        game: its ``players``, ``condorcet_winner`` and ``condorcet_p_value`` (None: not tested).
+        game: its ``players``, ``condorcet_winner`` and ``condorcet_p_value`` (None: not tested); where it has bands
+            (``lottery_band``), who is not told apart has the share of their draws that another Nash came out of.
         what: a player is.
         untested: why it was not tested.
-        floor: the least p-value that the draws of a test can give, which is at most that.
+        floor: the least p-value that the draws of a test can give: the true one is at most that.
 
     Example:
         >>> game = {"players": ["new", "old", "start"], "condorcet_winner": "new", "condorcet_p_value": 0.2}
@@ -232,13 +238,15 @@ def winner_sentence(
     known = untested if p is None else p_text(p, floor)
     if p is not None and p <= LEVEL:
         return f"{winner} beats {beaten} beyond noise ({known})."
+    whole = (game.get("lottery_band") or {}).get("whole")
+    also = "" if whole is None else f", and in {1 - whole[winner]:.0%} of all draws the Nash is not {winner} alone"
     if two:
-        return f"{' and '.join(names)} are not told apart: on average {winner} wins ({known})."
-    return f"No {what} beats every other one beyond noise: on average {winner} does ({known})."
+        return f"{' and '.join(names)} are not told apart: on average {winner} wins ({known}){also}."
+    return f"No {what} beats every other one beyond noise: on average {winner} does ({known}){also}."
 
 
 def game_sentences(game: Mapping[str, Any]) -> list[str]:
-    """Who beats whom in a game of ``evaluation.json``; of more than two players also what scores miss, and cycles.
+    """Who beats whom in a game of ``evaluation.json``; with more than two players also what scores miss, and cycles.
 
     Example:
         >>> game_sentences({"players": ["new", "old"], "condorcet_winner": None, "prompts": 8})
@@ -251,9 +259,37 @@ def game_sentences(game: Mapping[str, Any]) -> list[str]:
     return [
         winner,
         f"Scores (Bradley-Terry) miss a win rate by up to {game['bradley_terry']['largest_residual']:.3f}; "
-        f"{100 * game['curl']:.1f}% of the log-odds go round.",
+        f"{100 * game['curl']:.1f}% of the log-odds are cyclic.",
         f"Cycles beyond noise: {cycles or 'none'}.",
     ]
+
+
+def missing_sentences(oracle: str, results: Mapping[str, Any]) -> list[str]:
+    """What an oracle did not judge of an evaluation, and how many prompts each win rate then is of.
+
+    Example:
+        >>> rates = {"training": {"last": {"prompts": 9}}}
+        >>> results = {"prompts": 10, "missing": {"training": 1}, "against_start": rates}
+        >>> missing_sentences("training", {**results, "games": {"training": {"players": ["start", "last"]}}})
+        ['1 of 10 pairs of responses were not judged; the win rates are of the others: last of 9 prompts.']
+    """
+    missing = results.get("missing", {}).get(oracle, 0)
+    if not missing:
+        return []
+    n = len(results["games"][oracle]["players"])
+    judged = ", ".join(
+        f"{player} of {counted(rate.get('prompts', results['prompts']), 'prompt')}"
+        for player, rate in results["against_start"][oracle].items()
+    )
+    return [
+        f"{missing} of {counted(results['prompts'] * n * (n - 1) // 2, 'pair')} of responses were not judged; the win "
+        f"rates are of the others: {judged}."
+    ]
+
+
+def unjudged_sentences(results: Mapping[str, Any]) -> list[str]:
+    """The held-out oracles that an evaluation leaves out, and why."""
+    return [f"{reason}: there is no win rate under it." for reason in results.get("unjudged", {}).values()]
 
 
 def evaluation(folder: Path) -> list[Content]:
@@ -264,8 +300,11 @@ def evaluation(folder: Path) -> list[Content]:
         note = f"By `nashward evaluate`: a response of each policy to {prompts_in_words(results)}, drawn with the same "
         mixed = " The mixture draws each response from one of the policies that were played."
         note += f"random numbers, and judged against each other.{mixed if MIXTURE in results['tokens'] else ''}"
+        if "payoff" in results:
+            note += f" Under the oracle it was trained on that is what is played for: {results['payoff']}."
         content.append(Paragraph(note))
     content += [part for oracle in results.get("games", {}) for part in _tournament(oracle, results)]
+    content += map(Alert, unjudged_sentences(results))
     if results:
         content += [*_over_optimisation(results), Download(results, "evaluation", EVALUATION)]
     for adversaries in exploited(folder):
@@ -298,7 +337,7 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
     return [
         Heading(f"{short_source(results['oracles'][oracle])} ({ROLES[oracle == TRAINING]})"),
         Table(head, rows),
-        Paragraph(" ".join(game_sentences(game))),
+        Paragraph(" ".join([*game_sentences(game), *missing_sentences(oracle, results)])),
         Picture(figure, "P(row beats column)."),
         *_duels(game),
     ]
@@ -309,7 +348,7 @@ def _share(value: float | None) -> str | None:
 
 
 def with_band(game: Mapping[str, Any], name: str) -> str:
-    """A player's weight in the Nash of a game, with the band of it where there is one.
+    """A player's weight in the Nash of a game, with its band where there is one.
 
     Example:
         >>> with_band({"lottery": {"a": 1.0}, "lottery_band": {"low": {"a": 0.25}, "high": {"a": 1.0}}}, "a")
@@ -349,19 +388,20 @@ def _over_optimisation(results: dict[str, Any]) -> list[Content]:
     rule = "A figure above its threshold is marked only where it is so beyond noise (standard error, one-sided 5%)."
     if any("refusals lost" in own for own in measured.values()):
         rule += (
-            " Refusals lost are of requests that should be refused, by the probe; below 0 the policy refuses more of "
-            "them. Refusals gained are of the prompts of this comparison."
+            " Refusals lost are counted on the probe's requests, which should be refused; below 0 the policy refuses "
+            "more of "
+            "them. Refusals gained are counted on the prompts of this comparison."
         )
     content: list[Content] = [Heading("What was given up for the oracle"), Table(head, rows), Paragraph(rule)]
-    for_scale = [  # policies that were given by their responses have no verdict
+    for_scale = [  # policies known only by their responses have no verdict
         policy
         for policy, measures in measured.items()
         if any(measure["exceeded"] is None for measure in measures.values())
     ]
     if for_scale:
-        note = "is there for scale: it was given by its responses, and gave nothing up for this oracle"
+        note = "is there for scale: it is known by its responses alone, and gave nothing up for this oracle"
         if len(for_scale) > 1:
-            note = "are there for scale: they were given by their responses, and gave nothing up for this oracle"
+            note = "are there for scale: they are known by their responses alone, and gave nothing up for this oracle"
         content.append(Paragraph(f"{', '.join(for_scale)} {note}."))
     return content
 

@@ -17,6 +17,7 @@ from ..store.run_folder import RunFolder
 from ..training.diagnostics import went_too_far
 from .alerts import ALERTS, alerts
 from .content import Alert, Content, Headline, Paragraph, Pointer, with_error
+from .objectives import objective_sentences
 from .results import (
     TRAINING,
     command,
@@ -73,7 +74,7 @@ def summary(folder: Path) -> list[Content]:
         content += _evaluated(folder, newest["iteration"], evaluation, newest["iteration"] in tried)
     else:
         moved = with_error(newest["after"]["kl_to_reference"], newest["after"].get("kl_to_reference_error"), 2)
-        of = f"a response: how far {newest['iteration']} is from"
+        of = f"per response: how far {newest['iteration']} is from"
         content += [
             Headline(f"{moved} nats", f"{of} the start (KL divergence).")
             if moved
@@ -88,7 +89,7 @@ def summary(folder: Path) -> list[Content]:
 
 
 def _few(run: Mapping[str, Any]) -> list[Content]:
-    """The warning of a run on few prompts; empty for one on enough."""
+    """The warning that a run has few prompts; empty where it has enough."""
     fit = {name: value for name, value in run["config"]["fit"].items() if name in PARTS}
     prompts = run.get("data", {}).get("prompts")
     few = None if prompts is None else few_prompts(prompts, Fit(**fit))
@@ -96,7 +97,7 @@ def _few(run: Mapping[str, Any]) -> list[Content]:
 
 
 def pointers(folder: Path) -> list[Content]:
-    """Where the warnings are, which stand in the sections that they are about; those of this one itself are above."""
+    """Where the warnings are: each stands in the section that it is about, and those of this section are above."""
     counts = {name: len(alerts(folder, name)) for name in ALERTS if name != "In short"}
     return [Pointer(f"{counted(count, 'warning')}, with what to do: ", name) for name, count in counts.items() if count]
 
@@ -106,12 +107,10 @@ def _what_it_is(folder: Path, run: Mapping[str, Any], finished: int) -> str:
     policy, oracle = short_source(config["policy"] or "(not given yet)"), oracle_of_run(config)
     return (
         f"This page is the report of the run {run_name(folder)}. The language model {policy} played against itself "
-        f"under the oracle {oracle}, a judge that says which of two responses to a prompt is better. Finished are "
-        f"{finished} of {counted(config['iterations'], 'iteration')} of the solver {config['solver']['name']}. "
-        "In each of them "
-        f"the model gives {counted(config['responses'], 'response')} to each prompt, the oracle compares them "
-        "in pairs, and an "
-        "adapter (LoRA) is trained to make the winners likelier."
+        f"under the oracle {oracle}, a judge that says which of two responses to a prompt is better. "
+        f"{finished} of {counted(config['iterations'], 'iteration')} of the solver {config['solver']['name']} are "
+        f"finished. In each the model gives {counted(config['responses'], 'response')} to each prompt, the oracle "
+        "compares them in pairs, and an adapter (LoRA) is trained to make the winners likelier."
     )
 
 
@@ -119,26 +118,30 @@ def _evaluated(folder: Path, newest: str, results: Mapping[str, Any], tried: boo
     """The win rate of the newest iterate over the start, with its verdict, and its duality gap among the players.
 
     Args:
-        tried: whether ``nashward exploit`` has looked for others that beat it.
+        tried: whether ``nashward exploit`` has looked for opponents that beat it.
     """
     rate = results["against_start"][TRAINING][newest]
     figure = with_error(rate["win_rate"], rate["standard_error"])
+    judged = f" under what is played for ({results['payoff']})" if "payoff" in results else ""
     content: list[Content] = [
         Headline(
             f"{figure}%",
-            f"of the duels against the start are won by {newest}: a response of each, drawn by nashward evaluate, to "
-            f"{prompts_in_words(results)}.",
+            f"of the duels against the start are won by {newest}{judged}: a response of each, drawn by nashward "
+            f"evaluate, to {prompts_in_words(results)}.",
         )
     ]
-    verdicts = [win_sentence(newest, oracle, results) for oracle in results["games"]]
-    game = results["games"][TRAINING]
+    verdicts = [win_sentence(newest, oracle, results) for oracle in results["against_start"]]
+    content.append(Paragraph(" ".join([*verdicts, *objective_sentences(newest, results)])))
+    game = results["games"].get(TRAINING)
+    if game is None:  # of the worst case
+        return content
     gap, opponent, error = gap_among(game, newest)
     among = (
         f" That of {newest} among the policies that were compared here is {with_error(gap, error, 2)}"
         + (f" (its best opponent is {opponent})." if gap > 0 else ".")
         + ("" if tried else f" Others were not tried: `{command('exploit', folder, '--of', newest)}` looks for them.")
     )
-    return [*content, Paragraph(" ".join(verdicts)), Paragraph(DUALITY_GAP + among)]
+    return [*content, Paragraph(DUALITY_GAP + among)]
 
 
 def gap_among(game: Mapping[str, Any], player: str) -> tuple[float, str, float | None]:

@@ -25,7 +25,7 @@ def check_settings(
     """Whether the settings fit together.
 
     Args:
-        config, solver: of the run.
+        config, solver: those of the run.
         opponents: the names of the stored responses that are given.
         combination: how several objectives are combined; None: there is one oracle.
         home: the run folder.
@@ -44,15 +44,17 @@ def check_settings(
         _check_objectives(config, combination, opponents)
     if config.augment is not None:
         if opponents:
-            raise NashwardError("augment writes prompts to which stored opponents have no response: leave one out")
+            raise NashwardError(
+                "augment writes prompts that stored opponents have no response to: leave one of the two out"
+            )
         if processes.count > 1:
-            raise NashwardError(f"augment is one process's work, and {processes.count} were started: start one")
+            raise NashwardError(f"augment runs in one process, and {processes.count} were started: start one")
     if config.limits.win_rate is not None and fit.loss == "gpo":
         raise NashwardError("gpo plays for scores, not for win rates: take the floor on the win rate out")
 
 
 def _check_objectives(config: RunConfig, combination: Combination, opponents: Collection[str]) -> None:
-    """What objectives that are played for against the start cannot be combined with."""
+    """What objectives cannot be combined with when they are measured against the start."""
     fit, rule = config.fit, combination.rule
     for unfit, what in (
         (fit.loss != "mirror", f"the mirror loss, got {fit.loss}: their payoff is no win probability of a pair"),

@@ -49,13 +49,13 @@ Part = TypeVar("Part", bound="LanguageModel | PreferenceOracle")
 class AdapterExecutor:
     """Carries Steps out on a language model.
 
-    For each member of the Step's opponent it draws K responses a prompt, queries the oracle for the tables of win
+    For each member of the Step's opponent it draws K responses per prompt, queries the oracle for the tables of win
     probabilities over all of them, scores them under the anchor's members, and fits
 
         log pi_theta(y) - sum_k w_k log pi_k(y)  =  size * sum_j c_j P(y beats rho_j) + constant
 
-    on the union of the response sets that were sampled. A fixed opponent is no policy: win probabilities over its
-    stored responses are, but it is neither sampled nor fitted. Each part is written to the run folder in shards that
+    on the union of the response sets that were sampled. A fixed opponent only gives win probabilities over
+    its stored responses: it is neither sampled nor fitted. Each part is written to the run folder in shards that
     appear whole or not at all, and is read from there if it is already complete: the same Steps on the same folder
     continue a run.
 
@@ -187,7 +187,8 @@ class AdapterExecutor:
         return Policy(Adapter(name, folder / "adapter"), name)
 
     def _drawing(self) -> AbstractContextManager[object]:
-        """A block that draws: after it an engine of our own is stopped, whose memory judging and training need."""
+        """A block that draws responses: after it our own engine is stopped, since judging and training need its
+        memory."""
         return closing(self._source) if isinstance(self._source, EngineSource) else nullcontext()
 
     def _damaged(self, step: Path) -> set[str]:
@@ -217,14 +218,14 @@ class AdapterExecutor:
         return dataclasses.replace(self.config, fit=dataclasses.replace(fit, tokens=tokens, learning_rate=rate))
 
     def _rate_factor(self) -> float:
-        """Of the next iterate's learning rate, where limits lower it."""
+        """What the next iterate's learning rate is multiplied by, where limits lower it."""
         limits = self.config.limits
         if limits.lowers != "learning-rate":
             return 1.0
         return processes.decided(lambda: limit_factor(limits, self.home, self.iterates + 1))
 
     def _at_step(self, oracle: PreferenceOracle) -> PreferenceOracle:
-        """The oracle of the step that is judged, where it is another one at each step."""
+        """The oracle for the step that is judged, where each step has its own."""
         if not isinstance(oracle, StepwiseOracle):
             return oracle
         for part in self._attached:
@@ -251,7 +252,7 @@ class AdapterExecutor:
         return self._on_device(self._load_model())
 
     def _on_device(self, part: Part) -> Part:
-        """A model or an oracle, attached. The policy's network and those of the oracle are on the device by turns."""
+        """A model or an oracle, attached. The policy's network and those of the oracle take turns on the device."""
         parts = self._attach(part)
         for other in self._attached if parts else []:
             if not any(other is own for own in parts):

@@ -8,9 +8,9 @@ from typing import Any
 from ..config.fit import Fit
 from ..training.diagnostics import SURE
 
-CYCLIC = 0.1  # of the prompts: with more of them large steps lead around the Nash
+CYCLIC = 0.1  # share of cyclic prompts: with more of them large steps circle around the Nash
 HANDFUL = 8  # held-out prompts: what fewer say of others, and their error, is chance
-NEAR = 0.5  # nats a response (KL) between two iterates: where it is more, a larger step leaves what was sampled
+NEAR = 0.5  # nats per response (KL) between two iterates: beyond it a larger step leaves what was sampled
 FACTORS = {0.1: 4, NEAR: 2}  # of the step, where the KL is below that: it grows as the square of the step
 
 
@@ -29,8 +29,8 @@ def larger_step(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) ->
         >>> row = {"held_out": {"r2": 0.19, "r2_error": 0.04}, "train": {"kl": 0.01}, "cyclic_prompts": 0.0}
         >>> row |= {"prompts": 160, "prompts_without_pair": 0, "warning": None}
         >>> config = {"solver": {"step": 2.5}, "fit": {"held_out": 0.1, "validation": 0.1}}
-        >>> larger_step([row], config)[-53:]
-        'So a larger step is likely to win more, as --step 10.'
+        >>> larger_step([row], config)[-55:]
+        'So a larger step is likely to win more, such as --step 10.'
         >>> larger_step([{**row, "cyclic_prompts": 0.4}], config)
     """
     if not rows or rows[-1]["warning"] is not None:
@@ -48,6 +48,7 @@ def larger_step(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) ->
         return None
     return (
         f"The last fit carries over to other prompts (R2 {r2:.2f} ± {error:.2f}), it moved the policy by {kl:.2g} nats "
-        f"a response (KL), and the judge is cyclic on {cyclic:.0%} of the prompts. So a larger step is likely to "
-        f"win more, as --step {factor * step:g}."
+        f"per response (KL), and the judge is cyclic on {cyclic:.0%} of the prompts. Check first that it wins under "
+        "a judge that it was not trained on too (nashward evaluate, with --held-out ORACLE). Where it does, a larger "
+        f"step is likely to win more, such as --step {factor * step:g}."
     )

@@ -65,8 +65,8 @@ def sources(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]) -> 
 
 
 def fingerprints(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]) -> dict[str, str | None]:
-    """The fingerprints of policy, adapter and oracle: another model at the same path has others, the same model at
-    another path has these. Arguments as those of ``sources``."""
+    """The fingerprints of policy, adapter and oracle: they follow the model's content, not its path. Arguments as
+    those of ``sources``."""
 
     def content(model: Any) -> str | None:
         if not isinstance(model, str | Path):

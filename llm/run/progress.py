@@ -7,14 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from tqdm import tqdm
 
 from nashward.console import printable
 from nashward.counted import counted
 
-from ..processes import processes
+from ..processes import Tally, processes
 from ..store.files import append_jsonl
 from ..store.run_folder import TIMINGS, RunFolder
 from .status import clock, read_timings, remaining, time_left
@@ -26,7 +26,7 @@ EVERY = 60.0  # seconds between log lines where there is no terminal
 
 class Advance(Protocol):
     """Counts what is done: ``count`` more, with ``before`` by an earlier process, which does not enter the timings;
-    ``tokens`` of responses are in it."""
+    it has ``tokens`` of responses."""
 
     def __call__(self, count: int, before: bool = False, tokens: float = 0) -> None: ...
 
@@ -45,9 +45,9 @@ class Stopped(Exception):
 
 
 class Progress:
-    """The phases of a run: on a terminal a bar for each, else log lines; both with an estimate for the run.
+    """The phases of a run: on a terminal a bar for each, else log lines; both estimate how long the run still takes.
 
-    Of several processes the first one shows and records them, with what all have done.
+    With several processes the first one shows and records what all have done.
 
     Args:
         home: the run folder, which keeps timings and events.
@@ -78,7 +78,7 @@ class Progress:
         """Time a phase of a step and show its progress; yields the function that counts what is done.
 
         Args:
-            name: of what is sampled or judged, where the phase has several parts.
+            name: what is sampled or judged, where the phase has several parts.
             total, done: how many there are, and how many an earlier process has done.
             unit, units: what is counted, one and several.
             epochs: how often each is passed; total and done count all passes.
@@ -88,91 +88,32 @@ class Progress:
         processes.stop = self.stop
         processes.at(self.current)
         self.raise_if_stopped()
-        began = recorded = shown = time.monotonic()
-        pending = made = 0
-        counted_tokens = 0.0
         tally = processes.tally() if shared and processes.count > 1 else None
-        seen = (0, 0)  # of the tally
-
-        def record() -> None:
-            """Write a row of what was done since the last one, and how long it took."""
-            nonlocal pending, made, recorded
-            now = time.monotonic()
-            made += pending
-            if pending and processes.main:
-                row = {"step": step, "phase": phase, "what": name, "done": pending, "of": total,
-                       "seconds": now - recorded}  # fmt: skip
-                append_jsonl(self.home / TIMINGS, row)
-                self._timings.append(row)
-            pending, recorded = 0, now
-
-        def speed() -> str:
-            rate = counted_tokens / (time.monotonic() - began)
-            return f"{rate:.{0 if rate >= 10 else 2}f} tokens a second" if counted_tokens else ""
-
-        def number(count: int) -> str:
-            """So many; of several epochs, how many epochs they are."""
-            return str(count) if epochs == 1 else f"{epochs * count / total:.3g}"
-
-        def amount(count: int) -> str:
-            """So many in words."""
-            each = counted(total // epochs, unit, units)
-            return counted(count, unit, units) if epochs == 1 else f"{counted(float(number(count)), 'epoch')} of {each}"
-
         with tqdm(
             total=total, initial=done, desc=printable(self.current), unit=f" {units}", disable=self.quiet or None
         ) as bar:
-
-            def advance(count: int, before: bool = False, tokens: float = 0) -> None:
-                if tally is None:
-                    count_done(count, before, tokens)
-                else:
-                    tally.add(count, tokens)
-                    look()
-
-            def look() -> None:
-                """Count what all processes have done since the last look."""
-                nonlocal seen
-                if tally is not None and processes.main:
-                    before, seen = seen, tally.total
-                    if seen != before:
-                        count_done(seen[0] - before[0], False, seen[1] - before[1])
-
-            def count_done(count: int, before: bool, tokens: float) -> None:
-                nonlocal done, pending, shown, counted_tokens
-                done, pending = done + count, pending + (0 if before else count)
-                counted_tokens += 0 if before else tokens
-                bar.update(count)
-                now = time.monotonic()
-                if now - recorded > 1 or done == total:
-                    record()
-                    bar.set_postfix_str("; ".join(filter(None, (speed(), self._estimate()))))
-                if bar.disable and now - shown > EVERY and done < total:
-                    shown = now
-                    state = f"{self.current}: {number(done)} of {amount(total)}"
-                    self.info("; ".join(filter(None, (state, speed(), self._estimate()))))
-
+            place = {"step": step, "phase": phase, "what": name}
+            under_way = _Phase(self, place, total, done, (unit, units), epochs, tally, bar)
             try:
-                yield advance
-                if tally is not None:
-                    processes.gather(None, idle=look)
-                    look()
-                    for event in processes.received():
-                        self.on_event(event)
+                yield under_way.advance
+                under_way.gather()
             finally:
-                record()
+                under_way.record()
         if bar.disable:
-            duration = clock(time.monotonic() - began)
-            state = f"{self.current}: {amount(made)} in {duration}"
-            self.info("; ".join(filter(None, (state, speed(), self._estimate()))))
+            self.info(under_way.ended())
+
+    def add_timing(self, row: dict[str, Any]) -> None:
+        """Record how long a part of a phase took."""
+        append_jsonl(self.home / TIMINGS, row)
+        self._timings.append(row)
 
     def info(self, line: str) -> None:
-        """Log what is good to know, unless the run is to be quiet."""
+        """Log a line of level INFO, unless the run is to be quiet."""
         if not self.quiet:
             logger.info(line)
 
-    def _estimate(self) -> str:
-        """The time left of the run; of its first iteration, where later phases were not timed yet, of this phase."""
+    def estimate(self) -> str:
+        """The time left of the run; in its first iteration, before later phases were timed, that of this phase."""
         left = remaining(self._timings, self.iterations)
         if left is None:
             return ""
@@ -181,7 +122,7 @@ class Progress:
         return f"{of}: {words}" if words else ""
 
     def raise_if_stopped(self) -> None:
-        """Call where the run can be continued from.
+        """Stop here where the run is to stop: to be called where it can be continued from.
 
         Raises:
             Interrupted: the run is to stop, here or in another process.
@@ -215,4 +156,104 @@ class Progress:
         except OSError as error:  # the run is worth more than the line
             logger.warning("the journal cannot be written: %s", error)
         if "out_of_memory" in event:
-            logger.warning("%s: out of memory with %s at once; the half is tried", event["at"], event["at_once"])
+            logger.warning("%s: out of memory with %s at once; half as many are tried", event["at"], event["at_once"])
+
+
+class _Phase:
+    """A phase under way: counts what is done, records how long it took, and shows it.
+
+    Args:
+        progress: that of the run.
+        place: step, phase and name, for the rows of the timings.
+        total, done: how many there are and how many are done, over all passes.
+        units: what is counted, one and several.
+        epochs: how often each is passed.
+        tally: what all processes have done, where each counts its own.
+        bar: the bar on a terminal.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        place: dict[str, str],
+        total: int,
+        done: int,
+        units: tuple[str, str],
+        epochs: int,
+        tally: Tally | None,
+        bar: tqdm[NoReturn],
+    ):
+        self.progress, self.place, self.bar, self.tally = progress, place, bar, tally
+        self.total, self.done, self.units, self.epochs = total, done, units, epochs
+        self.began = self.recorded = self.shown = time.monotonic()
+        self.pending = self.made = 0
+        self.tokens = 0.0
+        self.seen = (0, 0)  # of the tally
+
+    def advance(self, count: int, before: bool = False, tokens: float = 0) -> None:
+        """See ``Advance``."""
+        if self.tally is None:
+            self._count(count, before, tokens)
+        else:
+            self.tally.add(count, tokens)
+            self._look()
+
+    def gather(self) -> None:
+        """Wait for all processes where each counts its own, and count what they do meanwhile."""
+        if self.tally is not None:
+            processes.gather(None, idle=self._look)
+            self._look()
+            for event in processes.received():
+                self.progress.on_event(event)
+
+    def record(self) -> None:
+        """Write a row of what was done since the last one, and how long it took."""
+        now = time.monotonic()
+        self.made += self.pending
+        if self.pending and processes.main:
+            row = {**self.place, "done": self.pending, "of": self.total, "seconds": now - self.recorded}
+            self.progress.add_timing(row)
+        self.pending, self.recorded = 0, now
+
+    def ended(self) -> str:
+        """What was done, and in what time."""
+        duration = clock(time.monotonic() - self.began)
+        return self._line(f"{self.progress.current}: {self._amount(self.made)} in {duration}")
+
+    def _look(self) -> None:
+        """Count what all processes have done since the last look."""
+        if self.tally is not None and processes.main:
+            before, self.seen = self.seen, self.tally.total
+            if self.seen != before:
+                self._count(self.seen[0] - before[0], False, self.seen[1] - before[1])
+
+    def _count(self, count: int, before: bool, tokens: float) -> None:
+        self.done += count
+        if not before:
+            self.pending += count
+            self.tokens += tokens
+        self.bar.update(count)
+        now = time.monotonic()
+        if now - self.recorded > 1 or self.done == self.total:
+            self.record()
+            self.bar.set_postfix_str(self._line())
+        if self.bar.disable and now - self.shown > EVERY and self.done < self.total:
+            self.shown = now
+            state = f"{self.progress.current}: {self._number(self.done)} of {self._amount(self.total)}"
+            self.progress.info(self._line(state))
+
+    def _line(self, state: str = "") -> str:
+        """The state with the speed and the time that is left, as far as they are known."""
+        rate = self.tokens / (time.monotonic() - self.began)
+        speed = f"{rate:.{0 if rate >= 10 else 2}f} tokens a second" if self.tokens else ""
+        return "; ".join(filter(None, (state, speed, self.progress.estimate())))
+
+    def _amount(self, count: int) -> str:
+        """So many in words; with several epochs, how many epochs they are."""
+        if self.epochs == 1:
+            return counted(count, *self.units)
+        each = counted(self.total // self.epochs, *self.units)
+        return f"{counted(float(self._number(count)), 'epoch')} of {each}"
+
+    def _number(self, count: int) -> str:
+        return str(count) if self.epochs == 1 else f"{self.epochs * count / self.total:.3g}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 
 from nashward.games.shapes import Float
@@ -32,7 +33,7 @@ class RolloutStore:
         self._tables: dict[tuple[str, str, PromptNumbers], Path] = {}
 
     def add(self, prompts: Iterable[Prompt]) -> None:
-        """Know prompts that were appended to those of the run."""
+        """Add prompts that were appended to those of the run."""
         for prompt in prompts:
             self._numbers[prompt.id] = len(self._numbers)
 
@@ -81,10 +82,11 @@ class RolloutStore:
     def tables(
         self, rows: str, columns: str, numbers: PromptNumbers, objective: str | None = None, targets: bool = False
     ) -> Float[torch.Tensor, "N K M"]:
-        """The win probabilities of one policy's responses against another's, ``[N, K, M]``; of one objective, by name.
+        """The win probabilities of one policy's responses against another's, ``[N, K, M]``; under one objective, by
+        name.
 
-        Where another one has fewer than M responses to a prompt, NaN stands for the missing ones. With ``targets``
-        what a regression fits in their place, where the oracle has given it, see ``PairwiseResult``.
+        Where the other policy has fewer than M responses to a prompt, NaN stands for the missing ones. With ``targets``
+        the table holds what a regression fits instead, where the oracle has given it, see ``PairwiseResult``.
         """
         column = "P" if objective is None else "objectives"
 
@@ -92,6 +94,21 @@ class RolloutStore:
             return row.get("targets", row["P"]) if objective is None else row[column][objective]
 
         return self._padded(rows, columns, numbers, [column], ["targets"] if targets else [], table)
+
+    def missing(self, rows: str, columns: str, numbers: PromptNumbers) -> tuple[int, int]:
+        """How many pairs of one policy's responses and another's have no judgement, and how many pairs there are."""
+        first, second, folder = self._judged(rows, columns, numbers)
+        missing = pairs = 0
+        for _, group in self._by_prompt(folder, table_name(first, second), ["prompt", "P"]):
+            P = np.array(group[0]["P"], dtype=np.float64)
+            missing += int(np.isnan(P).sum())
+            pairs += P.size - (len(P) if rows == columns else 0)
+        return missing, pairs
+
+    def _judged(self, rows: str, columns: str, numbers: PromptNumbers) -> tuple[str, str, Path]:
+        """The policies of a table as it was judged, and the folder of its shards."""
+        first, second = (rows, columns) if self.has_tables(rows, columns, numbers) else (columns, rows)
+        return first, second, self._tables[first, second, numbers] / "judgements"
 
     def members(
         self, rows: str, columns: str, numbers: PromptNumbers
@@ -121,17 +138,15 @@ class RolloutStore:
         optional: Sequence[str],
         table: Callable[[dict[str, Any]], Any],
     ) -> Float[torch.Tensor, "N *m K M"]:
-        """One table a prompt, made of what a row holds under names and optional ones; NaN for lacking columns."""
-        swap = not self.has_tables(rows, columns, numbers)
-        first, second = (columns, rows) if swap else (rows, columns)
-        folder = self._tables[first, second, numbers] / "judgements"
+        """One table per prompt, made by ``table`` of the row's columns, of which some are optional; padded with NaN."""
+        first, second, folder = self._judged(rows, columns, numbers)
         by_number: dict[int, torch.Tensor] = {}
         for number, group in self._by_prompt(folder, table_name(first, second), ["prompt", *names], optional):
             by_number[number] = torch.tensor(table(group[0]), dtype=torch.float64)
         found = [by_number[number] for number in numbers]
         columns_first = [one.movedim(-1, 0) for one in found]
         P = torch.nn.utils.rnn.pad_sequence(columns_first, batch_first=True, padding_value=torch.nan).movedim(1, -1)
-        return 1 - P.mT if swap else P
+        return P if first == rows else 1 - P.mT
 
     def spreads(self, spread: Callable[[Float[torch.Tensor, "K K"]], float]) -> dict[int, float]:
         """A measure of the tables of a policy's responses against each other, by the number of the prompt: its mean

@@ -99,7 +99,7 @@ class RunSetup:
 
         Raises:
             FileNotFoundError: a policy, an oracle, an adapter, prompts, opponents or SFT texts that are not there.
-            ValueError: what ``check_settings`` finds; a source of these that is wrong; a folder that another run has
+            ValueError: what ``check_settings`` finds; one of these that cannot be used; a folder that another run has
                 begun; no prompt left; a policy or an oracle that is missing, or does not fit the device.
         """
         self.check_settings()
@@ -116,15 +116,15 @@ class RunSetup:
             raise NashwardError(f"an oracle is needed: {ACCEPTED}")
         if isinstance(self.oracle, StepwiseOracle) and until in (None, "judge") and processes.count > 1:
             raise NashwardError(
-                f"{self.oracle.name} is another oracle at each step, which one process makes, and "
-                f"{processes.count} were started: start one alone"
+                f"{self.oracle.name} makes another oracle at each step, in a single process, and "
+                f"{processes.count} were started: start one"
             )
         tokenizer = self._tokenizer(until)
         if self.config.limits.sft is not None and not self._sft.texts:
             raise NashwardError("a limit on the likelihood of the SFT texts needs the texts: give --sft")
         floor = None if self.combination is None else self.combination.sft
         if floor is not None and not (self._sft.texts and self.config.fit.sft_weight > 0):
-            raise NashwardError("a floor of sft is of the SFT texts' likelihood: give --sft, and a weight above 0")
+            raise NashwardError("a floor named sft limits the NLL of the SFT texts: give --sft, and a weight above 0")
         if tokenizer is not None:
             self._texts = self._short_sft(tokenizer)
         if self.adapter is not None and until != "judge":
@@ -218,9 +218,9 @@ class RunSetup:
 
     @property
     def quantise(self) -> bool | None:
-        """Whether the base is in 4 bits: as the settings say, else as the run began, else as suits this machine.
+        """Whether the base is in 4 bits: as the settings say, else as the run began, else by this machine's memory.
 
-        None of a model that is loaded, and where no stage needs one.
+        None for a model that is loaded, and where no stage needs one.
         """
         if self.config.quantise is not None or not isinstance(self.policy, str | Path):
             return self.config.quantise

@@ -41,7 +41,7 @@ class Run:
         folder: the run folder.
         last: the folder of the last iterate's adapter (the start's, where no iterate is finished).
         average: the mixture of the policies that were played, in the weights of their average.
-        metrics: one summary an iterate or half step, as in its ``metrics.jsonl``.
+        metrics: one summary per iterate or half step, as in its ``metrics.jsonl``.
         prompts: what was read, kept and dropped.
         stopped: the stage after which the run stopped; None where it went on to its end.
         interrupted: whether ``stop`` was set while it played.
@@ -61,8 +61,8 @@ class SelfPlay(RunSetup):
 
     .. math::  \\log \\pi_{t+1}(y | x) = \\sum_k w_k \\log \\pi_k(y | x) + s \\sum_j c_j P(y \\succ \\rho_j | x) + c(x)
 
-    Each Step (w, c, s) of the solver becomes: K responses a prompt from each opponent rho_j, their tables ``[K, K]`` of
-    win probabilities from the oracle, and a regression of an adapter onto the Step (see ``AdapterExecutor``).
+    Each Step (w, c, s) of the solver becomes: K responses per prompt from each opponent rho_j, their tables ``[K, K]``
+    of win probabilities from the oracle, and a regression of an adapter onto the Step (see ``AdapterExecutor``).
     Everything is written into a run folder; the same settings on the same folder continue it.
 
     Args:
@@ -70,15 +70,15 @@ class SelfPlay(RunSetup):
             while no stage needs it.
         oracle: any ``PreferenceOracle``, a folder or hub id of one, or what else ``oracles.as_oracle`` takes, as
             reward functions and judges are; None while no stage needs it.
-        solver: an object with ``play(start, reference)`` that yields Steps.
+        solver: an object with ``play(x, reference)`` that yields Steps.
         prompts: a file, a dataset id, or rows; see ``read_prompts``. None: those in the folder.
         folder: the run folder.
         opponents: the stored responses of other models, by the names that the solver plays against
             (``games.FixedOpponents`` plays any solver against some); each a file, a dataset id, rows, or a model behind
-            a server (``EndpointResponses``), see ``StoredOpponents``. None in place of one: those in the folder.
+            a server (``EndpointResponses``), see ``StoredOpponents``. None in place of a source: those in the folder.
         sft: prompts with responses whose likelihood is kept up beside (``Fit.sft_weight``) and measured; a file, a
             dataset id or rows, see ``SFTFile``. None: those in the folder, if any.
-        adapter: a LoRA folder or id to start from and to regress against.
+        adapter: a LoRA folder or id that the run starts from and stays near.
         source: where responses come from; None: transformers' ``generate`` with ``config.sampling``.
         label: returns the kind of a response's text (None: no kind); the shares of the kinds enter the metrics.
         config: all other settings.
@@ -136,7 +136,7 @@ class SelfPlay(RunSetup):
             return self._play(home, prompts, until, stop, progress, on_step)
 
     def _begin(self, home: RunFolder, prompts: Prompts, redo: Stage | None) -> None:
-        # first what is made again, then the settings: a kill in between leaves no adapter under others than its own
+        # first what is made again, then the settings: so no kill leaves an adapter with settings that are not its own
         if redo is not None and home.redo(redo, dataclasses.asdict(self.config.fit)) is None:
             raise NashwardError(f"{home.path} holds no step yet that could be redone; leave --from out")
         self.write(home, prompts, redo)
@@ -182,7 +182,7 @@ class SelfPlay(RunSetup):
             stopped, interrupted = str(stage), isinstance(stage, Interrupted)
         finally:
             executor.detach()
-            if processes.count == 1:  # of several each can be stopped until it has left: the others may be dead
+            if processes.count == 1:  # several can each be stopped until they have left: the others may be dead
                 processes.stop = None
         stopped = stopped or executor.stopped
         average = sum(played[1:], played[0]) / len(played) if played else Blend({start: 1.0})
@@ -216,11 +216,12 @@ def metrics(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def kl_to_start(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float | None, float | None]]:
-    """KL(policy || policy that the run started from) of iterates and half steps, in nats a response, with its standard
+    """KL(policy || policy that the run started from) of iterates and half steps, in nats per response, with its
+    standard
     error: as its own fit estimated it, or, where it went too far for that, the next one that drew its responses.
 
     Args:
-        rows: of ``metrics``.
+        rows: those of ``metrics``.
 
     Returns:
         by the name of the policy; None: not known.

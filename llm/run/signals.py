@@ -27,16 +27,17 @@ class StopRequest:
         return 0 if self.signal is None else 128 + self.signal
 
 
-_requests: list[StopRequest] = []  # of the blocks that are entered
+_requests: list[StopRequest] = []  # over the blocks that are entered
 _loading: list[bool] = []  # an entry for each block of stop_at_once
 
 
 @contextmanager
 def stop_at_once() -> Iterator[None]:
-    """A block within which the first signal ends the process, as loading a model: nothing is lost, and it takes long.
+    """A block in which the first signal ends the process, such as the loading of a model, which is long and loses
+    nothing.
 
     Raises:
-        KeyboardInterrupt: SIGINT came within the block, or the run is to stop since.
+        KeyboardInterrupt: SIGINT came within the block, or before it.
         SystemExit: the same with SIGTERM.
     """
     for request in _requests:
@@ -50,7 +51,7 @@ def stop_at_once() -> Iterator[None]:
 
 
 def _write(stream: int, line: bytes) -> None:
-    """Of several processes, which all get the signal, the first one says so."""
+    """All of several processes get the signal; the first one says so."""
     if processes.main:
         os.write(stream, line)
 

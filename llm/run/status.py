@@ -37,7 +37,7 @@ class PhaseProgress:
     Attributes:
         name: what is sampled or judged; empty where the phase has no parts.
         total: None where it is not known yet.
-        rate: units a second; None where it was not timed.
+        rate: units per second; None where it was not timed.
     """
 
     step: str
@@ -50,7 +50,7 @@ class PhaseProgress:
 
     @property
     def seconds_left(self) -> float | None:
-        """At this rate; None where it or the total is not known."""
+        """The seconds left at this rate; None where it or the total is not known."""
         return (self.total - self.done) / self.rate if self.rate and self.total is not None else None
 
 
@@ -60,7 +60,7 @@ class TimeLeft:
 
     Attributes:
         run: seconds until the end; None before one iteration was timed in every phase.
-        iteration: seconds of the newest iteration; before one was timed, of those of its phases that were.
+        iteration: seconds left of the newest iteration; before one was timed, of the phases that were.
         untimed: phases that no iteration was timed in: neither number has them.
     """
 
@@ -76,11 +76,11 @@ class RunStatus:
     Attributes:
         iterations: how many the run is to make.
         steps: the steps that were begun, with whether each is finished: half steps are steps too.
-        phases: of the steps that are not finished.
+        phases: those of the steps that are not finished.
         remaining_seconds, iteration_seconds, untimed: see ``TimeLeft``; None where nothing was timed.
         events: the number of events of each kind.
         playing: whether a process plays it now.
-        unread: names in the folder that look like a step's and are none, as of a copy.
+        unread: names in the folder that look like a step's and are none, such as a copy's.
     """
 
     folder: Path
@@ -157,11 +157,11 @@ def remaining(timings: Sequence[dict[str, Any]], iterations: int) -> TimeLeft | 
     """What is left: what an iteration takes, at the newest rates, less what the newest one has done.
 
     Args:
-        iterations: of the whole run.
+        iterations: how many the whole run has.
 
     Returns:
-        None before anything was timed. Its ``run`` is None until one iteration has been through every phase: before it
-        nothing is known of those to come. None too where it is the only one of the run: it is measured in parts, the
+        None before anything was timed. Its ``run`` is None until one iteration has been through every phase: before
+        that nothing is known of later ones. It is None too for a run of one iteration, which is measured in parts, the
         later of which are not known.
     """
     amounts: dict[int, dict[str, dict[str, int]]] = {}  # iteration: phase: part of it: how much there is
@@ -236,7 +236,7 @@ def _phases(step: Path, timings: Sequence[dict[str, Any]]) -> list[PhaseProgress
         return next((row["of"] for row in reversed(rows) if (row["phase"], row["what"]) == (phase, name)), None)
 
     def add(phase: str, name: str, done: int, total: int | None, unit: str) -> None:
-        done = done if total is None else min(done, total)  # of what was repeated more is timed
+        done = done if total is None else min(done, total)  # what was repeated was timed twice
         phases.append(PhaseProgress(step.name, phase, name, done, total, unit, rate(phase)))
 
     sizes = _shard_sizes(step / SHARDS)

@@ -1,4 +1,4 @@
-"""The step and the learning rate of each iteration: its phase's, lowered where earlier iterations crossed a limit."""
+"""The step and the learning rate of each iteration: those of its phase, lowered where earlier ones crossed a limit."""
 
 from __future__ import annotations
 

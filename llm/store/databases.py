@@ -1,4 +1,4 @@
-"""SQLite's files, which several processes open at once: how one is opened, and what its errors mean to a user."""
+"""SQLite files that several processes open at once: how one is opened, and what its errors mean to a user."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def open_database(
         file: its path, or ":memory:".
         kind: what it is, for errors.
         remedy: what to do where it is something else, for errors.
-        statements: executed at once, as the tables that are created where they are missing.
+        statements: executed first, such as those that create missing tables.
         synchronous: "FULL" flushes each write to the disk; with "NORMAL" a loss of power may cost the last ones.
         threads: whether several share the connection, one at a time.
 
@@ -64,7 +64,7 @@ def open_database(
 
 @contextmanager
 def database_errors(file: Path | str | None, kind: str) -> Iterator[None]:
-    """Raise what SQLite reports of a file that is open, as of a full disk, with its name and what to do.
+    """Raise what SQLite reports of an open file, such as a full disk, with the file's name and what to do.
 
     Args:
         file: its path.

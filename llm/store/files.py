@@ -26,8 +26,8 @@ TEMPORARY = re.compile(rf"\.(.+)\.\d+(\{UNFINISHED}|\{REPLACED})")  # the names 
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which replaces ``path`` only when the block ends without an error.
 
-    A link stays, and what it leads to is replaced. A device or a pipe (``/dev/null``, ``/dev/stdout``) is no file that
-    could be replaced: the content is written to it.
+    A link stays, and what it leads to is replaced. A device or a pipe (``/dev/null``, ``/dev/stdout``) cannot be
+    replaced: the content is written to it.
 
     Raises:
         OSError: the disk is full or cannot be written; ``path`` is then unchanged.
@@ -153,7 +153,7 @@ def read_shard(file: Path, columns: Sequence[str] | None = None, optional: Seque
     """The rows of a shard, with these columns (None: all), and with those optional ones that it has.
 
     Raises:
-        CorruptFileError: the content has not the checksum in the file's name.
+        CorruptFileError: the content does not have the checksum in the file's name.
     """
     import pyarrow as arrow
     import pyarrow.parquet as parquet
@@ -188,7 +188,7 @@ def write_json(path: Path, value: Any) -> None:
         unfinished.write_text(
             json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
             encoding="utf-8",
-            errors="backslashreplace",  # half of a surrogate pair, as broken JSON has it
+            errors="backslashreplace",  # half of a surrogate pair, which broken JSON may have
         )
 
 
@@ -245,7 +245,7 @@ def sha256(content: bytes) -> str:
 
 
 def _sha256_of_file(file: Path) -> str:
-    with file.open("rb") as handle:  # an adapter may be larger than the memory that is left
+    with file.open("rb") as handle:  # in parts: an adapter may be larger than the memory that is left
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
@@ -254,7 +254,7 @@ def _beside(path: Path, ending: str) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Flush a file, or the entries of a folder, to the disk: a rename may else reach it before the content."""
+    """Flush a file, or the entries of a folder, to the disk: otherwise a rename may reach it before the content."""
     if path.is_dir() and os.name == "nt":
         return  # a folder cannot be opened there
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)

@@ -16,11 +16,11 @@ SUFFIXES = (".json", ".jinja", ".model", ".txt", ".safetensors", ".bin")
 
 
 def fingerprint(folder: str | Path) -> str:
-    """A hash of a model's folder: equal for a copy of it elsewhere, another one where its content changed.
+    """A hash of a model's folder: the same for a copy elsewhere, another one where the content changed.
 
     Configuration, tokenizer and templates are read in full; of large files the size, the beginning and a block from the
-    middle of each tensor, which any training or merging changes: seconds also for a model of 70B. A change inside a
-    tensor far from its middle is not detected.
+    middle of each tensor, which any training or merging changes: this takes seconds even for a model of 70B. A change
+    inside a tensor far from its middle is not detected.
 
     Returns:
         16 hexadecimal digits.

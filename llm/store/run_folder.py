@@ -1,4 +1,4 @@
-"""The folder of a run: ``run.json``, which records what is played, one folder a step, a lock and two logs."""
+"""The folder of a run: ``run.json``, which records what is played, one folder per step, a lock and two logs."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def step_name(iteration: int, half: int | None = None) -> str:
 
 
 def iteration_of(step: str) -> int:
-    """The number in the name of a step: iteration-07-half-1 is of the seventh iteration."""
+    """The number in the name of a step: iteration-07-half-1 belongs to the seventh iteration."""
     return int(step.split("-")[1])
 
 
@@ -88,7 +88,7 @@ def step_order(step: Path) -> tuple[int, bool, int]:
 
 
 class RunFolder:
-    """One run on disk: ``run.json``, the folder of the start, one folder a step.
+    """One run on disk: ``run.json``, the folder of the start, one folder per step.
 
     ``run.json`` records the configuration, the versions, the prompts and the batches of each step. The same
     configuration continues the run. Another configuration is refused, and so is a folder that holds something else, or
@@ -96,16 +96,16 @@ class RunFolder:
     logged, and recorded in ``events.jsonl``.
     """
 
-    # more iterations continue a run; the others are memory and time. The sizes of batches are those of the next step
-    # that has none yet: a step that has begun keeps its own, so that it ends in the same numbers
+    # more iterations continue a run; the others are about memory and time. New sizes of batches apply from the next
+    # step that has none yet: a step that has begun keeps its own, so that it ends in the same numbers
     FREE = (
         "iterations", "sampling.batch", "fit.tokens", "fit.checkpoint_seconds", "placement", "cache", "plan",
         "people.votes",
         # responses are of the same policy, whoever draws them
         "engine", "engine_model", "engine_python", "engine_options",
-        "judge", "endpoint",  # what a judge's verdicts depend on of these is in its fingerprint, oracle_content
+        "judge", "endpoint",  # those that a judge's verdicts depend on are in its fingerprint, oracle_content
     )  # fmt: skip
-    # where these are is free while their content (policy_content, ...) is the same, as on another machine
+    # these may lie elsewhere, as on another machine, while their content (policy_content, ...) is the same
     MOVABLE = ("policy", "adapter", "oracle")
     CONTENTS = tuple(f"{name}_content" for name in MOVABLE)
     # a stage that does not need these, or leaves them to the run, may leave them out
@@ -130,7 +130,7 @@ class RunFolder:
         return sorted(found, key=step_order)
 
     def unread(self) -> list[Path]:
-        """What looks like a step and is none, as a copy that somebody made: it is left alone."""
+        """What looks like a step and is none, such as a copy that somebody made: it is left alone."""
         return sorted(set(self.path.glob("iteration-*")) - set(self.steps()))
 
     def read(self) -> dict[str, Any]:
@@ -171,10 +171,10 @@ class RunFolder:
         return (self.path / "start" / "adapter").exists() or bool(self.steps())
 
     def check(self, config: dict[str, Any], redo: Stage | None = None) -> dict[str, Any]:
-        """The configuration merged with the one that the folder holds; nothing is written.
+        """The configuration merged with that of the folder; nothing is written.
 
         Args:
-            config: of the run that is to go on.
+            config: the configuration of the run that is to go on.
             redo: the stage from which its newest step is made again: settings that only the stages from there on need
                 may then be others.
 
@@ -253,9 +253,9 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock the folder for this process, with the unfinished writes of killed ones undone; a kill unlocks it too.
+        """Lock the folder for this process and undo the unfinished writes of killed ones; a kill unlocks it too.
 
-        Of several processes that run one command the first one locks it, when all have come here.
+        Where several processes run one command, the first one locks it when all have come here.
 
         Raises:
             NashwardError: another process has locked it.
@@ -338,7 +338,7 @@ class RunFolder:
 
         Args:
             stage: the first of the stages.
-            fit: the settings of the fit that is to come, which are journalled; None: those of the run.
+            fit: the settings of the next fit, which are journalled; None: those of the run.
 
         Returns:
             The step's folder; None where there is no step.
@@ -398,9 +398,9 @@ def read_run_json(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"{file} is not valid JSON ({error})") from None
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict) or "solver" not in record["config"]:
-        raise CorruptFileError(f"{file} is not that of a nashward run")
+        raise CorruptFileError(f"{file} is not the {RUN} of a nashward run")
     if record.keys() & {"checksum", "format"} and record.get("checksum") != _checksum(record):
-        raise CorruptFileError(f"{file} is not as it was written: its checksum is another one")
+        raise CorruptFileError(f"{file} is not as it was written: its checksum differs")
     if record.get("format") != FORMAT:
         versions = record.get("versions")
         version = versions.get("nashward", "unknown") if isinstance(versions, dict) else "unknown"
@@ -416,7 +416,7 @@ def _canonical(value: Any) -> str:
 
 
 def _checksum(record: dict[str, Any]) -> str:
-    """Of all but the checksum itself."""
+    """The checksum of everything but itself."""
     return sha256(_canonical({key: item for key, item in record.items() if key != "checksum"}).encode())[:16]
 
 

@@ -50,10 +50,12 @@ class SavedInput:
     def save(self, content: bytes) -> None:
         """Write the content, whose SHA-256 ``run.json`` holds, unless it is there.
 
-        Another content is damaged, and quarantined, once the run has computed something; before, it was corrected.
+                A file with other content counts as damaged once the run has computed something, and is quarantined;
+                before that
+        it is overwritten, as somebody corrected the input.
 
-        Raises:
-            OSError: it cannot be written.
+                Raises:
+                    OSError: it cannot be written.
         """
         if self.load() is not None:
             return
@@ -68,9 +70,9 @@ def saved_in_step(home: RunFolder, file: Path, key: str, make: Callable[[], byte
     """The content of a file in a step's folder; made and recorded where there is none yet.
 
     Args:
-        key: under which ``run.json`` has the file's SHA-256, among the values of the step.
+        key: the one under which ``run.json`` has the file's SHA-256, among the values of the step.
         make: returns what the file holds.
-        values: of the step, which are recorded with a file that is made.
+        values: the step's values that are recorded with a file that is made.
 
     Raises:
         NashwardError: the file is lost, and what would take its place differs from it.

@@ -36,11 +36,11 @@ class MicroBatch:
         rollouts: with their payoffs, R responses each.
         passes: the responses of each forward pass, by their places in the flattened ``[prompts * R]``; all in one by
             default.
-        settings: of the loss.
+        settings: those of the loss.
 
     Attributes:
-        payoffs, weights: of the rollouts.
-        precision: of the rollouts; None where none has any.
+        payoffs, weights: those of the rollouts.
+        precision: that of the rollouts; None where none has any.
         anchor, sampler, start, reference: log-probabilities, see ``Experience``; None until they are scored.
     """
 
@@ -77,7 +77,7 @@ class MicroBatch:
 
     @property
     def tokens(self) -> int:
-        """Those of the responses."""
+        """The tokens of the responses."""
         return sum(len(response) for _, response in self.texts)
 
     def part(self, numbers: Sequence[int]) -> MicroBatch:
@@ -101,9 +101,10 @@ class MicroBatch:
     ) -> float:
         """Add the gradient of ``scale`` times the loss to the network's weights; returns the scaled loss.
 
-        A pass after another: where the loss is a sum over responses its gradient is exact however they are cut. Other
-        losses (centred, of pairs) depend on the log-probabilities alone; where the responses are cut, a pass without
-        gradient computes them and the loss's slope in each, and the gradient is the slopes' sum of the responses' own.
+        Pass by pass: where the loss is a sum over responses, its gradient is exact however they are divided. Other
+        losses (centred, of pairs) depend on the log-probabilities alone: where the responses are divided, a pass
+        without gradient computes these and the loss's slope in each, and the gradient is the sum of the responses'
+        gradients times slopes.
 
         Raises:
             torch.OutOfMemoryError: if a pass does not fit; it is then halved already, and the gradient is incomplete.
@@ -177,8 +178,8 @@ class MicroBatch:
         )
 
     def targets(self, size: float, baseline: Baseline) -> Float[Tensor, "prompts R"]:
-        """The mirror step's targets, see ``regression.targets``: the normaliser is an estimate from samples, by their
-        weights; the centre is that of the regression, by those of the fit."""
+        """The mirror step's targets, see ``regression.targets``: the normaliser is estimated with the samples' weights,
+        the centre with those of the fit."""
         drift = None if self.anchor is None or self.sampler is None else self.anchor - self.sampler
         weights = self.fit_weights if baseline == "centred" else self.weights
         return regression.targets(self.payoffs, size, weights, baseline, drift)
@@ -187,7 +188,7 @@ class MicroBatch:
 def micro_batches(
     rollouts: Sequence[Rollout], tokens: int, most: int, settings: LossSettings = MIRROR, packed: bool = True
 ) -> list[MicroBatch]:
-    """Rollouts of like length, gathered up to a number of tokens and of prompts; ``packed``: see ``pass_tokens``.
+    """Rollouts of similar length, gathered up to a number of tokens and of prompts; ``packed``: see ``pass_tokens``.
 
     The longest come first, so that memory runs out at once. A rollout that is larger than ``tokens`` stands alone, and
     its responses pass in parts, the longest first.
@@ -216,7 +217,7 @@ def plan_passes(texts: Sequence[Text], tokens: int, packed: bool = True) -> Pass
 
 
 def passes_of(passes: Passes, chosen: Sequence[int]) -> Passes:
-    """The passes of some texts, renumbered in the order of ``chosen``, each with those that it had of them.
+    """The passes of the chosen texts, renumbered in the order of ``chosen``; each keeps those that it had.
 
     Example:
         >>> passes_of([[0, 1, 2], [3]], [3, 1, 2])
@@ -300,7 +301,7 @@ def _pass(network: Any, texts: Sequence[Text], places: Sequence[int], pad_id: in
 
 
 def _halve(texts: Sequence[Text], passes: Passes, number: int, on_event: OnEvent) -> None:
-    """Make two passes of one that does not fit."""
+    """Halve a pass that does not fit."""
     longest = max(len(texts[k][0]) + len(texts[k][1]) for k in passes[number])
     first, second = split_in_half(passes[number], f"response of up to {longest} tokens")
     on_event({"out_of_memory": "response", "at_once": len(passes[number])})

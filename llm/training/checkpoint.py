@@ -23,10 +23,10 @@ class State:
     """All that a fit's next optimiser step depends on, and what the steps so far recorded.
 
     Attributes:
-        weights: of the adapter.
+        weights: those of the adapter.
         optimiser, scheduler: their ``state_dict``.
-        passes: of each micro-batch: where memory ran out they were halved.
-        records: one an optimiser step; their number is the position in the data, whose order the seed fixes.
+        passes: those of each micro-batch, which were halved where memory ran out.
+        records: one per optimiser step; their number is the position in the data, whose order the seed fixes.
     """
 
     weights: list[torch.Tensor]
@@ -41,7 +41,7 @@ class Checkpoints:
 
     Args:
         home: the run folder, which sets a damaged one aside.
-        folder: that holds both.
+        folder: the one that holds both.
         seconds: the time between two; 0: after each optimiser step.
     """
 

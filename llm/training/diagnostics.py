@@ -1,7 +1,7 @@
 """Metrics of a fit: pure functions of log-probabilities, all of them ``[prompts, R]``.
 
 Metrics of a policy are estimated from the responses that are fitted. They were drawn from the mean density of the
-Step's opponents, at temperature 1 as far as these estimates hold, and are reweighted where the policy is another one.
+Step's opponents (the estimates hold for temperature 1), and are reweighted for any other policy.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .losses import LOSSES
 from .regression import Baseline
 
 UNREACHABLE = 20.0  # nats rms: a target this far away is not met by any fit
-TOLERANCE = 0.01  # of a loss: less is no change
-LEAST_ESS = 0.02  # relative: what fewer of the responses carry is not known
-MOST_EXCESS = 9.0  # of the mean of e^r over 1, which it is: such a sample misses it
-SURE = 2.0  # standard errors beyond which a figure of a fit is no noise
-MISMATCH = 0.05  # of the expected loss: how far the first one in training may be from it
+TOLERANCE = 0.01  # relative change of a loss: less is no change
+LEAST_ESS = 0.02  # effective share of the responses: what fewer of them carry is not known
+MOST_EXCESS = 9.0  # excess of the mean of e^r over 1, its expectation: a sample with more misses it
+SURE = 2.0  # standard errors beyond which a figure of a fit is more than noise
+MISMATCH = 0.05  # share of the expected loss by which the first one in training may differ
 
 
 def experience(
@@ -34,7 +34,7 @@ def experience(
     """What some micro-batches, at least one, are measured by.
 
     Args:
-        size, baseline: of the fit.
+        size, baseline: those of the fit.
         now: the log-probabilities of each batch under the policy that the fit has made; None: the start's.
     """
     starts = [scored(batch.start, "start") for batch in batches]
@@ -57,7 +57,7 @@ def loss(batch: Experience) -> float:
 def initial_metrics(batch: Experience) -> dict[str, float]:
     """Before training: the exact loss at the start, and the rms of the log-ratio and of its target (``fit_metrics``).
 
-    ``loss`` is in nats^2; ``loss_paper`` is it divided by size^2, the unit in which SPPO's code reports (with its
+    ``loss`` is in nats^2; ``loss_paper`` is divided by size^2, the unit in which SPPO's code reports it (with its
     beta = 1 / size): the mean squared distance of a win probability from its baseline.
     """
     metrics = _of_fit(batch)
@@ -76,10 +76,10 @@ def promised_win_rate(batch: Experience, r2_ceiling: float | None = None) -> flo
     .. math::  \\frac{1}{2} + \\mathrm{mean}_x \\left[ E_{next} G - E_{start} G \\right],
         \\qquad next(y) \\propto start(y) \\, e^{size \\, G(y)}
 
-    A mean over prompts. The errors of estimated payoffs count as spread, and would make it too large: it is first
-    order in the payoffs' variance, and of that ``regression.r2_ceiling`` is no error. None: it is not known, and the
-    errors count. At a large step it is too small: the best of a prompt's R responses is the most that it sees, and a
-    policy may find better ones.
+    A mean over prompts. The errors of estimated payoffs count as spread and would make it too large. To first order it
+    is proportional to the payoffs' variance, of which ``regression.r2_ceiling`` is the share that is no error; where
+    that is None the errors count. At a large step it is too small: the best of a prompt's R responses is the most that
+    it sees, and a policy may find better ones.
     """
     mass = batch.weights.double() / batch.weights.double().sum(-1, keepdim=True).clamp_min(1e-300)
     start = (scored(batch.start, "start") - batch.sampler).double().exp() * mass
@@ -93,8 +93,8 @@ def promised_win_rate(batch: Experience, r2_ceiling: float | None = None) -> flo
 
 
 def rise(batch: Experience) -> tuple[float, float]:
-    """How much the mirror step's loss rose over the one at the start, with its standard error over prompts (of a single
-    one NaN); below 0 it fell."""
+    """How much the mirror step's loss rose over that at the start, with its standard error over prompts (NaN for a
+    single one); below 0 it fell."""
     ratio = scored(batch.start, "start") - batch.anchor
     missed = [regression.residuals(of, batch.target, batch.fit_weights, batch.baseline) for of in (batch.ratio, ratio)]
     now, before = ((batch.fit_weights * residual.square()).sum(-1).double() for residual in missed)
@@ -109,7 +109,7 @@ def fit_metrics(batch: Experience) -> dict[str, float]:
     of the responses. It is measured by the change since the start of the fit, whose target is what the start lacks.
 
     ``best_scale`` is what the change since the start would have to be multiplied by for the least loss. ``kl`` is
-    KL(start || now) in nats a response, ``kl_per_token`` it divided by the mean length under the start.
+    KL(start || now) in nats per response, ``kl_per_token`` the same divided by the mean length under the start.
     """
     metrics = _of_fit(batch)
     start = scored(batch.start, "start")
@@ -129,11 +129,11 @@ def _of_fit(batch: Experience) -> dict[str, float]:
 
 
 def policy_metrics(policy: Float[Tensor, "prompts R"], batch: Experience) -> dict[str, float]:
-    """Estimates for a policy, from its log-probabilities: in nats a response and a token.
+    """Estimates for a policy, from its log-probabilities: in nats per response and per token.
 
     ``tokens`` is the mean length; ``entropy`` is -E log pi; ``relative_ess`` is the share of the responses that
-    carries the estimates, 1 where the policy is the one that they were sampled from: below 2% they say nothing, and the
-    others are NaN. ``kl_to_reference_error`` is the standard error of ``kl_to_reference``, over prompts.
+    carries the estimates, 1 where the policy is the one that they were sampled from: below 2% the estimates say nothing
+    and are NaN. ``kl_to_reference_error`` is the standard error of ``kl_to_reference``, over prompts.
     """
     tokens = mean_under(policy, batch.lengths, batch)
     reference = scored(batch.reference, "reference")
@@ -171,7 +171,7 @@ def divergence(policy: Float[Tensor, "prompts R"], other: Float[Tensor, "prompts
 
 
 def standard_error(policy: Float[Tensor, "prompts R"], values: Float[Tensor, "prompts R"], batch: Experience) -> float:
-    """Of ``mean_under``, over prompts, as that of a ratio of sums; NaN for a single prompt."""
+    """The standard error of ``mean_under`` over prompts, as that of a ratio of sums; NaN for a single prompt."""
     return _error_of_sum(_influence(policy, values, batch))
 
 
@@ -211,7 +211,7 @@ def clip_fraction(norms: Sequence[float], most: float) -> float:
 
 
 def changed_fraction(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
-    """The share of the adapter's entries that are other numbers than before."""
+    """The share of the adapter's entries that changed."""
     changed = sum(int((a != b).sum()) for a, b in zip(before, after, strict=True))
     return changed / sum(tensor.numel() for tensor in before)
 
@@ -233,12 +233,12 @@ def went_too_far(after: Mapping[str, float | None], kl: float) -> str | None:
 
     Args:
         after: the ``policy_metrics`` of the new policy, NaN or None where they are not known.
-        kl: KL(policy before || new policy), nats a response.
+        kl: KL(policy before || new policy), nats per response.
     """
     if (entropy := after["entropy"]) is not None and not math.isnan(entropy):
         return None
     return (
-        f"The policy went too far: {kl:.0f} nats a response from the one before (KL). Of the responses that it was "
+        f"The policy went too far: {kl:.0f} nats per response from the one before (KL). Of the responses that it was "
         f"fitted on {after['relative_ess']:.1%} tell of it, so that R2 and share are no sign of what it responds now, "
         "or that it wins. Take a smaller --step, or bound it with --target-kl."
     )
@@ -246,7 +246,7 @@ def went_too_far(after: Mapping[str, float | None], kl: float) -> str | None:
 
 def loss_mismatch(first: float, expected: float) -> str | None:
     """A warning where the first loss in training is not the one that was computed before it."""
-    if abs(first - expected) <= MISMATCH * expected + 1e-6:  # not so where either is NaN
+    if abs(first - expected) <= MISMATCH * expected + 1e-6:  # False where either is NaN
         return None
     return (
         f"The first loss was {first:.6g} nats^2 where {expected:.6g} was expected: training does not see the "

@@ -13,16 +13,17 @@ from .batches import SCORES, MicroBatch
 from .experience import scored
 from .sft import SFTBatch
 
-UNEVEN = 1.1  # times the mean load, above which micro-batches are cut
+UNEVEN = 1.1  # multiple of the mean load above which micro-batches are cut
 
 
 @dataclass
 class Division:
     """Divides each optimiser step among the processes: all come to the same division, and each has its own part.
 
-    Whole micro-batches where that is even, else rollouts. A rollout's log-probabilities depend in their last bits (of
-    16: in more) on what else passes with it. Where a micro-batch is cut, the log-probabilities that its parts are
-    compared with are therefore moved by what the start's are in the part: the first log-ratio is exactly 0 here too.
+    Whole micro-batches where that is even, else rollouts. A rollout's log-probabilities depend in their last bits (with
+    16 bits: in more of them) on what else passes with it. Where a micro-batch is cut, the log-probabilities that its
+    parts are compared with are therefore shifted by what the start's change in the part: the first log-ratio is exactly
+    0 here too.
 
     Attributes:
         network: with the weights that the fit starts from when a step is prepared.
@@ -77,7 +78,7 @@ def assigned(tokens: Sequence[Sequence[float]], loads: list[float]) -> list[list
     """For each micro-batch the rollouts of each process, by their numbers; the processes' loads are added to ``loads``.
 
     Args:
-        tokens: of each micro-batch its rollouts' tokens.
+        tokens: for each micro-batch its rollouts' tokens.
 
     Example:
         >>> assigned([[4, 4], [3, 3]], [0, 0])
@@ -103,7 +104,7 @@ def of_texts(tokens: Sequence[float], loads: list[float]) -> list[list[int]]:
 def spread(tokens: Sequence[float], loads: list[float]) -> list[int]:
     """The process of each item: the heaviest item first, to the one with the least load so far.
 
-    Source: Graham 1969, longest processing time first; its largest load is below 4/3 of the least that is possible.
+    Source: Graham 1969, longest processing time first; its largest load is below 4/3 of the least possible one.
 
     Example:
         >>> spread([1, 5, 3, 3], [0, 0])

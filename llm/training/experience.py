@@ -21,22 +21,22 @@ class Experience:
     """R responses to each of some prompts, as RLHF libraries batch them. Tensors are ``[prompts, R]`` unless said.
 
     Attributes:
-        now: log pi_theta, which the gradient goes to; for a measure, of the policy that the fit has made.
+        now: log pi_theta, which has the gradient; for a measure, that of the policy that the fit has made.
         anchor: B(y), the geometric blend of the Step's anchor.
-        sampler: log of the mean density of the policies that the responses may have been sampled from.
-        payoffs: sum_j c_j P(y beats rho_j), or of scores for ``gpo``, see ``LossKind.payoff``; 0 where not judged.
-        weights: of the responses; those of a prompt sum to the prompt's.
-        lengths: tokens.
-        target: of the log-ratio in the mirror step, see ``regression.targets``.
-        baseline: of the mirror step.
-        size: of the Step.
+        sampler: the log of the mean density of the policies that the responses may have been sampled from.
+        payoffs: sum_j c_j P(y beats rho_j), or the sum of scores for ``gpo``, see ``LossKind.payoff``; 0 where not
+            judged.
+        weights: how much each response weighs; those of a prompt sum to the prompt's.
+        lengths: in tokens.
+        target: what the log-ratio is fitted to in the mirror step, see ``regression.targets``.
+        baseline: that of the mirror step.
+        size: that of the Step.
         table: P[i, j] among the responses, ``[prompts, R, R]``, NaN where not judged; None where no loss needs it.
-        hard: of two responses the one with the larger payoff is the chosen one; False: each is, with the oracle's
-            probability.
+        hard: of two responses the one with the larger payoff is chosen; False: each is, with the oracle's probability.
         self_comparison: each response is compared with itself too: they are the whole distribution.
         margin: gamma / beta of SimPO.
-        start: under the policy that the fit starts from.
-        reference: under the policy that the run started from.
+        start: log-probabilities under the policy that the fit starts from.
+        reference: log-probabilities under the policy that the run started from.
         loss_value: the mean over prompts of what the fit lowers, where that is not the mirror step's regression.
         precision: what multiplies the weights in the loss and in what is measured of the fit, see
             ``regression.precisions``; not in expectations under a policy. None: 1.
@@ -78,7 +78,7 @@ class Experience:
         joined: dict[str, Any] = {
             name: torch.cat([scored(getattr(batch, name), name) for batch in batches]) for name in names
         }
-        if batches[0].precision is not None:  # as those of all batches of a fit
+        if batches[0].precision is not None:  # all batches of a fit have one, or none has
             joined["precision"] = torch.cat([batch.precision for batch in batches if batch.precision is not None])
         return replace(batches[0], **joined, table=None, loss_value=loss_value)
 

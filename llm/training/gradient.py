@@ -16,19 +16,19 @@ from .batches import MicroBatch
 from .division import Division
 from .sft import SFTBatch
 
-HALF_SCALE = 2.0**16  # of the loss in float16
+HALF_SCALE = 2.0**16  # scale of the loss in float16
 
 
 @dataclass
 class Gradient:
     """The loss of one optimiser step's prompts, with its gradient in ``weights``.
 
-    Several processes pass their own parts of the step. The loss is a sum over the step's prompts over their number, so
-    that the gradient is the plain sum of the processes', however many prompts and tokens each has; its norm is clipped
-    after that.
+    Several processes pass their own parts of the step. The loss is a sum over the step's prompts divided by their
+    number, so that the gradient is the plain sum of those of the processes, however many prompts and tokens each has;
+    its norm is clipped after that.
 
     Attributes:
-        scale: of the loss in the backward pass, see ``fit``; lowered for good where a gradient overflows.
+        scale: what multiplies the loss in the backward pass, see ``fit``; lowered for good where a gradient overflows.
         division: which part is this process's.
     """
 
@@ -64,7 +64,7 @@ class Gradient:
         return loss + weighted_nll, {"loss": loss, "gradient_norm": norm, **nll}
 
     def _backward(self, step: Sequence[MicroBatch], texts: Sequence[SFTBatch]) -> tuple[float, float]:
-        """The loss, a mean over the step's prompts, and the weighted NLL of the SFT texts, of this process's part; adds
+        """This process's part of the loss, a mean over the step's prompts, and of the SFT texts' weighted NLL; adds
         their gradients."""
         network, pad_id, settings, scale = self.network, self.pad_id, self.settings, self.scale
         each = scale / sum(len(batch.rollouts) for batch in step)

@@ -28,15 +28,15 @@ from ..config.fit import Baseline, Fit, Loss, Selection
 from . import regression
 from .experience import Experience, pair
 
-STEPS = 4  # of a solver that are looked at
+STEPS = 4  # Steps of a solver that are looked at
 CERTAIN = 1e-4  # win probabilities nearer to 0 or 1 have no larger score
 
 
 def sppo(ratio: Float[Tensor, "*#batch"], wins: Float[Tensor, "*#batch"], size: float) -> Float[Tensor, "*#batch"]:
-    """SPPO's, of one response: wins = P(y beats pi).  (l - size (P - 1/2))^2
+    """SPPO's loss of one response: wins = P(y beats pi).  (l - size (P - 1/2))^2
 
     It is the mirror step's regression with the constant baseline. Over the best and the worst response it is the
-    official code's mean of two.
+    mean of two that the official code takes.
 
     Args:
         ratio: l, ``[...]``.
@@ -58,7 +58,7 @@ def sppo_pair(
     wins: Float[Tensor, "*#batch"] | float,
     size: float,
 ) -> Float[Tensor, "*#batch"]:
-    """SPPO's of a pair: wins = P(chosen beats rejected), 1 for the hard form.
+    """SPPO's loss of a pair: wins = P(chosen beats rejected), 1 for the hard form.
 
     1/2 (l_w - size (P - 1/2))^2 + 1/2 (l_l + size (P - 1/2))^2
 
@@ -78,7 +78,7 @@ def sppo_pair(
 
 
 def dpo(chosen: Float[Tensor, "*#batch"], rejected: Float[Tensor, "*#batch"], size: float) -> Float[Tensor, "*#batch"]:
-    """DPO's.  -log sigmoid((l_w - l_l) / size), size = 1 / beta
+    """DPO's loss.  -log sigmoid((l_w - l_l) / size), size = 1 / beta
 
     Args:
         chosen, rejected: l_w and l_l, ``[...]``.
@@ -94,9 +94,9 @@ def dpo(chosen: Float[Tensor, "*#batch"], rejected: Float[Tensor, "*#batch"], si
 
 
 def ipo(chosen: Float[Tensor, "*#batch"], rejected: Float[Tensor, "*#batch"], size: float) -> Float[Tensor, "*#batch"]:
-    """IPO's.  (l_w - l_l - size / 2)^2, size = 1 / tau
+    """IPO's loss.  (l_w - l_l - size / 2)^2, size = 1 / tau
 
-    Of sums over tokens, as the derivation has it: TRL's ``ipo`` takes means, which is another game.
+    With sums over tokens, as in the derivation: TRL's ``ipo`` takes means, which is another loss.
 
     Args:
         chosen, rejected: l_w and l_l, ``[...]``.
@@ -117,7 +117,8 @@ def kto(
     divergence: Float[Tensor, "*#batch"],
     size: float,
 ) -> Float[Tensor, "*#batch"]:
-    """KTO's, of one response: desirable in [0, 1], divergence = KL(pi_theta || anchor), through which no gradient goes.
+    """KTO's loss of one response: desirable in [0, 1], divergence = KL(pi_theta || anchor), through which no gradient
+    goes.
 
     desirable (1 - sigmoid((l - KL) / size)) + (1 - desirable) (1 - sigmoid((KL - l) / size)), size = 1 / beta
 
@@ -140,12 +141,12 @@ def kto(
 def simpo(
     chosen: Float[Tensor, "*#batch"], rejected: Float[Tensor, "*#batch"], size: float, margin: float
 ) -> Float[Tensor, "*#batch"]:
-    """SimPO's, of mean log-probabilities a token without an anchor.  -log sigmoid((m_w - m_l - margin) / size)
+    """SimPO's loss, on mean log-probabilities per token without an anchor.  -log sigmoid((m_w - m_l - margin) / size)
 
     Args:
         chosen, rejected: m_w and m_l, log pi_theta over the number of tokens, ``[...]``.
         size: 1 / beta.
-        margin: gamma / beta, in nats a token.
+        margin: gamma / beta, in nats per token.
 
     Source: arXiv 2405.14734, equation 6.
 
@@ -163,9 +164,9 @@ def rebel(
     other: Float[Tensor, "*#batch"],
     size: float,
 ) -> Float[Tensor, "*#batch"]:
-    """REBEL's of two responses and their rewards.  (l - l' - size (g - g'))^2
+    """REBEL's loss of two responses and their rewards.  (l - l' - size (g - g'))^2
 
-    With g = P(y beats y'') and g' = P(y' beats y'') of a third response it is online IPO's.
+    With g = P(y beats y'') and g' = P(y' beats y'') for a third response y'' it is online IPO's.
 
     Args:
         first, second: l and l', ``[...]``.
@@ -194,7 +195,7 @@ def dno(
 
     -[s log sigmoid(h) + (1 - s) log sigmoid(-h)],  s = sigmoid(g - g'),  h = (l - l') / size
 
-    It is least where h = g - g', as REBEL's is, and grows linearly beyond.
+    It is least where h = g - g', as REBEL's is, and grows linearly far from there.
 
     Args:
         first, second: l and l', ``[...]``.
@@ -213,7 +214,7 @@ def dno(
 
 
 def gpo(ratio: Float[Tensor, "*#batch"], score: Float[Tensor, "*#batch"], size: float) -> Float[Tensor, "*#batch"]:
-    """GPO's, of one response: score = mean of s(y, y_k), skew, so that no 1/2 is taken off.  (l - size s)^2
+    """GPO's loss of one response: score = mean of s(y, y_k), skew, so that no 1/2 is taken off.  (l - size s)^2
 
     Args:
         ratio: l, ``[...]``.
@@ -264,8 +265,9 @@ def _simpo(batch: Experience) -> Float[Tensor, ""]:
 
 
 def _kto(batch: Experience) -> Float[Tensor, ""]:
-    """A response is desirable with the probability that it wins; the divergence is the prompt's own, by importance
-    weights on its responses, in place of the batch's mismatched ones: not negative, and exact where they are all."""
+    """A response is desirable with the probability that it wins. The divergence is the prompt's own, by importance
+    weights on its responses, in place of KTO's mismatched pairs of the batch: it is not negative, and exact where all
+    responses are there."""
     best = batch.payoffs.amax(-1, keepdim=True)
     desirable = (batch.payoffs == best).to(batch.payoffs) if batch.hard else batch.payoffs.clamp(0, 1)
     known = batch.weights.log() + (batch.now - batch.sampler).detach()  # -inf where the weight is 0
@@ -283,7 +285,7 @@ def _dno(batch: Experience) -> Float[Tensor, ""]:
 
 
 def _online_ipo(batch: Experience) -> Float[Tensor, ""]:
-    """The third response of a pair is each of the prompt's in turn but the two; where they are all there are, any."""
+    """The third response of a pair is each other response of the prompt in turn; with the whole distribution, any."""
     P, ratio = batch.P, batch.ratio
     count = ratio.shape[-1]
     first, second = P[:, :, None, :], P[:, None, :, :]  # [prompts, first, second, third]
@@ -310,10 +312,10 @@ class LossKind:
     """A loss as a fit takes it; ``LOSSES`` has them by name.
 
     Attributes:
-        of: its value, a sum over prompts, so that micro-batches add up.
+        of: returns its value, a sum over prompts, so that micro-batches add up.
         pairs: it needs the table of the responses against each other.
-        payoff: what a win probability counts in ``Experience.payoffs``.
-        regresses: it is a regression on the payoffs, which may then be unbiased in place of within [0, 1].
+        payoff: what a win probability counts as in ``Experience.payoffs``.
+        regresses: it is a regression on the payoffs, which may then leave [0, 1] so as to be unbiased.
         separable: it is a sum over responses, each of which may pass alone (mirror: but for the centred baseline).
     """
 
@@ -394,7 +396,7 @@ def check_spread_weights(fit: Fit) -> None:
 def check_loss(loss: Loss, selection: Selection, solver: Solver, responses: int) -> None:
     """Refuse a loss that does not fit the solver's Steps or the number of responses.
 
-    A label says which of two responses beats the other, so that the opponent is the policy that they were sampled
+    A label says which of two responses beats the other, so the opponent has to be the policy that they were sampled
     from: 2 x - previous has no samples. With best-worst the labels are win rates against any opponent.
 
     Raises:

@@ -58,7 +58,7 @@ def fit(
     half: bool = False,
     sft: Sequence[SFTBatch] = (),
 ) -> list[dict[str, float]]:
-    """Train ``weights`` so that the log-ratio to the anchor meets its target; of several processes each passes its part
+    """Train ``weights`` so that the log-ratio to the anchor meets its target; each of several processes passes its part
     of every optimiser step, see ``Division``, and the first one writes the checkpoints.
 
     Args:
@@ -71,7 +71,7 @@ def fit(
         stop: called after each optimiser step; where it returns True the fit ends there.
         half: the network computes in float16, whose smallest number is 6e-8: the loss is scaled up for the backward
             pass, and less where that overflows; a step is then taken again, never left out.
-        sft: a micro-batch of SFT texts for each optimiser step, whose NLL is minimised beside; empty: none.
+        sft: a micro-batch of SFT texts for each optimiser step, whose NLL is minimised as well; empty: none.
 
     Returns:
         a record of each optimiser step, fewer than steps where it was stopped: see ``metrics.STEP_FIELDS``.
@@ -112,7 +112,7 @@ def fit(
         records.append({**record, "loss_scale": gradient.scale} if half else record)
         progress(sum(len(batch.rollouts) for batch in step), False)
         stopping = stop()
-        # the last one, so that what is measured afterwards can be measured again
+        # a last checkpoint, so that what is measured afterwards can be measured again
         if checkpoints is not None and processes.main and (stopping or checkpoints.due or len(records) == len(steps)):
             passes = [batch.passes for batch in batches]
             state = State(list(weights), optimiser.state_dict(), scheduler.state_dict(), passes, records)
@@ -167,7 +167,7 @@ def _restore(
 
 
 def _key(batches: Sequence[MicroBatch], size: float, settings: Fit, seed: int, sft: Sequence[SFTBatch] = ()) -> str:
-    """Identifies a fit: another one's checkpoint is of no use to it."""
+    """What identifies a fit: a checkpoint of another fit is not taken."""
     targets = [batch.targets(size, settings.baseline).tolist() for batch in batches]
     prompts = [[rollout.prompt for rollout in batch.rollouts] for batch in batches]
     plain = replace(settings, checkpoint_seconds=0.0)
@@ -181,7 +181,7 @@ def _epoch(
 ) -> Iterator[list[MicroBatch]]:
     """Micro-batches in a new order, gathered into optimiser steps of about ``size`` prompts.
 
-    In the first epoch the heaviest, which is the first that is given, comes first: memory runs out at once or not.
+    In the first epoch the heaviest one, which is given first, comes first: memory runs out at once or not at all.
     """
     order = list(batches)
     shuffle.shuffle(order)

@@ -14,7 +14,7 @@ from nashward.games.shapes import Float, Int
 
 from ..config.fit import Baseline, Selection
 
-LEAST = 0.1  # of the payoffs' variance: what is taken not to be the judges' error at least
+LEAST = 0.1  # least share of the payoffs' variance that is taken not to be the judges' error
 
 
 def win_rates(
@@ -64,11 +64,11 @@ def win_rate_variances(
     .. math::  \\widehat{\\mathrm{var}}_i = \\frac{\\sum_j w_j^2}{W^2} \\;
         \\frac{\\sum_j w_j (P_{ij} - \\hat P_i)^2}{W - \\sum_j w_j^2 / W}, \\qquad W = \\sum_j w_j, \\; j \\ne i
 
-    Of equal weights it is the row's variance over the number of its entries: given y_i, these are independent draws,
-    whatever the preferences. An error of the judge that differs from pair to pair counts as well.
+    With equal weights it is the row's variance over the number of its entries: given y_i, these are independent draws,
+    whatever the preferences. An error of the judge that differs from pair to pair counts too.
 
     Args:
-        P, weights, own_column: of ``win_rates``.
+        P, weights, own_column: see ``win_rates``.
 
     Returns:
         ``[..., R]``; NaN where there are fewer than two to compare with.
@@ -99,7 +99,7 @@ def select(
         selection: which.
 
     Returns:
-        ``[prompts, R]``; of the best and the worst 1/2 each, of all the weights as given, 0 elsewhere.
+        ``[prompts, R]``: 1/2 each for the best and the worst; for all, the weights as given; 0 elsewhere.
 
     Example:
         >>> select(torch.tensor([[0.2, 0.9, 0.5], [0.5, 0.5, 0.5]]), torch.ones(2, 3), "best-worst")
@@ -129,7 +129,7 @@ def error_share(
 
     Returns:
         the share, above 1 where the judges differ by more than the payoffs; NaN where the payoffs of no prompt differ.
-        G varies within a prompt, since a level that its responses have in common is no target.
+        G's variance is that within prompts, since a level that all responses of a prompt share is no target.
 
     Example:
         >>> payoffs, errors = torch.tensor([[0.7, 0.3]]), torch.tensor([[0.1, 0.1]])
@@ -151,8 +151,8 @@ def precisions(
         \\tfrac{1}{10} \\mathrm{Var}(G)\\Big)
 
     scaled such that their weighted mean is 1. V is the part of the targets' variance that is not the judges' error, the
-    most that a fit can leave unexplained: a sure response weighs 1 / V, one with an error as large as that half of it.
-    The Step's size is in all of these alike and cancels.
+    most that a fit can leave unexplained: a sure response weighs 1 / V, one with an error as large as that half as
+    much. The Step's size scales all of these alike and cancels.
 
     Args:
         payoffs: G, ``[prompts, R]``.
@@ -191,8 +191,8 @@ def targets(
 
     - ``plug-in``: the constant is the log of the normaliser Z = sum_y e^{B(y)} e^{size G(y)}, B the anchor's
       geometric blend, estimated from the prompt's own responses by Z = E_{y ~ rho} exp(size G(y) + B(y) - log rho(y)),
-      rho the mean of the policies that were sampled. Right for every Step as far as responses are drawn at
-      temperature 1 from the whole support, and it pins the level: what was not sampled gains no mass.
+      rho the mean of the policies that were sampled. Right for every Step whose responses are drawn at
+      temperature 1 from the whole support, and it fixes the level: what was not sampled gains no mass.
     - ``centred``: the mean over the prompt's responses, on both sides of the regression. Right for every Step, but
       blind to the level: mass may leak to responses that were not sampled.
     - ``constant``: size / 2 (arXiv 2405.00675, equation 4.7). Right to first order where the anchor, the opponent and
@@ -200,9 +200,9 @@ def targets(
 
     Args:
         payoffs: G, ``[prompts, R]``; NaN where not judged.
-        size: of the Step, in nats per unit of win probability.
+        size: that of the Step, in nats per unit of win probability.
         weights: ``[prompts, R]``.
-        baseline: of the three.
+        baseline: which of the three.
         drift: B(y) - log rho(y), ``[prompts, R]``, see there; for ``plug-in`` only, 0 when None.
 
     Returns:
@@ -232,23 +232,24 @@ def targets(
 def r2_ceiling(
     payoffs: Float[Tensor, "prompts R"], variances: Float[Tensor, "prompts R"], weights: Float[Tensor, "prompts R"]
 ) -> float:
-    """The most R^2 that a fit can have on prompts that it did not see: how much of the payoffs' spread is no error.
+    """The largest R^2 that a fit can have on prompts that it did not see: the share of the payoffs' spread that is no
+    error.
 
     .. math::  1 - \\frac{\\sum w \\, \\mathrm{var}(\\hat G)}{\\sum w \\, (\\hat G - \\bar G)^2}
 
-    Ĝ is estimated from few opponents, and what these happen to be no policy can know: its best log-ratio is the
-    expected target of a response, which leaves the variance. To first order in the size of the step, in which the
-    targets are the centred payoffs times the size; at a size of 10 it can be .1 off. The prompt's mean has no error of
-    its own where a policy plays itself: of leave-one-out win rates it is 1/2 in every table. An estimate from the data:
-    of few prompts it may be off, and it is about 0, or below, where nobody is better than anybody, as in a pure cycle.
+    Ĝ is estimated from few opponents, and no policy can know which these happen to be: its best log-ratio is the
+    expected target of a response, which leaves the variance. This holds to first order in the size of the step, where
+    the targets are the centred payoffs times the size; at a size of 10 it can be .1 off. The prompt's mean has no error
+    of its own where a policy plays itself: leave-one-out win rates have the mean 1/2 in every table. As an estimate it
+    may be off with few prompts, and it is about 0, or below, where nobody is better than anybody, as in a pure cycle.
 
     Args:
-        payoffs: of a policy's own responses against each other, NaN where not judged.
-        variances: of ``win_rate_variances``.
+        payoffs: those of a policy's own responses against each other, NaN where not judged.
+        variances: see ``win_rate_variances``.
         weights: 0 where not judged.
 
     Returns:
-        at most 1; NaN where all payoffs are equal, or where a response has fewer than two to compare it with.
+        at most 1; NaN where all payoffs are equal, or where a response has fewer than two others to be compared with.
 
     Example:
         >>> P = torch.tensor([[[0.5, 0.9, 0.7], [0.1, 0.5, 0.5], [0.3, 0.5, 0.5]]])
@@ -324,8 +325,8 @@ def fit_metrics(
     the share are NaN where all targets are 0. The arguments are those of ``residuals``.
 
     See also:
-        ``line_minimum``, by whose factor the log-ratio would have to be multiplied: where it is 1 the share is R^2, and
-        with noisy targets a larger share is noise that was learned.
+        ``line_minimum``, the factor that the log-ratio would have to be multiplied by: where it is 1 the share is R^2,
+        and with noisy targets a larger share is noise that was learned.
 
     Example:
         >>> even = torch.full((2, 2), 0.5)
@@ -362,7 +363,7 @@ def line_minimum(
     Args:
         direction: d, ``[prompts, R]``, the log-ratio, or what a fit added to it.
         target: t, ``[prompts, R]``, what it was to add.
-        weights, baseline: of the regression.
+        weights, baseline: those of the regression.
 
     Returns:
         s and its error; both NaN where the direction is 0, the error for a single prompt.
@@ -390,7 +391,8 @@ def _compared(
 
 
 def _ratio(above: Float[Tensor, " prompts"], below: Float[Tensor, " prompts"]) -> tuple[float, float]:
-    """The ratio of two sums over prompts, and its standard error (of a single prompt NaN); NaN where the lower is 0."""
+    """The ratio of two sums over prompts, and its standard error (NaN for a single prompt); NaN where the lower sum is
+    0."""
     total, n = float(below.sum()), len(below)
     if not total > 0:
         return float("nan"), float("nan")

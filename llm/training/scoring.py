@@ -42,7 +42,7 @@ def score(
                 weight = anchor.get(policy, 0.0) if isinstance(policy, Adapter) else 0.0
                 batch.anchor = logprobs * weight + batch.anchor  # type: ignore[operator]
                 if policy in samplers:
-                    # The mean density of all samplers: far steadier than each response's own.
+                    # The mean density of all samplers varies far less than that of each response's own sampler.
                     density = logprobs - math.log(len(samplers))
                     batch.sampler = torch.logaddexp(density, batch.sampler)  # type: ignore[arg-type]
                 batch.start = logprobs if policy == start else batch.start

@@ -1,9 +1,9 @@
-"""A term of supervised fine-tuning (SFT): given responses whose likelihood a fit raises beside its loss.
+"""A term of supervised fine-tuning (SFT): given responses whose likelihood a fit raises along with its loss.
 
-It keeps alignment from costing a task. A fit with it minimises  L(theta) + w NLL(theta), L the loss of its step (a
-mean over prompts) and
+It keeps alignment from costing ability on a task. A fit with it minimises  L(theta) + w NLL(theta), L the loss of its
+step (a mean over prompts) and
 
-    NLL(theta) = - sum_i log pi_theta(y_i | x_i) / sum_i |y_i|,    in nats a token,
+    NLL(theta) = - sum_i log pi_theta(y_i | x_i) / sum_i |y_i|,    in nats per token,
 
 over a micro-batch of given prompts x_i and responses y_i, another one in each optimiser step.
 """
@@ -30,11 +30,12 @@ from ..processes import processes
 from .batches import Passes, backward_by_pass, logprobs_by_pass, passes_of, plan_passes
 
 Sizes = tuple[int, int]
-HELD_OUT = 256  # texts that are held out, at most: they are passed three times in each step
+HELD_OUT = 256  # the most texts that are held out: they are passed three times in each step
 
 
 def nll(logprobs: Float[Tensor, " texts"], tokens: float) -> Float[Tensor, ""]:
-    """The mean negative log-likelihood a token: ``-sum_i log pi(y_i | x_i) / tokens``, from sums over tokens, [texts].
+    """The mean negative log-likelihood per token: ``-sum_i log pi(y_i | x_i) / tokens``, from sums over tokens,
+    [texts].
 
     Example:
         >>> nll(torch.tensor([-6.0, -3.0]), 4 + 2)
@@ -59,11 +60,11 @@ class SFTBatch:
 
     @property
     def tokens(self) -> int:
-        """Those of the responses."""
+        """The tokens of the responses."""
         return sum(len(response) for _, response in self.texts)
 
     def part(self, places: Sequence[int]) -> SFTBatch:
-        """Some of its texts; the NLL of the parts adds up to its own."""
+        """A part with some of the texts; the NLL of the parts adds up to that of the whole."""
         whole = self.tokens if self.whole is None else self.whole
         return SFTBatch([self.texts[k] for k in places], passes_of(self.passes, places), whole)
 
@@ -89,14 +90,14 @@ class SFTTerm:
 
     Attributes:
         training: a micro-batch for each optimiser step, used in no other; none where the likelihood is only measured.
-        testing: held out, never trained on, the same in each step of a run.
+        testing: the held-out texts, never trained on, the same in each step of a run.
     """
 
     training: list[SFTBatch]
     testing: list[SFTBatch]
 
     def held_out_nll(self, network: Any, pad_id: int, on_event: OnEvent = ignore_event) -> float:
-        """NLL of the held-out texts, nats a token."""
+        """NLL of the held-out texts, nats per token."""
         logprobs = torch.cat(
             processes.map(lambda batch: batch.logprobs(network, pad_id, on_event).double(), self.testing)
         )

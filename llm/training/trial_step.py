@@ -13,8 +13,8 @@ from .experience import scored
 from .gradient import Gradient
 from .regression import residuals
 
-SHARE = 0.3  # of the target, by which the first full step of a fit moves the log-ratio
-MOVED = 1.0  # nats rms, by which the trial moves it: far above the rounding of 16 bits
+SHARE = 0.3  # share of the target by which the first full step of a fit moves the log-ratio
+MOVED = 1.0  # nats rms by which the trial moves it: far above the rounding of 16 bits
 FIRST = 1e-5  # the first trial's step
 TRIALS = 6
 # an optimiser's first step, over its learning rate: Adam divides a gradient by its own size, RMSprop by a tenth of it
@@ -29,10 +29,10 @@ def learning_rate(gradient: Gradient, step: Sequence[MicroBatch]) -> float:
         c = \\frac{1}{r} \\, \\mathrm{rms}(\\log \\pi_{\\theta - r \\, \\mathrm{sign}(g)} - \\log \\pi_\\theta)
 
     Adam's steps have a size of their own, whatever the loss: a target of half a nat and one of ten get the same step.
-    So the rate has to come from the target. c, in nats a unit of rate, is measured on the step's own responses.
+    So the rate has to come from the target. c, in nats per unit of rate, is measured on the step's own responses.
 
     Args:
-        gradient: of the fit; its weights are as before afterwards.
+        gradient: that of the fit; its weights are as before afterwards.
         step: the micro-batches of the first optimiser step, with their log-probabilities scored.
 
     Returns:
@@ -43,7 +43,9 @@ def learning_rate(gradient: Gradient, step: Sequence[MicroBatch]) -> float:
         return 1.0
     target = _rms([_residual(batch, gradient.size, settings.baseline) for batch in step], step)
     devices = [weight.device for weight in gradient.weights if weight.device.type == "cuda"]
-    with torch.random.fork_rng(devices=devices[:1]):  # dropout draws: the fit's own are to be those without a trial
+    with torch.random.fork_rng(
+        devices=devices[:1]
+    ):  # dropout draws: those of the fit are to be the same as without a trial
         gradient(step, ())
         start = [weight.detach().clone() for weight in gradient.weights]
         signs = [torch.zeros_like(w) if w.grad is None else w.grad.sign() for w in gradient.weights]
@@ -69,7 +71,7 @@ def learning_rate(gradient: Gradient, step: Sequence[MicroBatch]) -> float:
 
 
 def _residual(batch: MicroBatch, size: float, baseline: Baseline) -> torch.Tensor:
-    """What the log-ratio lacks where the fit starts."""
+    """What the log-ratio lacks of its target where the fit starts."""
     ratio = scored(batch.start, "start") - scored(batch.anchor, "anchor")
     return residuals(ratio, batch.targets(size, baseline), batch.fit_weights, baseline)
 

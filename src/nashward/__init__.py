@@ -10,14 +10,17 @@ The rooms are loaded when they are first used: neither ``import nashward`` nor `
 transformers.
 """
 
-import importlib
-from types import ModuleType
+from typing import TYPE_CHECKING
+
+from .lazy import lazy_names as _lazy_names
+
+if TYPE_CHECKING:
+    from . import games as games
+    from . import llm as llm
+    from . import theory as theory
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "games", "llm", "theory"]
 
-
-def __getattr__(name: str) -> ModuleType:
-    if name in ("games", "llm", "theory"):
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker an unknown name stays an error
+    __getattr__, __dir__ = _lazy_names(__name__, {name: f".{name}" for name in ("games", "llm", "theory")})

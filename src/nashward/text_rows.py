@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 import threading
 from collections.abc import Collection, Iterator
@@ -69,7 +70,11 @@ def jsonl_rows(handle: TextIO, path: Path) -> Iterator[Any]:
         except ValueError as error:
             broken += 1
             if broken <= NAMED_LINES:
-                told = f"{error.msg} at {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+                told = (
+                    f"{error.msg.removesuffix(' at')} at {error.colno}"
+                    if isinstance(error, json.JSONDecodeError)
+                    else error
+                )
                 shown.append(f"line {number}: {told}")
         else:
             if not broken:
@@ -81,6 +86,8 @@ def jsonl_rows(handle: TextIO, path: Path) -> Iterator[Any]:
 
 def csv_rows(handle: TextIO, path: Path) -> list[dict[str, Any]]:
     """The rows of a CSV file with a header; an empty cell is None, and cells may be of any length.
+
+    The names of the header are read as ``field_name`` has them.
 
     Args:
         handle: opened with ``newline=""``, so that a line break inside of a cell stays as it is.
@@ -101,6 +108,7 @@ def csv_rows(handle: TextIO, path: Path) -> list[dict[str, Any]]:
         names = reader.fieldnames or ()
         if len(names) == 1 and (other := next((sign for sign in ";\t|" if sign in names[0]), None)):
             raise NashwardError(f"{path}: cells are separated by {other!r}; expected commas")
+        reader.fieldnames = names = [field_name(name) for name in names]
         check_names(names, f"{path} has")
         rows = []
         for number, row in enumerate(reader, 1):
@@ -110,6 +118,16 @@ def csv_rows(handle: TextIO, path: Path) -> list[dict[str, Any]]:
                 )
             rows.append({name: None if value == "" else value for name, value in row.items()})
     return rows
+
+
+def field_name(written: str) -> str:
+    """The name of a field as people write it at the head of a table: without case, and with _ for blanks.
+
+    Example:
+        >>> field_name(" Model A "), field_name("model_a")
+        ('model_a', 'model_a')
+    """
+    return re.sub(r"\s+", "_", written.strip()).casefold()
 
 
 @contextmanager

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
+from numbers import Real
 from typing import Any
 
+from nashward.errors import NashwardError
+
 MODELS = ("model_a", "model_b")  # whose responses are compared
+GENERATORS = ("generator_1", "generator_2")  # the same in AlpacaEval's annotations
+OUTPUTS = ("output_1", "output_2")  # and what is compared there
+PREFERENCE = "preference"  # from 1, the first, to 2, the second
 RESPONSES = (  # what is compared, the first that a row has
     ("a", "b"),
     ("response_a", "response_b"),
     ("answer_a", "answer_b"),
     ("left_response", "right_response"),
     ("response_left", "response_right"),
+    OUTPUTS,
 )
+VOTERS = ("voter", "annotator")  # who compared them
 SKIP = "skip"
+SHOWN_VOTERS = 10  # where a name is none of theirs
 SHOWN = {"left": "a", "first": "a", "right": "b", "second": "b"}  # where a side stands
 NOUNS = ("", "model", "response", "answer", "assistant")
 TIES = {
@@ -32,6 +42,72 @@ def response_fields(row: Mapping[Any, Any]) -> tuple[str, str]:
         ('left_response', 'right_response')
     """
     return next((fields for fields in RESPONSES if any(field in row for field in fields)), RESPONSES[0])
+
+
+def model_fields(row: Mapping[Any, Any]) -> tuple[str, str]:
+    """The fields that say whose both responses of a row are; those of ``MODELS`` where it has none.
+
+    Example:
+        >>> model_fields({"generator_1": "gpt", "output_1": "Hi."})
+        ('generator_1', 'generator_2')
+    """
+    return GENERATORS if any(field in row for field in GENERATORS) else MODELS
+
+
+def first_wins(preference: Any) -> float:
+    """The probability that the first response is better: 2 less AlpacaEval's preference, and 1/2 where that is 0.
+
+    Raises:
+        ValueError: it is no number from 1 to 2.
+
+    Example:
+        >>> first_wins(1.25), first_wins(2), first_wins(1.5), first_wins(0)
+        (0.75, 0.0, 0.5, 0.5)
+    """
+    try:
+        value = float(preference)
+    except (TypeError, ValueError, OverflowError):
+        value = -1.0
+    if value == 0:
+        return 0.5
+    if not 1 <= value <= 2:
+        raise NashwardError(
+            f"has {PREFERENCE} {preference!r:.40}, expected a number from 1 (the first response is better) to 2 (the "
+            "second), as AlpacaEval has it"
+        )
+    return 2 - value
+
+
+def voter_of(row: Any) -> str | None:
+    """Who compared the two sides of a row; None where it does not say.
+
+    Example:
+        >>> voter_of({"annotator": "ann", "winner": "a"}), voter_of({"voter": "", "winner": "a"})
+        ('ann', None)
+    """
+    said = [row.get(field) for field in VOTERS] if isinstance(row, Mapping) else []
+    return next((str(one) for one in said if isinstance(one, str | Real) and one == one and one != ""), None)
+
+
+def check_left_out(without: Collection[str], voters: Collection[str], others: bool) -> None:
+    """Refuse voters to leave out who are none, with the nearest, and that nobody is left.
+
+    Args:
+        without: who is to be left out.
+        voters: of all rows.
+        others: whether rows are left.
+
+    Raises:
+        ValueError: as said.
+    """
+    for name in without:
+        if name not in voters:
+            near = difflib.get_close_matches(name, voters, 1)
+            known = f"the nearest is {near[0]}" if near else f"there are: {', '.join(sorted(voters)[:SHOWN_VOTERS])}"
+            known = known if voters else f"no row has a {' or '.join(VOTERS)}"
+            raise NashwardError(f"there is no voter {name!r} to leave out; {known}")
+    if without and not others:
+        raise NashwardError(f"no battles are left without those of {', '.join(without)}")
 
 
 def is_skip(said: Any, names: tuple[str, str] = ("", "")) -> bool:

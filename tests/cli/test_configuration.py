@@ -16,7 +16,9 @@ import torch
 from nashward import games
 from nashward.cli import configuration, options
 from nashward.cli.main import build_parser, main
+from nashward.errors import NashwardError
 from nashward.llm import Limits, Phase, pocket
+from nashward.llm.store.run_folder import RunFolder
 
 from . import absent
 
@@ -26,8 +28,6 @@ TOML = [
     ("a = " + "[" * 5000, "mine.toml | TOML"),
     ("[fit]\nlearning_rat = 1", "mine.toml | 'fit.learning_rat' | learning_rate in [fit]"),
     ("learning-rate = 1", "mine.toml | 'learning-rate' | learning_rate in [fit]"),
-    ("[limits]\ntask = 1", "mine.toml | 'limits.task' | it is sft now"),
-    ("[opponents]\nanswers = 'gpt.jsonl'", "mine.toml | 'opponents.answers' | it is responses now"),
     ("[fit]\nrank = 1", "mine.toml | 'fit.rank' | rank in [lora]"),
     ("out = 'runs'", "mine.toml | 'out' | folder"),
     ("[lora]\nzzz = 1", "mine.toml | 'lora.zzz' | rank, alpha"),
@@ -196,6 +196,24 @@ def test_a_solver_of_ones_own_is_known_to_its_run(
     assert main(["sample", "--out", "run", "--quiet"]) == 0  # it goes on with the class and the settings that it had
     assert main(["sample", "--out", "run", "--tau", "0.3"]) == 2
     assert "solver.tau 0.02 there, 0.3 now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        {"name": "no_such_module:Solver", "k": 2, "step": 0.7},
+        {"name": "Nested", "step": 0.7},
+        {"name": "MWU", "step": [1.0, 0.5]},
+    ],
+)
+def test_what_is_trained_is_evaluated_without_its_solver(
+    tmp_path: Path, solver: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RunFolder, "read", lambda self: {"config": {"solver": solver}})
+    known = configuration.from_folder(tmp_path, plays=False)
+    assert configuration.solver(known) == games.OptimisticMWU(step=0.7 if solver["step"] == 0.7 else 2.5)
+    with pytest.raises(NashwardError):
+        configuration.solver(configuration.from_folder(tmp_path))
 
 
 def test_the_settings_of_a_solver_go_with_it() -> None:
@@ -375,7 +393,7 @@ def test_sft_texts_and_limits_are_kept_in_the_folder(capsys: pytest.CaptureFixtu
     assert (play.sft, play.config.fit.sft_weight) == (None, 0.5)
     assert play.config.limits == Limits(0.25, 0.5, 0.25)
     _told(capsys, "judge", *POCKET[2:], *here)
-    assert re.search(r"SFT texts [\d.]+ to [\d.]+ nats a token$", _told(capsys, "train", *here[:2]), re.MULTILINE)
+    assert re.search(r"SFT texts [\d.]+ to [\d.]+ nats per token$", _told(capsys, "train", *here[:2]), re.MULTILINE)
     (row,) = [json.loads(line) for line in Path("run/iteration-01/metrics.jsonl").read_text().splitlines()][-1:]
     assert set(row["sft"]) == {"start", "before", "after"}
     Path("work.csv").write_text(rows.replace("Rhine", "Danube"))

@@ -156,7 +156,7 @@ def test_evaluate_says_who_beats_whom_and_what_was_given_up(
     assert "minimal" in out
     assert "LC" not in out
     assert "(held out)" in out
-    assert re.search(r"KL from the start, nats a response: iteration-01 \d+\.\d\d ± \d+\.\d\d", out)
+    assert re.search(r"KL from the start, nats per response: iteration-01 \d+\.\d\d ± \d+\.\d\d", out)
     for name in players:
         shares = (f"{100 * found[of][name]:.0f}%" for of in ("prompt_refusals", "refusals"))
         assert "{} {} ({})".format(name, *shares) in out
@@ -292,7 +292,7 @@ def test_best_of_n_of_ready_responses(here: Path, capsys: pytest.CaptureFixture[
         assert len(rows) == 6
     out = capsys.readouterr().out
     assert "best of 3 by length (mean win rate against the opponents) for 6 prompts" in out
-    assert f"at most {math.log(3) - 2 / 3:.3f} nats a response" in out
+    assert f"at most {math.log(3) - 2 / 3:.3f} nats per response" in out
 
 
 @pytest.mark.parametrize("adapter", [[], ["--adapter", "run/iteration-02/adapter"], ["--adapter", "run/mixture.json"]])

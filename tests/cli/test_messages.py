@@ -380,6 +380,8 @@ OTHERS = [
     (["vote", "--import", "votes.jsonl", "--export", "votes.jsonl"], "--export votes.jsonl | --import votes.jsonl"),
     (["leaderboard", "wins.jsonl", "--save", "good.csv/x.csv"], "good.csv/x.csv | good.csv is a file"),
     (["leaderboard", "good.csv"], "good.csv | row 1 | winner | wins_a"),
+    ([*BOARD, "--without-annotator", "len"], "--without-annotator | answers | file of battles"),
+    ([*BOARD, "--category", "math"], "--category | answers | file of battles"),
     (["leaderboard", "wins.jsonl", *PROMPTS], "wins.jsonl | --prompts"),
     (["leaderboard", "wins.jsonl", "--prompt-field", "q"], "wins.jsonl | --prompt-field"),
     ([*BOARD, "--limit", "0"], "--limit is 0"),

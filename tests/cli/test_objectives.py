@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import tomllib
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from nashward import llm
 from nashward.cli.main import main
 from nashward.llm import pocket
 from nashward.llm.evaluation.pareto import ParetoPoint, pareto_front
@@ -152,11 +154,37 @@ def test_the_likelihood_of_sft_texts_can_have_a_floor(monkeypatch: pytest.Monkey
     assert len(set(weights)) == len(rows) == 3
 
 
-def test_evaluate_judges_by_the_even_mean_of_the_objectives() -> None:
-    assert main(["evaluate", "run", "--quiet"]) == 0
+def test_evaluate_says_what_is_played_for_and_each_objective(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nashward.llm.evaluation.frontier.figure", lambda found: Figure())  # the report draws it above
+    assert main(["evaluate", "run"]) == 0
+    out = capsys.readouterr().out
     found = json.loads(Path("run/evaluation.json").read_text())
     assert found["oracles"]["training"].startswith("floors of long")
     assert found["games"]["training"]["players"][:2] == ["start", "iteration-01"]
+    assert found["payoff"] == "long, subject to the floors"
+    long, plain = (found["objectives"][name] for name in ("long", "plain"))
+    assert "floor" not in long
+    assert plain["floor"] == 45
+    drawn = [json.loads(line) for line in Path("run/evaluation/drawn.jsonl").read_text().splitlines()]
+    for player, rate in found["against_start"]["training"].items():
+        prompts = [row["prompt"] for row in drawn]
+        own, other = ([[row["responses"][name]] for row in drawn] for name in (player, "start"))
+        by = [
+            llm.evaluation.win_rate(judge, prompts, own, other) for judge in (llm.oracles.Length(), llm.oracles.Plain())
+        ]
+        assert rate["win_rate"] == pytest.approx(100 * by[0].value)
+        assert long["against_start"][player]["win_rate"] == rate["win_rate"]
+        assert plain["against_start"][player]["win_rate"] == pytest.approx(100 * by[1].value)
+        low, high = plain["against_start"][player]["interval"]
+        kept = {(True, True): True, (False, False): False}.get((low > 45, high >= 45))
+        assert plain["against_start"][player]["kept"] is kept
+    assert "plain, floor 45%" in out
+    head = html.unescape(Path("run/report.html").read_text())
+    rate = found["against_start"]["training"]["iteration-02"]
+    assert f"<strong>{rate['win_rate']:.1f} ± {rate['standard_error']:.1f}%</strong>" in head
+    assert f"Under plain iteration-02 wins {plain['against_start']['iteration-02']['win_rate']:.1f}" in head
 
 
 def test_in_a_file_as_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,12 +92,12 @@ def test_votes_of_experts_count_more(capsys: pytest.CaptureFixture[str]) -> None
     ]
     Path("votes.jsonl").write_text("\n".join(map(json.dumps, rows)))
     fit = ["fit-oracle", "votes.jsonl", "--base", str(pocket.PAIRRM), "--epochs", "1", "--folds", "2", "--quiet"]
-    assert main([*fit, "--out", "mine", "--voter-weights", "ann=3"]) == 0
+    assert main([*fit, "--out", "mine", "--annotator-weights", "ann=3"]) == 0
     for weights, named in (
         ("joe=1", "joe gave no vote"),
         ("ann", "'ann'"),
         ("ann=x", "'x'"),
         ("ann=-1", "ann is -1.0"),
     ):
-        assert main([*fit, "--out", "other", "--voter-weights", weights]) == 2
+        assert main([*fit, "--out", "other", "--annotator-weights", weights]) == 2
         assert named in capsys.readouterr().err

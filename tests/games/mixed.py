@@ -1,4 +1,4 @@
-"""Games of mixed kinds and sizes, the degenerate ones among them, from one seed each."""
+"""Games of mixed kinds and sizes, degenerate ones included, each from one seed."""
 
 from __future__ import annotations
 
@@ -83,6 +83,6 @@ KINDS: tuple[Callable[[np.random.Generator, int], Array], ...] = (
 
 
 def margins(seed: int) -> Array:
-    """The margins P - 1/2 of the game with this number: kinds and sizes take turns."""
+    """The margins P - 1/2 of the game with this number; kinds and sizes alternate."""
     rng = np.random.default_rng(seed)
     return KINDS[seed % len(KINDS)](rng, int(rng.choice(SIZES)))

@@ -28,7 +28,7 @@ DRAWS = 100_000
     ids=repr,
 )  # fmt: skip
 def test_each_estimator_is_unbiased(feedback: Any, blend: str) -> None:
-    """10^5 draws, as a batch of games in ten rounds; with the self-comparison about (K - 1) / K of the truth."""
+    """10^5 draws, as a batch of games in ten rounds; with the self-comparison the margin shrinks to (K - 1) / K."""
     batch = games.PreferenceGame(GAME.P.expand(DRAWS // 10, 4, 4))
     opponent = [(weight, tuple(p.expand(DRAWS // 10, 4) for p in players)) for weight, players in BLENDS[blend]]
     draws = torch.cat([feedback(batch, opponent, round)[0] for round in range(10)])
@@ -73,7 +73,7 @@ OTHER = (torch.tensor([0.6, 0.4], dtype=torch.float64), torch.tensor([0.1, 0.8, 
 )
 @pytest.mark.parametrize("explore", [0.2, 1.0])
 def test_the_mean_over_every_duel_is_the_exact_payoff(monkeypatch: Any, game: Any, blend: Any, explore: float) -> None:
-    """Each outcome of one duel with its probability: not a draw, but the expectation itself."""
+    """The expectation over all outcomes of one duel, computed exactly."""
     feedback = DuelingFeedback(explore=explore)
     blended = games.feedback.blended([weight for weight, _ in blend], [players for _, players in blend])
     q, r = (((1 - explore) * p.abs() / p.abs().sum() + explore / len(p)).numpy() for p in (blended[0], blended[-1]))
@@ -178,7 +178,7 @@ def test_every_solver_takes_any_feedback(solver: Any) -> None:
     ids=["samples", "duels"],
 )
 def test_the_averages_gap_falls_as_one_over_the_root_of_t(feedback: Any, horizons: tuple[int, ...]) -> None:
-    """Three decades of T, each with the step of its horizon; the mean over 64 seeds, which are games of a batch."""
+    """Three decades of T, each with the step for its horizon; the mean over 64 seeds, as a batch of games."""
     game = games.PreferenceGame(games.zoo.comal_cycle().P.expand(64, 3, 3))
     scale = 1.0 if isinstance(feedback, SampledFeedback) else 0.2  # duels are noisier: smaller steps
     gaps = []

@@ -1,4 +1,4 @@
-"""Pictures hold what they say they hold."""
+"""Pictures show what they claim to show."""
 
 from __future__ import annotations
 
@@ -64,11 +64,8 @@ def test_ties_up_to_rounding_keep_the_order_of_the_game_and_titles_do_not_meet()
 
 def test_payoff_table_refuses_what_is_no_equilibrium_of_the_game() -> None:
     game, two = games.zoo.comal_cycle(), games.ConstantSumGame([[1.0, 0.0, 2.0], [0.0, 1.0, 3.0]], 3.0)
-    others: list[games.PreferenceGame | games.ConstantSumGame] = [
-        games.zoo.generators.tournament(5, 0),
-        two,
-        games.PreferenceGame(torch.stack([game.P, game.P])),
-    ]
+    batch = games.PreferenceGame(torch.stack([game.P, game.P]))
+    others: list[games.PreferenceGame | games.ConstantSumGame] = [games.zoo.generators.tournament(5, 0), two, batch]
     for other in others:
         with pytest.raises(NashwardError, match=r"\(3,\).*games.nash"):
             games.plots.payoff_table(game, games.nash(other))
@@ -85,7 +82,7 @@ def test_payoff_table_of_two_players_shows_both() -> None:
     table, row, column = games.plots.payoff_table(game, equilibrium).axes[:3]
     assert [tick.get_text() for tick in table.get_yticklabels()] == ["down", "up"]
     assert sorted(tick.get_text() for tick in table.get_xticklabels()) == ["l", "m", "r"]
-    assert table.get_xticklabels()[2].get_text() == "r"  # which is never played
+    assert table.get_xticklabels()[2].get_text() == "r"  # r is never played
     assert sorted(text.get_text() for text in table.texts) == sorted(["3", "-1", "5", "-1", "1", "9"])
     assert [bar.get_width() for bar in row.patches] == pytest.approx([2 / 3, 1 / 3])  # type: ignore[attr-defined]
     assert [bar.get_width() for bar in column.patches] == pytest.approx([2 / 3, 1 / 3, 0], abs=1e-12)  # type: ignore[attr-defined]
@@ -137,9 +134,9 @@ def test_the_race_is_the_largest_gap_of_all_later_records(solver: Any) -> None:
         for t, largest in line:
             assert largest == pytest.approx(max(gaps[at >= t].max(), 1e-12), rel=1e-12)
     assert np.union1d(sure[:, 0], pale[:, 0]).tolist() == at.tolist()
-    # what only few iterations confirm is no part of the line that the legend names
+    # the named line leaves out what only few iterations confirm
     assert sure[-1, 0] == at[at <= 3600].max() == pale[0, 0]
-    if not isinstance(solver, games.OptimisticMWU):  # they circle, wherever the run ends
+    if not isinstance(solver, games.OptimisticMWU):  # these circle, wherever the run ends
         assert sure[:, 1].min() > 0.9 * gaps[at > 3000].max()
 
 
@@ -147,7 +144,7 @@ def test_a_race_of_one_iteration_and_of_a_batch() -> None:
     game = games.zoo.comal_cycle()
     (line,) = _named(games.plots.race({"mwu": games.solve(game, games.MWU(0.5), 1)}))
     assert np.asarray(line.get_xdata()).tolist() == [1]
-    with pytest.raises(ValueError, match="of one game, omwu holds a batch"):
+    with pytest.raises(ValueError, match="shows one game, omwu holds a batch"):
         games.plots.race({"omwu": games.solve(games.PreferenceGame(game.P.expand(2, 3, 3)), games.MWU(), 2)})
 
 
@@ -241,7 +238,7 @@ def test_quantiles_shade_the_middle_of_a_batch() -> None:
     np.testing.assert_allclose(np.asarray(axes.lines[0].get_ydata()), median.numpy())
     assert len(axes.collections) == 4
     assert [line.get_label() for line in axes.lines] == ["eg", "omwu"]
-    assert "nine tenths" in axes.get_ylabel()  # what is shaded
+    assert "nine tenths" in axes.get_ylabel()  # the label names what is shaded
     with pytest.raises(ValueError, match="one holds a single game"):
         games.plots.quantiles({"one": _solutions(games.zoo.comal_cycle())["eg"]})
 
@@ -277,7 +274,7 @@ def test_the_stability_map_holds_the_factors_and_the_threshold() -> None:
         games.plots.stability_map(lam, steps, np.ones((3, 4)))
 
 
-ODD = {  # what is drawn of what
+ODD = {  # a name, and how it is drawn
     "a\x1b[31mred": "a?[31mred",
     "_hidden": " _hidden",
     r"$\frac$": r"$\frac$",
@@ -317,7 +314,7 @@ def test_labels_are_drawn_as_they_are_in_one_line(kind: str) -> None:
         [text.get_text() for text in figures[2].axes[0].texts],
         [text.get_text() for text in _legend(figures[3])],
     ]
-    in_full = {**ODD, "x" * 500: "\n".join(["x" * 40, "x" * 39 + "\u2026", "x" * 40, "x" * 39])}  # of a legend
+    in_full = {**ODD, "x" * 500: "\n".join(["x" * 40, "x" * 39 + "\u2026", "x" * 40, "x" * 39])}  # as a legend shows it
     for found, expected in zip(texts, (ODD, ODD, in_full), strict=True):
         assert sorted(text.replace(r"\$", "$") for text in found if text) == sorted(expected.values())
     assert len(_legend(figures[4])) == 2 * len(ODD) + 1

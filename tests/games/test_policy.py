@@ -60,5 +60,5 @@ def test_a_solver_without_play_is_refused() -> None:
     for kind in (games.MWU, games.RegretMatching):
         with pytest.raises(TypeError, match=rf"{kind.__name__}\(\) in place of {kind.__name__}"):
             games.solve(games.zoo.rock_paper_scissors(), kind)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="play\\(start, reference\\)"):
+    with pytest.raises(TypeError, match="play\\(x, reference\\)"):
         games.solve(games.zoo.rock_paper_scissors(), "MWU")  # type: ignore[arg-type]

@@ -87,7 +87,7 @@ def test_a_file_gives_the_solution_back_bit_by_bit(tmp_path: Path, case: str, ke
         "single precision": (games.PreferenceGame(COMAL.P.float()), None),
     }
     solution = _solution(*given[case], keep_policies=keep)
-    file = tmp_path / "run"  # of that name exactly
+    file = tmp_path / "run"  # exactly this name
     solution.save(file)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     again = games.Solution.load(file)
@@ -105,7 +105,7 @@ def test_a_file_gives_the_solution_back_bit_by_bit(tmp_path: Path, case: str, ke
         for x, y in zip(one, other, strict=True) if isinstance(other, Profile) else [(one, other)]:
             assert x.dtype == y.dtype
             assert torch.equal(x, y)
-    again.save(file)  # over itself
+    again.save(file)  # overwrites its own file
     assert torch.equal(games.Solution.load(file).iterations, solution.iterations)
 
 

@@ -232,7 +232,7 @@ def test_a_run_without_a_record_has_the_shapes_of_its_starts() -> None:
 
 
 def test_records_are_the_same_however_many_are_measured_at_once() -> None:
-    game = games.zoo.random_preferences(600, seed=1)  # so that a run waits for more than it may keep
+    game = games.zoo.random_preferences(600, seed=1)  # so large that not all records can wait
     solver, times = games.MWU(step=0.5), [1, 2, *range(10, 500, 2), 500]
     many = games.solve(game, solver, 500, record=times, traced=False, keep_policies=True)
     assert many.iterations.tolist() == times
@@ -262,6 +262,7 @@ def test_a_game_from_outside_is_asked_for_one_policy_at_a_time() -> None:
 
 
 LIST: Any = [[0.5]]
+SYMMETRIC: Any = games.zoo.comal_cycle()
 WORD: Any = "linear"
 
 
@@ -274,7 +275,7 @@ WORD: Any = "linear"
         (lambda game: games.regularised_nash(game, 0.1), "expected a game with a table"),
         (lambda game: games.equilibria.regularised_gap(game, [0.5, 0.5], 0.1), "expected a game with a table"),
         (lambda game: games.fictitious_play(game, 5), "expected a game with a table"),
-        (lambda game: symmetrised(games.zoo.comal_cycle()), "expected a ConstantSumGame, which has two players"),
+        (lambda game: symmetrised(SYMMETRIC), "expected a ConstantSumGame, which has two players"),
         (lambda game: games.rotation_frequency(LIST, [1.0]), "expected a game, got list"),
         (lambda game: games.solve(game, MWU(), averaging=WORD), "averaging is a function of t, .* got 'linear'"),
         (lambda game: games.solve(game, MWU(), averages=LIST), "averages are given by name"),

@@ -34,7 +34,7 @@ def test_frequencies_of_known_games(name: str, lam: float) -> None:
 
 def test_the_frequency_of_an_n_by_m_game_and_of_a_batch_and_its_bound() -> None:
     game = games.zoo.random_preferences(6, seed=3)
-    both = games.ConstantSumGame(game.P)  # the same game with its two players told apart
+    both = games.ConstantSumGame(game.P)  # the same game as one of two players
     policy = torch.full((6,), 1 / 6).double()
     alone = games.rotation_frequency(game, policy)
     torch.testing.assert_close(games.rotation_frequency(both, (policy, policy)), alone, atol=1e-12, rtol=0)
@@ -49,7 +49,7 @@ class Case:
     make: Callable[[float], games.Solver]
     formula: Callable[[float], float] | None = None
     first: float = 1e-2
-    steps: int = 1  # after which it repeats
+    steps: int = 1  # the number of Steps after which it repeats
 
 
 CASES = {
@@ -72,7 +72,7 @@ CASES = {
 )
 @pytest.mark.filterwarnings("ignore::nashward.games.StepWarning")
 def test_from_both_sides(name: str, game: str) -> None:
-    """From 1e-4 beside the Nash, which is the reference too, KL shrinks at .97 of the threshold and grows at 1.03;
+    """From 1e-4 off the Nash, which is also the reference, KL shrinks at .97 of the threshold and grows at 1.03;
     with a single frequency by the square of the local factor. Where there is a formula, the threshold is it."""
     case, lam = CASES[name], _lam(GAMES[game])
     settled = 20 * case.steps if case.first == 1.0 else 200
@@ -159,9 +159,9 @@ def test_nothing_is_told_below_or_where_nothing_is_known() -> None:
             games.OptimisticMWU(lambda t: 30.0 / t), *(kind() for kind in games.solvers.SOLVERS),
         ):  # fmt: skip
             games.solve(GAMES["comal"], solver, iterations=1)
-        games.solve(games.zoo.condorcet_winner(), games.OptimisticMWU(50.0), iterations=1)  # a pure Nash: nothing turns
+        games.solve(games.zoo.condorcet_winner(), games.OptimisticMWU(50.0), iterations=1)  # a pure Nash: no rotation
         games.solve(games.PreferenceGame(torch.full((3, 3), 0.5)), games.ExtraGradient(50.0), 1)
-        twice = torch.tensor([0, 0, 1, 2])  # rock twice: of its many equilibria nobody knows which will be reached
+        twice = torch.tensor([0, 0, 1, 2])  # rock twice: it is not known which of the many equilibria is reached
         games.solve(games.PreferenceGame(GAMES["rps"].P[twice][:, twice]), games.ExtraGradient(50.0), 1)
         flat = games.ConstantSumGame([[1.0, 1.0], [1.0, 1.0]])
         games.solve(flat, games.MagneticMirrorDescent(50.0, 0.1), 1)  # nothing to win: any step will do

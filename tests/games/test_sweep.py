@@ -102,10 +102,10 @@ def test_settings_that_change_numbers_only_are_played_together(monkeypatch: pyte
 
     assert runs(games.MWU(), step=np.geomspace(0.01, 1, 16)) == 1
     assert runs(games.INPO(), step=[0.1, 0.2], tau=[0.1, 0.2, 0.3]) == 1
-    assert runs(games.Momentum(nesterov=True), momentum=[0.1, 0.5]) == 1  # opponents that weigh differently
-    assert runs(games.NashEMA(), decay=[0.1, 0.5]) == 2  # what is long ago is dropped sooner
+    assert runs(games.Momentum(nesterov=True), momentum=[0.1, 0.5]) == 1  # opponents with different weights
+    assert runs(games.NashEMA(), decay=[0.1, 0.5]) == 2  # old members are dropped sooner
     assert runs(games.OptimisticMWU(), two_sequences=[False, True]) == 2
-    assert runs(games.INPO(), step=[0.1, 10.0], tau=[0.1]) == 2  # at step 1 / tau the iterate is no member any more
+    assert runs(games.INPO(), step=[0.1, 10.0], tau=[0.1]) == 2  # at step 1 / tau the iterate is no longer a member
     assert runs(games.MWU(), step=[0.1, 0.2], tolerance=0.1) == 2
     assert runs(games.GDA(), step=[0.1, 0.2]) == 2
     assert runs(games.MWU(), step=[0.1, 0.2, 0.3], seeds=range(5), feedback=games.feedback.SampledFeedback(3)) == 3
@@ -174,7 +174,7 @@ def test_the_names_say_what_was_swept() -> None:
 
 
 def test_what_is_no_sweep_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"seeds are of the draws.*SampledFeedback"):
+    with pytest.raises(ValueError, match=r"seeds are for sampled payoffs.*SampledFeedback"):
         games.sweep(COMAL, games.MWU(), 2, seeds=[1])
     one: Any
     for one in (5, np.int64(5), torch.tensor(5), "5"):

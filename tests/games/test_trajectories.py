@@ -25,7 +25,7 @@ def _principal(paths: dict[str, Any], **options: Any) -> tuple[Any, dict[str, np
 
 
 def test_trajectories_of_many_actions_keep_their_distances_in_a_plane_that_holds_them() -> None:
-    """Points of a plane in ten dimensions: what is drawn is that plane, without distortion, with the Nash at 0."""
+    """Points of a plane in ten dimensions: the picture is that plane, undistorted, with the Nash at 0."""
     rng = np.random.default_rng(3)
     nash = rng.dirichlet(np.ones(10))
     basis = rng.normal(size=(2, 10)) * 1e-3

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.vllm
 PROMPTS = ["Name a river.", "Name a tree.", "Say hello.", "Why?", "Tell me about tea.", "How do I boil an egg?"]
 RUN = ["--responses", "3", "--max-new-tokens", "12", "--rank", "4", "--epochs", "1", "--no-quantise", "--quiet"]
 DRAWN = ["--oracle", str(llm.pocket.PAIRRM), "--iterations", "2", "--step", "10"]
-CLOSE = 1e-4  # nats a token: float32 there and here
+CLOSE = 1e-4  # nats per token: float32 there and here
 
 
 @contextmanager

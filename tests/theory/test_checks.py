@@ -32,7 +32,7 @@ QUICK = list(theory.table(quick=True))
 
 @dataclass(frozen=True)
 class Wrong:
-    """A mirror-step solver that steps towards what loses."""
+    """A mirror-step solver that steps towards losing actions."""
 
     solver: Any
 
@@ -101,14 +101,14 @@ FLIPPED = {
 
 @pytest.mark.parametrize("name", FLIPPED)
 def test_a_solver_with_the_wrong_sign_is_seen(name: str) -> None:
-    """Not among them: what holds for either sign (2, 13, 20: both turn around an interior Nash), or plays none."""
+    """Left out: statements that hold for either sign (2, 13, 20: both rotate around a Nash) or play no solver."""
     assert not FLIPPED[name]().holds
 
 
 def test_multiplicative_weights_leave_an_interior_nash_whatever_the_sign() -> None:
     theorem = theory.MWULeaves(NASH)
     assert theorem.check(COMAL, Wrong(games.MWU(0.1)), 200, START).holds
-    assert not theorem.check(COMAL, theory.ExactProximalPoint(COMAL, 0.1), 20, START).holds  # which comes nearer
+    assert not theorem.check(COMAL, theory.ExactProximalPoint(COMAL, 0.1), 20, START).holds  # this one comes nearer
     with pytest.raises(ValueError, match="plays every action"):
         theory.MWULeaves(torch.tensor([1.0, 0.0, 0.0]))
 
@@ -161,29 +161,29 @@ def test_four_times_the_step_of_the_other_theorems() -> None:
 @pytest.mark.parametrize(
     ("theorem", "solver", "says"),
     [
-        (theory.MWUAverage(0.1, math.log(3)), games.GDA(0.1), r"of MWU; .* GDA\(step=0.1\)"),
-        (theory.MWUAverage(0.1, math.log(3)), games.MWU(0.2), r"step = 0.1; .* MWU\(step=0.2\)"),
-        (theory.MWUAverage(0.1, math.log(3)), games.MWU(games.schedule.inverse_sqrt(0.1)), r"step = 0.1; .* MWU"),
-        (theory.SPPOTheorem(0.1, math.log(3)), games.OptimisticMWU(0.1), "of MWU; .* OptimisticMWU"),
-        (theory.MWULeaves(NASH), games.ExtraGradient(1.0), "of MWU; .* ExtraGradient"),
+        (theory.MWUAverage(0.1, math.log(3)), games.GDA(0.1), r"covers MWU, not GDA\(step=0.1\)"),
+        (theory.MWUAverage(0.1, math.log(3)), games.MWU(0.2), r"step = 0.1, not MWU\(step=0.2\)"),
+        (theory.MWUAverage(0.1, math.log(3)), games.MWU(games.schedule.inverse_sqrt(0.1)), r"step = 0.1, not MWU"),
+        (theory.SPPOTheorem(0.1, math.log(3)), games.OptimisticMWU(0.1), "covers MWU, not OptimisticMWU"),
+        (theory.MWULeaves(NASH), games.ExtraGradient(1.0), "covers MWU, not ExtraGradient"),
         (
             theory.OptimisticAverage(3),
             games.OptimisticMWU(0.5),
-            r"two_sequences = True; .* OptimisticMWU.*; give OptimisticMWU\(step=0.5, two_sequences=True\)",
+            r"two_sequences = True, not OptimisticMWU.*; give OptimisticMWU\(step=0.5, two_sequences=True\)",
         ),
-        (theory.OptimisticAverage(3), games.OptimisticMWU(2.0, two_sequences=True), "step = 0.5; .* OptimisticMWU"),
-        (theory.Contraction.magnetic(0.4, 0.1), games.MagneticMirrorDescent(0.4, 0.2), "tau = 0.1; .* tau=0.2"),
+        (theory.OptimisticAverage(3), games.OptimisticMWU(2.0, two_sequences=True), "step = 0.5, not OptimisticMWU"),
+        (theory.Contraction.magnetic(0.4, 0.1), games.MagneticMirrorDescent(0.4, 0.2), "tau = 0.1, not .*tau=0.2"),
         (theory.NashMDRate(0.1), games.NashMD(0.1, 0.1), r"another function of t .* NashMD\(step=0.1,"),
-        (theory.MovingMagnet(), games.MagneticMirrorDescent(), "of MagnetReset; .* MagneticMirrorDescent"),
-        (theory.RegretMatchingAverage(3), games.FictitiousPlay(), "of RegretMatching, .* FictitiousPlay"),
-        (theory.GradientAverage(0.1, 3), games.OptimisticGDA(0.1), "of GDA; .* OptimisticGDA"),
-        (theory.OptimisticGradientAverage(0.1, 3), games.OptimisticGDA(0.3), "step = 0.1; .*step=0.3"),
-        (theory.PairLoss(0.5), games.MWU(0.4), "step = 0.5; .*step=0.4"),
-        (theory.Contraction.magnetic(0.4, 0.1), games.INPO(0.4, 0.1), "of MagneticMirrorDescent; .* INPO"),
-        (theory.LocalThreshold.extragradient(), games.OptimisticMWU(0.5), "of ExtraGradient; .* OptimisticMWU"),
-        (theory.NashMDBias(0.1), games.FictitiousPlay(), "of NashMD; .* FictitiousPlay"),
+        (theory.MovingMagnet(), games.MagneticMirrorDescent(), "covers MagnetReset, not MagneticMirrorDescent"),
+        (theory.RegretMatchingAverage(3), games.FictitiousPlay(), "covers RegretMatching, .* FictitiousPlay"),
+        (theory.GradientAverage(0.1, 3), games.OptimisticGDA(0.1), "covers GDA, not OptimisticGDA"),
+        (theory.OptimisticGradientAverage(0.1, 3), games.OptimisticGDA(0.3), "step = 0.1, not .*step=0.3"),
+        (theory.PairLoss(0.5), games.MWU(0.4), "step = 0.5, not .*step=0.4"),
+        (theory.Contraction.magnetic(0.4, 0.1), games.INPO(0.4, 0.1), "covers MagneticMirrorDescent, not INPO"),
+        (theory.LocalThreshold.extragradient(), games.OptimisticMWU(0.5), "covers ExtraGradient, not OptimisticMWU"),
+        (theory.NashMDBias(0.1), games.FictitiousPlay(), "covers NashMD, not FictitiousPlay"),
         (theory.NashMDBias(0.1), games.NashMD(games.schedule.harmonic(0.1), 0.1), "constant step.* NashMD"),
-        (theory.MagneticIsINPO(0.1), games.RegretMatching(), "of MagneticMirrorDescent; .* RegretMatching"),
+        (theory.MagneticIsINPO(0.1), games.RegretMatching(), "covers MagneticMirrorDescent, not RegretMatching"),
         (theory.MagneticIsINPO(0.1), games.MagneticMirrorDescent(games.schedule.harmonic(0.1), 0.1), "constant step"),
         (theory.MagneticIsINPO(0.1), Wrong(games.MagneticMirrorDescent(0.4, 0.1)), "constant step.* Wrong"),
         (theory.OptimisticAverage(3), games.OptimisticMWU(0.5, two_sequences=True), "uniform start"),
@@ -236,7 +236,7 @@ def test_a_statement_on_one_policy_is_not_held_against_two(theorem: Any, solver:
         (theory.EntropicAscent.of(OPPOSED, None, 0.02), COMAL, None, r"EntropicGame, got PreferenceGame"),
         (theory.FloorsAverage(0.02, 1.0, 1, 0.1), FLOORED, None, r"C is 0\.1 .* 0\.6931"),
         (theory.FloorsAverage(0.02, 1.0, 1, math.log(2)), FLOORED, SKEWED, r"C is 0\.6931 .* 0\.9163"),
-        (theory.FloorsAverage(0.02, 1.0, 1, math.log(2)), FLOORED, [[0.5, 0.5], [0.9, 0.1]], "start even"),
+        (theory.FloorsAverage(0.02, 1.0, 1, math.log(2)), FLOORED, [[0.5, 0.5], [0.9, 0.1]], "start uniform"),
         (theory.FloorsAverage(0.02, 0.5, 1, math.log(2)), FLOORED, None, r"limit = 0\.5 .* 1"),
         (theory.FloorsAverage(0.02, 1.0, 2, math.log(2)), FLOORED, None, "k = 2 .* 1"),
         (theory.FloorsAverage(0.02, 1.0, 1, math.log(2)), OPPOSED, None, "FloorsGame, got EntropicGame"),
@@ -314,7 +314,7 @@ def test_each_column_holds_what_it_says_where_a_bound_is_exceeded(capsys: pytest
     assert float(root[1]) == pytest.approx(published, rel=1e-3)
     assert float(root[2]) > published
     assert "exceeds," in root
-    assert [row[3] for row in cells if "rock_paper_scissors" in row] == ["±4e-02"]  # what an equation allows
+    assert [row[3] for row in cells if "rock_paper_scissors" in row] == ["±4e-02"]  # the tolerance of an equation
 
 
 def test_a_limit_that_is_not_reached_yet_is_no_failure() -> None:

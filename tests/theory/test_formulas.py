@@ -30,7 +30,7 @@ def test_bounds_of_averages() -> None:
     assert theory.GradientAverage(0.1, 3).value(20, [0.6, 0.3, 0.1]) == pytest.approx(1.26 / 2 + 0.075)
     assert theory.OptimisticGradientAverage(0.1, 4).value(10) == pytest.approx((7.5 + 0.2) / 10)
     assert theory.OptimisticGradientAverage(0.2, 3).value(5, [0.6, 0.3, 0.1]) == pytest.approx((6.3 + 0.3) / 5)
-    rings = games.zoo.rock_paper_scissors()  # of norm sqrt(3) / 2
+    rings = games.zoo.rock_paper_scissors()  # its norm is sqrt(3) / 2
     assert theory.OptimisticGradientAverage(0.408, 3).applies(rings)
     assert not theory.OptimisticGradientAverage(0.409, 3).applies(rings)
     for step, claimed in ((0.408, True), (0.409, False)):
@@ -73,7 +73,7 @@ def test_the_recursion_of_nash_md() -> None:
 
 
 def test_samples_and_the_errors_of_oracles() -> None:
-    """Of two samples in rock-paper-scissors; with oneself among them one is drawn."""
+    """Two samples in rock-paper-scissors; with the self-comparison only one is drawn."""
     win = RPS.win_rate(PI)
     variance = (RPS.P**2) @ PI - win**2
     for own, share in ((False, 1.0), (True, 0.5)):

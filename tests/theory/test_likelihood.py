@@ -1,4 +1,4 @@
-"""The forces of the losses against autograd, what they do to the likelihoods, and where they part."""
+"""The forces of the losses against autograd, their effect on the likelihoods, and where they differ."""
 
 from __future__ import annotations
 

@@ -10,4 +10,8 @@ if TYPE_CHECKING:
     from .categories import InCategory as InCategory
 
 __all__ = ["Bands", "Battles", "InCategory"]
-__getattr__, __dir__ = _lazy_names(__name__, {"Bands": ".bands", "Battles": ".battles", "InCategory": ".categories"})
+
+if not TYPE_CHECKING:  # to a type checker an unknown name stays an error
+    __getattr__, __dir__ = _lazy_names(
+        __name__, {"Bands": ".bands", "Battles": ".battles", "InCategory": ".categories"}
+    )

@@ -19,6 +19,7 @@ class Bands:
             itself and, where it is not the only one, all others of the smoothed table.
         elo, elo_low, elo_high: [n], the ratings (``Ratings.elo``) and their quantiles, in the same way.
         share: of the draws that lie between them, for each model.
+        whole: [n], the share of the draws whose lottery is this model alone.
 
     Example:
         >>> import numpy as np
@@ -27,6 +28,8 @@ class Bands:
         >>> bands = battles.bands(share=0.9, seed=0)
         >>> bands.lottery.tolist(), bool((bands.elo_low < bands.elo).all()), bands.share
         ([1.0, 0.0], True, 0.9)
+        >>> float(bands.whole[0]) > 0.99
+        True
     """
 
     lottery: Float[Tensor, " n"]
@@ -36,3 +39,4 @@ class Bands:
     elo_low: Float[Tensor, " n"]
     elo_high: Float[Tensor, " n"]
     share: float
+    whole: Float[Tensor, " n"]

@@ -19,18 +19,19 @@ from ...shapes import Bool, Float, Int
 from ..confidence import JEFFREYS
 from ..contextual import WITHIN, ContextualBradleyTerry, contextual_bradley_terry
 from ..game_ratings import ClassLottery, class_lottery
-from ..pair_tests import DRAWS, margin_p_values, winner_p_value
+from ..pair_tests import DRAWS, margin_p_values, winner_p_value, with_further_variance
 from ..ratings import Ratings, bradley_terry, elo, has_maximum, scores
 from ..significant_cycles import Cycle, cycles_below
 from .bands import Bands
-from .categories import InCategory
+from .categories import InCategory, flags_of
 from .misfit import misfit_p_value
-from .style_control import at_equal_style, known_style, style_within
+from .style_control import at_equal_style, known_style, style_within, variance_by_slopes
 
 FLOOR = 1e-9  # of wins that are drawn, so that scores stay finite
 PAIRS = 3  # of a model, whose prior its rating has: fewer make the bands of few prompts too narrow
 LEAST = 30  # battles of a category
 CHUNK = 500_000  # win probabilities at once
+WHOLE = 1 - 1e-9  # of a lottery's weight, which is all of it
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,14 @@ class Battles:
         n = len(self.labels)
         i, j, margin = self._margins if self.by_prompt else self._each
         if self.by_prompt or not self._counts:
-            return margin_p_values(n, i, j, margin, draws=draws, seed=seed)
+            p = margin_p_values(n, i, j, margin, draws=draws, seed=seed)
+            if self.slopes is None:
+                return p
+            met = self._summed(np.ones(len(i)), np.ones(len(i)), i, j)
+            mean = self._summed(margin, -margin, i, j) / np.maximum(met, 1)
+            group = self.prompt if self.by_prompt else np.arange(len(self.first))
+            further = variance_by_slopes(*self._each, self.first, self.game.P.numpy(), group, *self.slopes)
+            return with_further_variance(p, mean, further)
         i, j = np.triu_indices(n, 1)
         times = np.floor(np.r_[self.total[i, j], self.total.T[i, j]])  # of ties the odd one says nothing
         signs = np.repeat([0.5, -0.5], len(i))
@@ -198,12 +206,9 @@ class Battles:
         """The battles of one category; the models stay the same, also those that fought none of them.
 
         Raises:
-            ValueError: no such category.
+            ValueError: as ``flags_of``.
         """
-        if name not in self.categories:
-            known = ", ".join(self.categories) or "none"
-            raise NashwardError(f"there is no category {name!r} among these battles; they have: {known}")
-        return self.of_records(self.categories[name])
+        return self.of_records(flags_of(name, self.categories))
 
     def of_records(self, at: Bool[np.ndarray, " battles"]) -> Battles:
         """Some of the battles, of the same models.
@@ -332,7 +337,8 @@ class Battles:
             given = torch.from_numpy(some + (of_prior + least) * self._prior_of_ratings)
             ratings.append(elo(scores(given, start=self.ratings.scores)))
         at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
-        low, high = torch.quantile(torch.cat(lotteries), at, dim=0)
+        drawn = torch.cat(lotteries)
+        low, high = torch.quantile(drawn, at, dim=0)
         elo_low, elo_high = torch.quantile(torch.cat(ratings), at, dim=0)
         lottery, rating = torch.from_numpy(own.policy), self.ratings.elo
         least_of_all, most_of_all = map(torch.from_numpy, own.ranges(self.game.P.numpy()))
@@ -340,6 +346,7 @@ class Battles:
         return Bands(
             lottery, torch.minimum(low, lottery), torch.maximum(high, lottery),
             rating, torch.minimum(elo_low, rating), torch.maximum(elo_high, rating), share,
+            (drawn > WHOLE).to(torch.float64).mean(0),
         )  # fmt: skip
 
     @property

@@ -67,6 +67,50 @@ def at_equal_style(
     return won - p + expit(sign * log_odds[pair]), np.stack(gained, axis=1)
 
 
+def variance_by_slopes(
+    i: Int[np.ndarray, " battles"],
+    j: Int[np.ndarray, " battles"],
+    margin: Float[np.ndarray, " battles"],
+    first: Int[np.ndarray, " battles"],
+    P: Float[np.ndarray, "n n"],
+    group: Int[np.ndarray, " battles"],
+    influence: Float[np.ndarray, "battles d"],
+    gained: Float[np.ndarray, "battles d"],
+) -> Float[np.ndarray, "n n"]:
+    """[n, n], what the error of the slopes of style adds to the variance of each pair's mean margin.
+
+    By the step of their fit that the draws of ``Battles.bands`` make, so with what both errors have in common; at
+    least 0.
+
+    Args:
+        i, j, margin: [battles], the models with i < j, and the margin of i over j at equal style.
+        first: [battles], the model that stands first.
+        P: [n, n], the win probabilities at equal style.
+        group: [battles], a number of each prompt, or of each battle.
+        influence: [battles, d], what each adds to the error of the slopes.
+        gained: [battles, d], the derivatives of the first model's log-odds by the slopes (``at_equal_style``).
+
+    Example:
+        >>> i, j, P = np.zeros(2, dtype=int), np.ones(2, dtype=int), np.full((2, 2), 0.5)
+        >>> given = i, j, np.array([0.5, -0.5]), i, P, np.arange(2), np.array([[0.3], [0.1]]), np.array([[2.0], [2.0]])
+        >>> variance_by_slopes(*given).round(3).tolist()  # (2 / 4)^2 (0.3^2 + 0.1^2), and 0.05 of what both share
+        [[0.0, 0.075], [0.075, 0.0]]
+    """
+    n, d = len(P), influence.shape[1]
+    pair, sign = i * n + j, np.where(first == i, 1.0, -1.0)
+    met = np.bincount(pair, minlength=n * n)
+    mean = np.bincount(pair, margin, n * n) / np.maximum(met, 1)
+    left = (margin - mean[pair]) / met[pair]
+    of_group = np.stack([np.bincount(group, column) for column in influence.T], axis=1)
+    moved, common = np.zeros((n * n, d)), np.empty((n * n, d))
+    moved[pair] = sign[:, None] * gained * (P * (1 - P)).reshape(-1)[pair, None]
+    for k, column in enumerate(of_group[group].T):
+        common[:, k] = np.bincount(pair, left * column, n * n)
+    own = np.einsum("pk,kl,pl->p", moved, of_group.T @ of_group, moved)
+    variance = np.maximum(own + 2 * (moved * common).sum(-1), 0.0).reshape(n, n)
+    return variance + variance.T  # those of j < i are 0
+
+
 def style_within(
     style: Float[np.ndarray, "battles 4"], first: Int[np.ndarray, " battles"], second: Int[np.ndarray, " battles"]
 ) -> Float[np.ndarray, " 4"]:

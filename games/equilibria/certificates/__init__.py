@@ -1,1 +1,1 @@
-"""Proofs about equilibria, in double precision and in whole numbers: that there is one only, or which others."""
+"""Proofs about equilibria, in double precision and in whole numbers: there is only one, or here is another."""

@@ -19,22 +19,22 @@ NEAR = (
     1e-4,
     0.0,
     1e-15,
-)  # of the payoffs' span: by how little an action may lose and yet be guessed to play
+)  # shares of the payoffs' span: an action that loses by less is guessed to play
 GUESSES = 64
-MIXED = (2.0**-8, 2.0**-24)  # of the uniform policy, which makes a start of a vertex
+MIXED = (2.0**-8, 2.0**-24)  # shares of the uniform policy that are mixed into a vertex for a start
 
 Pair = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " m"]]
 
 
 class Decision(NamedTuple):
-    """What is known of the equilibria of one zero-sum game beside the one at hand.
+    """What is known about other equilibria of one zero-sum game.
 
     Attributes:
         unique: True if proved; False if ``other`` is another equilibrium; else None.
-        dimension: of all equilibria; None where it is not known.
+        dimension: the dimension of the set of all equilibria; None where it is not known.
         reason: how that is known, or why not.
         other: another equilibrium (row, column), exact but for the rounding of its numbers.
-        face: the exact face, where it was found.
+        face: the exact face, if it was found.
     """
 
     unique: bool | None
@@ -44,7 +44,7 @@ class Decision(NamedTuple):
     face: ExactFace | None = None
 
 
-PROVED = Decision(True, 0, "proved: every other action loses, also with all rounding against it")
+PROVED = Decision(True, 0, "proved: every other action loses, even with all rounding in its favour")
 
 
 def decide(
@@ -54,21 +54,21 @@ def decide(
     *,
     skew: bool = False,
 ) -> list[Decision]:
-    """Whether each game has the equilibrium (x, y) only.
+    """Whether each game has only the equilibrium (x, y).
 
-    It is called unique if that is proved for every table that rounds to this one, and not unique if in whole numbers
-    this very table has another one.
+    An equilibrium is called unique if that is proved for every table that rounds to this one, and not unique if this
+    very table, in whole numbers, has another one.
 
     Args:
         U: [games, n, m], what the row player wins, in float64.
-        x, y: an equilibrium of each game, as it was found.
+        x, y: the equilibrium that was found of each game.
         skew: U is skew (the margins of preference games), and x is y.
 
     Source: see ``proved_unique`` and ``exact_face``.
     """
     rounding = np.abs(U).max((-2, -1)) * UNIT
     if skew:
-        rounding = np.maximum(rounding, UNIT / 2)  # margins come from probabilities, which end at that digit
+        rounding = np.maximum(rounding, UNIT / 2)  # margins come from probabilities, which are rounded at that digit
     proved = proved_unique(U, x > 0, y > 0, rounding, skew=skew)
     return [
         PROVED if sure else _undecided(u, (a, b), skew) for sure, u, a, b in zip(proved.tolist(), U, x, y, strict=True)
@@ -83,12 +83,12 @@ def _undecided(U: Float[np.ndarray, "n m"], found: Pair, skew: bool) -> Decision
 
 
 def from_guess(U: Float[np.ndarray, "n m"], found: Pair, middle: Pair, *, skew: bool) -> Decision | None:
-    """The decision from a point in the middle of the face, as an interior point finds it; None where it is no help.
+    """The decision from a point in the middle of the face, found by an interior point; None if it decides nothing.
 
     Args:
         U: [n, m], what the row player wins.
         found: the equilibrium at hand.
-        middle: policies that play all that some equilibrium plays.
+        middle: policies that play every action that some equilibrium plays.
         skew: U is skew and the players are one.
     """
     exact = exact_face(U, _guesses(U, middle), [middle, *_starts(middle)], skew=skew)
@@ -98,7 +98,7 @@ def from_guess(U: Float[np.ndarray, "n m"], found: Pair, middle: Pair, *, skew: 
 def _of_face(U: Float[np.ndarray, "n m"], exact: ExactFace, found: Pair) -> Decision:
     if not exact.dimension:
         return Decision(
-            None, 0, "the stored table has one equilibrium, but one of fractions that rounds to it may have several; "
+            None, 0, "the stored table has one equilibrium, but fractions that round to it may have several; "
             "games.nash_fractions decides for small fractions", face=exact,
         )  # fmt: skip
     inside = max(exact.points, key=lambda pair: sum(np.abs(a - b).sum() for a, b in zip(pair, found, strict=True)))
@@ -107,7 +107,7 @@ def _of_face(U: Float[np.ndarray, "n m"], exact: ExactFace, found: Pair) -> Deci
 
 
 def _to_the_edge(U: Float[np.ndarray, "n m"], inside: Pair, found: Pair) -> Pair:
-    """An equilibrium near the end of the line from the one at hand through one inside the face."""
+    """An equilibrium near the end of the line from the given one through one inside the face."""
     move = tuple(a - b for a, b in zip(inside, found, strict=True))
     rows, columns = U @ inside[1], inside[0] @ U
     room = np.r_[inside[0], inside[1], rows.max() - rows, columns - columns.min()]
@@ -118,13 +118,13 @@ def _to_the_edge(U: Float[np.ndarray, "n m"], inside: Pair, found: Pair) -> Pair
     policies = [np.where(p > 0, np.maximum(p + longest * d, 0.0), 0.0) for p, d in zip(inside, move, strict=True)]
     edge = policies[0] / policies[0].sum(), policies[1] / policies[1].sum()
     gap = float((U @ edge[1]).max() - (edge[0] @ U).min())
-    return edge if gap <= 16 * UNIT * np.abs(U).max() else inside  # the line is only as straight as its rounding
+    return edge if gap <= 16 * UNIT * np.abs(U).max() else inside  # rounding may have bent the line
 
 
 def _guesses(
     U: Float[np.ndarray, "n m"], found: Pair
 ) -> Iterator[tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " m"]]]:
-    """Supports to try: what is played, and all that pays as much as the best but for less and less."""
+    """Supports to try: the actions that are played, and those within smaller and smaller distances of the best."""
     x, y = found
     rows, columns = U @ y, x @ U
     span = float(U.max() - U.min()) or 1.0
@@ -147,7 +147,7 @@ def _starts(found: Pair) -> list[Pair]:
 
 
 def _of_twins(U: Float[np.ndarray, "n m"], found: Pair, skew: bool) -> Decision | None:
-    """Actions with equal payoffs share their probability as they like: a proof for the game with one of each kind."""
+    """Actions with equal payoffs may share their probability in any way: a proof by the game with one of each kind."""
     row_of, row_kind = np.unique(U, axis=0, return_index=True, return_inverse=True)[1:]
     column_of, column_kind = np.unique(U, axis=1, return_index=True, return_inverse=True)[1:]
     row_kind, column_kind = row_kind.ravel(), column_kind.ravel()
@@ -172,7 +172,7 @@ def _of_twins(U: Float[np.ndarray, "n m"], found: Pair, skew: bool) -> Decision 
             policy[own], policy[least] = 0.0, mass[k]
     dimension = int(of_columns if skew else of_rows + of_columns)
     return Decision(
-        False, dimension, "actions with equal payoffs share a probability as they like", (other[0], other[1])
+        False, dimension, "actions with equal payoffs may share their probability in any way", (other[0], other[1])
     )
 
 

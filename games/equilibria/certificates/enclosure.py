@@ -1,4 +1,4 @@
-"""That an equilibrium is the only one, proved with bounds on all rounding."""
+"""Proofs that an equilibrium is the only one, with bounds on all rounding."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy as np
 from ...shapes import Bool, Float
 
 UNIT = 2.0**-53  # the relative rounding of one operation
-LARGEST = 2.0**50  # of an inverse that can prove anything
-CHUNK = 2**24  # numbers of a batch that are held at once
+LARGEST = 2.0**50  # an inverse with larger entries proves nothing
+CHUNK = 2**24  # how many numbers of a batch are held at once
 
 
 def proved_unique(
@@ -19,7 +19,7 @@ def proved_unique(
     *,
     skew: bool = False,
 ) -> Bool[np.ndarray, " games"]:
-    """For each zero-sum game whether a pair of policies with these supports is its only equilibrium, proved.
+    """Whether it is proved, for each zero-sum game, that a pair with these supports is its only equilibrium.
 
     .. math::
         M = \\begin{pmatrix} U_{IJ} & -1 \\\\ 1^\\top & 0 \\end{pmatrix}, \\qquad
@@ -34,10 +34,10 @@ def proved_unique(
         U: [games, n, m], what the row player wins.
         rows, columns: the supports.
         error: [games], how far an entry may be from U.
-        skew: U is skew and both supports are one; then v is 0.
+        skew: U is skew and both supports are equal; then v is 0.
 
     Returns:
-        bool [games]; False says that it is not proved.
+        bool [games]; False: not proved.
 
     Source: Krawczyk 1969, Rump 1983 (enclosures); Higham 2002, section 3.1 (rounding of sums); Bohnenblust, Karlin &
         Shapley 1950 (the conditions).
@@ -46,7 +46,7 @@ def proved_unique(
     sizes = rows.sum(-1)
     possible = (sizes == columns.sum(-1)) & (sizes > 0)
     most = max(1, CHUNK // (U.shape[1] * U.shape[2]))
-    for k in sorted(set(sizes[possible].tolist())):  # games of one size of support together
+    for k in sorted(set(sizes[possible].tolist())):  # games with supports of one size together
         members = np.flatnonzero(possible & (sizes == k))
         for begin in range(0, len(members), most):
             part = members[begin : begin + most]
@@ -65,9 +65,9 @@ def _of_one_size(
     games = len(U)
     # scaled by a power of two, which is exact, so that the border of ones is of the size of the table
     largest = np.abs(U).max((-2, -1))
-    power = np.where(error < largest, -np.frexp(largest)[1], 0)  # beside what is all rounding nothing is proved
+    power = np.where(error < largest, -np.frexp(largest)[1], 0)  # a table that is all rounding proves nothing
     U, error = np.ldexp(U, power[:, None, None]), np.ldexp(error, power)[:, None]
-    # I and J first, each in its order
+    # the supports I and J first, in their order
     at_rows = np.argsort(~rows, axis=-1, kind="stable")
     at_columns = at_rows if skew else np.argsort(~columns, axis=-1, kind="stable")
     U = np.take_along_axis(np.take_along_axis(U, at_rows[..., None], 1), at_columns[:, None], 2)
@@ -89,7 +89,7 @@ def _of_one_size(
 
 
 def _inverses(M: Float[np.ndarray, "games k k"]) -> Float[np.ndarray, "games k k"]:
-    """Approximate inverses; of a matrix that is singular or nearly so 0, which proves nothing."""
+    """Approximate inverses; 0, which proves nothing, for a matrix that is singular or nearly so."""
     try:
         with np.errstate(all="ignore"):
             R = np.linalg.inv(M)
@@ -97,15 +97,15 @@ def _inverses(M: Float[np.ndarray, "games k k"]) -> Float[np.ndarray, "games k k
         if len(M) == 1:
             return np.zeros_like(M)
         R = np.concatenate([_inverses(one[None]) for one in M])
-    return np.where((np.abs(R) < LARGEST).all((-2, -1), keepdims=True), R, 0.0)  # also where it is not a number
+    return np.where((np.abs(R) < LARGEST).all((-2, -1), keepdims=True), R, 0.0)  # False for NaN too
 
 
 def _enclosed(
     M: Float[np.ndarray, "games k k"], R: Float[np.ndarray, "games k k"], error: Float[np.ndarray, "games 1"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Whether M is shown regular; the solution of ``M (w, v) = (0, 1)``; and bounds on how far it is off, if so."""
+    """Whether M is proved regular; the solution of ``M (w, v) = (0, 1)``; and, if so, bounds on its error."""
     k = M.shape[-1] - 1
-    gamma = 2 * (k + 4) * UNIT  # above Higham's (k + 1) u / (1 - (k + 1) u), and what this line itself rounds
+    gamma = 2 * (k + 4) * UNIT  # above Higham's (k + 1) u / (1 - (k + 1) u) plus the rounding of this line
     identity = np.eye(k + 1)
     aR, aM = np.abs(R), np.abs(M)
     defect = np.abs(identity - R @ M) + gamma * (aR @ aM + identity) + error[..., None] * aR.sum(-1, keepdims=True)
@@ -132,7 +132,7 @@ def _below(
     value: Float[np.ndarray, "games 1"],
     value_off: Float[np.ndarray, "games 1"],
 ) -> Bool[np.ndarray, "games r"]:
-    """Whether ``U w < v`` for each row of U and whatever w and v are enclosed."""
+    """Whether ``U w < v`` in each row of U for all w and v within the bounds."""
     gamma = 2 * (weights.shape[-1] + 4) * UNIT
     size = np.abs(weights)
     payoff = _times(U, weights) - value

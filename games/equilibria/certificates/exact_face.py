@@ -1,4 +1,4 @@
-"""The dimension of the equilibria of one game in whole numbers, without rounding, from a guess at who plays."""
+"""The dimension of the equilibria of one game in whole numbers, without rounding, from guesses at the supports."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 
 from ...shapes import Bool, Float
 
-MOST = 48  # different equations of a player: elimination in whole numbers grows with the fifth power
-DIGITS = 512  # bits from the smallest to the largest entry
-STARTS = tuple(2.0**-k for k in (1, 3, 5, 10, 20, 34, 48))  # tried for probabilities that the equations leave free
+MOST = 48  # the most different equations of a player: the cost of elimination grows with the fifth power
+DIGITS = 512  # the most bits from the smallest to the largest entry
+STARTS = tuple(2.0**-k for k in (1, 3, 5, 10, 20, 34, 48))  # tried for probabilities that are left free
 
 
 @dataclass(frozen=True)
 class ExactFace:
-    """All equilibria of a zero-sum game: those that play within the supports, each its part of an affine space.
+    """All equilibria of a zero-sum game: each player's policies are the part of an affine space within a support.
 
     Attributes:
         rows, columns: [n], [m] bool, the actions that some equilibrium plays; every other one loses against some.
-        dimension: of the equilibria: of the row player's plus of the column player's.
-        points: two equilibria (row, column), which differ if the dimension is above 0; exact but for their rounding.
+        dimension: that of the row player's policies plus that of the column player's.
+        points: two equilibria (row, column), which differ if the dimension is above 0; exact up to rounding.
     """
 
     rows: Bool[np.ndarray, " n"]
@@ -41,15 +41,15 @@ def exact_face(
 ) -> ExactFace | None:
     """The face of a game with payoffs U, taken as exact, if one of the guesses at the supports is right.
 
-    A guess is right if there is a pair of policies that plays all of it, makes each action of it pay the same, and each
-    other one strictly less: then (Goldman and Tucker) no equilibrium plays another action, and all equilibria are the
-    solutions of the equations. The pair is found in whole numbers, free probabilities taken from ``starts``.
+    A guess is right if a pair of policies plays every action in it, with equal payoffs, and each other action pays
+    strictly less: then (Goldman and Tucker) no equilibrium plays another action, and all equilibria are the solutions
+    of the equations. The pair is found in whole numbers, with free probabilities taken from ``starts``.
 
     Args:
         U: [n, m], what the row player wins.
         guesses: supports of both players to try, in order.
         starts: policies near the middle of the face.
-        skew: U is skew and the players are one; of each pair the first is used.
+        skew: U is skew and both players are the same; the first of each pair is used.
 
     Returns:
         None where no guess is right, or the game is too large for whole numbers.
@@ -99,20 +99,20 @@ def _side(
     """The dimension of one player's policies on ``columns`` that make ``rows`` pay the same and all others less, with
     two of them; None where there is none."""
     J = np.flatnonzero(columns)
-    kinds: dict[tuple[int, ...], list[int]] = {}  # columns of one kind share their probability as they like
+    kinds: dict[tuple[int, ...], list[int]] = {}  # columns of one kind may share their probability in any way
     for j in J.tolist():
         kinds.setdefault(tuple(U[:, j]), []).append(j)
     equations = sorted({tuple(U[i, members[0]] for members in kinds.values()) for i in np.flatnonzero(rows)})
     if min(len(kinds), len(equations)) > MOST:
         return None
     size = len(kinds)
-    system = [[*row, -1, 0] for row in equations] + [[1] * size + [0, 1]]  # of the probabilities and the value
+    system = [[*row, -1, 0] for row in equations] + [[1] * size + [0, 1]]  # unknowns: the probabilities and the value
     solved = _eliminated(system, size + 1)
     if solved is None:
         return None
     pivots, lead, lines = solved
     free = [c for c in range(size + 1) if c not in pivots]
-    if size in free:  # the value is not determined: no equilibrium is within
+    if size in free:  # the value is not determined: there is no equilibrium within
         return None
     members = list(kinds.values())
     found: list[Any] = []
@@ -123,7 +123,7 @@ def _side(
         point = _point(guess, pivots, free, lead, lines, size)
         if point is None:
             continue
-        numerators, value, unit = point  # over one positive denominator
+        numerators, value, unit = point  # with a common positive denominator
         if any(sum(u * x for u, x in zip(other, numerators, strict=True)) >= value for other in set(others)):
             continue
         policy = np.zeros(U.shape[1])

@@ -1,1 +1,1 @@
-"""Games of two players, n x m: the simplex method on one table for both, and the way back from the symmetric game."""
+"""n x m games: the simplex method on one table for both players, and refining what the symmetric game gives."""

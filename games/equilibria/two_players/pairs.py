@@ -1,4 +1,4 @@
-"""Exact equilibria of n x m games: by the simplex method, else by way of the symmetric game, refined in the payoffs."""
+"""Exact equilibria of n x m games: by the simplex method, else from the symmetric game, refined in the payoffs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..pivoting import pivot_limit
 from ..polish import GOOD
 from .simplex import solve_pair, solve_pairs
 
-SIMPLEX_ENTRIES = 1_500_000  # entries of a table up to which the simplex method comes first
+SIMPLEX_ENTRIES = 1_500_000  # up to so many entries of a table the simplex method comes first
 
 Policies: TypeAlias = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " m"]]
 Solve: TypeAlias = Callable[[Float[np.ndarray, "n n"], float], tuple[Float[np.ndarray, " n"], float, float]]
 # The equilibrium policies of one game, the row player's payoff, the duality gap and the payoffs' span. A plain tuple:
-# one with names takes a tenth of the time of a small game.
+# a NamedTuple takes a tenth of the time of a small game.
 Pair: TypeAlias = tuple[Policies, float, float, float]
 
 
@@ -29,7 +29,7 @@ def exact_pair(U: Float[np.ndarray, "n m"], solve: Solve) -> Pair | None:
 
     Args:
         U: what the row player wins, contiguous.
-        solve: for the symmetric game, where the simplex method gives up or is not compiled.
+        solve: solves the symmetric game where the simplex method gives up or is not compiled.
     """
     n, m = U.shape
     best, least = None, np.inf
@@ -72,11 +72,11 @@ def _polished(U: Float[np.ndarray, "n m"], row: Float[np.ndarray, " n"], column:
 
 
 def polish_pair(U: Float[np.ndarray, "n m"], row: Float[np.ndarray, " n"], column: Float[np.ndarray, " m"]) -> Policies:
-    """The pair of policies on these supports against which all that is played pays the same, refined in U itself.
+    """The pair of policies on these supports against which all played actions pay the same, refined in U itself.
 
     A symmetric game of n + m + 1 actions divides the digits of the payoffs by its scale. Where the
     supports are of one size, the equations ``U_IJ q = v, 1'q = 1`` and those of the transposed table have one LU, and
-    two corrections leave rounding only. The pair that is given where that is no better.
+    two corrections leave only rounding. Returns the given pair where that is no better.
     """
     rows, columns = np.flatnonzero(row > 0), np.flatnonzero(column > 0)
     if len(rows) != len(columns):

@@ -22,14 +22,14 @@ from ..polish import DUST
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-TIE = 1e-13  # ratios of b that differ by no more are ties
+TIE = 1e-13  # ratios of b that differ by less are ties
 NARROWEST = 1e-290  # payoffs that are closer together cannot be scaled up
-ROUNDS = 3  # of refinement
+ROUNDS = 3  # rounds of refinement
 
 
 @compiled
 def scaled(U: Array, low: float, span: float, flipped: bool, V: Array) -> None:
-    """Fill V with the payoffs, scaled to [1/4, 1/2]; flipped with the other player's, whose actions are the rows."""
+    """Fill V with the payoffs, scaled to [1/4, 1/2]; if flipped, the column player's actions become the rows."""
     factor = 0.25 / span
     n, m = V.shape
     for i in range(n):
@@ -44,7 +44,7 @@ def subtract_product(T: Array, left: Array, right: Array, squares: Array) -> Non
     for h in range(m):
         squares[h] = 1.0
     k = 0
-    while k + 4 <= n:  # four rows in one pass over ``right`` and ``squares``; with a range numba makes no vectors of it
+    while k + 4 <= n:  # four rows in one pass; numba does not vectorise a ``range`` loop here
         a, b, c, d = T[k], T[k + 1], T[k + 2], T[k + 3]
         p, q, r, s = left[k], left[k + 1], left[k + 2], left[k + 3]
         for h in range(m):
@@ -64,10 +64,10 @@ def subtract_product(T: Array, left: Array, right: Array, squares: Array) -> Non
 
 @compiled
 def pivot_table(T: Array, pivots: int, b: Array, c: Array, rows: Indices, columns: Indices, room: Array) -> bool:
-    """Pivot T, which comes as V, until b and c are feasible; False on a ray or at the limit.
+    """Pivot T, given as V, until b and c are feasible; False on a ray or at the limit.
 
     ``rows`` and ``columns`` say whose variable stands where: k < n is that of row k, n + k that of column k. ``room``
-    is for two numbers a variable, [2, n + m].
+    is scratch space, [2, n + m].
     """
     n, m = T.shape
     left, right, moved, squares = room[0, :n], room[0, n:], room[1, :n], room[1, n:]
@@ -75,7 +75,7 @@ def pivot_table(T: Array, pivots: int, b: Array, c: Array, rows: Indices, column
     for k in range(n):
         b[k], rows[k] = 1.0, k
         turns = np.sqrt(k + 2.0) * np.pi
-        moved[k] = 1 + 0.37 * (turns - np.floor(turns))  # as cover in pivoting.py
+        moved[k] = 1 + 0.37 * (turns - np.floor(turns))  # as ``cover`` in pivoting.py
         for h in range(m):
             squares[h] += T[k, h] * T[k, h]
     for h in range(m):
@@ -126,7 +126,7 @@ def refine(V: Array, T: Array, rows: Indices, columns: Indices, x: Array, y: Arr
             by_row[i] -= V[i, j] * y[j]
             by_column[j] -= V[i, j] * x[i]
     for k in range(n):
-        if rows[k] >= n:  # y of a column that is played
+        if rows[k] >= n:  # the y of a played column
             for h in range(m):
                 if columns[h] < n:
                     y[rows[k] - n] += T[k, h] * by_row[columns[h]]
@@ -135,7 +135,7 @@ def refine(V: Array, T: Array, rows: Indices, columns: Indices, x: Array, y: Arr
 
 @compiled
 def normalised(weights: Array, policy: Array) -> None:
-    """Fill ``policy`` with the weights that are no rounding, over their sum."""
+    """Fill ``policy`` with the weights above rounding, divided by their sum."""
     total, largest = 0.0, np.max(weights)
     for k in range(len(weights)):
         policy[k] = weights[k] if weights[k] > DUST * largest else 0.0
@@ -146,9 +146,9 @@ def normalised(weights: Array, policy: Array) -> None:
 
 @compiled
 def value_and_gap(U: Array, row: Array, column: Array, paid: Array) -> tuple[float, float]:
-    """The row player's payoff and the duality gap of a pair, from payoffs as differences to the first one.
+    """The row player's payoff and the duality gap of a pair, computed from differences to the first payoff.
 
-    ``paid`` [m] is room for what the row policy earns against each column.
+    ``paid`` [m] is scratch space for what the row policy earns against each column.
     """
     n, m = U.shape
     origin, best, value = U[0, 0], -np.inf, 0.0
@@ -171,7 +171,7 @@ def solve_pair(U: Array, pivots: int, good: float, row: Array, column: Array) ->
     Args:
         U: [n, m], what the row player wins.
         pivots: give up after so many.
-        good: a gap of so much of the span needs no refinement.
+        good: a gap of at most this share of the span needs no refinement.
 
     Returns:
         The value, the duality gap of the pair, and the span of the payoffs; NaN for the first two where it gave up.
@@ -186,8 +186,9 @@ def solve_pair(U: Array, pivots: int, good: float, row: Array, column: Array) ->
     if span <= NARROWEST and span > 0:
         return np.nan, np.nan, span
     scale = span if span > 0 else 1.0
-    T, room, whose = np.empty((n, m)), np.empty((3, n + m)), np.empty(n + m, dtype=np.int64)  # of small games, each
-    rows, columns, b, c = whose[:n], whose[n:], room[2, :n], room[2, n:]  # array that is made takes as long as a pivot
+    # Few arrays: in a small game, making one takes as long as a pivot.
+    T, room, whose = np.empty((n, m)), np.empty((3, n + m)), np.empty(n + m, dtype=np.int64)
+    rows, columns, b, c = whose[:n], whose[n:], room[2, :n], room[2, n:]
     scaled(U, low, scale, flipped, T)
     if not pivot_table(T, pivots, b, c, rows, columns, room):
         return np.nan, np.nan, span

@@ -23,10 +23,10 @@ class ExtraGradient:
         half &\\propto \\exp(a + step \\cdot P \\pi_t), \\qquad \\pi_{t+1} \\propto \\exp(a + step \\cdot P\\,half)
 
     With tau = 0 the last iterate converges to an interior Nash of P for a constant step below ``1 / lam`` (lam:
-    ``games.rotation_frequency`` of the Nash), and above it leaves it. With tau > 0 it is EGPO: KL to the Nash of the
-    KL-regularised game, which is *not* a Nash of P, falls by ``1 - step tau`` an iteration for steps up to
-    ``1 / (L + tau) = 2 / (1 + 2 tau)``, where L = 1/2 bounds the centred payoff. The half points are what was
-    played: they form the average.
+    ``games.rotation_frequency`` of the Nash); above that it leaves the Nash. With tau > 0 it is EGPO: KL to the Nash of
+    the KL-regularised game, which is *not* a Nash of P, falls by ``1 - step tau`` per iteration for steps up to
+    ``1 / (L + tau) = 2 / (1 + 2 tau)``, where L = 1/2 bounds the centred payoff. The half points are what is played:
+    they form the average.
 
     Args:
         step: the step size, or a function of t = 1, 2, ...; step * tau <= 1.
@@ -52,7 +52,7 @@ class ExtraGradient:
 
     @property
     def period(self) -> int | None:
-        """The number of Steps after which they repeat, in ages of policies (see ``games/compiled/trace.py``)."""
+        """The number of Steps after which the Steps repeat, in ages of policies (see ``games/compiled/trace.py``)."""
         return None if callable(self.step) else 2
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:

@@ -18,8 +18,8 @@ class FixedOpponents:
 
     .. math::  \\rho_t \\to (1 - c) \\, \\rho_t + \\sum_k c_k \\, q_k, \\qquad c = \\sum_k c_k
 
-    where rho_t is the solver's opponent and q_k the fixed opponent of that name. In self-play this is the same solver
-    on the symmetric game in which the margin over the fixed opponents counts as well,
+    where rho_t is the solver's opponent and q_k the k-th fixed opponent. In self-play this is the same solver
+    on the symmetric game in which the margin over the fixed opponents also counts,
 
     .. math::  A'(y, y') = (1 - c) A(y, y') + \\sum_k c_k (P(y \\succ q_k) - P(y' \\succ q_k)), \\quad A = P - 1/2,
 

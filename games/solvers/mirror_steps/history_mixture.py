@@ -16,25 +16,25 @@ from .anchoring import check_regularised, regularised_anchor
 
 @dataclass(frozen=True)
 class HistoryMixture:
-    """INPO's step with the latest iterates in the place of the last one.
+    """INPO's step with a mixture of the latest iterates in place of the last one.
 
     .. math::
         \\pi_{t+1} \\propto \\left(\\prod_j \\pi_{t-j}^{\\lambda_j}\\right)^{1 - s \\tau} ref^{s \\tau}
         \\exp\\left(s \\, P \\sum_j \\lambda_j \\pi_{t-j}\\right), \\quad s = step
 
     MNPO's time-dependent form, where the past iterates are the other players: a geometric mixture of them as the
-    anchor, a linear one as the opponent. While there are fewer iterates than weights, the start takes the places of
-    those that are missing. ``weights=(1,)`` is :class:`INPO`. The paper's 1/sqrt(T) for the average
-    is not of this update in the game itself: with a constant tau, last and average go to the Nash of the regularised
-    game (measured: gap .1502 on COMAL's cycle at tau = 0.1, after 20,000 steps as after 2000).
+    anchor, a linear one as the opponent. While there are fewer iterates than weights, the start stands in for the
+    missing ones. ``weights=(1,)`` is :class:`INPO`. The paper's 1/sqrt(T) for the average does not hold for this update
+    in the game itself: with a constant tau, last and average go to the Nash of the regularised game (measured: gap
+    .1502 on COMAL's cycle at tau = 0.1, after 20,000 steps as after 2000).
 
     Args:
         step: the step size, or a function of t = 1, 2, ...; step * tau <= 1.
         tau: the strength of the regularisation towards the reference (the paper's ratio is step * tau).
-        weights: lambda_0, lambda_1, ...: of pi_t, pi_{t-1}, ...; they sum to 1.
+        weights: lambda_0, lambda_1, ..., the weights of pi_t, pi_{t-1}, ...; they sum to 1.
 
     Raises:
-        ValueError: a step that is not positive, a tau below 0, step * tau > 1, weights that are no distribution.
+        ValueError: a step that is not positive, a tau below 0, step * tau > 1, weights that are not a distribution.
 
     Source: arXiv 2509.23102 (MNPO), time-dependent opponents.
 

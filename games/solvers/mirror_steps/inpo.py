@@ -21,11 +21,11 @@ class INPO:
     .. math::
         \\pi_{t+1} \\propto \\pi_t^{1 - s \\tau} \\, ref^{s \\tau} \\exp(s \\, P \\pi_t), \\quad s = step
 
-    The step of online IPO, and :class:`MagneticMirrorDescent` with the step ``s / (1 - s tau)``: the last iterate
-    converges linearly to the Nash of the regularised game for constant steps up to ``tau / (L^2 + tau^2) =
-    4 tau / (1 + 4 tau^2)``, which is more than the 1/T of its own theorem 4 (with ``schedule.harmonic(tau)``).
-    With step = 1 / tau nothing of pi_t is kept in the anchor: iterated (regularised) best response, which cycles
-    where tau is small. With tau = 0 it is :class:`MWU`.
+    The step is that of online IPO, and :class:`MagneticMirrorDescent` with the step ``s / (1 - s tau)``: the last
+    iterate converges linearly to the Nash of the regularised game for constant steps up to
+    ``tau / (L^2 + tau^2) = 4 tau / (1 + 4 tau^2)``, which is more than the 1/T of its own theorem 4 (with
+    ``schedule.harmonic(tau)``). With ``step = 1 / tau`` the anchor keeps nothing of pi_t: this is iterated
+    (regularised) best response, which cycles for small tau. With tau = 0 it is :class:`MWU`.
 
     Args:
         step: the step size (the paper's 1 / eta), or a function of t = 1, 2, ...; step * tau <= 1.
@@ -53,7 +53,7 @@ class INPO:
 
     @property
     def period(self) -> int | None:
-        """The number of Steps after which they repeat, in ages of policies (see ``games/compiled/trace.py``)."""
+        """The number of Steps after which the Steps repeat, in ages of policies (see ``games/compiled/trace.py``)."""
         return None if callable(self.step) else 1
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:

@@ -16,14 +16,14 @@ from .step_limit import StepLimit, contraction_limit
 
 @dataclass(frozen=True)
 class MagneticMirrorDescent:
-    """Multiplicative weights drawn to the reference (the magnet).
+    """Multiplicative weights pulled towards the reference (the magnet).
 
     .. math::
         \\pi_{t+1} \\propto (\\pi_t \\, ref^{s \\tau} \\exp(s \\, P \\pi_t))^{1 / (1 + s \\tau)}, \\quad s = step
 
     It is :class:`INPO` with the step ``s / (1 + s tau)``. KL to the Nash of the game regularised by tau KL(. || ref)
-    falls by ``1 / (1 + s tau)`` an iteration for steps up to ``tau / L^2 = 4 tau`` by the theorem (L = 1/2 bounds
-    the centred payoff), and goes on falling for far larger ones: the point itself is stable for
+    falls by ``1 / (1 + s tau)`` per iteration for steps up to ``tau / L^2 = 4 tau`` by the theorem (L = 1/2 bounds
+    the centred payoff), and keeps falling for far larger ones: the point itself is stable for
     ``s < 2 tau / (lam^2 - tau^2)`` (lam: ``games.rotation_frequency`` there). That point is *not* a Nash of P: its gap
     is at most 2 tau max_y(-log ref(y)).
 
@@ -52,7 +52,7 @@ class MagneticMirrorDescent:
 
     @property
     def period(self) -> int | None:
-        """The number of Steps after which they repeat, in ages of policies (see ``games/compiled/trace.py``)."""
+        """The number of Steps after which the Steps repeat, in ages of policies (see ``games/compiled/trace.py``)."""
         return None if callable(self.step) else 1
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:

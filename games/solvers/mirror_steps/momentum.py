@@ -21,14 +21,14 @@ class Momentum:
         \\pi_{t+1} \\propto \\pi_t^{1 + m} \\, \\pi_{t-1}^{-m} \\exp(s \\, P \\pi_t), \\quad \\pi_0 = \\pi_1
 
     Momentum speeds up the way to a single best response. In a cyclic game it drives the iterates away from the
-    Nash faster than :class:`MWU`: locally by about ``1 + s^2 lam^2 (1 + m) / (2 (1 - m)^3)`` an iteration, for every
+    Nash faster than :class:`MWU`: locally by about ``1 + s^2 lam^2 (1 + m) / (2 (1 - m)^3)`` per iteration, for every
     step. Optimism (:class:`OptimisticMWU`) corrects the opponent instead, and converges. APO's own form takes the
-    payoff of the same combination, as Nesterov's method does: ``nesterov=True``; it leaves a cycle's Nash too.
+    payoff against the same combination, as Nesterov's method does (``nesterov=True``); it leaves a cycle's Nash too.
 
     Args:
         step: the step size, or a function of t = 1, 2, ...
         momentum: m, in [0, 1); 0 is MWU.
-        nesterov: the opponent is (1 + m) pi_t - m pi_{t-1}, too.
+        nesterov: the opponent, too, is (1 + m) pi_t - m pi_{t-1}.
 
     Raises:
         ValueError: a step that is not positive, a momentum not in [0, 1).
@@ -53,7 +53,7 @@ class Momentum:
 
     @property
     def period(self) -> int | None:
-        """The number of Steps after which they repeat, in ages of policies (see ``games/compiled/trace.py``)."""
+        """The number of Steps after which the Steps repeat, in ages of policies (see ``games/compiled/trace.py``)."""
         return None if callable(self.step) else 1
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:

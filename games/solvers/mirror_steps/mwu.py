@@ -20,7 +20,7 @@ class MWU:
 
     The *average* of pi_1 .. pi_T has a duality gap of at most ``step / 4 + 2 C / (step T)`` with
     C = max_y -log pi_1(y); see :class:`nashward.theory.MWUAverage`. The *last* iterate circles an interior Nash
-    and moves away from it, by a factor of ``sqrt(1 + step^2 lam^2)`` an iteration: no step makes it stable.
+    and moves away from it, by a factor of ``sqrt(1 + step^2 lam^2)`` per iteration: no step makes it stable.
 
     SPPO, SPO, DNO and REBEL (with the win rate as its reward) are this update; they differ in how they fit it.
 
@@ -46,7 +46,7 @@ class MWU:
 
     @property
     def period(self) -> int | None:
-        """The number of Steps after which they repeat, in ages of policies (see ``games/compiled/trace.py``)."""
+        """The number of Steps after which the Steps repeat, in ages of policies (see ``games/compiled/trace.py``)."""
         return None if callable(self.step) else 1
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:

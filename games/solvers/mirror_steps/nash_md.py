@@ -1,4 +1,4 @@
-"""Nash-MD and Nash-EMA: mirror descent against an opponent that is drawn to the reference, or lags behind."""
+"""Nash-MD and Nash-EMA: mirror descent against an opponent pulled towards the reference, or one that lags behind."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class NashMD:
 
     @property
     def period(self) -> int | None:
-        """The number of Steps after which they repeat, in ages of policies (see ``games/compiled/trace.py``)."""
+        """The number of Steps after which the Steps repeat, in ages of policies (see ``games/compiled/trace.py``)."""
         return None if callable(self.step) else 2
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
@@ -70,15 +70,15 @@ class NashEMA:
         \\rho_t = decay \\, \\rho_{t-1} + (1 - decay) \\, \\pi_t, \\qquad
         \\pi_{t+1} \\propto \\pi_t^{1 - s \\tau} \\, ref^{s \\tau} \\exp(s \\, P \\rho_t), \\quad \\rho_1 = \\pi_1
 
-    A heuristic without a rate: where it converges, it does so to the Nash of the regularised game, as rho and pi
-    meet. The paper averages parameters; here the *policies* are mixed, which for a language model means answers
-    of earlier iterates, sampled already. Members of negligible weight are dropped (``policy.NEGLIGIBLE``), so that
-    the mixture stops growing: 30 members at decay 0.5, 197 at 0.9.
+    A heuristic without a rate: where it converges, it does so to the Nash of the regularised game, as rho and pi meet.
+    The paper averages parameters; here the *policies* are mixed, which for a language model means answers of earlier
+    iterates that are already sampled. Members of negligible weight are dropped (``policy.NEGLIGIBLE``), so that the
+    mixture stops growing: 30 members at decay 0.5, 197 at 0.9.
 
     Args:
         step: the step size, or a function of t = 1, 2, ...; step * tau <= 1.
         tau: the strength of the regularisation towards the reference.
-        decay: of the average, in [0, 1); 0 is INPO.
+        decay: the average's decay, in [0, 1); 0 is INPO.
 
     Raises:
         ValueError: a step that is not positive, a tau below 0, step * tau > 1, a decay not in [0, 1).

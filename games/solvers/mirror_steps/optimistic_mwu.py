@@ -18,24 +18,24 @@ from .step_limit import StepLimit
 class OptimisticMWU:
     """Multiplicative weights with the next payoff predicted from the last two.
 
-    In one sequence, one fit an iteration:
+    In one sequence, with one fit per iteration:
 
     .. math::
         \\pi_{t+1} \\propto \\pi_t \\exp(step \\, (2 P \\pi_t - P \\pi_{t-1})), \\quad \\pi_0 = \\pi_1
 
-    In two, as ONPO writes it: a base sequence pi' that takes the steps, and a policy one guess ahead of it,
+    In two sequences, as in ONPO: a base sequence pi' takes the steps, and the policy is one guess ahead of it,
 
     .. math::
         \\pi'_{t+1} \\propto \\pi'_t \\exp(step \\, P \\pi_t), \\qquad
         \\pi_{t+1} \\propto \\pi'_{t+1} \\exp(step \\, P \\pi_t), \\quad \\pi'_1 = \\pi_1
 
-    The two give the same iterates but for the first step, which is twice as long in two sequences (as if
+    Both forms give the same iterates except for the first step, which is twice as long in two sequences (as if
     P pi_0 were 0); for a language model two sequences cost two fits.
 
     With a constant step below ``1 / (sqrt(3) lam)``, where lam is ``games.rotation_frequency`` of the Nash, the last
-    iterate converges to a unique interior Nash, and above it leaves it. The average's gap falls as 1/T: at step 1/2
-    it is at most 4 C / T in two sequences, and (4 C + 1.125) / T in one, which begins like two from a step further
-    back (the published ``4 sqrt(C) / T`` fails on ``games.zoo.condorcet_winner``).
+    iterate converges to a unique interior Nash; above that it leaves the Nash. The average's gap falls as 1/T: at step
+    1/2 it is at most 4 C / T in two sequences, and (4 C + 1.125) / T in one, which behaves like two begun one step
+    earlier (the published ``4 sqrt(C) / T`` fails on ``games.zoo.condorcet_winner``).
 
     Args:
         step: the step size, or a function of t = 1, 2, ...
@@ -61,7 +61,7 @@ class OptimisticMWU:
 
     @property
     def period(self) -> int | None:
-        """The number of Steps after which they repeat, in ages of policies (see ``games/compiled/trace.py``)."""
+        """The number of Steps after which the Steps repeat, in ages of policies (see ``games/compiled/trace.py``)."""
         return None if callable(self.step) else 2 if self.two_sequences else 1
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:

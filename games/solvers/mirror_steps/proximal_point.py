@@ -23,9 +23,9 @@ class ProximalPoint:
 
     by ``inner`` steps of :class:`INPO` with pi_t as the reference. Where they solve the inner game, KL(nash || pi_t)
     never grows, for any tau: the last iterate converges to a Nash of P itself. Where they are too few, the iterates
-    leave a Nash that mixes: ``inner^2 step tau`` has to be above 3 at least, up to 4.5 for large steps (``solve`` warns
-    below 3), and far above it to get there soon; by default it is 96. A small tau needs few iterates and many inner
-    steps. An iterate here is a whole inner solve: for a language model ``inner`` fits.
+    leave a Nash that mixes: ``inner^2 step tau`` must be above 3, for large steps above 4.5 (``solve`` warns below 3),
+    and far above that for fast convergence; by default it is 96. A small tau needs few iterates and many inner steps.
+    An iterate here is a whole inner solve: for a language model ``inner`` fits.
 
     Args:
         step: the inner step size, or a function of the outer t = 1, 2, ...; step * tau <= 1.
@@ -70,22 +70,22 @@ class ProximalPoint:
 
 @dataclass(frozen=True)
 class MagnetReset:
-    """MPO: magnetic mirror descent whose magnet moves to the iterate every so many steps.
+    """MPO: magnetic mirror descent whose magnet moves to the iterate every ``every`` steps.
 
     .. math::
         \\pi_{t+1} \\propto (\\pi_t \\, magnet^{s \\tau} \\exp(s \\, P \\pi_t))^{1 / (1 + s \\tau)}, \\qquad
         magnet \\leftarrow \\pi_t \\text{ every } every \\text{ steps}
 
-    The same policies as :class:`ProximalPoint`'s with ``inner = every`` where the first magnet is the start, but that
-    each of them is an iterate here. The last iterate converges to a Nash of P where ``every`` steps solve the game with
-    one magnet well enough: ``every^2 step tau`` has to be above 3 at least, up to 4.5 for large steps (``solve`` warns
-    below 3), else the iterates leave a Nash that mixes. How fast depends on ``every``, and not monotonously (COMAL's
-    cycle, tau = 0.1, step 0.4, gap after 1000 steps: .156 every 10, 3e-11 every 50, 7e-3 every 200, .150 never).
+    The policies are those of :class:`ProximalPoint` with ``inner = every`` where the first magnet is the start, but
+    here each of them is an iterate. The last iterate converges to a Nash of P where ``every`` steps solve the game with
+    one magnet well enough: ``every^2 step tau`` must be above 3, for large steps above 4.5 (``solve`` warns below 3),
+    else the iterates leave a Nash that mixes. How fast depends on ``every``, and not monotonically (COMAL's cycle, tau
+    = 0.1, step 0.4, gap after 1000 steps: .156 every 10, 3e-11 every 50, 7e-3 every 200, .150 never).
 
     Args:
         step: the step size, or a function of t = 1, 2, ...
         tau: the strength of the regularisation towards the magnet.
-        every: the steps between two moves of the magnet, which is the reference at first.
+        every: how many steps the magnet stays; at first it is the reference.
 
     Raises:
         ValueError: a step that is not positive, a tau below 0, every not a whole number >= 1.
@@ -128,6 +128,6 @@ def _too_few(name: str, steps: int, size: Schedule, tau: float) -> str | None:
     if callable(size) or steps >= fewest_steps(size, tau):
         return None
     return (
-        f"{name} = {steps} is below {fewest_steps(size, tau):.3g} = sqrt(3 / (step tau)): with so few steps to a "
+        f"{name} = {steps} is below {fewest_steps(size, tau):.3g} = sqrt(3 / (step tau)): with so few steps per "
         "reference the iterates leave a Nash that mixes"
     )

@@ -1,4 +1,4 @@
-"""The largest step that a theorem or an exact analysis allows, for those solvers that have one."""
+"""The largest step that a theorem or an exact analysis allows, for the solvers that have one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class StepLimit(NamedTuple):
     """A threshold of the step size.
 
     Attributes:
-        step: its value.
-        formula: in terms of lam, the frequency at the Nash (``games.rotation_frequency``), or of L, the largest centred
-            payoff, and tau.
+        step: the threshold's value.
+        formula: the threshold in terms of lam, the frequency at the Nash (``games.rotation_frequency``), or of L, the
+            largest centred payoff, and tau.
         means: what holds below it or beyond it.
         exact: beyond it the iterates leave the Nash; False: up to it a theorem holds, and nothing is known beyond.
     """
@@ -28,26 +28,27 @@ class HasStepLimit(Protocol):
     """A solver whose largest constant step is known."""
 
     def step_limit(self, L: float, lam: float) -> StepLimit:
-        """The threshold of its step, for the largest centred payoff L and the frequency lam at the Nash."""
+        """The threshold of the step, for the largest centred payoff L and the frequency lam at the Nash."""
         ...
 
 
 @runtime_checkable
 class MovesReference(Protocol):
-    """A solver that regularises towards one of its own iterates, and moves on to a later one every so many steps."""
+    """A solver that regularises towards one of its own iterates, and replaces it from time to time."""
 
     def too_few(self) -> str | None:
-        """What to say of steps that are too few to come nearer to a Nash that mixes; None where they are enough."""
+        """A warning if there are too few steps to come nearer to a Nash that mixes; None if there are enough."""
         ...
 
 
 def fewest_steps(size: float, tau: float) -> float:
-    """``sqrt(3 / (size tau))``: with fewer steps of this size (of :class:`INPO`) from one reference to the next, the
+    """``sqrt(3 / (size tau))``: with fewer :class:`INPO` steps of this size from one reference to the next, the
     iterates leave every Nash that mixes.
 
-    Near one the steps turn the deviation by +- i lam and pull it to the reference, so that m steps multiply it by
-    ``(tau - i lam a^m) / (tau - i lam)``, a = 1 - size tau + i lam size. The square of its size is below 1, to leading
-    order, exactly where m^2 size tau > 3, whatever lam is; in numbers from 3.0 (small steps) to 4.5.
+    Near such a Nash the steps rotate the deviation by +- i lam and pull it to the reference, so that m steps multiply
+    it by ``(tau - i lam a^m) / (tau - i lam)``, a = 1 - size tau + i lam size. The square of its absolute value is
+    below 1, to leading order, exactly where m^2 size tau > 3, whatever lam is; numerically from 3.0 (small steps) to
+    4.5.
 
     Source: derived; see ``theory.local_factor``.
     """

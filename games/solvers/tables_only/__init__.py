@@ -1,1 +1,1 @@
-"""Solvers that are no mirror steps: for tables only."""
+"""Solvers that make no mirror steps: for tables only."""

@@ -11,7 +11,7 @@ from nashward.games.driver import require_steps
 from nashward.games.policy import Policy
 from nashward.games.step import Solver, Step
 
-if TYPE_CHECKING:  # they import torch, which the names and settings of the solvers do not need
+if TYPE_CHECKING:  # these import torch, which the solvers' names and settings do not need
     from nashward.games.executor import TableExecutor
     from nashward.games.forms.game import Players
 
@@ -22,10 +22,10 @@ Payoffs: TypeAlias = "Callable[[Players], Players]"
 class TableSolver(Protocol):
     """A method whose updates are not mirror steps: it works on payoffs, not on log-probabilities. For tables only.
 
-    A class with ``iterate`` is one; it need not inherit. It may also have
+    A class with ``iterate`` is a table solver; it need not inherit. It may also have
 
-    - ``nearest``, the mirror-step solver to use instead for a language model, which the error for one names;
-    - ``keeps_support``, True where an action at probability 0 stays at 0, of which ``games.solve`` warns;
+    - ``nearest``, the mirror-step solver to use instead for a language model, named in the error;
+    - ``keeps_support``, True where an action at probability 0 stays at 0; ``games.solve`` then warns;
     - ``averaging``, the usual weight of the t-th policy in the average, such as ``games.averaging.linear``.
 
     Example:
@@ -38,11 +38,11 @@ class TableSolver(Protocol):
         """The iterates after the start x, for ever.
 
         Args:
-            x: the start, a tuple with one tensor a player: (pi,) [..., n] of a preference game, and (row, column) of an
-                ``n x m`` game, each player's probabilities. The leading axes are games, starts or seeds. Not to be
-                changed in place.
-            payoffs: of such a tuple, what each action earns against it, in the same form; linear in it. Each call is
-                one look at the game: with sampled feedback it draws anew.
+            x: the start, a tuple with one tensor of probabilities per player: (pi,) [..., n] in a preference game,
+                (row, column) in an ``n x m`` game. The leading axes are games, starts or seeds. Must not be changed in
+                place.
+            payoffs: maps such a tuple to what each action earns against it, in the same form; linear. Each call is one
+                look at the game: with sampled feedback it draws anew.
 
         Yields:
             The next policies, in the same form: non-negative, each summing to 1.
@@ -62,18 +62,18 @@ class AsSteps:
         iterates = self.solver.iterate(start, self.tables.payoffs)
         name, made = type(self.solver).__name__, 0
         for players in iterates:
-            if made == 0:  # what is wrong in form is wrong at once; games.solvers.check_solver looks at more
+            if made == 0:  # a wrong form shows at once; games.solvers.check_solver checks more
                 check_policies(players, start, f"{name}: iterate 1")
             x = yield Step(anchor=self.tables.handle(players), averaged=x)
             made += 1
-        raise NashwardError(f"{name}: iterate ended after {made} policies; it has to go on for ever")
+        raise NashwardError(f"{name}: iterate ended after {made} policies; it must yield for ever")
 
 
 def check_policies(players: Any, like: Players, where: str) -> None:
-    """Refuse what a solver yields where it is no policy of each player.
+    """Refuse what a solver yields unless it is a policy for each player.
 
     Args:
-        players: what it yielded.
+        players: what the solver yielded.
         like: policies of the same game.
         where: begins the message.
 
@@ -85,7 +85,7 @@ def check_policies(players: Any, like: Players, where: str) -> None:
         got = (
             [tuple(getattr(p, "shape", ())) for p in players] if isinstance(players, tuple) else type(players).__name__
         )
-        raise NashwardError(f"{where}: expected a tuple with a tensor a player, of shapes {shapes}, got {got}")
+        raise NashwardError(f"{where}: expected a tuple with one tensor per player, of shapes {shapes}, got {got}")
     for policy in players:
         if (policy < -1e-9).any():
             raise NashwardError(f"{where}: a policy has the probability {float(policy.min()):g}")
@@ -101,7 +101,7 @@ def as_solver(solver: Solver | TableSolver, tables: TableExecutor) -> Solver:
         A mirror-step solver as it is; a solver of tables only inside ``AsSteps``.
 
     Raises:
-        TypeError: a solver's class.
+        TypeError: a class in place of a solver.
     """
     if isinstance(solver, type):
         require_steps(solver)  # raises

@@ -47,6 +47,6 @@ class FictitiousPlay:
 
 
 def _first_best(values: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
-    """All probability on the largest value; on the first of those that differ by rounding only."""
+    """All probability on the largest value, or on the first of several that differ by rounding only."""
     ties = values >= values.amax(-1, keepdim=True) - 1e-9 * values.abs().amax(-1, keepdim=True)
     return values.new_zeros(values.shape).scatter(-1, ties.int().argmax(-1, keepdim=True), 1.0)

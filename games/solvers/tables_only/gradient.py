@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def projected(values: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
-    """The distribution nearest to the values in Euclid's distance: ``[v - c]_+`` with the c that makes the sum 1.
+    """The distribution nearest to the values in Euclidean distance: ``[v - c]_+`` with the c that makes the sum 1.
 
     Args:
         values: [..., n], finite.
@@ -35,7 +35,7 @@ def projected(values: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
     falling = values.sort(-1, descending=True).values
     count = falling.new_ones(falling.shape).cumsum(-1)
     excess = (falling.cumsum(-1) - 1) / count  # c, if the k largest values stay above 0
-    kept = (falling > excess).sum(-1, keepdim=True)  # a run from the left, of one at least
+    kept = (falling > excess).sum(-1, keepdim=True)  # a run from the left, at least one
     return (values - excess.gather(-1, kept - 1)).clamp_min(0)
 
 
@@ -93,9 +93,9 @@ class OptimisticGDA:
         \\pi_{t+1} = \\Pi_\\Delta(z_{t+1} + step \\cdot P \\pi_t), \\quad z_1 = \\pi_1
 
     With a step up to ``1 / (2 sqrt(2) |A|)``, where ``|A|`` is the spectral norm of the centred payoffs P - 1/2, the
-    average's gap is at most ``D^2 / (step T) + step n / (2 T)`` (:class:`nashward.theory.OptimisticGradientAverage`),
-    and with one up to ``1 / (8 |A|)`` the last iterate converges to a Nash, at a rate that falls geometrically and
-    depends on the game, also where there are several.
+    average's gap is at most ``D^2 / (step T) + step n / (2 T)`` (:class:`nashward.theory.OptimisticGradientAverage`).
+    With a step up to ``1 / (8 |A|)`` the last iterate converges to a Nash at a geometric rate that depends on the game,
+    even where there are several.
 
     Args:
         step: the step size, or a function of t = 1, 2, ...

@@ -76,8 +76,8 @@ class RegretMatchingPlus:
 
     .. math::  R_{t+1} = [R_t + r_t - \\langle \\pi_t, r_t \\rangle]_+, \\qquad \\pi_{t+1} \\propto R_{t+1}
 
-    The bound is that of :class:`RegretMatching`, the average (linear by default) far better in practice;
-    the last iterate need not converge.
+    The bound is that of :class:`RegretMatching`; the average (linear by default) is far better in practice, and the
+    last iterate need not converge.
 
     Source: Tammelin 2014 (arXiv 1407.5042).
 
@@ -106,8 +106,8 @@ class PredictiveRegretMatchingPlus:
         m_t = r_t - \\langle \\pi_t, r_t \\rangle, \\quad R_{t+1} = [R_t + m_t]_+, \\qquad
         \\pi_{t+1} \\propto [R_{t+1} + m_t]_+
 
-    The average (linear by default) falls as about 1/T in practice, and faster than that of anything else
-    here on large tables; only 1/sqrt(T) is proven, and the last iterate need not converge.
+    The average's gap (linear weights by default) falls as about 1/T in practice, on large tables faster than that of
+    any other solver here; only 1/sqrt(T) is proven, and the last iterate need not converge.
 
     Source: Farina, Kroer & Sandholm 2021 (arXiv 2007.14358).
 

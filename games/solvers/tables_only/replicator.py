@@ -20,7 +20,7 @@ class Replicator:
 
     .. math::  \\dot\\pi_y = \\pi_y \\, ((P \\pi)_y - \\pi^\\top P \\pi)
 
-    Around an interior Nash it turns for ever: sum_y nash_y log pi_y is conserved. The mean payoff is computed as
+    Around an interior Nash it cycles for ever: sum_y nash_y log pi_y is conserved. The mean payoff is computed as
     pi^T P pi although it is 1/2: with the constant the sum of pi is an unstable fixed point of the equation, and
     rounding grows until the invariant is lost.
 

@@ -10,7 +10,8 @@ import numpy as np
 from nashward.errors import NashwardError
 from nashward.games.analysis.prediction_powered import FEWEST, prediction_powered
 from nashward.games.shapes import Float
-from nashward.llm.oracles import Vote
+
+from ...oracles import Vote
 
 TO_LABEL = "to-label.jsonl"  # in the folder of evaluations
 

@@ -81,6 +81,9 @@ class LengthControlled:
         regularisation: 1 / C of the fit, as given or as chosen by cross-validation.
         prompts: the number of judged prompts.
         minimal: whether the fit had no rows of the gamed baseline, and is not comparable with the leaderboard.
+        identified: whether the data tell the model from its lengths. Not where all outputs are longer than the
+            baseline's, or all shorter, and no gamed rows say what length does: the value is then what the penalty
+            leaves, and its standard error NaN.
 
     Example:
         >>> result = LengthControlled(52.1, 1.2, 0.4, 60.3, 1.5, 61.0, Weights(0.0, 0.0, 0.08), 0.15, 805, minimal=True)
@@ -98,6 +101,7 @@ class LengthControlled:
     regularisation: float
     prompts: int
     minimal: bool
+    identified: bool = True
 
     @property
     def name(self) -> str:
@@ -127,7 +131,8 @@ def length_controlled_win_rate(
     fitted by cross-entropy with the penalty ``(1 / C) |w|_1``. The rows of the gamed baseline (its verbose and its
     concise version against itself, weight 0.1 each, without w_m) regularise w_L and w_d; of their labels y only
     S1 = sum y tanh(..) and S2 = sum y d enter. Without these rows the result is ``minimal``, with a warning: on
-    published annotations it differs by up to 13 points. A model with the outputs of the baseline has 50.
+    published annotations it differs by up to 13 points, and nothing identifies it where all outputs are longer than the
+    baseline's, or all shorter (``identified``). A model with the outputs of the baseline has 50.
 
     Every column is a mapping by prompt (or a pandas Series by its index), or an array in the same order as the others;
     mappings and arrays together need ``prompts``. Rows are never looked up by number, which in alpaca_eval 0.6.6 gives
@@ -194,6 +199,7 @@ def length_controlled_win_rate(
     length_difference = (rows["baseline_length"] - rows["output_length"])[judged]
     penalty: float = 0.0 if isinstance(regularisation, str) else regularisation
     error = 0.0
+    identified = gamed is not None or length_difference.min() <= 0 <= length_difference.max()
     if not length_difference.any() and (y == 0.5).all():  # the outputs of the baseline
         weights = Weights(0.0, 0.0, 0.0)
     else:
@@ -214,21 +220,29 @@ def length_controlled_win_rate(
                 penalty = chosen_penalty(features, row_weights, np.concatenate([labels, y]))
         coefficients = fit(features, row_weights, y @ judged_features + gamed_moments, penalty)
         fitted = (coefficients, judged_features, y, length_difference, gamed_features, GAMED, gamed_moments, penalty)
-        error = 100 * standard_error(Fitted(*fitted))
+        error = 100 * standard_error(Fitted(*fitted)) if identified else np.nan
         weights = Weights(float(coefficients[0]), 0.0 if d is None else float(coefficients[1]), float(coefficients[-1]))
-    if gamed is None:
+    value, alpaca_error = predict(weights, np.zeros(len(y)) if d is None else d)
+    if not identified:
+        warnings.warn(
+            f"all outputs are {'longer' if length_difference[0] < 0 else 'shorter'} than the baseline's: no win rate "
+            f"at equal lengths is identified, and {value:.1f} is what the penalty leaves; give the gamed baseline's "
+            "rows, or outputs of like length",
+            NotComparable,
+            stacklevel=2,
+        )
+    elif gamed is None:
         warnings.warn(
             "a minimal length-controlled win rate, without the gamed baseline's rows: it is not comparable with the "
             "AlpacaEval leaderboard (up to 13 points off)",
             NotComparable,
             stacklevel=2,
         )
-    value, alpaca_error = predict(weights, np.zeros(len(y)) if d is None else d)
     discrete = np.where(y == 0.5, 0.5, y > 0.5)
     return LengthControlled(
         value, error, alpaca_error,
         100 * float(y.mean()), 100 * float(y.std(ddof=1)) / len(y) ** 0.5, 100 * float(discrete.mean()),
-        weights, penalty, len(y), gamed is None,
+        weights, penalty, len(y), gamed is None, bool(identified),
     )  # fmt: skip
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from nashward.errors import NashwardError
 from nashward.games.analysis.confidence import least_error, win_rate_interval, win_rate_p_value
 from nashward.games.shapes import Float
-from nashward.llm.oracles import PreferenceOracle, preference_matrices
+
+from ...oracles import PairwiseResult, PreferenceOracle, preference_matrices
 
 UNDECIDED = "is not told apart from"
 
@@ -95,7 +96,7 @@ def win_rate(
         W with its standard error.
 
     Raises:
-        ValueError: no prompt has a judgement; as ``preference_matrices``.
+        ValueError: no two different responses were judged; as ``preference_matrices``.
 
     See also:
         ``length_controlled_win_rate``: at equal lengths.
@@ -108,7 +109,16 @@ def win_rate(
         0.625 ± 0.255
     """
     results = preference_matrices(oracle, prompts, responses, opponents)
-    means = np.array([result.P[~np.isnan(result.P)].mean() for result in results if not np.isnan(result.P).all()])
+    means = judged_means(results)
     if not len(means):
         raise NashwardError("the oracle judged no pair; there is no win rate")
     return WinRate.of(means)
+
+
+def judged_means(results: Sequence[PairwiseResult]) -> Float[np.ndarray, " prompts"]:
+    """The mean win probability of each prompt that has one; none where of all different responses no two were judged,
+    as equal ones tie whoever judges."""
+    asked = sum(result.meta["calls"] + result.meta["cached"] for result in results)
+    if asked and asked == sum(result.meta["missing"] for result in results):
+        return np.zeros(0)
+    return np.array([result.P[~np.isnan(result.P)].mean() for result in results if not np.isnan(result.P).all()])

@@ -261,7 +261,11 @@ def _one_candidate(case: Case) -> None:
 
 
 def _odd_texts(case: Case) -> str | None:
-    prompt, (first, second, *_), _ = case.widest
+    prompt, texts, logits = case.widest
+    missed = np.isnan(logits).any(0)
+    judged = np.argwhere(~(missed | missed.T) & ~np.eye(len(texts), dtype=bool)).tolist()
+    i, j = judged[0] if judged else (0, 1)  # where an odd text is missing, it is not for the other one
+    first, second = texts[i], texts[j]
     certain = any(np.isinf(logits).any() for logits in case.answers)
     failures, missing = [], []
     for name, text in ODD_TEXTS.items():

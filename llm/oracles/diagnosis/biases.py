@@ -188,7 +188,7 @@ def _by_length(kind: str, k: int, found: StyleFit, limits: DiagnosisLimits) -> N
 
 
 def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
-    """How often it is on the side of the labels, and whether its log-odds are of the right size."""
+    """How often it is on the side of a vote, and whether its log-odds are of the right size."""
     y, A = judged.unseen_labels, judged.log_odds
     known = ~np.isnan(y + A)
     if known.sum() < FEW:
@@ -196,13 +196,16 @@ def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
         return
     right = np.where(A == 0, 0.5, np.where(A > 0, y, 1 - y))[known]
     clusters = judged.clusters[known]
-    rate, error, count = clustered_mean(right, clusters)
+    # of votes, as ``accuracy_weights`` has it: a pair of two votes counts twice
+    votes = np.array([float(pair.n) for pair in judged.pairs])[known]
+    rate, error, count = clustered_mean(right, clusters, votes)
     coin = one_sided(rate - 0.5, error, count) > limits.level  # not shown to be better than one
     worse = one_sided(0.5 - rate, error, count) <= limits.level
+    of = f"{known.sum()} pairs" if votes.sum() == known.sum() else f"{votes.sum():g} votes on {known.sum()} pairs"
     verdict = ", worse than a coin" if worse else ", not told apart from a coin" if coin else ""
     yield Finding(
         "accuracy", rate, error, 0.0 if coin else 1.0, coin,
-        f"agrees with the labels in {rate:.1%} ± {error:.1%} of {known.sum()} pairs{verdict}",
+        f"agrees with the labels in {rate:.1%} ± {error:.1%} of {of}{verdict}",
         "do not train on it yet: give more labels, take another judge, or fit one to them (nashward fit-oracle)",
         note=f"{counted(ties, 'tie')}, each half right" if (ties := int((y[known] == 0.5).sum())) else "",
     )  # fmt: skip

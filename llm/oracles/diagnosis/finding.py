@@ -53,18 +53,25 @@ class NotMeasured:
     text: str = ""
 
 
-def clustered_mean(values: Float[np.ndarray, " N"], clusters: Int[np.ndarray, " N"]) -> tuple[float, float, int]:
+def clustered_mean(
+    values: Float[np.ndarray, " N"], clusters: Int[np.ndarray, " N"], weights: Float[np.ndarray, " N"] | None = None
+) -> tuple[float, float, int]:
     """The mean of values, its standard error over clusters, and how many clusters there are.
+
+    Args:
+        values, clusters: each value and the number of its cluster.
+        weights: of the values; None: equal ones.
 
     Example:
         >>> [round(float(x), 3) for x in clustered_mean(np.array([1.0, 1.0, 0.0]), np.array([0, 0, 1]))]
         [0.667, 0.444, 2.0]
     """
-    mean = float(values.mean())
+    w = np.ones(len(values)) if weights is None else weights
+    mean = float(w @ values / w.sum())
     numbers = np.unique(clusters, return_inverse=True)[1]
-    sums = np.bincount(numbers, values - mean)
+    sums = np.bincount(numbers, w * (values - mean))
     count = len(sums)
-    error = math.sqrt(float((sums**2).sum()) * count / (count - 1)) / len(values) if count > 1 else math.nan
+    error = math.sqrt(float((sums**2).sum()) * count / (count - 1)) / float(w.sum()) if count > 1 else math.nan
     return mean, error, count
 
 

@@ -38,7 +38,7 @@ class Combination:
         weights: by name, of weights; 1 where it is not given.
         floors: by name, the least win rate over the start.
         limit: of floors, the most that the multipliers sum to.
-        sft: a floor of the SFT texts' likelihood: the most nats a token by which their NLL may rise over the start's.
+        sft: a floor of the SFT texts' likelihood: the most nats per token by which their NLL may rise over the start's.
         tau: of the worst case, the adversary's pull to the start's responses.
         epsilon: of an order, the weight of each objective over that of the one before, see
             ``theory.LexicographicWeights``.
@@ -89,7 +89,7 @@ class Combination:
             if not 0 <= floor <= 1:
                 raise NashwardError(f"the floor of {name} is {floor:g}; expected a win rate over the start in [0, 1]")
         if self.sft is not None and not 0 <= self.sft < float("inf"):
-            raise NashwardError(f"sft is {self.sft!r}; expected nats a token that the NLL may rise by, at least 0")
+            raise NashwardError(f"sft is {self.sft!r}; expected nats per token that the NLL may rise by, at least 0")
         for name, value in {"limit": self.limit, "tau": self.tau, "epsilon": self.epsilon}.items():
             if not 0 < value < float("inf"):
                 raise NashwardError(f"{name} is {value!r}; expected a positive number")
@@ -112,6 +112,24 @@ class Combination:
     def charged(self) -> tuple[str, ...]:
         """What has a multiplier under floors: the objectives with one, and the SFT texts where they have one."""
         return (*self.floors, *(() if self.sft is None else ("sft",)))
+
+    @property
+    def payoff(self) -> str:
+        """What a policy plays for, in words.
+
+        Example:
+            >>> Combination(("helpful", "short"), weights={"helpful": 3}).payoff
+            'the mean of helpful (weight 0.75) and short (weight 0.25)'
+        """
+        listed = " and ".join(self.names) if len(self.names) == 2 else ", ".join(self.names)
+        if self.rule == "floors":
+            return f"{self.names[0]}, subject to the floors"
+        if self.rule == "worst-case":
+            return f"the smallest of {listed}"
+        if self.rule == "majority":
+            return f"the majority of {listed}"
+        weighted = [f"{name} (weight {w:.3g})" for name, w in zip(self.names, self.member_weights, strict=True)]
+        return f"the mean of {' and '.join(weighted)}"
 
     @property
     def plays_against_the_start(self) -> bool:

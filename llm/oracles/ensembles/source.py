@@ -124,7 +124,14 @@ class EnsembleSource:
             logger.warning("the accuracies of %d oracles are measured on %d pairs alone", len(members), len(votes))
         weights = self._measured(members, votes, cache)
         for member, weight in zip(members, weights, strict=True):
-            logger.info("%s: accuracy %.3f", member.name, 1 / (1 + np.exp(-weight)))
+            accuracy = 1 / (1 + np.exp(-weight))
+            logger.info("%s: accuracy %.3f", member.name, accuracy)
+            if weight < 0:  # as Nitzan & Paroush have it: who is wrong more often than right tells by it who is better
+                logger.warning(
+                    "%s counts inverted, with weight %.2f: by an accuracy of %.3f it is wrong more often than right, "
+                    "so that what it rejects gains; leave it out where that is not meant",
+                    member.name, weight, accuracy,
+                )  # fmt: skip
         name = f"{self.rule} of {', '.join(member.name for member in members)}"
         return Ensemble(members, "weighted-majority", weights, pessimism=pessimism, name=name)
 
@@ -134,7 +141,7 @@ class EnsembleSource:
             return accuracy_weights(members, votes, cache)
         fit = unlabelled_accuracies(members, votes, cache)
         for member, suspect, accuracy in zip(members, fit.suspect, fit.accuracy, strict=True):
-            if suspect:
+            if suspect and accuracy >= 0.5:  # below that it counts inverted, which is said where it is counted
                 logger.warning(
                     "%s looks no better than half as accurate as the others (accuracy %.2f by Dawid-Skene)",
                     member.name,

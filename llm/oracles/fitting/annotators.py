@@ -139,7 +139,7 @@ def weighted_annotators(votes: Sequence[Vote], weights: Mapping[str, float]) -> 
     names = {vote.annotator for vote in votes if vote.annotator is not None}
     for name, weight in weights.items():
         if name not in names:
-            shown = ", ".join(sorted(names)[:10]) or "nobody: the votes name no voter"
+            shown = ", ".join(sorted(names)[:10]) or "nobody: the votes name no annotator"
             raise NashwardError(f"{name} gave no vote, and has a weight; there voted {shown}")
         if not 0 <= weight < np.inf:
             raise NashwardError(f"the weight of {name} is {weight!r}; expected 0 or more")

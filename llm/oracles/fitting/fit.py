@@ -22,15 +22,16 @@ from safetensors.torch import save_file
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
-from nashward.llm.config.fields import check_choice
-from nashward.llm.store.files import atomic_folder, write_json
 
+from ...config.fields import check_choice
+from ...config.oracle_fit import Kind
 from ...processes import processes
+from ...store.files import atomic_folder, write_json
 from ..models import checkpoint
 from ..models.network import NetworkOracle
 from .annotators import Reliability, annotator_weights
 from .examples import StatesOfRows
-from .init import Kind, check_kind, init_from_base, kind_of, layout_of, pooled_from_base
+from .init import check_kind, init_from_base, kind_of, layout_of, pooled_from_base
 from .settings import FitSettings, fold_key
 from .summary import VoteCycle
 from .train import Trained, VoteTraining

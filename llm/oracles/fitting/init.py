@@ -13,9 +13,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from nashward.errors import NashwardError
-from nashward.llm.config.oracle_fit import FitSettings, Layout
-from nashward.llm.data.library_errors import first_line, translated_errors
 
+from ...config.oracle_fit import FitSettings, Kind, Layout
+from ...data.library_errors import first_line, translated_errors
 from ..models.chat import check_vocabulary, max_row_length
 from ..models.checkpoint import (
     check_tensors,
@@ -30,7 +30,7 @@ from ..models.checkpoint import (
 from ..models.gpm import GPM, VALUE_HEAD, GPMModel
 from ..models.network import NetworkOracle, freeze, target_device
 from ..models.pairrm import CANDIDATE_MAXLENGTH, MARKERS, SOURCE_MAXLENGTH, PairRM, PairRMModel, is_pairrm
-from ..models.pooled import FORM, Kind, PooledForm, PooledNetwork, PooledOracle, pooled_layers
+from ..models.pooled import FORM, PooledForm, PooledNetwork, PooledOracle, pooled_layers
 from ..models.reward_model import RewardModel, RewardNetwork
 
 CLASSES: dict[Kind, type[NetworkOracle]] = {"pairrm": PairRM, "gpm": GPM, "bt": RewardModel, "hrc": PooledOracle}

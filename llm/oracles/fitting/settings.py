@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from nashward.games.shapes import Int
-from nashward.llm.config.oracle_fit import RATES as RATES
-from nashward.llm.config.oracle_fit import FitSettings as FitSettings
+
+from ...config.oracle_fit import RATES as RATES
+from ...config.oracle_fit import FitSettings as FitSettings
 
 
 def fold_key(prompt: str) -> str:

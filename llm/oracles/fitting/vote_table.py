@@ -19,8 +19,8 @@ from scipy.special import expit
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
-from nashward.llm.config.fields import check_choice
 
+from ...config.fields import check_choice
 from ..embedding import skew_product
 from ..protocol import Pairs, PreferenceOracle
 from .votes import Vote, read_votes

@@ -11,13 +11,25 @@ from typing import Any
 
 from nashward.counted import counted
 from nashward.errors import NashwardError
-from nashward.llm.data.conversations import COMPARED_FIELDS, fields_of_prompt, response_text
-from nashward.llm.data.prompts import row_prompt
-from nashward.llm.data.rows import is_missing, likely_field, numbered_rows, read_rows
-from nashward.winners import MODELS, is_skip, response_fields, winner_of
+from nashward.winners import (
+    GENERATORS,
+    MODELS,
+    OUTPUTS,
+    PREFERENCE,
+    VOTERS,
+    first_wins,
+    is_skip,
+    model_fields,
+    response_fields,
+    winner_of,
+)
+
+from ...data.conversations import COMPARED_FIELDS, fields_of_prompt, response_text
+from ...data.prompts import row_prompt
+from ...data.rows import is_missing, likely_field, numbered_rows, read_rows
 
 WINS = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}
-EXAMPLE = '{"prompt": "..", "a": "..", "b": "..", "winner": "a", "voter": "ann"}'
+EXAMPLE = '{"prompt": "..", "a": "..", "b": "..", "winner": "a", "annotator": "ann"}'
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +88,8 @@ def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
     - ``prompt, a, b, winner``: "a", "b", "tie" or "both_bad", also "left", "second", "model_a" and what else
       ``nashward.winners`` reads, the value of ``model_a`` or ``model_b`` too; "skip" or an empty one is no vote, and
       counted in a warning;
+    - ``instruction, output_1, output_2, preference``: AlpacaEval's annotations, from 1 (the first is better) to 2, with
+      ``generator_1`` and ``generator_2``;
     - ``prompt, chosen, rejected``: texts, or lists of chat messages that end with the response, with or without the
       turns before it.
 
@@ -107,11 +121,17 @@ def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
 
 def _vote_unless_skipped(row: Any) -> Vote | None:
     """None where the row has a winner for its result, and names none."""
-    if isinstance(row, Mapping) and "winner" in row:
-        results = [row[kind] for kind in _KINDS if not is_missing(row.get(kind))]
-        if results in ([], [""]) or (results == [row["winner"]] and is_skip(row["winner"], models_of_row(row))):
+    if isinstance(row, Mapping) and ("winner" in row or {PREFERENCE, *OUTPUTS} <= row.keys()):
+        results = [row[kind] for kind in _kinds(row) if not is_missing(row[kind])]
+        if results in ([], [""]) or (results == [row.get("winner")] and is_skip(results[0], models_of_row(row))):
             return None
     return vote_of_row(row)
+
+
+def _kinds(row: Mapping[str, Any]) -> list[str]:
+    """The results that a row has; a preference is one of AlpacaEval's outputs alone."""
+    of_outputs = response_fields(row) == OUTPUTS
+    return [kind for kind in _KINDS if row.get(kind) is not None and (kind != PREFERENCE or of_outputs)]
 
 
 def fields_of_vote(row: Mapping[str, Any]) -> set[str]:
@@ -133,16 +153,17 @@ def vote_of_row(row: Any) -> Vote:
         return row
     if not isinstance(row, Mapping):
         raise NashwardError(f"is {type(row).__name__}, expected an object with a prompt and two responses")
-    kinds = [kind for kind in _KINDS if row.get(kind) is not None]
+    kinds = _kinds(row)
     if len(kinds) != 1:
         fields = ", ".join(str(key) for key, value in row.items() if value is not None) or "nothing"
         results = " and ".join(kinds) or "no result"
         hint = "" if kinds else likely_field(row, [*_KINDS], fields_of_vote(row), text=False)
+        hint = hint or "; rename the one that says who won to winner" * (not kinds)
         raise NashwardError(
             f"has {results}; expected one of {', '.join(_KINDS)}, for example {EXAMPLE}; it has {fields}{hint}"
         )
     prompt, a, b, wins, n = _KINDS[kinds[0]](row)
-    annotator = next((row[name] for name in ("voter", "annotator") if not is_missing(row.get(name))), None)
+    annotator = next((row[name] for name in VOTERS if not is_missing(row.get(name))), None)
     weight = 1.0 if row.get("weight") in (None, "") else _number(row, "weight")
     annotator = None if annotator in (None, "") else str(annotator)
     models = ("", "") if kinds == ["chosen"] else models_of_row(row)  # which of them is model_a's is not known
@@ -219,8 +240,12 @@ def models_of_row(row: Mapping[str, Any]) -> tuple[str, str]:
         >>> models_of_row({"a": "Hi.", "b": "Hello.", "model_a": "opt"})
         ('opt', '')
     """
-    first, second = ("" if is_missing(row.get(name)) else str(row[name]) for name in MODELS)
+    first, second = ("" if is_missing(row.get(name)) else str(row[name]) for name in model_fields(row))
     return first, second
+
+
+def _preference(row: Mapping[str, Any]) -> Fields:
+    return *compared_texts(row), first_wins(row[PREFERENCE]), 1.0
 
 
 def _winner(row: Mapping[str, Any]) -> Fields:
@@ -248,7 +273,8 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], Fields]] = {
     "p": _probability,
     "winner": _winner,
     "chosen": _chosen,
+    PREFERENCE: _preference,
 }
 # from seconds on what ``nashward vote`` exports beside, which no fit reads
-_FIELDS = {*_KINDS, "n", "rejected", "voter", "annotator", "weight", *MODELS, "seconds", "shown_first",
+_FIELDS = {*_KINDS, "n", "rejected", *VOTERS, "weight", *MODELS, *GENERATORS, "seconds", "shown_first",
            "why", "id"}  # fmt: skip

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Self
 from tokenizers import Tokenizer
 
 from nashward.errors import NashwardError, RefusedPromptError
-from nashward.llm.policy.chat_template import render
-from nashward.llm.policy.control_tokens import TurnsAsText, control_tokens
 
+from ...policy.chat_template import render
+from ...policy.control_tokens import TurnsAsText, control_tokens
 from .checkpoint import Member
 from .network import Key, NetworkOracle, RowCount, RowLength
 from .pretrained import Pretrained, PretrainedOracle

@@ -20,10 +20,10 @@ from torch import nn
 from transformers import AutoTokenizer
 
 from nashward.errors import NashwardError
-from nashward.llm.data.library_errors import translated_errors
-from nashward.llm.policy.local.hub import fetch
-from nashward.llm.policy.local.names import local_model
 
+from ...data.library_errors import translated_errors
+from ...policy.local.hub import fetch
+from ...policy.local.names import local_model
 from ..source_names import is_id
 
 SAFE, BINARY = "model.safetensors", "pytorch_model.bin"

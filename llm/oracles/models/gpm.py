@@ -21,8 +21,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
-from nashward.llm.policy.packing import PackedRows
 
+from ...policy.packing import PackedRows
 from ..embedding import skew_product
 from .chat import ChatOracle
 from .checkpoint import load_state, read_weights, tensor_names

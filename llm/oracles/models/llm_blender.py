@@ -20,8 +20,8 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import cached_file
 
 from nashward.errors import MissingPackageError, NashwardError
-from nashward.llm.policy.control_tokens import control_tokens
 
+from ...policy.control_tokens import control_tokens
 from ..protocol import Pairs, PreferenceOracle
 from . import checkpoint
 from .pairrm import CANDIDATE_MAXLENGTH, EXPECTED, MARKERS, SOURCE_MAXLENGTH, PairRM

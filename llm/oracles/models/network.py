@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
-from nashward.llm.policy.base.weights import default_device
-from nashward.llm.policy.memory import OnEvent, ignore_event, run_in_parts
-from nashward.llm.policy.packing import SHARED, common_beginning, packs
 
+from ...policy.base.weights import default_device
+from ...policy.memory import OnEvent, ignore_event, run_in_parts
+from ...policy.packing import SHARED, common_beginning, packs
 from ..protocol import Pairs, PreferenceOracle
 from . import checkpoint
 

@@ -23,9 +23,9 @@ from transformers import AutoModel
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
-from nashward.llm.data.library_errors import first_line, in_one_line, translated_errors
-from nashward.llm.policy.control_tokens import control_tokens
 
+from ...data.library_errors import first_line, in_one_line, translated_errors
+from ...policy.control_tokens import control_tokens
 from ..protocol import Aggregation
 from .chat import replace_surrogates
 from .checkpoint import SAFE, Member, fetch_hint, first_names, load_state, read_weights, tensor_shape

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, get_args
+from typing import Any, NamedTuple, Self, get_args
 
 import torch
 from safetensors.torch import save_file
@@ -19,8 +19,9 @@ from transformers import AutoModel
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
-from nashward.llm.policy.packing import PackedRows
 
+from ...config.oracle_fit import Kind
+from ...policy.packing import PackedRows
 from .chat import check_vocabulary
 from .checkpoint import SAFE, Member, load_state, read_weights, stored_dtype
 from .network import Key, Row, RowCount, RowLength, placement
@@ -28,7 +29,6 @@ from .pretrained import Pretrained, PretrainedOracle
 from .segments import Segment, Segments, fitted
 
 FORM = "nashward_pooled"  # the key of config.json
-Kind = Literal["pairrm", "gpm", "bt", "hrc"]
 EXPECTED = f"an oracle on pooled states, as fit-oracle writes it (its config.json has {FORM})"
 
 

@@ -12,9 +12,9 @@ import torch
 from transformers import AutoConfig
 
 from nashward.errors import NashwardError
-from nashward.llm.data.library_errors import first_line, translated_errors
-from nashward.llm.policy.base.checks import check_sizes, check_weight_files, configuration_errors
 
+from ...data.library_errors import first_line, translated_errors
+from ...policy.base.checks import check_sizes, check_weight_files, configuration_errors
 from . import checkpoint
 from .network import NetworkOracle, OracleShape, RowCount, RowLength, freeze
 

@@ -17,10 +17,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
-from nashward.llm.data.library_errors import first_line, translated_errors
-from nashward.llm.policy.base.weights import keep_gradients
-from nashward.llm.policy.packing import PackedRows
 
+from ...data.library_errors import first_line, translated_errors
+from ...policy.base.weights import keep_gradients
+from ...policy.packing import PackedRows
 from .chat import ChatOracle
 from .checkpoint import check_tensors, load_network, read_weights, tensor_names
 from .network import Key, Row, placement

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from nashward.llm.policy.control_tokens import text_ids
-from nashward.llm.policy.packing import common_beginning
-
+from ...policy.control_tokens import text_ids
+from ...policy.packing import common_beginning
 from .chat import Chat, replace_surrogates
 
 PROMPT_SHARE = 4  # a prompt that is too long keeps 1 / PROMPT_SHARE of a row, and more where responses leave room

@@ -16,7 +16,7 @@ from .peft_format import CONFIG, check_fit, read_config, tensor_shapes
 
 
 def adapter_config(adapter: str | Path, policy: str | Path | None = None) -> LoraConfig:
-    """The LoRA configuration of slots for an adapter folder or hub id; of the weights only the shapes are read.
+    """The LoRA configuration of the slots for an adapter folder or hub id; only the shapes of its weights are read.
 
     Args:
         adapter: a folder or a hub id.
@@ -45,5 +45,5 @@ def local_adapter(adapter: str | Path) -> Path:
     Raises:
         FileNotFoundError: there is no such folder, and as ``local.hub.fetch`` no such adapter on the hub.
     """
-    # where there is anything of this name, the hub is not asked for a repository that may be called so too
+    # where something here has this name, the hub is not asked for a repository of the same name
     return Path(adapter) if Path(adapter).exists() else fetch(str(adapter), CONFIG, ["adapter_model.*"], "adapter")

@@ -29,17 +29,19 @@ SELECTION = ("target_modules", "exclude_modules", "layers_to_transform", "layers
 class LoraShape:
     """Rank and scale of an adapter's matrices, and the base that they belong to.
 
-    Attributes:
-        rank: rows of A, columns of B; of the layer with the most.
-        scale: the factor of B A, see ``scale_of``.
-        base: the name of the base model; None where the configuration has none.
-        config: with the layers whose rank or alpha differs (``rank_pattern``, ``alpha_pattern``); None: none does.
+        Attributes:
+            rank: rows of A, columns of B, in the layer that has the most.
+            scale: the factor of B A, see ``scale_of``.
+            base: the name of the base model; None where the configuration has none.
+            config: the configuration of the layers whose rank or alpha differs (``rank_pattern``, ``alpha_pattern``);
+                None:
+    none does.
 
-    Example:
-        >>> config = LoraConfig(r=4, lora_alpha=8, rank_pattern={"q_proj": 8})
-        >>> shape = LoraShape(8, 2.0, config=config)
-        >>> [(shape.layer(name).rank, shape.layer(name).scale) for name in ("layers.0.q_proj", "layers.0.v_proj")]
-        [(8, 1.0), (4, 2.0)]
+        Example:
+            >>> config = LoraConfig(r=4, lora_alpha=8, rank_pattern={"q_proj": 8})
+            >>> shape = LoraShape(8, 2.0, config=config)
+            >>> [(shape.layer(name).rank, shape.layer(name).scale) for name in ("layers.0.q_proj", "layers.0.v_proj")]
+            [(8, 1.0), (4, 2.0)]
     """
 
     rank: int
@@ -113,7 +115,7 @@ def slots_for(adapters: Sequence[Path]) -> Lora:
         ValueError: one cannot be read, or is no plain LoRA.
 
     See also:
-        ``LanguageModel.load``, which fills what an adapter leaves of its slot with zeros.
+        ``LanguageModel.load``, which fills the rest of an adapter's slot with zeros.
     """
     largest = max(map(LoraShape.of, adapters), key=lambda shape: shape.rank)
     layers: set[str] = set()

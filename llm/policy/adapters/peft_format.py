@@ -1,4 +1,4 @@
-"""What of PEFT's format is read: a product B A for each linear layer. What would be another policy is refused."""
+"""Which part of PEFT's format is read: a product B A for each linear layer. What would be another policy is refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _READ = {
     "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "target_modules", "exclude_modules",
     "layers_to_transform", "layers_pattern", "fan_in_fan_out", "base_model_name_or_path", "task_type",
 }  # fmt: skip
-# they say how the weights were made or how they are trained, not which policy they are
+# these say how the weights were made or are trained, not which policy they are
 _NO_EFFECT = {
     "peft_type", "init_lora_weights", "auto_mapping", "revision", "inference_mode", "lora_dropout", "megatron_core",
     "peft_version", "qalora_group_size", "runtime_config", "corda_config", "eva_config", "loftq_config",
@@ -173,7 +173,7 @@ def _unreadable(folder: Path, error: BaseException) -> NashwardError:
 
 
 def layer_of(name: str) -> str:
-    """The layer of a matrix, by its name in the base; another name is that of a layer already.
+    """The layer of a matrix, by its name in the base; any other name is a layer's already.
 
     Example:
         >>> layer_of("base_model.model.model.layers.0.mlp.up_proj.lora_A.weight")

@@ -26,7 +26,7 @@ from ..local.names import local_model
 
 GENERATION = "generation_config.json"
 FLOATING = ("F", "BF")  # names of dtypes in safetensors
-# of a configuration's sizes: beyond them it is damaged, and building its network would not end
+# the largest sizes: beyond them a configuration is damaged, and building its network would not end
 MOST = {"vocab_size": 10**8, "hidden_size": 10**6, "num_hidden_layers": 10**4}
 
 
@@ -36,7 +36,7 @@ def check_policy(source: str | Path, chat_template: str | None = None, longest: 
     Args:
         source: a folder, a hub id, or what else ``local_model`` takes.
         chat_template: a Jinja template to use in place of the tokenizer's.
-        longest: tokens of a prompt and its response, at most; None: not checked against the network's positions.
+        longest: the most tokens of a prompt and its response; None: the network's positions are not checked.
 
     Returns:
         its tokenizer.
@@ -168,7 +168,7 @@ def skeleton(source: str | Path | PretrainedConfig) -> Any:
 
 
 def check_weight_files(source: str | Path, network: Any) -> None:
-    """Check that a folder's files of weights are as large as its network needs, at half a byte a parameter or more.
+    """Check that a folder's files of weights are as large as its network needs, at half a byte per parameter or more.
 
     Raises:
         ValueError: they are not, or there are no files.
@@ -219,8 +219,8 @@ def check_weight_shapes(source: str | Path, network: Any) -> None:
 def check_tokens(tokenizer: Any, rows: int, stop_ids: Iterable[int], name: str | Path) -> None:
     """Check that every token that a prompt or a response may hold has one of the ``rows`` embeddings.
 
-    A pad token without one is masked. A special token without one is let pass where neither the chat template nor a
-    stop needs it, as the token for an image in text models of a family that sees.
+    A pad token without one is masked. A special token without one is accepted where neither the chat template nor a
+    stop needs it, such as the image token in text models of a family with vision.
 
     Raises:
         ValueError: a token of ordinary text, of the chat template, or that ends a response has none.
@@ -232,7 +232,7 @@ def check_tokens(tokenizer: Any, rows: int, stop_ids: Iterable[int], name: str |
     turn = {"role": "user", "content": "a"}
     for turns in ([turn], [turn, {"role": "assistant", "content": "b"}, turn]):
         with suppress(TemplateError, *LIBRARY_ERRORS):
-            needed |= set(encode(tokenizer, Prompt(tuple(turns))))  # what it refuses or fails at is reported elsewhere
+            needed |= set(encode(tokenizer, Prompt(tuple(turns))))  # refusals and failures are reported elsewhere
     if beyond := sorted(number for number in needed if not 0 <= number < rows):
         token = tokenizer.convert_ids_to_tokens(beyond[0]) if beyond[0] >= 0 else beyond[0]
         raise NashwardError(

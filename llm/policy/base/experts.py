@@ -11,12 +11,13 @@ from torch.nn.modules.conv import _ConvNd
 
 @dataclass(frozen=True)
 class Experts:
-    """The experts of a network that are tensors ``[experts, out, in]``: no linear layers, so they are not quantised.
+    """The experts of a network that are tensors ``[experts, out, in]``, not linear layers, so that they are not
+    quantised.
 
     Attributes:
         size: bytes, in the precision of the computation.
         parameters: how many they are.
-        share: of the experts that one token passes through.
+        share: the part of the experts that one token passes through.
 
     Example:
         >>> Experts.of(nn.Linear(2, 2)).size

@@ -20,19 +20,19 @@ _BEFORE_THE_EXPERTS_WERE_ONE_TENSOR = {"gate", "w1", "w2", "w3", "gate_proj", "u
 def lora_targets(base: nn.Module, targets: str = "all") -> str | list[str]:
     """The linear layers of a causal language model that a new adapter changes, as PEFT's ``target_modules``.
 
-    Never the head. In a mixture of experts only those outside of its blocks, which are the layers of attention:
+    The head never is. In a mixture of experts only the layers outside of its blocks are, those of attention:
     experts that are one tensor are no linear layers, PEFT computes W + B A of all of them for each token, and an
-    adapter of the router would change which experts are trained. A name that occurs inside of a block too, as
+    adapter of the router would change which experts are trained. A name that also occurs inside a block, such as
     ``down_proj`` of a first layer without experts, is left out, since PEFT would take it for the experts'.
 
     Args:
         base: the model.
-        targets: "all" of these; "attention", those inside of a module that is called so (``self_attn``,
+        targets: "all" of these; "attention", those inside a module with such a name (``self_attn``,
             ``attention``, ...); "mlp", the others; or names with commas, each the end of the full name of a layer:
             "q_proj,v_proj", "mlp.c_proj".
 
     Returns:
-        "all-linear", or the names, sorted; of the parent too where layers that are not meant have the same.
+        "all-linear", or the sorted names, with the parent's where layers that are not meant have the same name.
 
     Raises:
         NashwardError: the model has no such layer.
@@ -73,7 +73,7 @@ def _named(eligible: Sequence[str], targets: str) -> list[str]:
 
 
 def _endings(layers: Iterable[str], others: Collection[str]) -> list[str]:
-    """The shortest ends of names that are those of no others."""
+    """The shortest ends of names that no other names have."""
     found = set()
     for layer in layers:
         parts = layer.split(".")

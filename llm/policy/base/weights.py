@@ -32,12 +32,12 @@ def load_base(source: str | Path, device: str, dtype: torch.dtype, *, quantise: 
     Args:
         source: a folder or a hub id.
         device: where the weights are read to; host memory where they cannot be quantised there.
-        dtype: of the computation, and of the weights that are not quantised.
+        dtype: that of the computation, and of the weights that are not quantised.
         quantise, quantise_head: see ``LanguageModel.from_pretrained``.
 
     Raises:
         ValueError: the weights cannot be read or are not those of the configuration; ``quantise_head`` without
-            ``quantise`` or of a head that is the table of embeddings.
+            ``quantise`` or with a head that is the table of embeddings.
     """
     config = network_config(source)
     options: dict[str, Any] = {"config": config, "dtype": dtype, "device_map": {"": device}}
@@ -71,13 +71,13 @@ def default_device() -> str:
 def in_4_bits(
     source: str | Path | PretrainedConfig, device: str, quantise_head: bool = False, memory: int | None = None
 ) -> bool:
-    """Whether a base is quantised where nobody says so: on a card, where its head is to be, and on a CPU whose memory
-    it would fill by half.
+    """Whether a base is quantised by default: on a card, where its head is to be, and on a CPU if it would take over
+    half of the memory.
 
     On a CPU 4 bits are slower than 32, and they change a small model by more than a step does.
 
     Args:
-        source: of the base, or its configuration.
+        source: the base's name or folder, or its configuration.
         device: "cuda" or "cpu".
         quantise_head: whether the head is to be in 4 bits.
         memory: bytes of the host; None: those of this machine.
@@ -114,10 +114,10 @@ def compute_dtype(device: str) -> torch.dtype:
 def _read(source: str | Path, options: dict[str, Any]) -> Any:
     """Read the weights; where that fails on the device, quantise in host memory.
 
-    transformers raises the same RuntimeError for memory that ran out while a tensor was quantised as for other
-    failures, so any is tried again on the host, where the others are raised again.
+    transformers raises the same RuntimeError when memory runs out while a tensor is quantised as for other failures, so
+    every failure is tried again on the host, where the others are raised again.
     """
-    copied = {**options, "config": copy.deepcopy(options["config"])}  # loading changes it, also where it fails
+    copied = {**options, "config": copy.deepcopy(options["config"])}  # loading changes it, even where it fails
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
@@ -150,7 +150,7 @@ def _check_complete(source: str | Path, base: Any, report: Mapping[str, Any]) ->
     """Check that the weights are those of the network: transformers fills what is missing with random numbers.
 
     Raises:
-        ValueError: some are missing, have another shape, or are of layers beyond those of the configuration.
+        ValueError: some are missing, have another shape, or belong to layers beyond those of the configuration.
     """
     missing = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
     if missing:
@@ -169,9 +169,9 @@ def _check_complete(source: str | Path, base: Any, report: Mapping[str, Any]) ->
 
 
 def check_output(network: Any, tokens: list[int], device: torch.device, name: str) -> None:
-    """Check that the logits of a text are numbers: damaged weights are sampled from without an error.
+    """Check that the logits of a text are finite: otherwise damaged weights would be sampled from without an error.
 
-    Attention of torch on a CPU makes numbers of NaN in texts below 16 tokens.
+    torch's attention on a CPU turns NaN into numbers in texts below 16 tokens.
 
     Raises:
         ValueError: one is not finite.

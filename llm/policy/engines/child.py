@@ -24,9 +24,9 @@ from .vllm import VLLM
 
 KEY = "NASHWARD_ENGINE_KEY"  # the variable with the key of the servers of this process
 LONGEST = 3600.0  # seconds that a start may take: large weights from a network's disk
-PAUSE = 0.2  # seconds between two looks whether it answers
+PAUSE = 0.2  # seconds between two checks whether it answers
 STOPS = 30.0  # seconds that the watchdog may take to end it
-TAIL = 1 << 16  # bytes of the log that an error is looked for in
+TAIL = 1 << 16  # bytes of the log in which an error is looked for
 ERROR, HARMLESS = re.compile(r"\b[A-Z]\w*(Error|Exception): \S"), re.compile(r"\b(DEBUG|INFO|WARNING) ")
 EXCERPT = 300  # characters of a line of the log in an error
 
@@ -34,9 +34,9 @@ logger = logging.getLogger(__name__)
 
 
 class ChildServer:
-    """A server that this process starts on a free port of this machine, with a key that only the two know.
+    """A server that this process starts on a free port of this machine, with a key that only the two processes know.
 
-    The key is drawn once, and is in the environment alone: of this process, where a client finds it, in the variable
+    The key is drawn once and stands only in this process's environment, where a client finds it in the variable
     ``KEY``. What the server writes goes to a log, which begins anew with each start.
 
     Args:
@@ -56,12 +56,12 @@ class ChildServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def client(self, settings: Endpoint) -> Client:
-        """A client of it, which fails at once where it has ended; it is started where it does not run."""
+        """A client of the server, which is started if it does not run; calls fail at once if it has ended."""
         self.start()
         return Client(self.url, replace(settings, key_variable=KEY), check=self.check)
 
     def start(self) -> None:
-        """Start it, and return when it answers; nothing where it runs."""
+        """Start the server, and return when it answers; nothing if it runs already."""
         if self._process is not None:
             self.check()
             return
@@ -83,7 +83,7 @@ class ChildServer:
         self.url = f"http://127.0.0.1:{port}/v1"
 
     def stop(self) -> None:
-        """End it, and return when it and its memory are gone; nothing where it does not run."""
+        """End the server, and return when it and its memory are gone; nothing if it does not run."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -96,7 +96,7 @@ class ChildServer:
             process.wait()
 
     def check(self) -> None:
-        """Raises where it has ended."""
+        """Raise if the server has ended."""
         if self._process is None or (code := self._process.poll()) is None:
             return
         raise EndpointError(
@@ -104,7 +104,7 @@ class ChildServer:
         )
 
     def _wait(self, port: int) -> None:
-        """Return when it answers."""
+        """Return when the server answers."""
         began = shown = time.monotonic()
         logger.info("vLLM is started, which may take minutes; its log is %s", self.log)
         with closing(Connection(Server(f"http://127.0.0.1:{port}", KEY, 5.0))) as connection:

@@ -23,8 +23,8 @@ from ..logprobs import sequence_logprobs
 from ..model import LanguageModel
 from .child import ChildServer
 
-OTHER_MODEL = 1.0  # nats a token, mean: what no rounding makes of one model
-WARNED = 0.05  # nats a token, mean: 4 bits here and 16 there are beyond it
+OTHER_MODEL = 1.0  # nats per token, mean: more than rounding makes of the same model
+WARNED = 0.05  # nats per token, mean: 4 bits here and 16 there differ by more
 SCORED = 8  # responses that are scored at once
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class EngineSource:
 
     Args:
         server: the URL of the server, up to its /v1; or one of our own, which runs from ``start`` to ``close``.
-        settings: of the sampler.
+        settings: those of the sampler.
         endpoint: how the server is called.
         served: the name of the base on the server; None: the only one that it has.
         adapter: the adapter to draw from; see ``of``.
@@ -75,7 +75,7 @@ class EngineSource:
         return replace(self, adapter=policy)
 
     def announce(self, prompts: int) -> None:
-        """Say what is sent to somebody's server, before it is."""
+        """Log what is about to be sent to somebody else's server."""
         if not isinstance(self.server, ChildServer):
             self._client().announce(f"the token ids of {counted(prompts, 'prompt')}, and the path of the adapter")
 
@@ -85,7 +85,7 @@ class EngineSource:
             self.server.start()
 
     def close(self) -> None:
-        """Stop a server of our own: nothing is drawn any more, and the memory is needed for something else."""
+        """Stop a server of our own when nothing more is drawn and its memory is needed for something else."""
         if isinstance(self.server, ChildServer):
             self.server.stop()
 
@@ -97,7 +97,7 @@ class EngineSource:
     def draw(
         self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
     ) -> list[list[Response]]:
-        """The responses to each prompt's token ids, one a seed, each of weight 1 / K."""
+        """The responses to each prompt's token ids, one per seed, each of weight 1 / K."""
         client = self._client()
         name = self._loaded(client)
         jobs = [(ids, seed) for ids, row in zip(prompts, seeds, strict=True) for seed in row]
@@ -169,14 +169,14 @@ class EngineSource:
             text, ids, stopped = choice["text"], choice.get("token_ids"), choice.get("finish_reason") == "stop"
         except (LookupError, TypeError, AttributeError):
             raise EndpointError(
-                f"{place} answers something else than a completion; is it the URL of its /v1?"
+                f"{place} answers with something other than a completion; is it the URL of its /v1?"
             ) from None
         logprobs = choice.get("logprobs") if isinstance(choice.get("logprobs"), dict) else {}
         if ids is None:
             ids = self._encoded(model, text, logprobs.get("tokens"), place)
         rows = model.network.get_input_embeddings().weight.shape[0]
         if not isinstance(ids, list) or not all(isinstance(token, int) and 0 <= token < rows for token in ids):
-            raise EndpointError(f"{place} gives token ids that {model.name} has not: it serves another model")
+            raise EndpointError(f"{place} gives token ids that {model.name} does not have: it serves another model")
         scores = logprobs.get("token_logprobs")
         if not isinstance(scores, list) or len(scores) != len(ids) or None in scores:
             scores = None
@@ -191,12 +191,12 @@ class EngineSource:
         if end is None:
             return Response(ids[: self.settings.max_new_tokens], False, model.decode(ids)), score
         if end + 1 != len(ids):
-            raise EndpointError(f"{place} went on behind a stop token: it serves another model, or another tokenizer")
+            raise EndpointError(f"{place} went on after a stop token: it serves another model, or another tokenizer")
         return Response(ids, True, model.decode(ids[:end])), score
 
     @staticmethod
     def _encoded(model: LanguageModel, text: str, tokens: Any, place: str) -> list[int]:
-        """The ids of a text that comes without, where its tokens or their number say that they are the same.
+        """The ids of a text that comes without them, if its tokens or their number show that they are the same.
 
         Raises:
             EndpointError: they do not: what would be fitted is another response.
@@ -231,11 +231,11 @@ class EngineSource:
         model.on_event({"engine": place, "logprob_difference": mean, "largest": max(differences)})
         if mean > OTHER_MODEL:
             raise EndpointError(
-                f"{place} serves another model: its log-probabilities are {mean:.2g} nats a token from those of "
+                f"{place} serves another model: its log-probabilities are {mean:.2g} nats per token from those of "
                 f"{model.name} with {'no adapter' if self.adapter is None else self.adapter.label}"
             )
         level = logging.WARNING if mean > WARNED else logging.INFO
-        logger.log(level, "%s: log-probabilities %.2g nats a token from our own, which are used", place, mean)
+        logger.log(level, "%s: log-probabilities %.2g nats per token from our own, which are used", place, mean)
 
 
 def _names(client: Client) -> list[str]:

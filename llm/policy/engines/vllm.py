@@ -21,7 +21,7 @@ from ..memory import free_share, host_memory
 
 SERVER = "vllm.entrypoints.openai.api_server"  # `vllm serve` does not start where the package has another name
 SERVED = "base"  # the name of the base on the server
-RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has kernels for
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM has kernels for
 CACHE = 4  # GiB of keys and values at most on a CPU, where vLLM would take most of the memory
 INSTALL = "python -m venv vllm-env && vllm-env/bin/pip install vllm, then --engine-python vllm-env/bin/python"
 # what this process has and a server of its own must not: its packages, and its place among those that torchrun started
@@ -36,10 +36,10 @@ class VLLM:
     """vLLM's server of one model.
 
     Attributes:
-        python: of the environment with vLLM, see ``python_with_vllm``.
+        python: that of the environment with vLLM, see ``python_with_vllm``.
         model: a folder, or a hub id.
-        options: by their names on vLLM's command line; None: one without a value.
-        more: words that follow these, of which a later one wins.
+        options: vLLM's options by their names on the command line; None: one without a value.
+        more: words that follow these; of an option given twice the later one counts.
         share: returns the share of the card's memory that is its own, when it is started; None: there is no card.
 
     Example:
@@ -72,13 +72,13 @@ class VLLM:
         return [self.python, "-m", SERVER, "--model", self.model, *words, *self.more, *place]
 
     def environment(self, key: str) -> dict[str, str]:
-        """Its environment: that of this process, with the key that it wants of each call."""
+        """The server's environment: that of this process, with the key that each call has to send."""
         environment = {name: value for name, value in os.environ.items() if name not in NOT_PASSED}
         environment |= {
             "VLLM_API_KEY": key,
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
             "VLLM_NO_USAGE_STATS": "1",
-            "PYTHONSAFEPATH": "1",  # no module of the working directory is taken for one of its own
+            "PYTHONSAFEPATH": "1",  # no module in the working directory is mistaken for one of its own
         }
         if Path(self.model).is_dir():
             environment["HF_HUB_OFFLINE"] = "1"
@@ -99,7 +99,7 @@ def dtype_here() -> str:
 
 
 def served_rank(rank: int) -> int:
-    """The least rank that vLLM serves and adapters of this rank fit in.
+    """The least rank that vLLM serves and that adapters of this rank fit in.
 
     Raises:
         NashwardError: there is none.

@@ -21,7 +21,7 @@ GONE = 5.0  # seconds in which what was killed disappears
 
 
 def watch(command: Sequence[str]) -> int:
-    """Run a command until it ends, or until stdin does; returns its exit code, of a signal the number above 128."""
+    """Run a command until it ends, or until stdin does; returns its exit code, for a signal 128 plus its number."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def end() -> None:

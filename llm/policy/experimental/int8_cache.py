@@ -20,8 +20,8 @@ class QuantisedLayer(DynamicLayer):
     """One layer's keys and values as integers from -127 to 127, with a scale for each token and head.
 
     x is stored as round(x / s) with s = max |x| / 127 over the head's D numbers, in bfloat16. The error is at most
-    3 s / 4, which is 0.6% of the maximum. In place of 16 bits a number takes 8.125 at D = 128. Attention gets the
-    dequantised numbers in the model's dtype, those of the new token too, so that a token is the same to all later ones.
+    3 s / 4, which is 0.6% of the maximum. A number takes 8.125 bits at D = 128 in place of 16. Attention gets the
+    dequantised numbers in the model's dtype, for the new token too, so that all later tokens see the same ones.
     """
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:

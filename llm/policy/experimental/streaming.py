@@ -28,8 +28,8 @@ def stream_layers(network: torch.nn.Module, device: torch.device) -> LayerStream
     forward pass, the layer below in a backward pass. The results are those of a network that is wholly on the device.
 
     Args:
-        network: of transformers, on the host or the device; changed in place.
-        device: of the computation. On a CPU the buffers are host memory too, which saves nothing.
+        network: a network of transformers, on the host or the device; changed in place.
+        device: where it is computed. On a CPU the buffers are host memory too, which saves nothing.
 
     Returns:
         the stream, also registered as ``network.layer_stream``.
@@ -116,8 +116,8 @@ class _Layer:
 class LayerStream(torch.nn.Module):
     """The layers' blocks in host memory, and the two buffers on the device.
 
-    The weights of a layer that is not on the device are empty tensors, so that using them raises an error in place of
-    returning a wrong number.
+    The weights of a layer that is not on the device are empty tensors, so that using them raises an error
+    rather than return a wrong number.
 
     Attributes:
         fetched: the number of blocks copied to the device.
@@ -212,7 +212,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, linear: Any, forward: Callable[[Tensor], Tensor], load: Any) -> Tensor:
         ctx.linear, ctx.load, ctx.dtype = linear, load, states.dtype
-        ctx.folded = states.ndim != 3 or states.is_contiguous()  # torch then computes one product, else one a text
+        ctx.folded = states.ndim != 3 or states.is_contiguous()  # torch then computes one product, else one per text
         return forward(states)
 
     @staticmethod

@@ -1,1 +1,1 @@
-"""Where a model that is named in another way than by its folder or hub id lies: in a package, in a GGUF file."""
+"""Where a model lies that is not named by its folder or hub id: in a package, in a GGUF file."""

@@ -29,7 +29,7 @@ from ...data.library_errors import first_line, translated_errors
 from ...store.files import atomic_folder
 
 SUFFIX, MAGIC = ".gguf", b"GGUF"
-STOPS = ("eos", "eot", "eom")  # tokens of a GGUF file that end a turn; transformers reads the first alone
+STOPS = ("eos", "eot", "eom")  # tokens of a GGUF file that end a turn; transformers reads only the first
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +37,9 @@ logger = logging.getLogger(__name__)
 def gguf_folder(file: str | Path) -> Path:
     """The folder with the model of a GGUF file: configuration, weights in bfloat16, tokenizer and chat template.
 
-    transformers reads the file, and the folder is written when its content is met first, into ``cache_folder()`` under
-    a name that is a hash of that content: another file is another folder, a copy of the file is the same one. Nothing
-    but the file is read, whatever lies beside it.
+    transformers reads the file, and the folder is written the first time that its content is met, into
+    ``cache_folder()`` under a name that is a hash of that content: another file is another folder, a copy of the file
+    is the same one. Nothing but the file is read, whatever lies beside it.
 
     Args:
         file: GGUF, of an architecture that transformers can read from it, in any of its quantisations.
@@ -177,7 +177,7 @@ def _read(file: Path) -> tuple[Any, dict[str, Any]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what transformers logs of packed weights, which are unpacked here."""
+    """A block without transformers' log lines on packed weights, which are unpacked here."""
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:

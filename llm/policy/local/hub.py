@@ -16,16 +16,16 @@ def fetch(name: str, file: str, patterns: Iterable[str] = (), kind: str = "model
     """The files of a model on the hub, or in the cache where the hub cannot be reached.
 
     Args:
-        name: a hub id, or what may be the path of a folder that there is not: ``owner/name`` is both.
+        name: a hub id, or perhaps the path of a missing folder: ``owner/name`` can be either.
         file: one that the model has to have.
-        patterns: of the names of the others that are wanted.
+        patterns: those of the names of the other files that are wanted.
         kind: what it is, for errors.
 
     Returns:
         the folder of these files in the cache.
 
     Raises:
-        FileNotFoundError: no id of the hub, or the hub has no such model, does not give it, or cannot be reached, or
+        FileNotFoundError: it is no hub id, or the hub has no such model, does not give it, or cannot be reached, or
             the model lacks the file; the message says which, and that there is no folder of this name.
 
     See also:
@@ -37,9 +37,9 @@ def fetch(name: str, file: str, patterns: Iterable[str] = (), kind: str = "model
             return folder
         why = f"and the {kind} {name} of the hub has no {file}"
     except GatedRepoError:
-        why = f"and the hub gives {name} to those alone who accepted its terms: do so on its page, then hf auth login"
+        why = f"and the hub gives {name} only to those who accepted its terms: do so on its page, then hf auth login"
     except HFValidationError:
-        why = f"and that is no name of a hub either; expected the folder of the {kind}, or its hub id as owner/name"
+        why = f"and it is not a name on the hub either; expected the folder of the {kind}, or its hub id as owner/name"
     except RepositoryNotFoundError:
         why = f"and the hub has no {kind} {name} (a private one needs hf auth login)"
     except OSError:
@@ -54,13 +54,13 @@ def check_on_hub(name: str, file: str) -> None:
     """Raise at once where a model is neither in the cache nor on the hub: transformers would try for half a minute.
 
     Args:
-        name: a hub id, or what may be the path of a folder that there is not.
+        name: a hub id, or perhaps the path of a missing folder.
         file: one that the model needs.
 
     Raises:
         FileNotFoundError: as ``fetch``.
     """
-    with suppress(HFValidationError):  # of a name that is no id; fetch says so
+    with suppress(HFValidationError):  # for a name that is no id; fetch says so
         if isinstance(try_to_load_from_cache(name, file), str):
             return
     fetch(name, file)

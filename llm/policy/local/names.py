@@ -9,7 +9,7 @@ from .gguf import SUFFIX, gguf_folder
 
 
 def local_model(source: str | Path) -> str | Path:
-    """The folder of a model that is named otherwise; what is a folder or a hub id already is returned as it is.
+    """The folder of a model that is named otherwise; a folder or a hub id is returned as it is.
 
     Args:
         source: ``pocket:policy`` or ``real:smollm2-135m``, a model of a package, see ``packaged``; a GGUF file

@@ -12,24 +12,24 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nashward.errors import NashwardError
-from nashward.llm.clients.chat import END_OF_THOUGHT, Chat
-from nashward.llm.clients.client import Client
-from nashward.llm.clients.paid import PaidOutputs
-from nashward.llm.config.endpoint import server_url
-from nashward.llm.config.run import RunConfig
-from nashward.llm.data.near_duplicates import near_duplicates, words
-from nashward.llm.data.prompts import Prompt
-from nashward.llm.data.rows import is_unicode
-from nashward.llm.policy.engines.engine import EngineSource
-from nashward.llm.policy.handles import Adapter
-from nashward.llm.policy.model import LanguageModel
-from nashward.llm.policy.sampling import GenerateSource, ResponseSource, seed_of
-from nashward.llm.store.files import to_jsonl
-from nashward.llm.store.run_folder import AUGMENTED, RunFolder
-from nashward.llm.store.saved_inputs import saved_in_step
 
+from ...clients.chat import END_OF_THOUGHT, Chat
+from ...clients.client import Client
+from ...clients.paid import PaidOutputs
 from ...clients.paid_calls import request_key
+from ...config.endpoint import server_url
 from ...config.inputs import ENDPOINT
+from ...config.run import RunConfig
+from ...data.near_duplicates import near_duplicates, words
+from ...data.prompts import Prompt
+from ...data.rows import is_unicode
+from ...policy.engines.engine import EngineSource
+from ...policy.handles import Adapter
+from ...policy.model import LanguageModel
+from ...policy.sampling import GenerateSource, ResponseSource, seed_of
+from ...store.files import to_jsonl
+from ...store.run_folder import AUGMENTED, RunFolder
+from ...store.saved_inputs import saved_in_step
 from ..rollouts import PromptNumbers, RolloutStore
 from ..signals import stop_at_once
 from .augmented_prompts import prompt_of, row_of
@@ -37,7 +37,7 @@ from .parts import divide
 
 SHARE = 0.2  # of an iteration's prompts, the most informative ones, from which new ones are derived
 TRIES = 4  # drafts of one variant at most
-SIMILAR = 0.8  # a draft that is so similar to a prompt is one of it
+SIMILAR = 0.8  # a draft that is this similar to a prompt counts as a repetition of it
 WORDY = 20  # words that a variant may have beyond twice its parent's
 OUTPUTS = "augmentation.outputs.sqlite"
 KINDS = {
@@ -54,7 +54,7 @@ class Writer(Protocol):
     """Who writes drafts."""
 
     def __call__(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[str | None]:
-        """One draft for each prompt; None where it did not come to its end, or the prompt is too long."""
+        """One draft for each prompt; None where the draft was cut or the prompt is too long."""
         ...
 
 
@@ -63,20 +63,19 @@ class Augmenter:
     """Adds prompts to an iteration: a paraphrase and a harder variant of each of the most informative fifth.
 
     What counts is the spread of the win rates of a prompt's responses, as for informative selection, in the newest
-    table that the run has of it. A prompt is no parent where it is held out or validates in the iteration or did so in
-    one before, and no variant has parents of its own. A draft is left out where it is empty, cut, too long, or nearly
-    repeats any prompt of the run; then another one is drawn, four at most. The first iteration has no tables and
-    no variants.
+    table that the run has of it. A prompt that is or was held out or used for validation is never a parent, and neither
+    is a variant. A draft is left out where it is empty, cut, too long, or nearly repeats any prompt of the run; then
+    another one is drawn, four at most. The first iteration has no tables and no variants.
 
     What was written stands in the folder of the iteration's first step, with its parent and its kind, so that a run
     that continues plays on the same.
 
     Args:
         home: the run folder.
-        prompts, lengths: of the run; variants are appended to both.
-        config: of the run.
+        prompts, lengths: those of the run; variants are appended to both.
+        config: the run's configuration.
         rollouts: where the tables are.
-        spread: of a table, see ``PromptSelector``.
+        spread: returns that of a table, see ``PromptSelector``.
         encode: the token ids of a prompt; ValueError where the chat template refuses it.
         writer: returns who writes, by the number of the iteration.
         info: called with a line about what was written.
@@ -106,7 +105,7 @@ class Augmenter:
         Args:
             iteration: from 0.
             step: the folder of its first step.
-            own: the prompts that are no variants, of the iteration.
+            own: the prompts of the iteration that are no variants.
             wanted: how many variants at most.
         """
         _, *apart = divide(own, self.prompts, self.config.fit, self.config.seed)
@@ -176,7 +175,7 @@ class Augmenter:
         return SIMILAR if self.config.drop_similar is None else self.config.drop_similar
 
     def _draft(self, parent: Prompt, kind: str, text: str | None) -> tuple[Prompt, int] | str:
-        """A draft as a prompt with its tokens; or why it is none."""
+        """A draft as a prompt with its tokens; or why it cannot be one."""
         if text is None:
             return "unfinished"
         text = cleaned(text)
@@ -238,7 +237,7 @@ class EndpointWriter:
     """A language model behind a server as the writer; each output is kept in the run folder when it arrives.
 
     Args:
-        config: of the run: the model, its URL, how servers are called.
+        config: the run's configuration: the model, its URL, how servers are called.
         home: the run folder.
     """
 
@@ -270,7 +269,7 @@ class EndpointWriter:
 
 
 def request_for(prompt: Prompt, kind: str) -> Prompt:
-    """What the writer is sent for a variant of a prompt: of several turns the last one alone."""
+    """What the writer is sent for a variant of a prompt: only the last of several turns."""
     return Prompt(({"role": "user", "content": f"{KINDS[kind]}\n\nRequest: {prompt.messages[-1]['content']}"},))
 
 

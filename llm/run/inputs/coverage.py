@@ -11,8 +11,9 @@ from itertools import pairwise
 import numpy as np
 
 from nashward.games.shapes import Float
-from nashward.llm.data.near_duplicates import words
-from nashward.llm.oracles.models.embeddings import TextEmbeddings
+
+from ...data.near_duplicates import words
+from ...oracles.models.embeddings import TextEmbeddings
 
 SIZE = 256  # coordinates that n-grams are hashed into
 LENGTHS = 16  # coordinates of the length: one for each doubling, in tokens
@@ -29,7 +30,7 @@ def features(texts: Sequence[str], lengths: Sequence[int], encoder: str | None =
     that differ by a factor of four or more.
 
     Args:
-        texts: of the prompts.
+        texts: the prompts' texts.
         lengths: in tokens.
         encoder: a folder or ``real:minilm``, see ``TextEmbeddings``; None: n-grams.
 
@@ -55,14 +56,14 @@ def covering(vectors: Float[np.ndarray, "n d"], count: int, size: int, seed: int
     .. math::  \\max_{|S| = count} \\sum_i \\max_{j \\in S} \\max(0, \\langle v_i, v_j \\rangle)
 
     (facility location). Each is the one that raises the sum the most among candidates that are drawn anew for it,
-    (n / size) log(1 / slack) of them. For the first ``size`` the sum is in expectation at least 1 - 1/e - slack of the
-    largest that so many can have, at a cost that does not grow with their number. More of them begin with the same.
+    (n / size) log(1 / slack) of them. For the first ``size`` the expected sum is at least 1 - 1/e - slack of the
+    largest possible one, at a cost that does not grow with ``size``. A larger ``count`` begins with the same prompts.
 
     Args:
         vectors: [n, d], unit vectors.
         count: at most n.
-        size: of one iteration.
-        seed: of the candidates.
+        size: the prompts of one iteration.
+        seed: the seed of the candidates.
         slack: in (0, 1).
 
     Source: Nemhauser, Wolsey and Fisher 1978 (the greedy rule); Mirzasoleiman et al. 2015, arXiv 1409.7938 (candidates

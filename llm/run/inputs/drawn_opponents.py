@@ -8,13 +8,14 @@ from hashlib import blake2b
 from pathlib import Path
 
 from nashward.errors import EndpointError, NashwardError
-from nashward.llm.clients.chat import END_OF_THOUGHT, Chat, Completion
-from nashward.llm.clients.client import Client
-from nashward.llm.clients.paid import PaidOutputs
-from nashward.llm.config.endpoint import Endpoint, server_url
-from nashward.llm.config.inputs import EndpointResponses
-from nashward.llm.data.prompts import Prompt
-from nashward.llm.processes import processes
+
+from ...clients.chat import END_OF_THOUGHT, Chat, Completion
+from ...clients.client import Client
+from ...clients.paid import PaidOutputs
+from ...config.endpoint import Endpoint, server_url
+from ...config.inputs import EndpointResponses
+from ...data.prompts import Prompt
+from ...processes import processes
 
 FILE = "opponents.outputs.sqlite"
 
@@ -24,7 +25,7 @@ class DrawnTexts(Mapping[str, Sequence[str]]):
 
     Args:
         file: where they are kept.
-        name: of the opponent.
+        name: the opponent's name.
         prompts: those of the run.
         source: the model; None: what the file holds is all.
         endpoint: how the server is called.
@@ -126,7 +127,7 @@ class DrawnTexts(Mapping[str, Sequence[str]]):
         if not text:
             raise EndpointError(
                 f"{self.name} wrote nothing in response to {self._prompts[prompt].text!r:.60}; leave the prompt out, "
-                "or raise --opponent-max-tokens, which thoughts count in"
+                "or raise --opponent-max-tokens, which thoughts count towards"
             )
         return text
 

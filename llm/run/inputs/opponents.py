@@ -10,16 +10,16 @@ from typing import Any, TypeAlias
 
 from nashward.counted import counted
 from nashward.errors import NashwardError
-from nashward.llm.config.endpoint import Endpoint
-from nashward.llm.config.inputs import EndpointResponses
-from nashward.llm.data.prompts import Prompt
-from nashward.llm.data.responses import read_prompts_with_responses
-from nashward.llm.policy.handles import StoredResponses
-from nashward.llm.store.files import read_jsonl, to_jsonl
-from nashward.llm.store.fingerprints import fingerprint_content
-from nashward.llm.store.run_folder import RunFolder
-from nashward.llm.store.saved_inputs import SavedInput
 
+from ...config.endpoint import Endpoint
+from ...config.inputs import EndpointResponses
+from ...data.prompts import Prompt
+from ...data.responses import read_prompts_with_responses
+from ...policy.handles import StoredResponses
+from ...store.files import read_jsonl, to_jsonl
+from ...store.fingerprints import fingerprint_content
+from ...store.run_folder import RunFolder
+from ...store.saved_inputs import SavedInput
 from .drawn_opponents import FILE, DrawnTexts
 
 OpponentSource: TypeAlias = str | Path | Iterable[Any] | EndpointResponses | None  # see ``StoredOpponents``
@@ -33,9 +33,9 @@ class StoredOpponents:
     Attributes:
         sources: for each member a file (.jsonl, .json, .csv, .parquet, each also gzipped), the id of a dataset, or
             rows. A row has a prompt as those of ``read_prompts`` do, and the response as ``output``, ``response`` or
-            ``text``, or several as ``responses``; rows of one prompt add up, and a response that is null is none. Or
-            the responses by the ids of their prompts, which are taken as they are. ``EndpointResponses``: a model
-            behind a server, which responds when its texts are looked up. None: what the folder holds.
+            ``text``, or several as ``responses``; rows of one prompt add up, and a response that is null does not
+            count. Or the responses by the ids of their prompts, which are taken as they are. ``EndpointResponses``: a
+            model behind a server, which responds when its texts are looked up. None: what the folder holds.
         column: the field that holds the prompt where there is one of this name, in place of the usual ones.
         endpoint: how a server is called.
 
@@ -76,7 +76,7 @@ class StoredOpponents:
 
     @property
     def fingerprint(self) -> str | None:
-        """Differs where the responses do; None where no sources are given."""
+        """A fingerprint of the responses; None where no sources are given."""
         return None if self.responses is None else fingerprint_content(_content(self.responses))
 
     @property
@@ -97,7 +97,7 @@ class StoredOpponents:
         """
         responses = self.responses if self.responses is not None else _load(home)
         members = {}
-        for k, name in enumerate(sorted(self.sources), 1):  # whatever the order in which they were given
+        for k, name in enumerate(sorted(self.sources), 1):  # in one order, however they were given
             source = self.sources[name]
             kept = source is None and name not in responses and (home / FILE).is_file()
             if kept or isinstance(source, EndpointResponses):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nashward.llm.config.fit import Fit
-from nashward.llm.data.prompts import Prompt
-from nashward.llm.policy.sampling import seed_of
+from ...config.fit import Fit
+from ...data.prompts import Prompt
+from ...policy.sampling import seed_of
 
 
 def divide(
@@ -18,10 +18,10 @@ def divide(
     their parent is in another part: what is held out has no variant that is trained on.
 
     Args:
-        numbers: of the step's prompts.
+        numbers: those of the step's prompts.
         prompts: all of the run.
         fit: the shares.
-        seed: of the run.
+        seed: the run's seed.
 
     Example:
         >>> prompts = [Prompt(({"role": "user", "content": str(k)},)) for k in range(4)]

@@ -14,15 +14,15 @@ import torch
 
 from nashward.counted import counted
 from nashward.games.shapes import Bool, Float
-from nashward.llm.config.run import RunConfig
-from nashward.llm.data.prompts import Prompt
-from nashward.llm.policy.sampling import seed_of
-from nashward.llm.processes import processes
-from nashward.llm.store.files import to_jsonl
-from nashward.llm.store.run_folder import PROMPT_SELECTION, RunFolder
-from nashward.llm.store.saved_inputs import saved_in_step
-from nashward.llm.training.regression import own_columns, win_rates
 
+from ...config.run import RunConfig
+from ...data.prompts import Prompt
+from ...policy.sampling import seed_of
+from ...processes import processes
+from ...store.files import to_jsonl
+from ...store.run_folder import PROMPT_SELECTION, RunFolder
+from ...store.saved_inputs import saved_in_step
+from ...training.regression import own_columns, win_rates
 from ..rollouts import PromptNumbers, RolloutStore
 from .augmentation import Augmenter
 from .coverage import coverage, covering, features
@@ -34,9 +34,9 @@ class PromptSelector:
 
     Where a prompt of an iteration has been judged before, informative selection draws it with a probability that grows
     with the spread of its responses' win rates over each other: their standard deviation in the newest table
-    ``[K, K]`` that the run has of it. Where all responses are as good as each other the payoffs are equal, and the
+    ``[K, K]`` that the run has of it. Where all responses are equally good the payoffs are equal, and the
     prompt teaches nothing. A prompt that was not judged yet counts as the mean of those that were; before any was, all
-    are as probable.
+    are equally probable.
 
     Selection by coverage takes the next ones of the order of ``covering``: the first iteration's are like as many of
     all prompts as possible, the second's cover what these leave, and after the last prompt the order begins anew.
@@ -47,7 +47,7 @@ class PromptSelector:
     Args:
         home: the run folder.
         prompts: all prompts of the run.
-        lengths: how long each is, in tokens: selected are prompts of all lengths.
+        lengths: how long each is, in tokens; prompts of all lengths are selected.
         config: sizes, seed, and the way of selection.
         rollouts: where the tables are.
         info: called with a line about a selection.
@@ -193,8 +193,8 @@ def inclusion_probabilities(spread: Float[np.ndarray, " n"], size: int, floor: f
 
     Args:
         spread: ``[n]``, at least 0; NaN: not known, the mean of those that are.
-        size: of the sample, at most n.
-        floor: f, in (0, 1]; 1: all the same.
+        size: how many are drawn, at most n.
+        floor: f, in (0, 1]; 1: all are equally probable.
 
     Returns:
         ``[n]``, their sum is ``size``.
@@ -217,7 +217,7 @@ def inclusion_probabilities(spread: Float[np.ndarray, " n"], size: int, floor: f
 
 
 def systematic_sample(probability: Float[np.ndarray, " n"], start: float) -> Bool[np.ndarray, " n"]:
-    """A sample in which each element is with its probability, and of each stretch of elements as many as its sum says.
+    """A sample that has each element with its probability, and of each run of elements as many as their sum says.
 
     Args:
         probability: ``[n]``, their sum a whole number.

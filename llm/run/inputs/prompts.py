@@ -1,4 +1,4 @@
-"""The prompts of a run: those given, those of them that it is played on, and those that its folder keeps."""
+"""The prompts of a run: those given, those that it plays on, and those that its folder keeps."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 
 from nashward.counted import counted
 from nashward.errors import NashwardError
-from nashward.llm.config.fit import Fit
-from nashward.llm.data.near_duplicates import drop_near_duplicates
-from nashward.llm.data.prompts import Prompt, Prompts, read_prompts
-from nashward.llm.policy.chat_template import drop_refused
-from nashward.llm.store.files import read_jsonl, sha256, to_jsonl
-from nashward.llm.store.run_folder import PROMPTS, RunFolder
-from nashward.llm.store.saved_inputs import SavedInput
+
+from ...config.fit import Fit
+from ...data.near_duplicates import drop_near_duplicates
+from ...data.prompts import Prompt, Prompts, read_prompts
+from ...policy.chat_template import drop_refused
+from ...store.files import read_jsonl, sha256, to_jsonl
+from ...store.run_folder import PROMPTS, RunFolder
+from ...store.saved_inputs import SavedInput
 
 FEW = 100  # prompts, with which the standard error of a win rate can be 0.05
 
@@ -53,7 +54,7 @@ class RunPrompts:
         home: the run folder.
         column: the field that holds the prompt, where it is not one of the usual ones.
         max_tokens: longer prompts are dropped, and counted.
-        drop_similar: those that are at least so similar to an earlier one too; None: they are kept.
+        drop_similar: prompts that are at least this similar to an earlier one are dropped too; None: they are kept.
     """
 
     source: str | Path | Iterable[Any] | None

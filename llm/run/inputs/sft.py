@@ -10,13 +10,14 @@ from typing import Any
 
 from nashward.counted import counted
 from nashward.errors import NashwardError, RefusedPromptError
-from nashward.llm.data.prompts import Prompt
-from nashward.llm.data.responses import read_prompts_with_responses
-from nashward.llm.store.files import to_jsonl
-from nashward.llm.store.fingerprints import fingerprint_content
-from nashward.llm.store.run_folder import RunFolder
-from nashward.llm.store.saved_inputs import SavedInput
-from nashward.llm.training.sft import encode
+
+from ...data.prompts import Prompt
+from ...data.responses import read_prompts_with_responses
+from ...store.files import to_jsonl
+from ...store.fingerprints import fingerprint_content
+from ...store.run_folder import RunFolder
+from ...store.saved_inputs import SavedInput
+from ...training.sft import encode
 
 
 @dataclass
@@ -63,7 +64,7 @@ class SFTFile:
 
     @property
     def fingerprint(self) -> str | None:
-        """Differs where the texts do; None where the run has none."""
+        """A fingerprint of the texts; None where the run has none."""
         return fingerprint_content(self._content) if self.texts else None
 
     def save(self) -> None:

@@ -1,1 +1,1 @@
-"""What the responses of a Step earn, of one objective or of several, and which of them are fitted."""
+"""The payoffs of the responses of a Step, under one objective or several, and which responses are fitted."""

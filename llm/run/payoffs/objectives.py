@@ -1,4 +1,4 @@
-"""The payoffs of a Step under several objectives that are played for against the run's start."""
+"""The payoffs of a Step under several objectives that are measured against the run's start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ...store.run_folder import METRICS
 from ...training import regression
 from ..rollouts import PromptNumbers, RolloutStore
 
-NONE = "no floor"  # the share of the multipliers' limit that is on none; no objective has such a name
+NONE = "no floor"  # the share of the multipliers' limit that no floor has; no objective has this name
 Rates = Float[torch.Tensor, "prompts R"]
 
 
@@ -43,7 +43,7 @@ class StepObjectives:
     table are those of ``games.objectives.EntropicGame`` and ``FloorsGame``.
 
     Args:
-        combination: of the run.
+        combination: that of the run.
         rollouts: its responses and tables.
         prompts: all prompts of the run.
         numbers: those of the Step.
@@ -88,7 +88,7 @@ class StepObjectives:
         return [float(share) for share in logs.softmax(0)]
 
     def _lacking(self, policy: Sampled) -> list[float]:
-        """By how much a policy is below each floor: win rates, and nats a token of the SFT texts."""
+        """By how much a policy is below each floor: win rates, and nats per token of the SFT texts."""
         lacking = [floor - self.over_start(policy, name)[0] for name, floor in self.combination.floors.items()]
         if self.combination.sft is not None:
             assert isinstance(policy, Adapter)
@@ -97,12 +97,13 @@ class StepObjectives:
         return lacking
 
     def sft_factor(self, opponents: Mapping[Policy, float]) -> float:
-        """What the weight of the SFT texts in the loss is multiplied by: the multiplier of their floor; 1 without."""
+        """What the weight of the SFT texts in the loss is multiplied by: the multiplier of their floor; 1 without
+        one."""
         if self.combination.sft is None:
             return 1.0
         place = self.combination.charged.index("sft")
         charged = sum(c * float(self._shares(rho.value)[place]) for rho, c in opponents.items())
-        return max(0.0, self.combination.limit * charged)  # of an extrapolated opponent it may be below 0
+        return max(0.0, self.combination.limit * charged)  # for an extrapolated opponent it may be below 0
 
     def summary(self, step: Step, played: Sampled) -> dict[str, Any]:
         """What the metrics of a Step hold of its objectives."""
@@ -127,7 +128,7 @@ class StepObjectives:
     def over_start(self, policy: Sampled, name: str) -> tuple[float, float | None]:
         """The win rate of a policy over the start under an objective, and its standard error over prompts.
 
-        None in place of an error of the start itself, whose win rate is 1/2, and of a single prompt.
+        The error is None for the start itself, whose win rate is 1/2, and for a single prompt.
         """
         rates = self._wins(policy, self.reference, name)
         weights = self._weights(policy).masked_fill(rates.isnan(), 0.0)
@@ -213,6 +214,7 @@ def shares_of(adapter: Adapter) -> Float[torch.Tensor, " floors"]:
 
 
 def nll_rise(adapter: Adapter) -> float:
-    """How far the NLL of the held-out SFT texts is over the start's, nats a token, as it was sealed with an iterate."""
+    """How far the NLL of the held-out SFT texts is over the start's, nats per token, as it was sealed with an
+    iterate."""
     *_, summary = read_jsonl(adapter.folder / METRICS)
     return float(summary["sft"]["after"] - summary["sft"]["start"])

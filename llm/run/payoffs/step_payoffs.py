@@ -25,23 +25,23 @@ Each = Float[torch.Tensor, "prompts R"]  # of the responses of all samplers
 class StepPayoffs:
     """The payoffs G(y) = sum_j c_j P(y beats rho_j) of the responses of a Step, and their standard errors.
 
-    The same sum of the tables of member a of an ensemble is that judge's payoff G_a(y), and what the m of them pool has
-    to first order the standard error
+    The same sum over the tables of member a of an ensemble is that judge's payoff G_a(y). To first order, the pooled
+    payoff of all m members has the standard error
 
     .. math::  s(y)^2 = \\frac{f^2}{m - 1} \\sum_a (G_a(y) - \\bar G(y))^2
 
-    with the factor f of the ensemble, ``PreferenceOracle.error_factor``: 1 / sqrt(m) of independent judges. It
-    holds what they differ in about a response on the whole: errors of a judge that opponents share do not average out,
-    as they would in the errors of single pairs.
+    with the factor f of the ensemble, ``PreferenceOracle.error_factor``: 1 / sqrt(m) for independent judges. It counts
+    how the judges differ about a response as a whole: an error that a judge makes against all opponents does not
+    average out, as it would in the errors of single pairs.
 
     Args:
         rollouts: the run's responses and tables.
         numbers: the prompts.
         opponents: rho_j of the Step, with c_j.
         sampled: the responses of the policies that are fitted.
-        loss: of the fit.
+        loss: that of the fit.
         self_comparison: a response is compared with itself too.
-        objectives: where they are played for against the run's start: what they make of the Step.
+        objectives: what several objectives make of the Step, where they are measured against the run's start.
     """
 
     rollouts: RolloutStore
@@ -66,7 +66,7 @@ class StepPayoffs:
         return torch.cat(total, 1)
 
     def standard_errors(self) -> Each | None:
-        """s, ``[prompts, R]``; None where one oracle judges alone, or several objectives."""
+        """s, ``[prompts, R]``; None for a single oracle, and for several objectives."""
         found = [self._variance(policy) for policy in self.sampled]
         if self.objectives is not None or all(one is None for one in found):
             return None
@@ -74,8 +74,8 @@ class StepPayoffs:
         return torch.cat([zero if one is None else one for one, zero in zip(found, none, strict=True)], 1).sqrt()
 
     def variances(self) -> Each:
-        """Of G over other draws of the opponents' responses, ``[prompts, R]``, see ``regression.win_rate_variances``;
-        NaN where it is not known: of several objectives."""
+        """The variance of G over other draws of the opponents' responses, ``[prompts, R]``, see
+        ``regression.win_rate_variances``; NaN where it is not known, as with several objectives."""
         total: list[torch.Tensor] = []
         for policy, weights in self._weights.items():
             variance = torch.zeros_like(weights)
@@ -87,12 +87,12 @@ class StepPayoffs:
         return torch.cat(total, 1)
 
     def weights(self) -> Each:
-        """Of the responses in the union of all samplers, ``[prompts, R]``."""
+        """The weights of the responses in the union of all samplers, ``[prompts, R]``."""
         return torch.cat([*self._weights.values()], 1) / len(self.sampled)
 
     def _variance(self, policy: Sampled) -> Each | None:
-        """s^2. Of tables by ensembles of another size, as of steps before and after another fit, errors are
-        independent."""
+        """s^2. Tables by ensembles of different sizes, as before and after another fit of the judges, have independent
+        errors."""
         sizes: dict[tuple[int, float], torch.Tensor] = {}
         for member, weight in self.opponents.items():
             found = self.rollouts.members(policy.label, member.value.label, self.numbers)

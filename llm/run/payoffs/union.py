@@ -1,4 +1,4 @@
-"""The responses that a Step is fitted on: those of all samplers, each with what it earns and weighs."""
+"""The responses that a Step is fitted on: those of all samplers, each with its payoff and its weight."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class ResponseUnion:
     """The union of the responses that a Step's samplers gave to each prompt.
 
     Args:
-        judged: what they earn.
+        judged: their payoffs.
         prompts: all prompts of the run.
-        config: of the step.
+        config: the step's configuration.
         enumerates: the responses are all that there are, see ``ResponseSource``.
     """
 
@@ -36,8 +36,8 @@ class ResponseUnion:
 
     def fitted(self) -> tuple[dict[int, Rollout], float | None]:
         """The responses to each prompt, with their payoffs and weights in the fit, by the number of the prompt; a
-        prompt without a pair to learn from is left out. And the share of the targets' variance that is the error of
-        several judges, None of one."""
+        prompt without a pair to learn from is left out. Also the share of the targets' variance that is the error of
+        several judges; None for one."""
         judged, fit = self.judged, self.config.fit
         payoffs, errors = judged.payoffs(), judged.standard_errors()
         weights = regression.select(payoffs, judged.weights(), fit.selection)
@@ -66,8 +66,8 @@ class ResponseUnion:
         return union, share
 
     def r2_ceiling(self) -> float | None:
-        """See ``regression.r2_ceiling``; None: it is not known, as of two responses a prompt, or of a selection of
-        them, which picks by the errors as well."""
+        """See ``regression.r2_ceiling``; None: it is not known, as with two responses per prompt, or with a selection
+        of responses, which also picks by the errors."""
         if self.config.fit.selection != "all" or self.config.self_comparison:
             return None
         payoffs, weights = self.judged.payoffs(), self.judged.weights()

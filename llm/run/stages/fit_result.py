@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ...training.diagnostics import (
     LEAST_ESS,
+    SURE,
     TOLERANCE,
     difference_error,
     loss,
@@ -19,21 +20,22 @@ from ...training.diagnostics import (
 from ...training.experience import Experience, scored
 
 SPREAD = ", or an oracle with more spread"  # advice for a step that an oracle has a part in
-NOTABLE = 1.1  # times the loss at the start: a mean in training above it is worth a warning
+NOTABLE = 1.1  # a mean loss in training of more than this many times that at the start is worth a warning
 
 
 @dataclass(frozen=True)
 class FitScores:
-    """The responses that are fitted, those that decide how far, and the held-out ones (None: there are none)."""
+    """The scores on the responses that are fitted, on those that decide how far it goes, and on the held-out ones
+    (None: there are none)."""
 
     train: Experience
     validation: Experience | None = None
     held_out: Experience | None = None
-    sft_nll: float | None = None  # of the held-out SFT texts, nats a token
+    sft_nll: float | None = None  # of the held-out SFT texts, nats per token
 
     @property
     def unseen(self) -> Experience:
-        """The responses that training did not see and that know best: held-out, else validation, else the fitted."""
+        """The scores to go by: on held-out responses, else on validation ones, else on the fitted ones."""
         return self.held_out or self.validation or self.train
 
     @property
@@ -48,12 +50,12 @@ class FitScores:
 
     @property
     def loss(self) -> float:
-        """On the prompts that decide."""
+        """The loss on the prompts that decide."""
         return loss(self.deciding)
 
     @property
     def win_rate(self) -> float | None:
-        """On prompts that training did not see, see ``Limits.win_rate``; None where the responses do not tell."""
+        """The win rate on prompts that training did not see, see ``Limits.win_rate``; None where it cannot be told."""
         batch = self.unseen
         if min(relative_ess(one.now, one) for one in (batch, self.train)) < LEAST_ESS:
             return None
@@ -72,14 +74,14 @@ class FitResult:
     """The fit that a step's adapter is from.
 
     Attributes:
-        scores: of the adapter.
-        records: one an optimiser step; none where there was nothing to fit.
+        scores: those of the adapter.
+        records: one per optimiser step; none where there was nothing to fit.
         expected: the loss of the first of them, computed before.
-        learning_rate: the largest.
+        learning_rate: the largest one.
         line_fraction: how far the adapter is on the straight line from the start to where the fit went.
-        loss_at_end: where the fit went, on the prompts that decide.
+        loss_at_end: the loss where the fit went, on the prompts that decide.
         refits: the learning rates and the losses of the fits before it, which were dropped.
-        notes: sentences on how ``line_fraction`` was found, of what a user may want to change.
+        notes: sentences on how ``line_fraction`` was found, and what a user may want to change.
     """
 
     scores: FitScores
@@ -115,6 +117,15 @@ class FitResult:
                 f"In training the loss rose from {at_start:.4g} to {sum(losses) / len(losses):.4g}: the learning rate "
                 f"of {self.learning_rate:.2g} is too high for this target. {kept}--learning-rate "
                 f"{self.learning_rate / 2:.1g} is worth a try."
+            )
+        elif self.scores.validation and self.line_fraction > 0 and rose(loss(self.scores.train), at_start):
+            more, error = rise(self.scores.train)
+            few = " (a few of them make it up: some of their responses went far)" if more < SURE * error else ""
+            lines.append(
+                f"On the prompts that were trained on the loss rose from {at_start:.4g} to "
+                f"{loss(self.scores.train):.4g}{few}; validation prompts, where it fell, took the adapter "
+                f"{self.line_fraction:.2g} of the way that the fit went. Take no larger step until it falls: "
+                "--target-kl holds the adapter back, and more prompts help too."
             )
         if self.line_fraction > 0 and rose(self.scores.loss, before.loss):
             lines.append(

@@ -28,12 +28,12 @@ from ..rollouts import PromptNumbers, table_name
 from ..step_tables import Table
 from .shards import ShardedStage
 
-CALL_PROMPTS = 16  # whose pairs a network judges together
+CALL_PROMPTS = 16  # prompts whose pairs a network judges together
 
 
 @dataclass(frozen=True)
 class JudgeStage(ShardedStage):
-    """Has the oracle judge one policy's responses against another's: a table of win probabilities a prompt.
+    """Has the oracle judge one policy's responses against another's: a table of win probabilities per prompt.
 
     Attributes:
         oracle: called where a shard is missing; a network that it returns is on the device.
@@ -98,10 +98,10 @@ class JudgeStage(ShardedStage):
     def _all_missing(
         self, folder: Path, name: str, tables: Sequence[Mapping[str, Any]], written: Tally, count: int
     ) -> bool:
-        """Whether judgements are missing, and no pair of these tables and of those stored has one.
+        """Whether judgements are missing, and neither these tables nor the stored ones have any.
 
         Args:
-            written: of the shards, ``count`` with the one that is to be written: the others are waited for.
+            written: counts the shards that are written; the others are waited for, to ``count`` with this one.
         """
 
         def others() -> Iterator[dict[str, Any]]:
@@ -167,7 +167,7 @@ def _of_members(oracle: PreferenceOracle, result: PairwiseResult) -> dict[str, A
 
 
 def _with_members(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of a shard, which have the same columns: where no pair was judged, all members have the one table."""
+    """The rows of a shard, all with the same columns: where no pair was judged, each member has the one table."""
     several = next((table for table in tables if "members" in table), None)
     if several is None:
         return tables
@@ -186,13 +186,13 @@ def advice(oracle: PreferenceOracle) -> str:
     if not isinstance(oracle, VoteTable):
         return ": there is nothing to learn from"
     return (
-        ": votes judge texts that are equal to theirs to the character; fit an oracle to them, which judges any text: "
-        f"nashward fit-oracle --pairs {oracle.name}"
+        ": votes judge only texts that equal theirs character by character; fit an oracle to them, which judges any "
+        f"text: nashward fit-oracle --pairs {oracle.name}"
     )
 
 
 def _metadata(meta: Mapping[str, Any]) -> dict[str, float]:
-    """An oracle's metadata of a table, but for how much of it was cached: a run that was killed had more."""
+    """An oracle's metadata of a table without how much was cached: after a kill more is."""
     return {key: float(value) for key, value in meta.items() if key not in ("calls", "cached")}
 
 
@@ -234,7 +234,7 @@ class AtomicCache(Cache):
         self._call = b""
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        """The logits of a call, whose keys these are; nothing where one of them is missing."""
+        """The logits of the call with these keys; nothing where one of them is missing."""
         self._call = _hash(b"".join(keys))
         stored = super().get([self._stored(key) for key in keys])
         found = {key: stored[name] for key in keys if (name := self._stored(key)) in stored}

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
-LONGEST = 2.0  # of the straight line from the start over where the fit went: further it was not measured
+LONGEST = 2.0  # how far along the straight line from the start through where the fit went: further was not measured
 HALVINGS = 4
 SCALES = (0.3, 3.0)  # best scales beyond these are worth a warning
 
@@ -45,8 +45,8 @@ class StepFit:
     Args:
         step_folder: where the Step is written.
         size: that of the Step.
-        settings: of the fit.
-        seed: of its order.
+        settings: how it is fitted.
+        seed: the seed of the order of its batches.
         training, validation, testing: with their log-probabilities; see ``Fit`` for what the latter two are for.
         sft: the texts of an SFT term; None: there is none.
         factor: what limits multiply the learning rate by.
@@ -79,7 +79,7 @@ class StepFit:
 
     @property
     def _term(self) -> SFTTerm | None:
-        """The SFT term, where it is in the objective and not measured alone."""
+        """The SFT term, where it is in the loss and not measured alone."""
         return self.sft if self.settings.sft_weight > 0 else None
 
     def learning_rate(self, parameters: list[torch.nn.Parameter]) -> float:
@@ -145,7 +145,8 @@ class StepFit:
         settings: Fit,
         refits: list[dict[str, float]],
     ) -> FitResult:
-        """One fit, measured, on the line to it where validation prompts are fitted best, and within ``target_kl``."""
+        """One fit with its measures; the adapter goes to where validation prompts are fitted best, within
+        ``target_kl``."""
         model, progress = self.model, self.progress
         total = settings.epochs * sum(len(batch.rollouts) for batch in self.training)
         checkpoints = Checkpoints(self.home, self.step_folder / "training", settings.checkpoint_seconds)
@@ -165,7 +166,7 @@ class StepFit:
         def go(fraction: float) -> None:
             _set(parameters, [torch.lerp(a, b, fraction) for a, b in zip(start, end, strict=True)])
 
-        longest = 1.0 if refits or self.factor < 1 else LONGEST  # what was lowered is not to be made up for
+        longest = 1.0 if refits or self.factor < 1 else LONGEST  # a lowered rate is not to be made up for
         fraction, at_end = self._line_search(go, longest, notes) if self.validation else (1.0, math.nan)
         bound = False
         while True:
@@ -197,9 +198,9 @@ class StepFit:
 
         ``go`` has taken the adapter to that fraction then; it is 0 where nothing is gained.
 
-        Of the mirror step the least loss on validation prompts is at a quotient of two sums, as the log-ratio grows
-        about linearly along the line. Of other losses, and of the sum with an SFT term, 1, 1/2, ... are tried until
-        the loss is below the one before.
+        For the mirror step the least loss on validation prompts is at a quotient of two sums, as the log-ratio grows
+        about linearly along the line. For other losses, and with an SFT term, 1, 1/2, ... are tried until the loss is
+        below that at the start.
         """
         at_start, at_end = self.scores().deciding, self._validation()
         if not math.isfinite(loss(at_end)):
@@ -256,7 +257,7 @@ class StepFit:
         return least, values[1.0]
 
     def _weighted_nll(self) -> float:
-        """The SFT term's part of the objective under the adapter as it is now, on held-out texts."""
+        """The SFT term's part of the loss under the adapter as it is now, on held-out texts."""
         if self._term is None:
             return 0.0
         nll = self._term.held_out_nll(self.model.network, self.model.pad_id, self.model.on_event)
@@ -290,7 +291,7 @@ class StepFit:
 
 
 def _decided(value: Value) -> Value:
-    """The first process's: others' processors may round it differently, and all are to go the same way."""
+    """The first process's value: other processors may round it differently, and all are to go the same way."""
     return processes.decided(lambda: value)
 
 

@@ -29,14 +29,14 @@ from ..rollouts import PromptNumbers
 from ..signals import stop_at_once
 from .shards import SHARD_PROMPTS, Shard, ShardedStage
 
-INSTRUCTION = 128  # tokens, at most, that a request for a variant of a prompt has beside the prompt
+INSTRUCTION = 128  # the most tokens that a request for a variant of a prompt has beside the prompt
 
 
 def source_of(config: RunConfig, sampling: Sampling, home: Path, program: VLLM | None) -> ResponseSource:
     """Where the responses of a run come from: an engine, or transformers.
 
     Args:
-        config: of the run.
+        config: the run's configuration.
         sampling: its settings, with the batch that fits here.
         home: the run folder.
         program: see ``vllm_program``.
@@ -54,7 +54,7 @@ def vllm_program(config: RunConfig, policy: Any, adapter: str | Path | None) -> 
     """vLLM as it is started for a run; None where another engine draws, or none.
 
     Args:
-        config: of the run.
+        config: the run's configuration.
         policy, adapter: see ``SelfPlay``.
 
     Raises:
@@ -63,7 +63,9 @@ def vllm_program(config: RunConfig, policy: Any, adapter: str | Path | None) -> 
     if config.engine != OWN_ENGINE:
         return None
     if not isinstance(policy, str | Path):
-        raise NashwardError(f"engine {OWN_ENGINE} reads the policy itself: give its folder or hub id, not a model")
+        raise NashwardError(
+            f"engine {OWN_ENGINE} reads the policy itself: give its folder or hub id, not a loaded model"
+        )
     rank = config.lora.rank if adapter is None else LoraShape.of_config(adapter_config(adapter)).rank
     longest = config.max_prompt_tokens + config.sampling.max_new_tokens
     folder = Path(local_model(policy)).expanduser()

@@ -1,4 +1,4 @@
-"""What the training of a Step begins with: its responses are scored under the policies before it."""
+"""Training of a Step begins here: its responses are scored under the policies before it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ScoreStage:
         step_folder: where the Step is written.
         samplers: the policies whose responses are fitted.
         reference: the policy that the run started from.
-        baseline: of the fit, see ``Fit``.
+        baseline: that of the fit, see ``Fit``.
     """
 
     home: RunFolder
@@ -89,7 +89,7 @@ class ScoreStage:
             return False
         rows = read_shard(file)
         if [_identity(batch) for batch in batches] != [row.get("texts") for row in rows]:
-            self.home.quarantine(file, f"{file} is of other micro-batches")
+            self.home.quarantine(file, f"{file} belongs to other micro-batches")
             return False
         for batch, row in zip(batches, rows, strict=True):
             if len(row["passes"]) >= len(batch.passes):  # halved where memory ran out, and never larger than now

@@ -35,7 +35,7 @@ def plan_shards(numbers: Sequence[int], lengths: Sequence[int], batch_prompts: i
 
     Args:
         numbers: the prompts of the step, by their numbers.
-        lengths: of all prompts of the run, in tokens.
+        lengths: those of all prompts of the run, in tokens.
         batch_prompts: how many are sampled together.
 
     Example:
@@ -53,7 +53,7 @@ def saved_plan(
     """The plan of a step, whose hash ``run.json`` has; made and recorded where there is none yet.
 
     Args:
-        batch_prompts: of a step that has no plan yet.
+        batch_prompts: the prompts of a batch, for a step that has no plan yet.
 
     Raises:
         ValueError: it is lost, and what would take its place differs from it.
@@ -150,7 +150,7 @@ def wait_until_seen(is_there: Callable[[], bool], what: str) -> None:
     while processes.count > 1 and not is_there():
         if time.monotonic() > until:
             raise OSError(
-                f"{what} is not there, and another process has written it: the run folder has to be on a disk that all "
-                "machines share"
+                f"{what} is not there, though another process has written it: the run folder has to be on a disk that "
+                "all machines share"
             )
         time.sleep(0.05)

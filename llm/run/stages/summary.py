@@ -33,8 +33,8 @@ def step_summary(
     """The metrics of a Step and its responses.
 
     Args:
-        name: of the Step in the run.
-        sampled: the responses that it is fitted on; of the first policy the win rates and the labels are.
+        name: the Step's name in the run.
+        sampled: the responses that it is fitted on; win rates and labels describe those of the first policy.
         rollouts: what the run has sampled and judged.
         numbers: the prompts.
         fitted: on how many of them.
@@ -50,6 +50,7 @@ def step_summary(
         "opponent_win_rates": _opponent_win_rates(step, first, sampled[first], rollouts, numbers),
         "prompts": len(numbers),
         "prompts_without_pair": len(numbers) - fitted,
+        **_missing(step, sampled, rollouts, numbers),
         "cyclic_prompts": _cyclic_prompts(step, first, rollouts, numbers),
         "response_tokens": sum(len(response.ids) for response in responses) / len(responses),
         "finished": sum(response.finished for response in responses) / len(responses),
@@ -73,6 +74,29 @@ def fit_summary(result: FitResult, max_grad_norm: float) -> dict[str, Any]:
         "refits": result.refits,
         "clip_fraction": clip_fraction([record["gradient_norm"] for record in result.records], max_grad_norm),
     }
+
+
+def unjudged_pairs(described: Mapping[str, Any]) -> str | None:
+    """A warning where judgements are missing; None where none is.
+
+    Example:
+        >>> unjudged_pairs({"missing": 0.3})
+        '30% of the pairs of responses have no judgement: the payoffs are those of the others.'
+    """
+    if "missing" not in described:
+        return None
+    share = 100 * described["missing"]
+    return f"{share:.2g}% of the pairs of responses have no judgement: the payoffs are those of the others."
+
+
+def _missing(
+    step: Step, sampled: Mapping[Sampled, Sequence[Rollout]], rollouts: RolloutStore, numbers: PromptNumbers
+) -> dict[str, float]:
+    """The fraction of the pairs that were to be judged and were not, where there are some."""
+    opponents = [] if step.opponent is None else [member.value.label for member in step.opponent.members()]
+    counts = [rollouts.missing(policy.label, other, numbers) for policy in sampled for other in opponents]
+    missing, pairs = (sum(column) for column in zip((0, 0), *counts, strict=True))
+    return {"missing": missing / pairs} if missing else {}
 
 
 def _cyclic_prompts(step: Step, first: Sampled, rollouts: RolloutStore, numbers: PromptNumbers) -> float | None:

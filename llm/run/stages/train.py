@@ -45,7 +45,7 @@ from .fit_result import FitResult
 from .refit import StepFit
 from .score import ScoreStage
 from .seal import publish_metrics, wait_for_adapter, write_adapter
-from .summary import fit_summary, step_summary
+from .summary import fit_summary, step_summary, unjudged_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -57,15 +57,15 @@ class TrainStage:
     """Trains the adapter of one Step, from where an earlier process left it.
 
     Args:
-        model: of the policy.
+        model: the policy's model.
         step_folder: where the Step is written.
         samplers: the policies whose responses are fitted; the metrics describe those of the first.
         reference: the policy that the run started from.
         enumerates: the responses are all that there are, see ``ResponseSource``.
         label: returns the kind of a response's text.
-        sft_texts: prompts with responses whose likelihood is kept up beside; empty: none.
+        sft_texts: prompts with responses whose likelihood is kept up meanwhile; empty: none.
         rate_factor: what limits multiply the learning rate by.
-        objectives: where there are several: what they make of the Step.
+        objectives: what several objectives make of the Step; None: there is one oracle.
     """
 
     home: RunFolder
@@ -121,9 +121,9 @@ class TrainStage:
             self.progress.info(f"{name}: nothing to fit: the mixture is the policy {start.label} itself")
         else:
             self._announce(initial, settings, promised, r2_ceiling, error_share, described["cyclic_prompts"])
-        unreachable = unreachable_target(initial["target_rms"], self.step.size)
-        if unreachable:
-            logger.warning(f"{name}: {unreachable}")
+        doubts = [unjudged_pairs(described), unreachable_target(initial["target_rms"], self.step.size)]
+        for line in filter(None, doubts):
+            logger.warning(f"{name}: {line}")
         with model.training(start.folder) as parameters:
             weights = [parameter.detach().cpu().clone() for parameter in parameters]
             if nothing:
@@ -150,7 +150,7 @@ class TrainStage:
             summary = {
                 **described,
                 "at_start": initial,
-                "warning": " ".join(filter(None, [unreachable, *warnings])) or None,
+                "warning": " ".join(filter(None, [*doubts, *warnings])) or None,
                 **fitted_to,
                 **({} if error_share is None else {"error_share": error_share}),
                 "promised_win_rate": promised,
@@ -227,7 +227,7 @@ class TrainStage:
         return sft.SFTTerm(batches, testing)
 
     def _sft_nll(self, term: sft.SFTTerm, start: Adapter) -> dict[str, float]:
-        """NLL of the held-out SFT texts, nats a token, where the run started and where the fit starts."""
+        """NLL of the held-out SFT texts, nats per token, where the run started and where the fit starts."""
         nll = {}
         for policy in dict.fromkeys([self.reference, start]):
             self.progress.raise_if_stopped()
@@ -244,7 +244,8 @@ class TrainStage:
             return []
         lowers = limits.lowers.replace("-", " ")
         return [
-            f"Beyond its limits: {' and '.join(exceeded)}; the {lowers} of later iterations is times {limits.factor:g}."
+            f"Beyond its limits: {' and '.join(exceeded)}; the {lowers} of later iterations is multiplied by "
+            f"{limits.factor:g}."
         ]
 
     def _announce(

@@ -29,7 +29,16 @@ from nashward.python_object import LIBRARY_ERRORS, first_line
 
 from . import hints, options
 from .opponents import joined, unwrapped
-from .solver_options import ALL, DEFAULT_SOLVER, DEFAULT_STEP, SOLVER, solver_kind, solver_name, typed_settings
+from .solver_options import (
+    ALL,
+    DEFAULT_SOLVER,
+    DEFAULT_STEP,
+    SOLVER,
+    is_solver,
+    solver_kind,
+    solver_name,
+    typed_settings,
+)
 
 if TYPE_CHECKING:
     from nashward.games import Solver
@@ -122,7 +131,9 @@ def read_text(path: Path, what: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise NashwardError(f"{path} is no {what}: it is not UTF-8 ({error.reason} at byte {error.start})") from None
+        raise NashwardError(
+            f"{path} is no {what}: it is not UTF-8 ({error.reason} at byte {error.start}); save it so"
+        ) from None
 
 
 def from_toml(text: str, name: str, source: str) -> Settings:
@@ -161,11 +172,20 @@ def run_folder(path: str | Path) -> RunFolder:
     return RunFolder(path)
 
 
-def from_folder(folder: Path) -> Settings:
-    """What a run folder's ``run.json`` holds; nothing where there is no run yet. ``UNREAD`` is left out."""
+def from_folder(folder: Path, plays: bool = True) -> Settings:
+    """What a run folder's ``run.json`` holds; nothing where there is no run yet. ``UNREAD`` is left out.
+
+    Args:
+        folder: of the run.
+        plays: whether Steps are played; else a solver that is not named by its settings (a user's own, one with a
+            schedule) need not be at hand, and the default one stands for it.
+    """
     config = run_folder(folder).read().get("config", {})
     if config:
         inner, shares = unwrapped(config["solver"])
+        if not plays and (not is_solver(inner["name"]) or any(isinstance(v, list | dict) for v in inner.values())):
+            step = inner.get("step")
+            inner = {"name": DEFAULT_SOLVER, "step": step if isinstance(step, int | float) else DEFAULT_STEP}
         config = {**config, "solver": inner, "opponents": {"shares": shares}}
     settings: Settings = {}
     for name, option in ALL.items():

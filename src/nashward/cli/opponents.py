@@ -77,7 +77,7 @@ def files_of(source: Path) -> dict[str, Path]:
     inside = sorted(source.iterdir()) if source.is_dir() else [source]
     files = [file for file in inside if file.is_file() and file.name.removesuffix(".gz").endswith(ENDINGS)]
     if not files:
-        raise FileNotFoundError(f"{source} holds no responses; expected one file a model ({', '.join(ENDINGS[1:])})")
+        raise FileNotFoundError(f"{source} holds no responses; expected one file per model ({', '.join(ENDINGS[1:])})")
     models: dict[str, Path] = {}
     for file in files:
         name = file.name

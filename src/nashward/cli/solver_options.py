@@ -22,6 +22,12 @@ DEFAULT_SOLVER, DEFAULT_STEP = "OptimisticMWU", 2.5
 TEXTS = {
     "step": f"the solver's step size (default: {DEFAULT_STEP} for language models)",
     "tau": "the solver's pull to the reference, where it has one",
+    "two_sequences": "OptimisticMWU in ONPO's form, with two sequences of policies",
+    "decay": "share of its average that NashEMA keeps at each iteration; 0 is INPO",
+    "momentum": "momentum of the anchor, for Momentum; 0 is MWU",
+    "nesterov": "Momentum extrapolates the opponent too, as Nesterov's method does",
+    "inner": "steps that solve the inner game of ProximalPoint",
+    "every": "steps between two moves of MagnetReset's reference",
 }
 
 
@@ -42,7 +48,7 @@ def _of_solvers() -> dict[str, Option]:
             owners.setdefault(name, []).append(kind.__name__)
             option = name.replace("_", "-")
             option = f"solver-{option}" if option in {**INPUTS, **RUN, **OPPONENTS} else option
-            text = TEXTS.get(name, f"of {', '.join(owners[name])}")
+            text = TEXTS.get(name, f"a setting of {', '.join(owners[name])}")
             options[option] = Option(("solver", name), scalar, text, group="solver")
     return options
 

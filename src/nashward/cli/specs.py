@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from nashward import games
 from nashward.errors import NashwardError
 from nashward.games.forms.labels_of_csv import Labels
-from nashward.python_object import LIBRARY_ERRORS, first_line, python_object
+from nashward.python_object import checked_seed, made_object, split_settings, with_settings
 
 from . import configuration, hints, solver_options
 from .configuration import Setting, Settings
@@ -21,7 +20,6 @@ from .options import Option
 # Names, not functions: ``nashward solve --help`` lists them without importing torch.
 GENERATORS = ("tournament", "scores_and_cycles", "low_rank", "disc", "blotto", "three_cycle")  # settings are numbers
 FEEDBACK = {"samples": "SampledFeedback", "duels": "DuelingFeedback"}
-EXAMPLES = {bool: "true", int: "5", float: "0.6"}  # of a setting
 SOLVER = {option.path[1]: name for name, option in solver_options.SOLVER.items() if name != "solver"}
 
 
@@ -52,10 +50,10 @@ def game(
     if kind == "generator":
         if name not in GENERATORS:
             raise NashwardError(f"there is no {_unknown('generator', name, GENERATORS)}")
-        return _call(getattr(games.zoo.generators, name), f"{kind}:{name}", settings)
+        return with_settings(getattr(games.zoo.generators, name), f"{kind}:{name}", settings, hints.no_setting)
     if name not in games.zoo.GAMES:
         raise NashwardError(f"there is no {_unknown('game', name, games.zoo.names())}")
-    return _call(games.zoo.GAMES[name].make, name, settings)
+    return with_settings(games.zoo.GAMES[name].make, name, settings, hints.no_setting)
 
 
 def _holds_battles(path: Path) -> bool:
@@ -129,29 +127,13 @@ def _is_own(text: str) -> bool:
 
 
 def _own_solver(text: str, shared: Settings) -> Any:
-    module, name, *rest = text.split(":")
-    source = f"{module}:{name}"
-    made = python_object(source)
-    _, settings = _split(":".join([name, *rest]))
     values = {solver_options.SOLVER[key].path[1]: setting.value for key, setting in shared.items()}
-    if inspect.isclass(made) or inspect.isfunction(made):
-        known = inspect.signature(made).parameters
-        if foreign := next((key for key in values if key not in known), None):
-            raise NashwardError(hints.no_setting(source, foreign, list(known)))
-        try:
-            made = _call(made, source, settings, **{key: values[key] for key in values if key not in settings})
-        except (*LIBRARY_ERRORS, SystemExit) as error:
-            if isinstance(error, NashwardError):
-                raise
-            raise NashwardError(f"{source} cannot be made: {type(error).__name__}: {first_line(error)}") from error
-    elif settings or values:
-        given = next(iter({**settings, **values}))
-        raise NashwardError(f"{source} is an object with its settings; give the class to set {given}")
+    made = made_object(text, values, hints.no_setting)
     if not isinstance(made, games.solvers.TableSolver):
         try:
             games.driver.require_steps(made)
         except TypeError as error:
-            raise NashwardError(f"{source}: {error}") from None
+            raise NashwardError(f"{split_settings(text)[0]}: {error}") from None
     return made
 
 
@@ -166,7 +148,8 @@ def feedback(text: str, seed: int | None) -> games.feedback.Feedback:
         raise NashwardError(f"there is no feedback {text!r}; there are: exact, {', '.join(FEEDBACK)}")
     if "seed" in settings:
         raise NashwardError(f"{text}: the seed is given by --seed")
-    return _call(getattr(games.feedback, FEEDBACK[name]), name, settings, seed=_seed(seed or 0))
+    make = getattr(games.feedback, FEEDBACK[name])
+    return with_settings(make, name, settings, hints.no_setting, seed=checked_seed(seed or 0))
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
@@ -175,44 +158,10 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
 
 
 def _split(text: str) -> tuple[str, dict[str, str]]:
-    name, *pairs = text.split(":")
-    settings = {}
-    for pair in pairs:
-        key, sign, value = pair.partition("=")
-        if not sign:
-            raise NashwardError(f"{text}: expected NAME:setting=value, got {pair!r}")
-        key = key.replace("-", "_")
-        if key in settings:
-            raise NashwardError(f"{text}: {key} is given twice")
-        settings[key] = value
+    name, settings = split_settings(text)
+    if ":" in name:
+        raise NashwardError(f"{text}: expected NAME:setting=value, got {name.split(':')[1]!r}")
     return name, settings
-
-
-def _call(make: Callable[..., Any], name: str, settings: dict[str, str], **fixed: Any) -> Any:
-    """Call it with the settings, each read as the type of its parameter; numbers and truth values can be typed."""
-    annotated, kinds = get_type_hints(make.__init__ if inspect.isclass(make) else make), {}
-    needed = []
-    for key, parameter in inspect.signature(make).parameters.items():
-        hint = annotated.get(key, type(parameter.default))  # of a class without annotations
-        scalar = next((t for t in (bool, int, float) if t in (hint, *get_args(hint))), None)
-        if scalar is not None and key not in fixed:
-            kinds[key] = scalar
-            needed += [key] * (parameter.default is parameter.empty)
-    for key in settings:
-        if key not in kinds:
-            raise NashwardError(hints.no_setting(name, key, list(kinds)))
-    if lacking := [key for key in needed if key not in settings]:
-        pairs = settings | {key: EXAMPLES[kinds[key]] for key in lacking}
-        example = ":".join([name, *(f"{key}={value}" for key, value in pairs.items())])
-        raise NashwardError(f"{name} needs {', '.join(lacking)}; for example {example}")
-    read = {key: _value(name, key, Option((), kinds[key], ""), text) for key, text in settings.items()}
-    return make(**{key: _seed(value) if key == "seed" else value for key, value in read.items()}, **fixed)
-
-
-def _seed(value: int) -> int:
-    if value < 0:
-        raise NashwardError(f"a seed is a whole number >= 0, got {value}")
-    return value
 
 
 def _value(where: str, key: str, option: Option, text: str) -> Any:

@@ -102,6 +102,7 @@ def test_categories_are_battles_of_their_own() -> None:
     rows = [_row(winner="model_a"), _row(winner="model_b", language="pl", model_b="z", category_tag=["poem"])]
     battles = from_battles(rows)
     assert battles.of_category("language pl").total.sum() == 1
+    assert battles.of_category("pl").total.sum() == 1  # no other category is called so
     assert battles.of_category("poem").without_idle().labels == ("x", "z")
     with pytest.raises(ValueError, match=r"'math'.*code"):
         battles.of_category("math")

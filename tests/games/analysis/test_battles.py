@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import betainc, ndtri
 
 from nashward.games.analysis.leaderboard import Battles, from_battles, read_battles
 from nashward.winners import RESPONSES
@@ -181,3 +182,35 @@ def test_bands_at_equal_style_have_the_error_of_the_slopes(by_prompt: bool) -> N
     width = np.diff(np.quantile(drawn, [0.05, 0.95], axis=0), axis=0)[0]
     np.testing.assert_allclose((bands.elo_high - bands.elo_low)[[0, 2]], width[[0, 2]], rtol=0.25)
     assert ((without.elo_high - without.elo_low)[[0, 2]].numpy() < 0.7 * width[[0, 2]]).all()
+    # p-values are of the same errors: what a pair's win probability varies by from draw to draw
+    wins, _ = controlled._drawn(400, np.random.default_rng(0))
+    spread = (wins[:, 2, 0] / (wins[:, 2, 0] + wins[:, 0, 2])).std()
+    p, too_small = (one._p_values(20_000, 0)[2, 0] for one in (controlled, replace(controlled, slopes=None)))
+    i, j, margin = controlled._margins if by_prompt else controlled._each
+    mean = -margin[(i == 0) & (j == 2)].mean()
+    assert mean / -ndtri(p) == pytest.approx(spread, rel=0.15)
+    assert mean / -ndtri(too_small) < 0.8 * spread
+    assert controlled.winner_p_value(2) > replace(controlled, slopes=None).winner_p_value(2)
+
+
+def test_the_share_of_the_draws_of_which_a_model_is_the_whole_lottery() -> None:
+    """Of two models it is that of the Beta posterior above one half."""
+    bands = Battles.of_tables(("x", "y"), np.array([[[0.0, 12.0], [6.0, 0.0]]])).bands(draws=4000)
+    assert bands.whole[0] == pytest.approx(1 - float(betainc(12.5, 6.5, 0.5)), abs=0.02)
+    assert float(bands.whole.sum()) == 1
+
+
+def test_voters_are_left_out_by_name(tmp_path: Path) -> None:
+    rows = [{"model_a": "x", "model_b": "y", "winner": "ab"[name == "len"], "annotator": name} for name in
+            ("ann", "len", "ann", "bob")]  # fmt: skip
+    (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert read_battles(tmp_path / "b.jsonl").total.tolist() == [[0, 3], [1, 0]]
+    assert read_battles(tmp_path / "b.jsonl", without=["len", "bob"]).total.tolist() == [[0, 2], [0, 0]]
+    numbered = [row | {"annotator": np.int64(len(row["annotator"]) + k)} for k, row in enumerate(rows)]
+    assert from_battles(numbered, without=["4"]).total.sum() == 3
+    with pytest.raises(ValueError, match=r"no voter 'lenn'.*nearest is len"):
+        from_battles(rows, without=["lenn"])
+    with pytest.raises(ValueError, match="no row has a voter"):
+        from_battles([{"model_a": "x", "model_b": "y", "winner": "a"}], without=["len"])
+    with pytest.raises(ValueError, match="no battles are left"):
+        from_battles(rows, without=["ann", "bob", "len"])

@@ -52,7 +52,7 @@ def _flat(policy: torch.Tensor | Profile) -> torch.Tensor:
 
 
 @needs_numba
-@pytest.mark.filterwarnings("ignore::nashward.games.StepWarning")  # beyond what is proven they are equal all the same
+@pytest.mark.filterwarnings("ignore::nashward.games.StepWarning")  # also equal beyond the proven threshold
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
 def test_traced_runs_equal_interpreted_ones(solver: games.Solver) -> None:
     for game in _games():
@@ -172,7 +172,7 @@ def test_a_contextual_game_starts_without_padding() -> None:
 
 
 def test_a_promised_period_is_traced_once_and_checked() -> None:
-    assert trace(games.MWU(), 10**6).anchor[0].shape[0] == 9  # eight Steps of a lead, and one that repeats
+    assert trace(games.MWU(), 10**6).anchor[0].shape[0] == 9  # a lead of eight Steps, and one that repeats
     assert trace(games.ExtraGradient(tau=0.5), 10**6).anchor[0].max() == 1
     assert (trace(games.ExtraGradient(tau=0.5), 10**6).anchor[0][:, 0] <= START).any()  # the reference
     assert trace(games.MWU(step=lambda t: 1 / t), 50).size[49] == 1 / 50
@@ -276,7 +276,7 @@ def test_a_run_that_comes_up_for_air_is_the_same_and_keeps_several_averages(
 @needs_numba
 def test_weights_of_any_callable_and_no_starts_at_all() -> None:
     @dataclass
-    class Power:  # compares by its fields, so that it has no hash
+    class Power:  # compares by its fields, so it has no hash
         exponent: float
 
         def __call__(self, t: int) -> float:
@@ -300,7 +300,7 @@ def test_an_interrupt_ends_a_traced_run_soon() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0.5)
         began = time.perf_counter()
         with pytest.raises(KeyboardInterrupt):
-            games.solve(game, games.MWU(), 10**10, record=[10**10])  # an hour
+            games.solve(game, games.MWU(), 10**10, record=[10**10])  # would take an hour
         assert time.perf_counter() - began < 60
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -85,7 +85,7 @@ def test_mixed_games_agree_with_highs_in_value() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_every_route_solves_the_same_game(seed: int) -> None:
-    A = selection.solve_margins(mixed.uniform(np.random.default_rng(seed), 9))[0]  # the shape of an answer
+    A = selection.solve_margins(mixed.uniform(np.random.default_rng(seed), 9))[0]  # an answer of the right shape
     assert A.shape == (9,)
     A = mixed.margins(seed)
     A = A / max(2 * np.abs(A).max(), 1e-12)
@@ -100,7 +100,7 @@ def test_the_pivot_limit_gives_up_and_another_route_solves(monkeypatch: pytest.M
     A = torch.from_numpy(np.stack([mixed.uniform(np.random.default_rng(seed), 12) for seed in range(5)]))
     x, least = pivot(A, pivots=2)
     assert least.isnan().all()
-    assert torch.equal(x.nan_to_num(), torch.zeros(5, 12, dtype=torch.float64))  # no answer is made up
+    assert torch.equal(x.nan_to_num(), torch.zeros(5, 12, dtype=torch.float64))  # no invented answer
     monkeypatch.setattr(selection, "pivot_limit", lambda n: 2)
     assert selection.by_pivoting(A[0].numpy()) is None
     equilibrium = games.nash(games.PreferenceGame(0.5 + A))
@@ -142,7 +142,7 @@ def test_the_promise_is_of_the_span_of_the_payoffs() -> None:
         equilibrium = games.nash(games.ConstantSumGame(scale * U, total=0.0))
         assert equilibrium.gap <= 1e-12 * scale * (U.max() - U.min())
         assert equilibrium.status == "ok"
-    far = games.nash(games.ConstantSumGame(1e12 + np.round(U, 3), total=0.0))  # the digits of the payoffs are not there
+    far = games.nash(games.ConstantSumGame(1e12 + np.round(U, 3), total=0.0))  # the payoffs have lost their digits
     assert (far.status == "ok") == bool(far.gap <= 1e-12 * (U.max() - U.min()))
 
 
@@ -217,7 +217,7 @@ def test_linear_programs_find_the_same_equilibrium() -> None:
 def test_the_face_of_a_game_with_twins() -> None:
     twice = games.PreferenceGame(np.kron(games.zoo.comal_cycle().P.numpy(), np.ones((2, 2))))
     face = games.face(twice)
-    assert face.dimension == 3  # each of three pairs shares its weight as it likes
+    assert face.dimension == 3  # each of three pairs may share its weight in any way
     assert face.support.all()
     pairs = np.array([4, 3, 4]) / 11
     for point in (vertex, centre, maximum_entropy):
@@ -278,7 +278,7 @@ def test_fractions() -> None:
     exact = games.nash_fractions(games.zoo.biased_rock_paper_scissors())
     assert exact.policy == (Fraction(1, 16), Fraction(10, 16), Fraction(5, 16))
     assert (exact.value, exact.gap) == (Fraction(1, 2), 0)
-    for seed in range(40):  # integer payoffs, ties and all: the gap is 0 without rounding
+    for seed in range(40):  # integer payoffs with ties: the gap is 0 without rounding
         A = mixed.integers(np.random.default_rng(seed), 9)
         result = games.nash_fractions(games.PreferenceGame(0.5 + A))
         assert result.gap == 0
@@ -348,7 +348,7 @@ TWO = {
 def test_a_single_game_of_two_players_in_each_way(
     kind: str, accelerated: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Compiled, by numpy, and as one of a batch: pairs of the promised gap and of one value, that of HiGHS."""
+    """Compiled, by numpy, and within a batch: pairs with the promised gap, and with HiGHS's value."""
     monkeypatch.setattr("nashward.games.equilibria.nash.ACCELERATED", accelerated)
     monkeypatch.setattr("nashward.games.equilibria.two_players.pairs.ACCELERATED", accelerated)
     rng = np.random.default_rng(7)

@@ -68,7 +68,7 @@ def test_ties_and_several_equilibria() -> None:
     assert not bool(tie.unique)
     dice = games.nash(games.zoo.intransitive_dice())
     assert dice.gap <= 1e-12
-    doubled = np.kron(games.zoo.rock_paper_scissors().P.numpy(), np.ones((2, 2)))  # every action twice
+    doubled = np.kron(games.zoo.rock_paper_scissors().P.numpy(), np.ones((2, 2)))  # every action has a twin
     assert not bool(games.nash(games.PreferenceGame(doubled)).unique)
 
 

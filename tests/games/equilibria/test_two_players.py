@@ -156,7 +156,7 @@ def test_symmetric_games_by_the_simplex_method_are_those_by_pivoting(monkeypatch
             unique += 1
             torch.testing.assert_close(found.policy, other.policy, atol=1e-7, rtol=0)
     assert unique > 20
-    assert pivoting.call_count <= 1  # of games that lie at the edge of having several equilibria
+    assert pivoting.call_count <= 1  # for games on the verge of several equilibria
 
 
 @compiled_only

@@ -118,7 +118,7 @@ def test_small_whole_numbers_against_all_vertices_in_fractions(seed: int) -> Non
 def test_two_players_against_all_vertices_in_fractions(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n, m = (int(k) for k in rng.integers(1, 5, 2))
-    U = rng.integers(-1, 3, (n, m)) / (3.0 if seed % 2 else 1.0)  # thirds, whose rounding is taken as it is
+    U = rng.integers(-1, 3, (n, m)) / (3.0 if seed % 2 else 1.0)  # thirds, rounded and then taken as exact
     columns, rows = _vertices(_fractions(U)), _vertices(_fractions(-U.T))
     game = games.ConstantSumGame(U, total=0.0)
     equilibrium, face = games.nash(game), games.face(game)
@@ -132,7 +132,7 @@ def test_two_players_against_all_vertices_in_fractions(seed: int) -> None:
 
 
 def test_a_tie_is_told_from_the_least_win() -> None:
-    """Of two actions that tie, by the last digit one beats the other: no tie rounds to that."""
+    """Two actions, one of which beats the other by the last digit: no tie rounds to that."""
     for by, unique in ((0.0, False), (1.2e-16, True), (1e-14, True), (1e-9, True)):
         game = games.PreferenceGame([[0.5, 0.5 + by, 0.7], [0.5 - by, 0.5, 0.7], [0.3, 0.3, 0.5]])
         assert bool(games.nash(game).unique) == unique
@@ -148,7 +148,7 @@ def test_a_proof_allows_for_all_rounding_and_for_no_more() -> None:
     some = np.array([[True, True, False]])
     assert not proved_unique(A, some, some, np.zeros(1), skew=True).any()
     assert not proved_unique(A, some, played, np.zeros(1)).any()
-    both = np.concatenate([np.zeros((1, 3, 3)), A])  # one of a batch is singular
+    both = np.concatenate([np.zeros((1, 3, 3)), A])  # one game of the batch is singular
     assert proved_unique(both, np.ones((2, 3), dtype=bool), np.ones((2, 3), dtype=bool), np.full(2, 1e-9)).tolist() == [
         False, True,
     ]  # fmt: skip
@@ -179,7 +179,7 @@ def test_mixed_games_are_never_called_unique_with_another_equilibrium_at_hand() 
 
 
 def test_twins_of_a_large_game_share_their_probability() -> None:
-    """Too large for whole numbers: one of each kind is proved unique, and twins make the dimension."""
+    """Too large for whole numbers: the game of one action per kind is proved unique; twins give the dimension."""
     P = games.zoo.random_preferences(300, seed=0).P.numpy()
     played = games.nash(games.PreferenceGame(P)).support.numpy()
     in_, out = np.flatnonzero(played)[:2], np.flatnonzero(~played)[:1]
@@ -189,11 +189,11 @@ def test_twins_of_a_large_game_share_their_probability() -> None:
     assert not equilibrium.unique
     assert games.duality_gap(game, equilibrium.other) < 1e-12
     assert (equilibrium.other - equilibrium.policy).abs().sum() > 1e-4
-    assert games.face(game).dimension == 2  # the twin of what is not played adds nothing
+    assert games.face(game).dimension == 2  # the twin of an action that is not played adds nothing
 
 
 def test_a_batch_holds_all_three_answers() -> None:
-    rim = games.zoo.get("disc_rim").P.numpy()  # of rank 2: it ties but for the rounding of its entries
+    rim = games.zoo.get("disc_rim").P.numpy()  # of rank 2: it ties up to the rounding of its entries
     tables = np.stack([games.zoo.random_preferences(7).P.numpy(), np.full((7, 7), 0.5), rim])
     equilibrium = games.nash(games.PreferenceGame(tables))
     assert [None if one is None else bool(one) for one in equilibrium.unique] == [True, False, None]
@@ -207,7 +207,7 @@ def test_a_batch_holds_all_three_answers() -> None:
 
 def test_games_without_a_table() -> None:
     left, right = np.random.default_rng(0).normal(size=(2, 60, 3)) / 4
-    left[:, 0] += 1.5  # so that no mixture of few actions meets the origin, where all would tie
+    left[:, 0] += 1.5  # so that no mixture of few actions is at the origin, where all would tie
     scale = 2 * np.abs(left @ right.T - right @ left.T).max()
     assert games.nash(games.LowRankGame(left / scale, right)).unique
     twin = games.LowRankGame(np.r_[left, left] / scale, np.r_[right, right])
@@ -232,7 +232,7 @@ def test_in_fractions_a_table_of_tenths_has_two_equilibria_where_its_doubles_hav
 
 @pytest.mark.parametrize("seed", range(40))
 def test_unique_in_fractions_against_all_vertices(seed: int) -> None:
-    """Tenths, where most ties are ties of the fractions only, and two players with few payoffs."""
+    """Tenths, where most ties hold only in fractions, and two players with few payoffs."""
     rng = np.random.default_rng(seed)
     n, m = (int(k) for k in rng.integers(2, 6, 2))
     upper = np.triu(rng.integers(-2, 3, (n, n)), 1)
@@ -248,7 +248,7 @@ def test_unique_in_fractions_against_all_vertices(seed: int) -> None:
 
 
 def test_each_condition_of_uniqueness_decides_a_table() -> None:
-    """An action outside that ties, of the row or the column; and a policy that others of its actions can replace."""
+    """An action off the support that ties, for the row or the column player; or another policy on the support."""
     one, none, half = Fraction(1), Fraction(0), Fraction(1, 2)
     assert not only([[none], [none]], [one, none], [one])
     assert not only([[none, none]], [one], [one, none])

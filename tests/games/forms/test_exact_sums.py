@@ -12,7 +12,7 @@ from nashward.games.forms import exact_sums
 
 
 def _tables(n: int) -> torch.Tensor:
-    """Random tables, some with entries on the ends and at 1/2, rounded apart by less than the tolerance."""
+    """Random tables, some with entries at 0, 1 and 1/2, off by less than the tolerance."""
     rng = np.random.default_rng(n)
     kinds = [
         rng.uniform(size=(5, n, n)),
@@ -55,7 +55,7 @@ def test_all_ways_give_the_same_bits(n: int, way: str) -> None:
     assert single is not None
     assert torch.equal(single, found[0])
     assert torch.equal(games.PreferenceGame(tables.numpy()).P, found)
-    assert torch.equal(tables, _tables(n))  # what was given is as it was
+    assert torch.equal(tables, _tables(n))  # the input is unchanged
 
 
 def test_large_tables_and_others_are_left_to_the_caller(way: str) -> None:
@@ -102,7 +102,7 @@ def test_a_preference_game_holds_its_table_once(way: str) -> None:
     game = games.PreferenceGame(P)
     assert game.single_table is not None
     assert np.shares_memory(game.single_table, game.P.numpy())
-    assert not np.shares_memory(game.single_table, P)  # rounding is taken off a copy
+    assert not np.shares_memory(game.single_table, P)  # rounding is removed from a copy
     assert games.PreferenceGame(np.stack([P, P])).single_table is None
 
 

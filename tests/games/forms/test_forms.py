@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from .. import mixed
 
 def _factors(n: int, rank: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     left, right = np.random.default_rng(seed).normal(size=(2, n, rank)) / 4
-    left[:, 0] += 1.5  # so that no mixture of few actions meets the origin, where all would tie
+    left[:, 0] += 1.5  # so that no mixture of few actions is at the origin, where all would tie
     return left, right
 
 
@@ -118,6 +120,10 @@ def test_a_two_player_game_and_its_symmetric_one_have_the_same_equilibria() -> N
         split(game, torch.tensor([1.0, 0, 0, 0, 0]))
 
 
+LISTS: Any = lambda mu: mu.tolist()  # noqa: E731
+OF_ACTIONS: Any = lambda i, j: i - j  # noqa: E731
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -125,13 +131,16 @@ def test_a_two_player_game_and_its_symmetric_one_have_the_same_equilibria() -> N
         (lambda: games.LowRankGame(np.ones(4), np.ones(4)), r"left must have shape \[..., n, r\].* got \[4\]"),
         (lambda: games.LowRankGame([[np.nan]], [[1.0]]), r"entry \[0, 0\] of left is not a finite number"),
         (lambda: games.ImplicitGame(lambda mu: mu[:2], n=3), r"must give \[3\] finite numbers.* it gave shape \[2\]"),
+        (lambda: games.ImplicitGame(lambda mu: mu[:0], n=3), r"must give \[3\] finite numbers.* it gave shape \[0\]"),
+        (lambda: games.ImplicitGame(LISTS, n=3), r"must give a tensor \[3\]; it gave list"),
+        (lambda: games.ImplicitGame(OF_ACTIONS, n=3), r"one policy, .*\[3\].*raised TypeError: .*missing 1"),
         (
             lambda: games.ImplicitGame(lambda mu: mu, n=3),
-            "1/2 of an action .* it gave .* 1 against itself",
+            "1/2 for an action .* it gave .* 1 against itself",
         ),
         (lambda: games.ContextualGame([]), "at least one table, got none"),
         (lambda: games.ContextualGame([np.ones((2, 3))]), r"table of prompt 0 must be square, got shape \[2, 3\]"),
-        (lambda: games.ContextualGame([[[0.5]], [[0.5, 1], [1, 0.5]]]), r"of the prompts 1, which have 2 .* sum to 2"),
+        (lambda: games.ContextualGame([[[0.5]], [[0.5, 1], [1, 0.5]]]), r"prompts 1, with 2 responses: .* sum to 2"),
         (lambda: games.ContextualGame([[[0.5]]], weights=[0.4]), "1 probabilities that sum to 1"),
         (
             lambda: games.face(games.PreferenceGame(np.full((2, 3, 3), 0.5))),
@@ -158,7 +167,7 @@ def test_padding_takes_no_mass() -> None:
 @pytest.mark.parametrize("policy", [[1 / 3, 1 / 3, 1 / 3], [[1.0], [0.5, 0.5, 0.0, 0.0]]])
 def test_a_list_of_policies_holds_one_a_prompt(policy: list[object]) -> None:
     game = games.ContextualGame([games.zoo.comal_cycle().P, games.zoo.comal_cycle().P])
-    with pytest.raises(ValueError, match="one distribution a prompt, at most 3 long"):
+    with pytest.raises(ValueError, match="one distribution per prompt, at most 3 long"):
         games.duality_gap(game, policy)
 
 

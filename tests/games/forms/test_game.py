@@ -15,7 +15,7 @@ RPS = [[0.5, 0.0, 1.0], [1.0, 0.5, 0.0], [0.0, 1.0, 0.5]]
 
 def test_numpy_and_torch_and_lists_give_the_same_table() -> None:
     cycle = [[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]]
-    assert float(games.PreferenceGame(cycle).P[1, 0]) == 0.9  # not what float32 would make of it
+    assert float(games.PreferenceGame(cycle).P[1, 0]) == 0.9  # not rounded to float32
     for table in (RPS, np.array(RPS), torch.tensor(RPS, dtype=torch.float64)):
         game = games.PreferenceGame(table)
         assert game.P.dtype == torch.float64
@@ -24,7 +24,7 @@ def test_numpy_and_torch_and_lists_give_the_same_table() -> None:
 
 def test_views_of_numpy_that_torch_does_not_take() -> None:
     table = np.array([[0.5, 0.1], [0.9, 0.5]])
-    table.setflags(write=False)  # as a file that is mapped into memory, of which torch warns
+    table.setflags(write=False)  # like a memory-mapped file, about which torch warns
     assert torch.equal(games.PreferenceGame(table).P.flip(0, 1), games.PreferenceGame(table[::-1, ::-1]).P)
 
 
@@ -34,7 +34,7 @@ def test_float32_is_kept_and_says_what_it_can_reach() -> None:
         assert game.P.dtype == torch.float32
         assert repr(game) == "PreferenceGame([3, 3], float32: gaps below 5e-07 are rounding)"
     rough = games.PreferenceGame(games.zoo.random_preferences(40, seed=1).P.to(torch.float32))
-    assert torch.equal(rough.P.double() - 0.5, -(rough.P.double() - 0.5).T)  # skew to the last bit all the same
+    assert torch.equal(rough.P.double() - 0.5, -(rough.P.double() - 0.5).T)  # still skew to the last bit
     solution = games.solve(rough, games.OptimisticMWU(step=2.0), iterations=20, start=np.full(40, 1 / 40))
     assert solution.last.dtype == torch.float64
     assert games.nash(rough).gap <= 1e-12  # computed in float64 on the table as given

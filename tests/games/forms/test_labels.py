@@ -1,4 +1,4 @@
-"""Labels of a payoff table: told from payoffs, refused where they cannot be, and kept."""
+"""Labels of a payoff table: told apart from payoffs, refused where that is impossible, and kept."""
 
 from __future__ import annotations
 
@@ -175,5 +175,7 @@ def test_the_labels_of_a_frame_and_policies_by_label() -> None:
         games.duality_gap(game, {"a": 1.0})
     with pytest.raises(ValueError, match="policy names 'c', which is no action"):
         games.duality_gap(game, {"a": 0.5, "b": 0.25, "c": 0.25})
+    with pytest.raises(ValueError, match="policy names 'z', which is no action"):  # before what is missing
+        games.duality_gap(game, {"a": 0.5, "z": 0.5})
     pair = games.ConstantSumGame([[1.0, 2.0], [3.0, 0.0]], 0, ["u", "v"], ["l", "r"])
     assert games.duality_gap(pair, ({"v": 1, "u": 0}, {"r": 1, "l": 0})) == games.duality_gap(pair, ([0, 1], [0, 1]))

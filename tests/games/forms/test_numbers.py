@@ -1,4 +1,4 @@
-"""Payoffs from whatever holds numbers, and what is no number, by its entry."""
+"""Payoffs from all kinds of numbers; what is not a number is named by its entry."""
 
 from __future__ import annotations
 

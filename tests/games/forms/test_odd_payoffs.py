@@ -1,4 +1,4 @@
-"""Payoffs that no table can be made of are refused by what they are."""
+"""Payoffs that cannot make a table are refused, and the error says what they are."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from scipy.optimize import linprog
 from nashward import games
 from nashward.games import objectives, zoo
 
-floors_module = importlib.import_module("nashward.games.objectives.floors")  # whose function has its name
+floors_module = importlib.import_module("nashward.games.objectives.floors")  # the module, which its function hides
 LADDER = [[0.5, 0.9], [0.1, 0.5]]
 OPPOSED = [[0.5, 0.1], [0.9, 0.5]]
 EVEN3 = [1 / 3] * 3
@@ -25,7 +25,7 @@ def several(n: int, seed: int, m: int = 2) -> games.MultiObjectiveGame:
 
 
 def with_ties(n: int, seed: int) -> games.MultiObjectiveGame:
-    """A first objective with several equilibria: it cannot tell some actions apart, or none."""
+    """A first objective with several equilibria: it treats some actions, or all, alike."""
     game = several(n, seed)
     P = game.P.clone()
     twins = n if seed % 3 == 0 else 2
@@ -98,7 +98,7 @@ def test_a_cycle_against_a_ladder() -> None:
     assert float(0.2 * (floored.policy[0] - floored.policy[2])) == pytest.approx(0.1, abs=1e-12)
     # with rock-paper-scissors' margins of 1/2 and x0 = x2 + 1/2: A x + lambda D = s on the support, by hand x2 = 0
     assert floored.status == "ok"
-    assert objectives.worst_case(game).value < 0.5 - 1e-3  # the symmetric short cut does not hold
+    assert objectives.worst_case(game).value < 0.5 - 1e-3  # the symmetric shortcut does not hold
 
 
 def test_majority_of_three_orders_is_condorcets_cycle() -> None:
@@ -138,7 +138,7 @@ def _best_reply(A: np.ndarray, x: np.ndarray, D: np.ndarray) -> float:
 
 @pytest.mark.parametrize("part", range(3))
 def test_three_hundred_random_games_against_linear_programs(part: int) -> None:
-    """The worst case's value; that no policy above the floors gains against that of the floors; the weighted sum's."""
+    """The values of worst case and weighted sum; and no policy above the floors gains against that of ``floors``."""
     for seed in range(100 * part, 100 * (part + 1)):
         n, m = 2 + seed % 5, 2 + seed % 2
         game = several(n, seed, m)
@@ -147,7 +147,7 @@ def test_three_hundred_random_games_against_linear_programs(part: int) -> None:
         assert worst.value == pytest.approx(_value_of_worst_case(P), abs=1e-10)
         assert worst.gap <= 1e-10
         slack, _ = objectives.largest_slack((P[1:] @ mu)[:, None], np.zeros(m - 1), np.ones(1))
-        c = slack - (0.0 if seed % 4 == 0 else 0.03)  # of some games nothing exceeds the floors
+        c = slack - (0.0 if seed % 4 == 0 else 0.03)  # in some games no policy exceeds the floors
         found = objectives.floors(game, {str(k): c for k in range(1, m)}, mu)
         x, D = found.policy.numpy(), P[1:] @ mu - c
         assert (D @ x).min() >= -1e-10
@@ -159,7 +159,7 @@ def test_three_hundred_random_games_against_linear_programs(part: int) -> None:
 
 
 def test_both_solvers_of_the_floors_find_an_equilibrium(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a policy exceeds all floors, the skew game's is found without the linear program, which finds one too."""
+    """Where a policy exceeds all floors the skew game is solved without the linear program, which agrees."""
     by_linear_program = floors_module._by_linear_program
 
     def missing(*given: Any) -> Any:
@@ -192,7 +192,7 @@ def _vertices(A: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_the_second_objective_decides_on_the_face_of_the_first(n: int) -> None:
-    """Against the corners of the face, which are enumerated: the game of the second on them is another route."""
+    """The second objective's game on the enumerated corners of the face is another route to the answer."""
     for seed in range(20):
         game = with_ties(n, seed)
         A, B = game.P.numpy() - 0.5

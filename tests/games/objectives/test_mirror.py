@@ -1,4 +1,4 @@
-"""Worst case and floors as mirror steps: the update written out, and that it reaches the exact compromise."""
+"""Worst case and floors as mirror steps: the update written out; it reaches the exact compromise."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_small_tau_reaches_the_exact_worst_case() -> None:
 
 
 def test_a_step_of_the_floors_written_out() -> None:
-    """Policy and multipliers step on each other's: sign and scale of both."""
+    """Policy and multipliers step on each other's payoffs: sign and scale of both."""
     game, step, limit = several(3, 6, m=3), 0.4, 3.0
     mu, c = torch.tensor([0.3, 0.3, 0.4], dtype=torch.float64), {"2": 0.45, "1": 0.4}
     nu = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
@@ -94,7 +94,7 @@ def test_a_step_of_the_floors_written_out() -> None:
 def test_the_last_iterate_of_the_floors_is_the_exact_one(solver: games.Solver) -> None:
     game, mu = several(4, 14), [0.25] * 4
     free = games.nash(games.PreferenceGame(game.P[0])).policy
-    floor = game.win_rates(free, mu)["1"] + 0.05  # which binds
+    floor = game.win_rates(free, mu)["1"] + 0.05  # this floor binds
     exact = objectives.floors(game, {"1": floor}, mu)
     assert exact.multipliers["1"] > 0.01
     found = games.solve(objectives.FloorsGame(game, {"1": floor}, mu, limit=2.0), solver, 20_000).last

@@ -1,4 +1,4 @@
-"""The check of a solver of one's own: all of the project pass, and each kind of mistake is named."""
+"""``check_solver``: all of the project's solvers pass, and each kind of mistake is named."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_solver_of_the_project_conforms(solver: Any) -> None:
 
 
 class _Own:
-    """A step towards the best response, with one mistake each."""
+    """A step towards the best response; each subclass makes one mistake."""
 
     def next(self, p: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
         return (p + 0.1 * (g - (p * g).sum(-1, keepdim=True)) * p).clamp_min(0)
@@ -101,7 +101,7 @@ class Counts(_Own):
 
 class OverTheBatch(_Own):
     def next(self, p: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
-        return p * (g - g.max()).exp() * (1 + (g == g.max()))  # of all starts, not of each
+        return p * (g - g.max()).exp() * (1 + (g == g.max()))  # the maximum of all starts, not of each
 
 
 class ByNumber(_Own):
@@ -132,8 +132,25 @@ class ForgetsWhatIsSent:
             yield games.Step(start, opponent=start, size=self.step)
 
 
+class OnePlayerOnly(_Own):
+    def iterate(self, x: Any, payoffs: Any) -> Iterator[Any]:
+        (p,) = x
+        while True:
+            (g,) = payoffs((p,))
+            p = (p.log() + 0.1 * g).softmax(-1)
+            yield (p,)
+
+
+class LooksInside:
+    def play(self, x: Any, reference: Any) -> Iterator[Any]:
+        while True:
+            x = yield games.Step(x, opponent=x, size=float(x.max()))
+
+
 WRONG: dict[type, str] = {
-    ForgetsWhatIsSent: r"none begins at a policy that was sent",
+    OnePlayerOnly: r"iterate raised ValueError on a game of 2 x 3 actions: too many values",
+    LooksInside: r"play raised AttributeError on a game of 4 actions: .*max",
+    ForgetsWhatIsSent: r"none uses a policy that was sent",
     Unnormalised: r"iterate 1 of a game of 4 actions: a policy sums to 3",
     LaterUnnormalised: r"iterate 4 of a game of 4 actions: a policy sums to 1\.001",
     Negative: r"iterate 1 .* a policy has the probability -",

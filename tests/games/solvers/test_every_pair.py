@@ -1,8 +1,8 @@
 """Every solver on every game of the zoo: the gaps of the last, the average and the linear-average iterate.
 
-Each is held against its bound: a theorem's where there is one, else ``TARGET``. What is beyond it stands in
-``every_pair.txt``, a row a game and a column a solver, with three signs for the three iterates; ``REASONS`` says why.
-``python -m tests.games.solvers.test_every_pair`` prints the table anew.
+Each gap is compared with its bound: a theorem's where there is one, else ``TARGET``. ``every_pair.txt`` lists what is
+above it, with one row per game, one column per solver and three signs for the three iterates; ``REASONS`` says why.
+``python -m tests.games.solvers.test_every_pair`` prints the table again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nashward.games.averaging import linear, uniform
 TABLE = Path(__file__).parent / "every_pair.txt"
 ITERATES = ("last", "average", "linear")
 SHORT, LONG = 500, 5000
-TARGET = 0.05  # where no theorem gives a number; over the last quarter of the iterations
+TARGET = 0.05  # the bound where no theorem gives one; over the last quarter of the iterations
 ROUNDING = 1e-12
 TAU, EGPO = 0.1, 1 / (0.5 + 0.1)  # the pull, and EGPO's largest proven step under it
 
@@ -36,7 +36,7 @@ SIGNS = {(True, True): ".", (False, True): "s", (True, False): "l", (False, Fals
 
 @dataclass(frozen=True)
 class Batch:
-    """The games of one size, all from the policy with logits from 1 to -1, which is nobody's Nash but by chance."""
+    """The games of one size, all from the policy with logits from 1 to -1, which is hardly ever a Nash."""
 
     names: list[str]
     game: games.PreferenceGame
@@ -56,7 +56,7 @@ class Batch:
 
     @property
     def left(self) -> Tensor:
-        """The gap that the pull to the uniform policy leaves, from the exact Nash of the regularised game."""
+        """The gap that the pull to the uniform policy leaves: that of the exact Nash of the regularised game."""
         uniform = torch.full_like(self.start, 1 / len(self.start))
         return games.duality_gap(self.game, games.regularised_nash(self.game, TAU, uniform).policy)
 
@@ -77,7 +77,7 @@ MEASURED = (target, regularised)  # no theorem's
 
 
 def contracting(theorem: theory.Contraction, iterate: str = "last") -> Bound:
-    """The gap that the pull leaves, and what is left of the way there.
+    """The gap that the pull leaves, plus what remains of the way there.
 
     KL(nash || pi_t) <= C factor^t, gaps of two policies differ by no more than their l1 distance, at most
     sqrt(2 KL), and the gap is convex, so that that of an average is at most the average gap.
@@ -98,7 +98,7 @@ def contracting(theorem: theory.Contraction, iterate: str = "last") -> Bound:
 
 @dataclass(frozen=True)
 class Row:
-    """A solver as it is played here; what bounds each of its iterates; its iterations as a share of the usual."""
+    """A solver with its settings, the bound of each of its iterates, and its iterations as a share of the usual."""
 
     name: str
     solver: Any
@@ -124,7 +124,7 @@ ROWS = (
     Row("onpo", games.OptimisticMWU(0.5, two_sequences=True), average=lambda b, T: 4 * b.C / T),
     Row("mirror-prox", games.ExtraGradient(2.0), average=lambda b, T: 2 * b.C / (2.0 * T)),
     Row("egpo", games.ExtraGradient(EGPO, TAU), contracting(theory.Contraction.extragradient(EGPO, TAU)),
-        regularised, regularised),  # the average is over half points, of which the theorem does not speak
+        regularised, regularised),  # the average is over half points, which the theorem does not cover
     _contracting("mmd", games.MagneticMirrorDescent(4 * TAU, TAU), theory.Contraction.magnetic(4 * TAU, TAU)),
     _contracting("inpo", games.INPO(0.3, TAU), theory.Contraction.inpo(0.3, TAU)),
     Row("nash-md", games.NashMD(0.1, TAU), regularised, regularised, regularised),
@@ -163,7 +163,7 @@ def worst(row: Row, batch: Batch, iterations: int) -> dict[str, tuple[float, ...
     record = range(max(1, T // 100), T + 1, max(1, T // 100))
     reference = torch.full_like(batch.start, 1 / len(batch.start))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", games.StepWarning)  # some are beyond what is proven for their last iterate
+        warnings.simplefilter("ignore", games.StepWarning)  # some steps are beyond what is proven for the last iterate
         found = games.solve(
             batch.game, row.solver, T, batch.start, reference, averaging=uniform, averages={"linear": linear},
             record=record,
@@ -243,7 +243,7 @@ def test_what_is_beyond_its_bound_has_a_reason_and_no_theorem(k: int, iterate: s
 
 
 def _check(row: Row, iterations: int, which: int) -> None:
-    """Against the table: what it lists and what holds after all fails as much as what is new."""
+    """Compare with the table: a listed pair that now holds fails, just as a new failure does."""
     committed, bits = table()[row.name], {sign: pair[which] for pair, sign in SIGNS.items()}
     for batch in batches():
         for name, held in within(row, batch, iterations).items():

@@ -1,4 +1,4 @@
-"""Solvers against fixed opponents: the same as the solver alone on the game that counts one's margin over them."""
+"""Solvers against fixed opponents: the same as the solver alone on the game that also counts the margin over them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHARES = {"one": 0.25, "two": 0.15}
 
 
 def _with_the_margin(game: games.PreferenceGame, shares: dict[str, float]) -> games.ConstantSumGame:
-    """(1 - c) A + sum_k c_k (P q_k) 1' - 1 (P q_k)', whose two players are one."""
+    """(1 - c) A + sum_k c_k (P q_k) 1' - 1 (P q_k)', a symmetric game."""
     margin = sum((share * game.win_rate(RIVALS[name]) for name, share in shares.items()), torch.zeros(5).double())
     payoff = (1 - sum(shares.values())) * (game.P - 0.5) + margin[:, None] - margin[None, :]
     return games.ConstantSumGame(payoff, total=0.0)

@@ -1,4 +1,4 @@
-"""Every mirror-step solver against its update as the papers write it, and what each comes to rest at."""
+"""Every mirror-step solver against its update as the papers write it, and the point where each comes to rest."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_iterates_are_those_of_the_update_written_out(
 
 
 def test_momentum_with_nesterovs_payoff_is_apo() -> None:
-    """Its two lines in one; the first step, before which there is no policy, is not extrapolated."""
+    """APO's two lines in one; the first step, which has no policy before it, is not extrapolated."""
     game = games.zoo.random_preferences(6, seed=4)
     start = np.random.default_rng(0).dirichlet(np.ones(6))
     found = games.solve(game, Momentum(0.4, 0.2, nesterov=True), iterations=25, start=start).last
@@ -270,7 +270,7 @@ def test_momentum_leaves_the_nash_faster_than_multiplicative_weights() -> None:
 
 @pytest.mark.filterwarnings("ignore::nashward.games.StepWarning")
 def test_iterated_best_response_cycles() -> None:
-    """INPO at step 1 / tau keeps nothing of the iterate: each answers the one before, a to b to c to a."""
+    """INPO at step 1 / tau keeps nothing of the iterate: each answers the one before, a, b, c, a, ..."""
     path = games.solve(COMAL, INPO(1 / TAU, TAU), 60, start=START, record=range(50, 60), keep_policies=True).policies
     late = path["last"]
     torch.testing.assert_close(late[3:], late[:-3], atol=1e-6, rtol=0)

@@ -95,7 +95,7 @@ def test_the_replicators_invariant_holds_for_long() -> None:
     invariant = path.policies["last"].log() @ nash
     assert (invariant - nash @ START.log()).abs().max() < 1e-10
     torch.testing.assert_close(path.policies["last"].sum(-1), torch.ones(81).double(), atol=1e-14, rtol=0)
-    assert games.total_variation(path.policies["last"][0], path.policies["last"][20]) > 0.05  # it turns
+    assert games.total_variation(path.policies["last"][0], path.policies["last"][20]) > 0.05  # it rotates
 
 
 def test_the_replicator_is_multiplicative_weights_with_small_steps() -> None:
@@ -110,7 +110,7 @@ def test_the_replicator_is_multiplicative_weights_with_small_steps() -> None:
 
 
 def _nearest(v: np.ndarray) -> np.ndarray:
-    """The nearest distribution by bisection on what is taken off, a second route to the projection."""
+    """The nearest distribution by bisection on the constant subtracted, a second route to the projection."""
     low, high = v.min() - 1, v.max()
     for _ in range(200):
         middle = (low + high) / 2
@@ -169,7 +169,7 @@ def test_the_column_player_descends() -> None:
 
 @pytest.mark.parametrize("name", ["comal_cycle", "biased_rock_paper_scissors", "cloned_rock", "two_rings"])
 def test_the_last_iterate_of_optimism_converges_and_that_without_leaves(name: str) -> None:
-    """No equilibrium here is uniform, but for clones; two of the games have several."""
+    """No equilibrium here is uniform, except among clones; two of the games have several."""
     game = games.zoo.get(name)
     n = game.sizes[0]
     step = 1 / (8 * float(torch.linalg.matrix_norm(game.P - 0.5, 2)))
@@ -181,7 +181,7 @@ def test_the_last_iterate_of_optimism_converges_and_that_without_leaves(name: st
 
 
 def test_away_from_the_boundary_the_gradient_turns_outwards_as_the_theorem_of_small_steps_says() -> None:
-    """Unprojected, a deviation grows by sqrt(1 + step^2 lam^2) an iteration, lam the frequency in Euclid's distance."""
+    """Unprojected, a deviation grows by sqrt(1 + step^2 lam^2) per iteration, lam in Euclidean distance."""
     nash = games.nash(COMAL).policy
     A = (COMAL.P - 0.5).numpy()
     flat = np.eye(3) - 1 / 3

@@ -47,7 +47,7 @@ def test_each_game_has_its_picture_and_its_facts_and_nothing_is_loaded_from_else
     reader.feed(text)
     assert reader.headings == seen == names
     assert reader.links == [f"#{name}" for name in names]
-    assert len(reader.images) == 9  # table, graph and Nash are images of their own, which a phone puts below each other
+    assert len(reader.images) == 9  # table, graph and Nash are separate images, which a phone shows below each other
     for image in reader.images:
         kind, _, data = image.partition(",")
         assert kind == "data:image/png;base64"

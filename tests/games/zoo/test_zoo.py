@@ -1,4 +1,4 @@
-"""Every game of the zoo is what it is said to be: its Nash, its properties, and no other game under another name."""
+"""Every game of the zoo is what it claims: its Nash, its properties, and no duplicate under another name."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_game_has_its_properties_and_no_others(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in zoo.names() if zoo.GAMES[name].nash])
 def test_a_nash_in_fractions_is_one_exactly(name: str) -> None:
-    """Against the table in fractions: no action is better than one half by anything."""
+    """Against the table in fractions: no action earns more than exactly one half."""
     P, x = zoo.get(name).P.tolist(), zoo.GAMES[name].nash
     assert x is not None
     assert sum(x) == 1
@@ -69,7 +69,7 @@ def test_the_equilibrium_that_is_shown(name: str) -> None:
     if entry.nash is not None:
         assert shown.policy.tolist() == [float(weight) for weight in entry.nash]
     assert float(games.duality_gap(entry.make(), shown.policy)) == float(shown.gap) < 1e-12
-    assert bool(shown.unique) is ("several equilibria" not in entry.properties)  # of disc_rim arithmetic cannot tell
+    assert bool(shown.unique) is ("several equilibria" not in entry.properties)  # disc_rim: not by arithmetic
     if shown.other is not None:
         assert float(games.duality_gap(entry.make(), shown.other)) < 1e-12
         assert float((shown.other - shown.policy).abs().max()) > 1e-3
@@ -84,7 +84,7 @@ def test_there_are_thirty_games_and_three_with_each_property() -> None:
 
 
 def test_no_two_are_one_game_relabelled_or_rescaled() -> None:
-    """What no order of the actions changes, after scaling: the sorted rows of the margins, themselves sorted."""
+    """An invariant under relabelling and scaling: the sorted rows of the scaled margins, themselves sorted."""
     seen: dict[tuple, str] = {}
     for name in zoo.names():
         A = zoo.get(name).P - 0.5
@@ -97,7 +97,7 @@ def test_no_two_are_one_game_relabelled_or_rescaled() -> None:
 
 
 def _fours(A: torch.Tensor) -> tuple[int, ...]:
-    """How many actions beat both of two others, of every pair: it tells regular tournaments apart."""
+    """For every pair, how many actions beat both: this tells regular tournaments apart."""
     beats = (A > 0).double()
     return tuple(sorted((beats.T @ beats).int().flatten().tolist()))
 
@@ -143,7 +143,7 @@ def test_generators_by_their_definitions() -> None:
 
 
 def test_the_embedding_holds_both_players_policies() -> None:
-    """Of [[3, -1], [-1, 1]]: p = q = (1/3, 2/3), value 1/3; with shift 2 the border weighs 7/3 to 2."""
+    """For [[3, -1], [-1, 1]]: p = q = (1/3, 2/3), value 1/3; with shift 2 the border weighs 7/3 to 2."""
     nash = games.nash(generators.embedded([[3, -1], [-1, 1]], shift=2.0)).policy
     value = 1 / 3 + 2
     expected = torch.tensor([1 / 3, 2 / 3, 1 / 3, 2 / 3, value]).double() / (2 + value)
@@ -154,7 +154,7 @@ def test_the_embedding_holds_both_players_policies() -> None:
     ("build", "message"),
     [
         (lambda: generators.embedded([[0.0]], 0.0), "must be positive, the least is 0"),
-        (lambda: generators.low_rank(5, 3), "is even, from 2 on; got 3"),
+        (lambda: generators.low_rank(5, 3), "is even and at least 2, got 3"),
         (lambda: generators.scores_and_cycles(cycles=2), "cycles must be in \\[0, 1\\], got 2"),
         (lambda: generators.circulant([0.7]), "from -0.5 to 0.5, got \\[0.7\\]"),
         (lambda: generators.from_rankings(["AB", "AC"]), "must hold A, B, each once; got A, C"),

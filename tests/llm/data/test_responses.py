@@ -92,7 +92,7 @@ def test_a_prompt_that_is_not_named_has_no_response(tmp_path: Path) -> None:
     ("rows", "named"),
     [
         ([*_named((0, 1)), {"instruction": "Capital of Chad?", "output": "N'Djamena"}], r"row 3 .*Capital of Chad"),
-        (_named((0, 1, 0)), r"row 3 .*Capital of France.*once more"),
+        (_named((0, 1, 0)), r"row 3 .*Capital of France.*again"),
         ([*_named((0, 1)), {"output": "Madrid"}], "row 3 does not name its prompt"),
         (["Paris", *_named((1, 2))], "row 1 does not name its prompt"),
         (
@@ -184,3 +184,12 @@ def test_opponents_are_matched_by_the_prompt(tmp_path: Path) -> None:
     responses = StoredOpponents({"model": _named((1, 2, 0))}).responses
     assert responses is not None
     assert [responses["model"][prompt.id] for prompt in prompts] == [["Paris"], ["Rome"], ["Madrid"]]
+
+
+def test_fields_that_are_not_read_are_named_once_for_all_files(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [row | {"generator": "g", "dataset": "d"} for row in _named((0, 1, 2))]
+    read_responses(_write(tmp_path / "answers", one=rows, two=rows, three=rows), PROMPTS)
+    (warning,) = caplog.records
+    assert warning.getMessage().endswith("'generator', 'dataset'")

@@ -13,10 +13,9 @@ import pytest
 from nashward import games, llm
 from nashward.games.analysis.significant_cycles import significant_cycles
 from nashward.llm import report
-from nashward.llm.data.rollouts import Response
 from nashward.llm.delivery.model_card import model_card
 from nashward.llm.evaluation.evaluate import _against_start, evaluate, with_room
-from nashward.llm.evaluation.players import START, policies
+from nashward.llm.evaluation.players import policies
 from nashward.llm.evaluation.tables import TournamentTables, tournament_tables
 from nashward.llm.evaluation.tournament import tournament
 from nashward.llm.evaluation.win_rates.win_rate import win_rate
@@ -78,6 +77,7 @@ def test_the_description_by_hand() -> None:
     assert list(found["lottery"].values()) == pytest.approx(exact)
     assert list(found["lottery_band"]["low"].values()) == pytest.approx(exact)  # the prompts say all the same
     assert TournamentTables(("a", "b", "c"), RING[None]).summary()["lottery_band"] is None
+    assert sum(found["lottery_band"]["whole"].values()) == 0  # none of them is the whole Nash
     assert found["cycles"] == []  # two prompts say nothing
     (cycle,) = TournamentTables(("a", "b", "c"), np.stack([RING] * 30)).summary()["cycles"]
     assert cycle["players"] == ["a", "b", "c"]
@@ -152,6 +152,19 @@ def test_everything_comes_from_the_run_folder(finished: SelfPlay, monkeypatch: p
     again = quick_run(finished.policy, Path(finished.folder))
     monkeypatch.setattr(llm.LanguageModel, "from_pretrained", None)
     assert evaluate(again, prompts, {"length": Length()}) == found
+
+
+def test_what_a_held_out_oracle_does_not_judge_is_counted_and_one_that_judges_nothing_is_left_out(
+    finished: SelfPlay,
+) -> None:
+    silent = Function(lambda prompt, a, b: None, name="silent")
+    partly = Function(lambda prompt, a, b: None if len(a + b) % 3 == 0 else 0.5, name="partly", symmetric=True)
+    found = evaluate(finished, _asked(finished), {"silent": silent, "partly": partly})
+    assert list(found["unjudged"]) == ["silent"]
+    assert list(found["games"]) == list(found["against_start"]) == ["training", "partly"]
+    assert list(found["missing"]) == ["partly"]
+    judged = [rate.get("prompts", found["prompts"]) for rate in found["against_start"]["partly"].values()]
+    assert 0 < found["prompts"] * len(judged) - sum(judged) <= found["missing"]["partly"]
 
 
 def test_what_was_drawn_is_drawn_again_where_it_is_damaged(finished: SelfPlay) -> None:
@@ -333,10 +346,7 @@ def test_a_win_rate_and_its_error_over_prompts_by_hand() -> None:
 def test_nothing_is_said_of_equal_lengths_that_no_prompt_is_near() -> None:
     """All responses of one are shorter than the start's, or only some."""
     wins = np.random.default_rng(0).uniform(0.2, 0.6, 12)
-    half = np.full_like(wins, 0.5)
-    tables = TournamentTables((START, "short"), np.stack([[half, 1 - wins], [wins, half]]).transpose(2, 0, 1))
     for lengths, known in ((range(1, 13), False), ((*range(1, 12), 40), True)):
-        own = [Response([1], True, "x" * count) for count in lengths]
-        found = _against_start(tables, {START: [Response([1], True, "x" * 20)] * 12, "short": own}, "short")
+        found = _against_start(wins, ["x" * count for count in lengths], ["x" * 20] * 12)
         assert (found["minimal"] is not None) == known
         assert found["win_rate"] == pytest.approx(100 * wins.mean())

@@ -170,6 +170,25 @@ def test_rates_by_hand() -> None:
         assert length_controlled_win_rate([0.9, 0.8], [5, 6], [2, 3]).weights.length == 0
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_nothing_is_identified_where_one_is_always_longer(sign: int) -> None:
+    """The win rate at equal lengths is beyond all data: value and error would be the penalty's."""
+    y, longer = np.linspace(0.7, 0.9, 60), sign * np.linspace(200, 270, 60)
+    baseline = np.linspace(400, 430, 60)
+    with pytest.warns(NotComparable, match="longer" if sign > 0 else "shorter"):
+        found = length_controlled_win_rate(y, baseline + longer, baseline)
+    assert not found.identified
+    assert np.isnan(found.standard_error)
+    assert found.win_rate == pytest.approx(80)
+    longer[7] = 0  # one of the same length
+    with pytest.warns(NotComparable):
+        found = length_controlled_win_rate(y, baseline + longer, baseline)
+    assert found.identified
+    rows = random_rows(1)
+    length = rows["baseline"] + 500
+    assert length_controlled_win_rate(rows["y"], length, rows["baseline"], rows["d"], gamed(rows)).standard_error > 0
+
+
 def test_a_judge_that_only_likes_length_is_seen_through() -> None:
     rows = random_rows(6)
     longer = rows["length"] + 700

@@ -72,13 +72,15 @@ def test_the_standard_error_is_that_of_prompts_drawn_again(gamed_rows: bool) -> 
 
 
 def test_half_won_and_all_alike_have_an_error_too() -> None:
-    """Weights of exactly 0 are estimates as others are; where equal lengths were not seen, prompts are drawn again."""
+    """Weights of exactly 0 are estimates as others are; where the fit is singular, prompts are drawn again."""
     with pytest.warns(NotComparable):
         half = controlled([0.0, 1.0] * 50, [5] * 100, [5] * 100)
     assert half.value == 50
     assert half.standard_error == pytest.approx(5, abs=0.1)
     random = np.random.default_rng(0)
-    short = 1000 - 1e-3 * random.uniform(size=60) - np.r_[np.zeros(59), 1e-9]
+    columns = (random.uniform(size=60) < 0.3).astype(float), random.integers(100, 900, 60), np.full(60, 500)
     with pytest.warns(NotComparable):
-        far = controlled((random.uniform(size=60) < 0.3).astype(float), short * 1e6, np.zeros(60))
-    assert 0 < far.standard_error < 60
+        without = controlled(*columns)
+    with pytest.warns(NotComparable):
+        alike = controlled(*columns, np.ones(60))  # a prompt as difficult as the other: w_d and w_m are one
+    assert alike.standard_error == pytest.approx(without.standard_error, rel=0.3)

@@ -98,3 +98,13 @@ def test_names_of_policies_that_are_close_do_not_cover_each_other() -> None:
     page.draw_without_rendering()
     boxes = [Text.get_window_extent(text) for text in page.axes[0].texts]
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+def test_a_legend_names_lines_that_are_drawn() -> None:
+    """A front of one policy has none."""
+    (one,) = figure([ParetoPoint("start", 0.5, 0.5), ParetoPoint("new", 0.6, 0.6)]).axes
+    assert one.get_legend() is None
+    (two,) = figure([ParetoPoint("start", 0.5, 0.6), ParetoPoint("new", 0.6, 0.5)]).axes
+    legend = two.get_legend()
+    assert legend is not None
+    assert len(legend.get_texts()) == 2

@@ -8,7 +8,8 @@ import pytest
 
 from nashward import games
 from nashward.llm.data.responses import read_prompt_texts, read_responses
-from nashward.llm.evaluation.tournament import tournament
+from nashward.llm.evaluation.tournament import Unjudged, tournament
+from nashward.llm.evaluation.win_rates.win_rate import win_rate
 from nashward.llm.oracles import Function, Length, PairRM, preference_matrices
 from nashward.llm.pocket import PAIRRM
 from nashward.llm.pocket.styles import PLANTED, STYLES, held_out_prompts, response
@@ -99,6 +100,12 @@ def test_what_is_wrong_is_told(tmp_path):
         tournament(silent, ["p"], {"a": ["x"], "b": ["y"]})
     with pytest.raises(ValueError, match=r"silent judged no two of these responses.* 3 players"):
         tournament(silent, ["p"], {"a": ["x"], "b": ["y"], "c": ["z"]})
+    with pytest.raises(Unjudged, match=r"a against one of b \(1 pair not judged\)"):  # equal ones tie unjudged
+        tournament(silent, ["p", "q"], {"a": ["x", "x"], "b": ["x", "y"]})
+    with pytest.raises(ValueError, match="judged no pair"):
+        win_rate(silent, ["p", "q"], [["x"], ["x"]], [["x"], ["y"]])
+    same = {"a": ["x", "x"], "b": ["x", "x"]}
+    assert tournament(silent, ["p", "q"], same).game.P.tolist() == [[0.5, 0.5], [0.5, 0.5]]
     with pytest.raises(FileNotFoundError, match="holds no responses"):
         read_responses(tmp_path)
     (tmp_path / "a.json").write_text(json.dumps([{"output": 3}]))

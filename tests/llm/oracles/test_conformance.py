@@ -16,7 +16,16 @@ import pytest
 import torch
 from scipy.special import expit
 
-from nashward.llm.oracles import EmbeddingOracle, Function, Judge, Length, PairRM, PreferenceOracle, RewardFunction
+from nashward.llm.oracles import (
+    EmbeddingOracle,
+    Function,
+    Judge,
+    Length,
+    PairRM,
+    PreferenceOracle,
+    RewardFunction,
+    preference_matrices,
+)
 from nashward.llm.oracles.conformance.check_oracle import PROMPTS, ConformanceError, check_oracle
 from nashward.llm.oracles.conformance.conformance_checks import ODD_TEXTS
 from nashward.llm.oracles.fitting.vote_table import VoteTable
@@ -419,3 +428,23 @@ def test_a_new_oracle_takes_twenty_lines() -> None:
     with contextlib.redirect_stdout(io.StringIO()) as out:
         exec(compile(code, "docs/oracles.md", "exec"), {"__name__": "page"})  # it is complete
     assert out.getvalue().splitlines() == _shown(code)
+
+
+def test_odd_texts_are_missing_where_they_are_and_not_the_pair_beside_them() -> None:
+    class Picky(Plain):
+        def one(self, prompt: str, texts: Sequence[str], asked: Pairs, i: int, j: int) -> float:
+            first_two = {texts[i], texts[j]} == {"Paris.", "The capital of France is Paris, on the Seine."}
+            return float("nan") if first_two or "NUL" in texts[i] + texts[j] or "\0" in texts[i] + texts[j] else 0.1
+
+    assert "odd texts (missing: NUL)" in check_oracle(Picky())
+
+
+def test_a_wrong_number_of_logits_is_told_with_the_pairs_that_are_asked_twice() -> None:
+    class OneShort(Plain):
+        symmetric = True
+
+        def raw_logits(self, *asked: Any) -> list[np.ndarray]:
+            return [logits[:-1] for logits in super().raw_logits(*asked)]
+
+    with pytest.raises(ValueError, match=r"\(8,\) for prompt 0; expected \(9,\).*: 6 of its texts, and 3 of these"):
+        preference_matrices(OneShort(), ["p"], [["a", "b", "c", "d"]])

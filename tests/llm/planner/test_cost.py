@@ -93,7 +93,7 @@ def test_the_command_says_what_is_lost(capsys: pytest.CaptureFixture[str], tmp_p
     assert main([*command, "8GiB, 5h"]) == 0
     out = capsys.readouterr().out
     assert "within 5 hours: --prompts-per-iteration" in out
-    assert re.search(r"^at most \d+\.\d hours .* 0.05 s a token in a batch; a model this small takes less", out, re.M)
+    assert re.search(r"^at most \d+\.\d hours .* 0.05 s per token in a batch; a model this small takes less", out, re.M)
     assert "the policy's mean win rate is known to" in out
     assert main([*command, "8GiB, 5h", "--memory", "6GiB"]) == 2
     assert "the memory is given twice" in capsys.readouterr().err

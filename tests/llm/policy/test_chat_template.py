@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from nashward import llm
 from nashward.errors import NashwardError, RefusedPromptError
 from nashward.llm import Prompt, read_prompts
+from nashward.llm.data.prompts import Prompts
 from nashward.llm.oracles.models.chat import Chat
 from nashward.llm.policy.chat_template import drop_refused, encode, prompt_ids, render
 from nashward.llm.training import sft
@@ -78,7 +78,7 @@ def test_a_template_that_leaves_a_text_out_is_refused(template: str, turns: Any,
     with pytest.raises(RefusedPromptError, match=named) as error:
         encode(words, _prompt(*turns))
     assert "\n" not in str(error.value)
-    prompts = llm.data.prompts.Prompts([_prompt(*turns)], 1)
+    prompts = Prompts([_prompt(*turns)], 1)
     with pytest.raises(NashwardError, match=r"no prompt is left: .*1 with text that the chat template leaves out"):
         drop_refused(words, prompts)
 

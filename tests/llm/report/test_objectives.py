@@ -40,7 +40,7 @@ def test_of_a_single_step_the_start_is_not_measured_against_itself(
     even = {"long": 0.5, "plain": 0.5}
     found = {"policy": "start", "win_rates": even, "standard_errors": even, "multipliers": {"plain": 0.5}}
     row = {"iteration": "iteration-01", "objectives": found}
-    monkeypatch.setattr(objectives, "metrics", lambda folder: [row])
+    monkeypatch.setattr(objectives, "iterates", lambda folder: [row])
     (said,) = objectives.objectives(tmp_path)
     assert isinstance(said, Paragraph)
     assert "`nashward frontier" in said.text

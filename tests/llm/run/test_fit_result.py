@@ -62,3 +62,20 @@ def test_the_error_of_a_win_rate_is_that_of_leaving_prompts_out() -> None:
     left_out = torch.tensor([of([k for k in range(200) if k != gone]) for gone in range(200)])
     jackknife = float((199 / 200 * (left_out - left_out.mean()).square().sum()).sqrt())
     assert FitScores(batch).win_rate_error == pytest.approx(jackknife, rel=0.03)
+
+
+def test_a_loss_that_rose_where_it_was_trained_on_is_told_though_validation_prompts_chose_it() -> None:
+    before = FitScores(_experience(0.0), _experience(0.0), None)
+    records = [{"loss": 0.25}, {"loss": 0.2}]
+
+    def told(train: Experience) -> list[str]:
+        scores = FitScores(train, _experience(0.8), None)
+        return FitResult(scores, records, 0.25, 1e-3, 2.0, 0.2, [], []).warnings(before, 2)
+
+    assert told(_experience(0.8)) == []
+    (all_of_them,) = told(_experience(2.5))
+    one = torch.where(torch.arange(8)[:, None] == 0, 20 * _experience(1.0).now, _experience(0.8).now)
+    (few,) = told(dataclasses.replace(_experience(0.8), now=one))
+    for told_of, few_of_them in ((all_of_them, False), (few, True)):
+        assert "trained on" in told_of
+        assert ("few of them" in told_of) is few_of_them

@@ -48,7 +48,7 @@ def test_the_verdict_is_of_either_side() -> None:
     limits = Limits(sft=0.1, win_rate=0.5)
     assert limits.crossed(0.1, 0.5) == []
     assert limits.crossed(None, 0.5) == []
-    assert limits.crossed(0.2, 0.5) == ["the held-out SFT NLL is 0.2 nats a token above the start's (limit 0.1)"]
+    assert limits.crossed(0.2, 0.5) == ["the held-out SFT NLL is 0.2 nats per token above the start's (limit 0.1)"]
     assert limits.crossed(-3.0, 0.4) == ["the win rate on held-out prompts is 0.4 (floor 0.5)"]
     assert len(limits.crossed(float("nan"), float("nan"))) == 2
     assert Limits().crossed(9.0, 0.0) == []
@@ -109,7 +109,7 @@ def test_beyond_a_limit_the_steps_fall_and_a_cut_run_takes_the_same(
     told = [line for line in caplog.messages if "Beyond its limits" in line]
     assert len(told) == sum(beyond)
     assert told[0].startswith("iteration-01: Beyond its limits: the held-out SFT NLL is ")
-    assert told[0].endswith(" (limit 0); the step of later iterations is times 0.5.")
+    assert told[0].endswith(" (limit 0); the step of later iterations is multiplied by 0.5.")
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     for stage in ("iteration-03-half-1", "iteration-03"):
         shutil.rmtree(tmp_path / "cut" / stage)
@@ -151,7 +151,7 @@ def test_what_is_refused_before_anything_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"sft": -0.1}, "sft must be a number of nats a token, at least 0, got -0.1"),
+        ({"sft": -0.1}, "sft must be a number of nats per token, at least 0, got -0.1"),
         ({"win_rate": 1.1}, r"win_rate must be in \[0, 1\], got 1.1"),
         ({"factor": 1.0}, "factor must be between 0 and 1, got 1.0"),
         ({"lowers": "both"}, "lowers is 'both'; expected one of step, learning-rate"),

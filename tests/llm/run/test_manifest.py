@@ -24,7 +24,7 @@ from nashward.llm.store.fingerprints import fingerprint
 from nashward.llm.store.run_folder import RunFolder
 
 from .. import tiny
-from ..tiny_run import changed, files, self_play, short_run
+from ..tiny_run import files, self_play, short_run
 
 
 def test_a_folder_with_another_run_is_refused_and_left_alone(tiny_folder: Path, tmp_path: Path) -> None:
@@ -234,23 +234,3 @@ def test_a_fingerprint_sees_every_tensor_of_a_large_file_and_no_other_file(tmp_p
         others = {saved({name: changed[name]}, binary) for name in changed}
         assert first not in others
         assert len(others) == len(tensors)
-
-
-# what ``run.json`` has of the configuration since runs of this format are written
-SINCE_THEN = (
-    "policy", "adapter", "oracle", "policy_content", "adapter_content", "oracle_content", "opponents", "sft", "prompts",
-    "solver", "iterations", "responses", "self_comparison", "mixtures", "phases", "limits", "prompts_per_iteration",
-    "seed", "fit", "sampling", "lora", "max_prompt_tokens", "column", "chat_template", "quantise", "quantise_head",
-    "plan", "cache", "placement",
-)  # fmt: skip
-
-
-def test_a_run_that_was_begun_before_there_was_a_setting_goes_on(tiny_folder: Path, tmp_path: Path) -> None:
-    """A setting that is added has the value that runs had before it, or is free."""
-    play = short_run(tiny_folder, tmp_path / "run", iterations=1)
-    play.run(progress=False)
-    home = RunFolder(tmp_path / "run")
-    record = home.read()
-    assert set(SINCE_THEN) <= set(record["config"])
-    home._write({**record, "config": {key: record["config"][key] for key in SINCE_THEN}})
-    assert len(changed(play, iterations=2).run(progress=False).metrics) == 2

@@ -140,7 +140,7 @@ def test_people_judge_for_one_process(tiny_folder: Path, tmp_path: Path) -> None
     assert set(ranks.codes.values()) == {2}
     (line,) = said(ranks, "nashward: ")
     assert "people:" in line
-    assert "one process" in line
+    assert "single process" in line
     assert not (tmp_path / "run").exists()  # before anything is sampled
 
 

@@ -36,8 +36,8 @@ def field_names(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def test_every_field_of_a_run_is_documented(tiny_folder: Path, tmp_path: Path) -> None:
-    """Of runs with what adds fields: several judges, opponents, labels, SFT texts, a refit, floors. Only float16
-    has a loss scale."""
+    """Of runs with what adds fields: several judges, opponents, labels, SFT texts, a refit, missing judgements, floors.
+    Only float16 has a loss scale."""
     fit = llm.Fit(learning_rate=0.3, batch=4, held_out=0.2, validation=0.2, refits=1)
     rising = dataclasses.replace(fit, validation=0.0, learning_rate=1.0)
     settings: dict[str, Any] = {"iterations": 1, "prompts": PROMPTS, "oracle": tiny.noise(), "fit": fit}
@@ -49,8 +49,10 @@ def test_every_field_of_a_run_is_documented(tiny_folder: Path, tmp_path: Path) -
         **{**settings, "oracle": llm.oracles.Ensemble([tiny.noise(), tiny.high_bytes()])},
     ).run()  # fmt: skip
     *steps, summary = read_jsonl(run.folder / "iteration-01" / METRICS)
+    noise = tiny.noise()
+    unsure = tiny.ScoreOracle("unsure", lambda text: math.nan if len(text) % 7 == 0 else noise.score(text))
     again = short_run(
-        tiny_folder, tmp_path / "again", games.MWU(2.0), **{**settings, "fit": rising}
+        tiny_folder, tmp_path / "again", games.MWU(2.0), **{**settings, "fit": rising, "oracle": unsure}
     ).run()  # whose fit gains nothing
     combination = llm.oracles.Combination(("noise", "length"), "floors", floors={"length": 0.4})
     several = llm.oracles.Objectives([tiny.noise(), llm.oracles.Length()], combination)

@@ -52,7 +52,7 @@ class JudgeGame:
             prompts of the run.
         triples: how many there were.
         ring: the clearest of them; None: there is none.
-        divergence: of the last iterate from the start, nats a response, with its error, as the run measured it.
+        divergence: of the last iterate from the start, nats per response, with its error, as the run measured it.
     """
 
     prompts: list[str]

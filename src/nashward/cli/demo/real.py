@@ -28,7 +28,7 @@ Say = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Size:
-    """How much is played: prompts to play and to measure on, responses a prompt, tokens of a response."""
+    """How much is played: prompts to play and to measure on, responses per prompt, tokens of a response."""
 
     prompts: int = len(PROMPTS)
     responses: int = 4
@@ -247,7 +247,7 @@ def _given_up(game: JudgeGame) -> Section:
         ("tokens of a response, start", with_error(before, error)),
         (f"tokens of a response, {game.last}", with_error(after, error_after)),
         (
-            "KL divergence from the start, nats a response (on the prompts that were played)",
+            "KL divergence from the start, nats per response (on the prompts that were played)",
             with_error(*game.divergence, 2),
         ),
     ]

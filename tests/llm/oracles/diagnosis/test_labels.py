@@ -57,7 +57,7 @@ def test_a_certain_judge_is_right_where_most_of_a_label_is() -> None:
     assert "60 of 60 pairs and wrong in 12" in found.text
     tied = diagnose(certain, [replace(pair, wins=1, n=2) if k < 6 else pair for k, pair in enumerate(pairs)])
     (rate,) = (finding for finding in tied.findings if finding.kind == "accuracy")
-    assert rate.estimate == pytest.approx((42 + 3) / 60)  # six that it had right are ties
+    assert rate.estimate == pytest.approx((42 + 6) / (54 + 12))  # of votes: six pairs that it had right are ties of two
     assert "6 ties" in rate.note
 
 

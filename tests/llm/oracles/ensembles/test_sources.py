@@ -101,6 +101,19 @@ def test_a_source_is_loaded_with_its_members(tmp_path: Path) -> None:
     assert measured.weights == pytest.approx([np.log(9.5 / 0.5)])
 
 
+@pytest.mark.parametrize("rule", ["accuracy", "dawid-skene"])
+def test_a_judge_that_counts_inverted_is_named(rule: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in _pairs()))
+    members = [_noisy(accuracy, seed) for seed, accuracy in enumerate((0.9, 0.85, 0.1))]
+    oracle = as_oracle(EnsembleSource(tuple(members), f"{rule}:pairs={file}"))
+    assert isinstance(oracle, Ensemble)
+    assert [weight < 0 for weight in oracle.weights] == [False, False, True]
+    inverted = [record.getMessage() for record in caplog.records if "inverted" in record.getMessage()]
+    assert [message.split(" counts")[0] for message in inverted] == ["accuracy 0.1"]
+    assert not [record for record in caplog.records if "half as accurate" in record.getMessage()]
+
+
 def test_a_fingerprint_is_of_members_rule_and_pairs(tmp_path: Path) -> None:
     file = tmp_path / "pairs.jsonl"
     file.write_text(json.dumps(_pairs(1)[0]))

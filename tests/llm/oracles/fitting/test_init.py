@@ -21,8 +21,9 @@ from transformers import (
     RobertaConfig,
 )
 
+from nashward.llm.config.oracle_fit import Kind
 from nashward.llm.oracles import GPM, FitSettings, PairRM, RewardModel, Vote, as_oracle, fit_oracle
-from nashward.llm.oracles.fitting.init import Kind, check_kind, init_from_base
+from nashward.llm.oracles.fitting.init import check_kind, init_from_base
 from nashward.llm.pocket import PAIRRM
 from tests.llm import tiny, tiny_pairrm, tiny_reward
 

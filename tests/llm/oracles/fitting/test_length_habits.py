@@ -70,16 +70,16 @@ def test_the_output_explains_the_slope_names_who_goes_by_length_and_counts_ties(
     ]
     (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     fit = ["fit-oracle", str(tmp_path / "votes.jsonl"), "--base", "pocket:policy", "--out", str(tmp_path / "mine")]
-    assert main([*fit, "--quiet", "--voter-weights", "bob=0"]) == 0
+    assert main([*fit, "--quiet", "--annotator-weights", "bob=0"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == ["80 votes on 40 prompts by 2 voters", "trained on 80 labelled"]
+    assert lines[:2] == ["80 votes on 40 prompts by 2 annotators", "trained on 80 labelled"]
     (right,) = (line for line in lines if line.startswith("on the right side"))
     assert "4 ties" in right
-    first = next(k for k, line in enumerate(lines) if line.startswith("voter "))
-    assert lines[first - 1].startswith("slope of a voter: ")
+    first = next(k for k, line in enumerate(lines) if line.startswith("annotator "))
+    assert lines[first - 1].startswith("slope of an annotator: ")
     (named,) = (line for line in lines if "goes by length" in line)
-    assert named.startswith("voter len: ")
-    assert "--voter-weights len=0" in named
+    assert named.startswith("annotator len: ")
+    assert "--annotator-weights len=0" in named
     written = json.loads((tmp_path / "mine" / "fit.json").read_text())
     assert written["votes"] == 80
     gain = written["accuracy"] - written["length_accuracy"]
@@ -101,7 +101,7 @@ def test_a_cycle_that_is_not_held_and_weights_of_few_pairs_are_said(
             rows += [{**row, "model_a": winner, "model_b": loser, "annotator": name} for name in names]
     (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     fit = ["fit-oracle", str(tmp_path / "votes.jsonl"), "--base", "pocket:policy", "--out", str(tmp_path / "mine")]
-    assert main([*fit, "--quiet", "--weigh-voters"]) == 0
+    assert main([*fit, "--quiet", "--weigh-annotators"]) == 0
     warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
     (cycle,) = [line for line in warnings if "cycle" in line]
     assert cycle.index("--kind hrc") < cycle.index("more votes")

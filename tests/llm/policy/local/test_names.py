@@ -144,7 +144,7 @@ def test_the_chat_model_is_what_transformers_reads_from_its_file(smollm: Path) -
         rounded = theirs(ids).logits
     assert torch.equal(logits, rounded)
     kl = (exact.softmax(-1) * (exact.log_softmax(-1) - logits.log_softmax(-1))).sum(-1)
-    assert 0 < kl.max() < 1e-3  # nats a token, what the rounding costs
+    assert 0 < kl.max() < 1e-3  # nats per token, what the rounding costs
     assert sum(tensor.numel() for tensor in load_file(smollm / "model.safetensors").values()) == 134_515_008
 
 

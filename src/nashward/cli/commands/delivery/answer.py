@@ -32,14 +32,14 @@ WRITTEN: dict[str | None, tuple[str, ...]] = {  # by format: what a row has that
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(parser, options.select(options.INPUTS, ("policy", "prompts")), required=True)
     parser.add_argument("--adapter", type=options.path, help="an adapter's folder or a mixture.json (default: none)")
-    parser.add_argument("--out", type=options.path, required=True, help="JSONL file of the responses, one a prompt")
+    parser.add_argument("--out", type=options.path, required=True, help="JSONL file of the responses, one per prompt")
     parser.add_argument(
         "--format", choices=FORMATS,
-        help="of a public benchmark, whose questions --prompts then are, as its repository has them: the set of "
-        "AlpacaEval, the question.jsonl of MT-Bench (both turns, at the temperatures of its categories) or of "
-        "Arena-Hard v2",
+        help="the format of a public benchmark, whose questions --prompts then are, as its repository has them: the "
+        "set of AlpacaEval, the question.jsonl of MT-Bench (both turns, at the temperatures of its categories) or "
+        "that of Arena-Hard v2",
     )  # fmt: skip
-    parser.add_argument("--name", help="of the model, with --format (default: the name of --out)")
+    parser.add_argument("--name", help="name of the model, with --format (default: the name of --out)")
     options.add_groups(parser, {**options.PROMPT_FIELD, **options.select(options.RUN, SAMPLING)})
 
 

@@ -36,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--merged", type=options.path, help="or a folder that `nashward export --to merged` wrote")
     parser.add_argument(
         "--out", type=options.path, required=True,
-        help="of the results: lm_eval's folders before and after; with --format the verdicts and the scores",
+        help="a folder for the results: lm_eval's folders before and after; with --format the verdicts and the scores",
     )  # fmt: skip
-    parser.add_argument("--tasks", help=f"of lm_eval, with commas (default: {TASKS}, all six)")
+    parser.add_argument("--tasks", help=f"tasks of lm_eval, with commas (default: {TASKS}, all six)")
     parser.add_argument("--limit", type=options.whole, help="questions (of each task) at most, for a trial")
-    parser.add_argument("--dtype", help="of the weights (default: bfloat16)")
+    parser.add_argument("--dtype", help="precision of the weights (default: bfloat16)")
     parser.add_argument("--run", action="store_true", help="run lm_eval here; else its lines are printed")
     judged = parser.add_argument_group("answers that a judge scores")
     judged.add_argument(
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     judged.add_argument("--questions", metavar="FILE", help="the benchmark's question.jsonl, from its repository")
     judged.add_argument(
-        "--answers", nargs="+", type=options.path, metavar="FILE", help="of one model each: before, then after"
+        "--answers", nargs="+", type=options.path, metavar="FILE", help="answers of one model each: before, then after"
     )
     judged.add_argument("--judge", metavar="openai:MODEL", help="a language model behind a server")
     judged.add_argument(

@@ -41,11 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--merge-into", choices=INTO,
-        help="of a run on a 4-bit base: the weights as they are stored, or these rounded to 4 bits as in the run, both "
-        "written in 16 bits (default: 16-bit; the verification says which is nearer)",
+        help="for a run on a 4-bit base: the weights as they are stored, or these rounded to 4 bits as in the run, "
+        "both written in 16 bits (default: 16-bit; the verification says which is nearer)",
     )  # fmt: skip
     parser.add_argument(
-        "--interpolate", action="store_true", help="of a mixture: one adapter with the members' averaged weights"
+        "--interpolate", action="store_true", help="for a mixture: one adapter with the members' averaged weights"
     )
     parser.add_argument(
         "--verify", action=argparse.BooleanOptionalAction,
@@ -58,14 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--responses", type=options.whole, help="stored responses to replay, at most (default: 200)")
     parser.add_argument(
         "--limit", type=float,
-        help=f"the most that it may drift, in times of the base's own rounding (default: {LIMIT:g})",
+        help=f"the most that it may drift, as a multiple of the base's own rounding (default: {LIMIT:g})",
     )  # fmt: skip
     parser.add_argument(
         "--base-name", metavar="ID", help="what the base is called in adapter and card (default: as in the run)"
     )
     parser.add_argument("--policy", default=argparse.SUPPRESS, help="where the run's base is now, if it was moved")
     parser.add_argument("--oracle", default=argparse.SUPPRESS, help="where the run's oracle is now, if it was moved")
-    parser.add_argument("--seed", type=options.whole, help="of the draw of responses (default: 0)")
+    parser.add_argument("--seed", type=options.whole, help="seed of the draw of responses (default: 0)")
     parser.set_defaults(**POLICY_OPTIONS)
 
 
@@ -126,7 +126,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _run_of(args: argparse.Namespace) -> Any:
     moved = configuration.flags(args, ("policy", "oracle"))
-    chosen = configuration.merged([moved, configuration.from_folder(args.folder)])
+    chosen = configuration.merged([moved, configuration.from_folder(args.folder, plays=False)])
     play = configuration.self_play({**chosen, "out": configuration.Setting(args.folder, "flag")})
     if play.policy is None and args.to != "model-card":
         raise NashwardError("the run does not know its policy yet; give its base with --policy")

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tournament(args: argparse.Namespace, adapters: Sequence[Path]) -> Any:
-    """The game of the adapters against each other, one response a prompt each."""
+    """The game of the adapters against each other, one response of each per prompt."""
     from nashward.llm import Mixture, read_prompts
     from nashward.llm.evaluation.tournament import tournament
     from nashward.llm.oracles import as_oracle

@@ -30,23 +30,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "place among the responses, from 0) and n (how many they are)",
     )  # fmt: skip
     parser.add_argument(
-        "--responses", metavar="FILE", help="ready responses, a row a prompt: prompt, and responses, a list of texts"
+        "--responses",
+        metavar="FILE",
+        help="ready responses, one row per prompt: prompt, and responses, a list of texts",
     )
     parser.add_argument("--policy", help="in place of --responses: " + options.INPUTS["policy"].text)
-    parser.add_argument("--adapter", help="of the policy: a LoRA folder or id, or the mixture.json of a run")
+    parser.add_argument("--adapter", help="an adapter of the policy: a LoRA folder or id, or the mixture.json of a run")
     parser.add_argument("--prompts", help="for the policy: " + options.INPUTS["prompts"].text)
     options.add(parser, options.PROMPT_FIELD)
-    parser.add_argument("--n", type=options.whole, default=16, help="responses a prompt (default: 16)")
+    parser.add_argument("--n", type=options.whole, default=16, help="responses per prompt (default: 16)")
     parser.add_argument(
         "--rule", choices=RULES, default="mean-win-rate",
         help="who is the best: mean-win-rate against the other responses (default; PairRM's ranking is of its kind), "
         "copeland (most others beaten), knock-out (n - 1 comparisons)",
     )  # fmt: skip
     parser.add_argument(
-        "--opponents", metavar="FILE", help="beat these responses (rows as of --responses) in place of each other"
+        "--opponents", metavar="FILE", help="beat these responses (rows as for --responses) in place of each other"
     )
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
-    parser.add_argument("--seed", type=options.whole, default=0, help="of the sampler (default: 0)")
+    parser.add_argument("--seed", type=options.whole, default=0, help="seed of the sampler (default: 0)")
     options.add_groups(parser, {**SAMPLING, **options.JUDGE})
 
 
@@ -93,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"win rate against another response of the policy: {rate}")
     drawn_by = "the sampler" if args.responses is None else "whoever drew the responses"
     print(
-        f"KL from {drawn_by}: at most {kl_bound(sizes[-1]):.3f} nats a response (log n - (n - 1) / n: an upper bound "
+        f"KL from {drawn_by}: at most {kl_bound(sizes[-1]):.3f} nats per response (log n - (n - 1) / n: an upper bound "
         "for every rule, reached by a reward without ties)"
     )
     return 0

@@ -27,12 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--answers", action="append", default=[], metavar="SOURCE",
-        help="let other models play by their responses: a file, named as the model is, or a folder with one file a "
-        "model; rows of a prompt and its response, found by the prompt (may be given several times)",
+        help="let other models play by their responses: a file, named as the model is, or a folder with one file "
+        "per model; rows of a prompt and its response, found by the prompt (may be given several times)",
     )  # fmt: skip
     parser.add_argument(
         "--labels", metavar="FILE",
-        help="people's votes on pairs of the responses to some prompts, drawn at random (about 100; rows as of "
+        help="people's votes on pairs of the responses to some prompts, drawn at random (about 100; rows as for "
         "fit-oracle): win rates that hold whatever the oracle's biases are",
     )  # fmt: skip
     options.add_groups(parser, options.JUDGE)
@@ -41,14 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_of_run(parser: argparse.ArgumentParser) -> None:
     """The arguments of what is computed from a run."""
     parser.add_argument("folder", type=options.path, help="the run folder; the run need not be finished")
-    parser.add_argument("--prompts", help="of others than the run's: " + options.INPUTS["prompts"].text)
+    parser.add_argument("--prompts", help="other prompts than the run's: " + options.INPUTS["prompts"].text)
     options.add(parser, options.PROMPT_FIELD)
     parser.add_argument(
         "--limit", type=options.whole, default=200, help="prompts at most, drawn by seed (default: 200)"
     )
     parser.add_argument("--policy", default=argparse.SUPPRESS, help="where the run's base is now, if it was moved")
     parser.add_argument("--oracle", default=argparse.SUPPRESS, help="where the run's oracle is now, if it was moved")
-    parser.add_argument("--seed", type=options.whole, default=0, help="of what is drawn here (default: 0)")
+    parser.add_argument("--seed", type=options.whole, default=0, help="seed of what is drawn here (default: 0)")
 
 
 def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
@@ -69,7 +69,7 @@ def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
     if not args.folder.is_dir() or not home.read():
         raise FileNotFoundError(f"{args.folder} holds no run (it has no run.json)")
     moved = configuration.flags(args, ("policy", "oracle"))
-    chosen = configuration.merged([moved, configuration.from_folder(args.folder)])
+    chosen = configuration.merged([moved, configuration.from_folder(args.folder, plays=False)])
     play = configuration.self_play({**chosen, "out": configuration.Setting(args.folder, "flag")})
     try:
         _ = play.oracle_source  # before anything is sampled
@@ -94,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm.evaluation.win_rates.labelled import TO_LABEL
     from nashward.llm.policy.adapters.adapter_config import adapter_config
     from nashward.llm.processes import processes
+    from nashward.llm.report.results import unjudged_sentences
 
     play, prompts = of_run(args)
     judge = configuration.judge(args, args.held_out, "--held-out")
@@ -115,13 +116,16 @@ def run(args: argparse.Namespace) -> int:
     labels = [] if args.labels is None else oracles.read_votes(args.labels)
     say: Any = (lambda what: None) if args.quiet else print
     results = evaluate(play, prompts, sources, others, seed=args.seed, progress=say, answers=models, labels=labels)
-    if results["games"]:
+    if results["against_start"]:
         print(f"{args.folder}: {counted(results['prompts'], 'prompt')}, one response each")
     if results["same_as_start"]:
         print(f"{same_as_start(results['same_as_start'])}: there is nothing to compare")
-    if results["games"]:
+    if results["against_start"]:
         for name in results["games"]:
             _show(name, results)
+        _by_objective(results)
+        for sentence in unjudged_sentences(results):
+            print(f"\nwarning: {sentence}")
         _labelled(results, args.folder / FOLDER / TO_LABEL)
         _over_optimisation(results)
     else:
@@ -141,7 +145,7 @@ def _name(path: Path) -> str:
 
 
 def _show(oracle: str, results: dict[str, Any]) -> None:
-    from nashward.llm.report.results import game_sentences
+    from nashward.llm.report.results import game_sentences, missing_sentences
 
     game, rates = results["games"][oracle], results["against_start"][oracle]
     width = max(map(len, game["players"]))
@@ -163,7 +167,20 @@ def _show(oracle: str, results: dict[str, Any]) -> None:
         )
     if any(rate["standard_error"] is None for rate in rates.values()):
         print("one prompt is too few for an error (?): --prompts FILE with more of them")
-    print("\n".join(game_sentences(game)))
+    print("\n".join([*game_sentences(game), *missing_sentences(oracle, results)]))
+
+
+def _by_objective(results: dict[str, Any]) -> None:
+    """What is won over the start under each objective, with its floor, beside what is played for."""
+    from nashward.llm.report.objectives import columns_by_objective
+
+    if "objectives" not in results:
+        return
+    print(f"\nwins over the start, by objective; what is played for is {results['payoff']}")
+    columns = columns_by_objective(results)
+    widths = [max(map(len, column)) for column in columns]
+    for row in zip(*columns, strict=True):
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _labelled(results: dict[str, Any], pairs: Path) -> None:
@@ -216,7 +233,7 @@ def _over_optimisation(results: dict[str, Any]) -> None:
             f"{name} {with_error(one['value'], one['standard_error'], 2) or 'not known (it went too far)'}"
             for name, one in results["kl"].items()
         ]
-        print("  KL from the start, nats a response: " + ", ".join(divergences))
+        print("  KL from the start, nats per response: " + ", ".join(divergences))
 
 
 def _band(game: dict[str, Any], name: str) -> tuple[str, str]:

@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--objective", action="append", default=[], metavar="NAME=ORACLE", dest="others",
         help="a further objective, which the run was not trained on (may be given several times)",
     )  # fmt: skip
-    parser.add_argument("--responses", type=options.whole, default=4, help="of each policy to a prompt (default: 4)")
+    parser.add_argument(
+        "--responses", type=options.whole, default=4, help="responses of each policy per prompt (default: 4)"
+    )
     parser.add_argument("--picture", type=options.path, help="the file of the picture (default: frontier.png there)")
     options.add_groups(parser, options.JUDGE)
 

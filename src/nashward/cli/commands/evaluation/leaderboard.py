@@ -47,26 +47,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "responses",
         type=options.path,
-        help="a folder with one .json or .jsonl file of responses a model (or .gz), to be judged; or a .csv, .json, "
+        help="a folder with one .json or .jsonl file of responses per model (or .gz), to be judged; or a .csv, .json, "
         ".jsonl or .parquet file of battles: model_a, model_b, winner (or wins_a, wins_b, ties) and, if known, prompt; "
         "LMArena's files as they are, with language, category_tag and conv_metadata",
     )
     parser.add_argument(
         "--prompts",
-        help="of a folder: the prompts; answers that name theirs, by text or id, are matched by it, others by order",
+        help="the prompts of a folder; answers that name theirs, by text or id, are matched by it, others by order",
     )
     options.add(parser, {**options.PROMPT_FIELD, **ORACLE})
     parser.add_argument(
         "--style-control", action="store_true",
         help="rank without what length, headers, lists and bold add, as these responses or battles show it",
     )  # fmt: skip
-    parser.add_argument("--category", metavar="NAME", help="of a file: the battles of this category or language only")
+    parser.add_argument(
+        "--category", metavar="NAME", help="only the battles of this category or language, from a file of battles"
+    )
+    parser.add_argument(
+        "--without-annotator", action="append", default=[], metavar="NAME",
+        help="leave out the votes of this annotator, in a file of battles (may be given several times)",
+    )  # fmt: skip
     parser.add_argument("--limit", type=options.whole, help="use the first prompts only")
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
     parser.add_argument(
         "--save", type=options.path, metavar="TABLE", help="write the table of win probabilities as CSV"
     )
-    parser.add_argument("--seed", type=options.whole, default=0, help="of the draws behind the bands (default: 0)")
+    parser.add_argument("--seed", type=options.whole, default=0, help="seed of the draws behind the bands (default: 0)")
     parser.add_argument("--json", type=options.path, metavar="FILE", help="write all of it for a machine to read")
     options.add_groups(parser, options.JUDGE)
 
@@ -93,10 +99,11 @@ def run(args: argparse.Namespace) -> int:
         if unused := [f"--{name}" for name, value in given.items() if value is not None]:
             raise NashwardError(f"{args.responses} is a file of battles, already judged: leave out {unused[0]}")
         configuration.judge(args, [])
-        standings = _fought(args.responses, args.style_control, args.category)
+        standings = _fought(args.responses, args.style_control, args.category, args.without_annotator)
     else:
-        if args.category is not None:
-            raise NashwardError("--category is of a file of battles; a folder of responses has no categories")
+        if args.category is not None or args.without_annotator:
+            option = "--category" if args.category is not None else "--without-annotator"
+            raise NashwardError(f"{option} is of a file of battles, and {args.responses} is a folder of responses")
         if missing := [f"--{name}" for name in needs if getattr(args, name) is None]:
             raise NashwardError(f"a folder of responses has to be judged: give {' and '.join(missing)} as well")
         standings = _judged(args)
@@ -115,15 +122,15 @@ def _show(args: argparse.Namespace, standings: Standings) -> None:
         print(f"json: {args.json}")
 
 
-def _fought(path: Path, style: bool, category: str | None) -> Standings:
-    every = games.analysis.leaderboard.read_battles(path, style=style)
+def _fought(path: Path, style: bool, category: str | None, without: list[str]) -> Standings:
+    every = games.analysis.leaderboard.read_battles(path, style=style, without=without)
     battles = every if category is None else every.of_category(category).without_idle()
     if not len(battles.first):
         raise NashwardError(f"{path} has no battles of the category {category!r}")
     prompts = f" on {counted(battles.prompts, 'prompt')}" if every.by_prompt and not category else ""
     origin = [f"{counted(len(battles.labels), 'model')}, {counted(battles.met.sum() / 2, 'battle')}{prompts}"]
-    if category is not None:
-        origin[0] += f" of {every.met.sum() / 2:g}: {category}"
+    origin[0] += f" of {every.met.sum() / 2:g}: {category}" if category is not None else ""
+    origin += [f"without the votes of {', '.join(dict.fromkeys(without))}"] if without else []
     if battles.missing:
         examples = [" and ".join(shortened(pair, WIDTH)) for pair in battles.missing[:EXAMPLES]]
         shown, more = ", ".join(examples), ", ..." * (len(battles.missing) > EXAMPLES)
@@ -140,12 +147,8 @@ def _fought(path: Path, style: bool, category: str | None) -> Standings:
     origin.append(f"at equal style: win probabilities and ratings are of responses that are {told}")
     mostly = [f"{1 - within:.0%} of {kind}" for kind, within, decided in features if within < MOSTLY and not decided]
     if mostly:
-        explained = " and ".join(mostly)
-        origin.append(f"who wrote a response explains {explained}: what is taken out may be how good the models are")
-    origin.append(
-        "the bands have the errors of the effects of style; the p-values of the winner and of cycles do not: they are "
-        "too small where such an effect is unsure"
-    )
+        shown = " and ".join(mostly)
+        origin.append(f"who wrote a response explains {shown}: what is taken out may be how good the models are")
     return Standings(controlled, origin, original=(battles, fit))
 
 
@@ -225,6 +228,7 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
         row = {
             "model": labels[i],
             "nash": float(bands.lottery[i]), "nash_band": [float(bands.low[i]), float(bands.high[i])],
+            "nash_alone": float(bands.whole[i]),
             "elo": elo[i][0], "elo_band": [elo[i][1], elo[i][2]],
             "deviation": float(deviations[i]), "nash_averaging": None if averaging is None else float(averaging[i]),
             "copeland": copeland[i], "smith": smith[i], "worst_category": _worst(categories, i),
@@ -266,8 +270,7 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
 
 def _cycle_p_value(standings: Standings) -> float | None:
     if standings.original is not None:
-        battles, fit = standings.original
-        return battles.fit_p_value(fit)
+        return standings.original[0].fit_p_value(standings.original[1])
     return standings.battles.cycle_p_value if standings.rates is None else None
 
 
@@ -286,10 +289,8 @@ def _elo(standings: Standings, bands: games.analysis.leaderboard.Bands) -> list[
 
 def _categories(standings: Standings) -> list[games.analysis.leaderboard.InCategory]:
     """The categories, the one in which the Nash is beaten most surely first."""
-    battles, style = standings.battles, standings.original is not None
-    if standings.original is not None:
-        battles = standings.original[0]
-    found = battles.by_category(standings.battles.lottery.policy, style)
+    battles = standings.battles if standings.original is None else standings.original[0]
+    found = battles.by_category(standings.battles.lottery.policy, standings.original is not None)
 
     def lower_end(category: games.analysis.leaderboard.InCategory) -> float:
         best = category.beats_most(len(found))[0]
@@ -365,10 +366,8 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
     for clones in content["clones"]:
         print(f"the same win probabilities: {', '.join(clones)}; they have equal shares of one weight in the Nash")
     if not content["nash_unique"]:
-        known = (
-            "the Nash is not the only one" if content["nash_unique"] is False else "the Nash may not be the only one"
-        )
-        print(f"{known}: the bands hold what any of them gives a model")
+        known = "is not" if content["nash_unique"] is False else "may not be"
+        print(f"the Nash {known} the only one: the bands hold what any of them gives a model")
     if not content["nash_unique_over_classes"]:
         print("shown is the Nash of the largest entropy")
     print(f"Condorcet winner: {content['condorcet_winner'] or 'none'}; Smith set: {', '.join(content['smith_set'])}")
@@ -401,7 +400,8 @@ def _winner(content: Mapping[str, Any], battles: games.analysis.leaderboard.Batt
 
     winner = battles.labels.index(content["condorcet_winner"])
     fewest = int(np.delete(battles.compared[winner], winner).min())
-    game = {**content, "players": battles.labels}
+    whole = {row["model"]: row["nash_alone"] for row in content["models"]}
+    game = {**content, "players": battles.labels, "lottery_band": {"whole": whole}}
     if fewest < MIN_PROMPTS:
         game["condorcet_p_value"] = None
     of = counted(fewest, "prompt" if battles.by_prompt else "battle")
@@ -446,7 +446,8 @@ COMMAND = Command(
     "nashward leaderboard answers/ --prompts prompts.jsonl --oracle llm-blender/PairRM --cache judgements.sqlite",
     add_arguments,
     run,
-    first=("prompts", "oracle", "combine", "correct", "style-control", "category", "cache", "save", "json"),
+    first=("prompts", "oracle", "combine", "correct", "style-control", "category", "without-annotator", "cache", "save",
+           "json"),
     divides=True,
     writes=("json", "save"),
-)
+)  # fmt: skip

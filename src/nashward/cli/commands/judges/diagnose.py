@@ -23,13 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(parser, ORACLE, required=True)
     options.add(parser, COMBINE)
     parser.add_argument(
-        "--labels", metavar="FILE", help="pairs that people or a trusted judge compared, rows as of fit-oracle"
+        "--labels", metavar="FILE", help="pairs that people or a trusted judge compared, rows as for fit-oracle"
     )
     parser.add_argument(
         "--responses", type=options.path, metavar="FOLDER",
-        help="responses to --prompts, one file an author: shows cycles, and with labels whom the judge favours",
+        help="responses to --prompts, one file per author: shows cycles, and with labels whom the judge favours",
     )  # fmt: skip
-    parser.add_argument("--prompts", help="of --responses: " + options.INPUTS["prompts"].text)
+    parser.add_argument("--prompts", help="the prompts of --responses: " + options.INPUTS["prompts"].text)
     options.add(parser, options.PROMPT_FIELD)
     parser.add_argument(
         "--beside", action="append", default=[], metavar="ORACLE",
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--limit", type=options.whole, default=200, help="prompts at most (default: 200)")
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
-    parser.add_argument("--seed", type=options.whole, default=0, help="of the draws behind the cost (default: 0)")
+    parser.add_argument("--seed", type=options.whole, default=0, help="seed of the draws behind the cost (default: 0)")
     parser.add_argument(
         "--report", type=options.path, default=Path("diagnosis.html"), metavar="FILE",
         help="the page to write (default: diagnosis.html)",

@@ -10,16 +10,19 @@ from nashward.cli.command import Command
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.llm.config import FitSettings
+from nashward.llm.config.oracle_fit import Kind
 from nashward.p_text import p_text
 from nashward.shortened import shortened
 
 if TYPE_CHECKING:
+    from nashward.llm.oracles.fitting.fit import OracleFit
     from nashward.llm.oracles.fitting.summary import VoteCycle
+    from nashward.llm.oracles.fitting.votes import Vote
 
 SHOWN = 3  # cycles
-UNSURE = 0.3  # width of an accuracy's interval: from a coin to a fair voter
+UNSURE = 0.3  # width of an accuracy's interval: from a coin to a fair annotator
 
-KINDS = {
+KINDS: dict[Kind, str] = {
     "pairrm": "reads both responses together",
     "gpm": "embeds each response, so that cycles can be held",
     "bt": "gives each response a reward",
@@ -43,40 +46,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, type=options.path, metavar="FOLDER", help="a new folder for the oracle")
     parser.add_argument(
-        "--voter-weights", metavar="NAME=W,...", help="how much a vote of these voters counts, as of experts; others: 1"
-    )
+        "--annotator-weights", metavar="NAME=W,...",
+        help="how much a vote of each of these annotators counts, more for experts (default: 1)",
+    )  # fmt: skip
     parser.add_argument("--device", help="default: cuda where there is one")
     options.add(parser.add_argument_group("training"), SETTINGS)
 
 
 def run(args: argparse.Namespace) -> int:
-    from nashward.games.analysis.confidence import side_of_zero
     from nashward.llm import oracles
-    from nashward.llm.oracles.fitting.annotators import annotator_accuracies, weighted_annotators
+    from nashward.llm.oracles.fitting.annotators import weighted_annotators
     from nashward.llm.oracles.fitting.init import find_base
-    from nashward.llm.oracles.fitting.summary import length_habits
 
     settings = FitSettings(**options.values(args, SETTINGS))
     votes = oracles.read_votes(args.pairs or args.votes)
-    if args.voter_weights is not None:
-        votes = weighted_annotators(votes, _weights(args.voter_weights))
+    if args.annotator_weights is not None:
+        votes = weighted_annotators(votes, _weights(args.annotator_weights))
     find_base(args.base, "--base")
     fit = oracles.fit_oracle(
         votes, args.base, args.kind, args.out, settings, device=args.device, progress=not args.quiet
     )
     used = [vote for vote in votes if vote.weight > 0]
-    voters = {vote.annotator for vote in used if vote.annotator}
-    prompts = len({vote.prompt for vote in used})
-    print(
-        f"{counted(len(used), 'vote')} on {counted(prompts, 'prompt')}"
-        + (
-            f" by {counted(len(voters), 'voter')}"
-            if voters
-            else "; by whom is not known (no voter or annotator in the rows)"
-        )
-    )
-    ties = sum(vote.wins == vote.n / 2 for vote in used)
+    advice = "more votes, another base or --train lora may help"
+    if settings.train != "head":
+        advice = "more votes or another base may help"
+    _print_votes(used, fit)
+    _print_held_out(used, fit)
+    _print_worth(used, fit, settings, advice)
+    _print_cycles(fit, advice)
+    _print_annotators(votes, fit, settings)
+    print(f"oracle: {fit.folder}")
+    return 0
+
+
+def _print_votes(used: list[Vote], fit: OracleFit) -> None:
+    annotators = {vote.annotator for vote in used if vote.annotator}
+    by = f" by {counted(len(annotators), 'annotator')}"
+    if not annotators:
+        by = "; by whom is not known (no annotator or voter in the rows)"
+    print(f"{counted(len(used), 'vote')} on {_prompts(used)}{by}")
     print("trained on " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in fit.pairs.items() if count))
+
+
+def _print_held_out(used: list[Vote], fit: OracleFit) -> None:
+    """What the fit predicts of votes on prompts that it did not see, beside what knows nothing of the texts."""
+    ties = sum(vote.wins == vote.n / 2 for vote in used)
     print(
         f"held-out log-loss {fit.log_loss:.4f} ± {fit.standard_error:.4f} nats; a coin {fit.chance:.4f}, the length "
         f"alone {fit.length:.4f}" + ("" if fit.majority is None else f", the majority {fit.majority:.4f}")
@@ -90,18 +104,22 @@ def run(args: argparse.Namespace) -> int:
         print(f"of the log-odds (mean square) {fit.cyclic:.1%} go round, which no score holds; a score holds the rest")
     if fit.cut:
         print(f"cut in the middle: {fit.cut} of {fit.texts} prompts and responses ({fit.cut / fit.texts:.0%})")
-    over = f"{fit.gain:+.4f} ± {fit.gain_error:.4f} nats over the length alone"
-    told = fit.chance - fit.log_loss
+
+
+def _print_worth(used: list[Vote], fit: OracleFit, settings: FitSettings, advice: str) -> None:
+    """Whether the oracle is better than a coin, and than the length of the responses alone."""
+    from nashward.games.analysis.confidence import side_of_zero
+
+    prompts = len({vote.prompt for vote in used})
     if side_of_zero(fit.accuracy_gain, fit.accuracy_gain_error, prompts) < 0:
         less = f"{-fit.accuracy_gain:.1%} ± {fit.accuracy_gain_error:.1%}"
         print(f"warning: it is on the right side less often than the length of the responses alone, by {less}")
-    advice = "more votes, another base or --train lora may help"
-    if settings.train != "head":
-        advice = "more votes or another base may help"
+    over = f"{fit.gain:+.4f} ± {fit.gain_error:.4f} nats over the length alone"
+    told = fit.chance - fit.log_loss
     side = side_of_zero(told, fit.standard_error, prompts)
     if side <= 0:
         verdict = "worse than a coin" if side < 0 else "not told apart from a coin"
-        by = f"by {counted(len(used), 'vote')} on {counted(prompts, 'prompt')}"
+        by = f"by {counted(len(used), 'vote')} on {_prompts(used)}"
         better = "better" if told > 0 else "worse"
         print(f"warning: {verdict} {by} ({abs(told):.4f} ± {fit.standard_error:.4f} nats {better}); {advice}")
     elif settings.length == "remove":
@@ -110,25 +128,34 @@ def run(args: argparse.Namespace) -> int:
         print(f"warning: these votes show no more than the length of the responses ({over}); {advice}")
     else:
         print(f"{over}, which tells {max(fit.length_share, 0):.0%} of what the oracle tells")
+
+
+def _print_cycles(fit: OracleFit, advice: str) -> None:
+    helps = f"try --kind hrc first; else {advice}"
+    helps = {"bt": "a reward cannot, try --kind hrc, gpm or pairrm", "hrc": advice}.get(fit.kind, helps)
     for cycle in fit.cycles[:SHOWN]:
         print(_cycle(cycle))
         if min(cycle.sides) < 1:
-            helps = {"bt": "a reward cannot, try --kind hrc, gpm or pairrm", "hrc": advice}.get(
-                fit.kind, f"try --kind hrc first; else {advice}"
-            )
             print(f"warning: the oracle does not hold this cycle; {helps}")
     if len(fit.cycles) > SHOWN:
         print(f"and {counted(len(fit.cycles) - SHOWN, 'more cycle')} (fit.json)")
+
+
+def _print_annotators(votes: list[Vote], fit: OracleFit, settings: FitSettings) -> None:
+    """How far each annotator can be trusted, and what each one's votes weigh."""
+    from nashward.llm.oracles.fitting.annotators import annotator_accuracies
+    from nashward.llm.oracles.fitting.summary import length_habits
+
     accuracies = annotator_accuracies(votes)
-    less = "these votes count less" if fit.weights else "--weigh-voters counts these votes less"
+    less = "these votes count less" if fit.weights else "--weigh-annotators counts these votes less"
     by_length = {
         name: habit for name, habit in length_habits(votes).items()
         if name in fit.annotators and habit.followed >= fit.annotators[name].agreement
     }  # fmt: skip
     if fit.annotators:
-        print("slope of a voter: 1 follows what the fit predicts as all votes do, 0 is a coin, below 0 against it")
+        print("slope of an annotator: 1 follows what the fit predicts as all votes do, 0 is a coin, below 0 against it")
     for name, annotator in sorted(fit.annotators.items(), key=lambda item: item[1].slope):
-        line = f"voter {name}: {counted(annotator.votes, 'vote')}, {annotator.agreement:.0%} as predicted, "
+        line = f"annotator {name}: {counted(annotator.votes, 'vote')}, {annotator.agreement:.0%} as predicted, "
         line += f"slope {annotator.slope:.2f} ± {annotator.standard_error:.2f}"
         if annotator.suspect:
             line += f": {annotator.verdict}" + f"; {less}" * (name not in accuracies)
@@ -136,24 +163,26 @@ def run(args: argparse.Namespace) -> int:
             others = habit.others if habit.side == "longer" else 1 - habit.others
             line += (
                 f"; goes by length: the {habit.side} response in {habit.followed:.0%} ± {habit.standard_error:.0%}, "
-                f"for the others in {others:.0%} ± {habit.others_error:.0%} (--voter-weights {name}=0 leaves this "
-                f"voter out{', --length remove the length' * (settings.length == 'keep')})"
+                f"for the others in {others:.0%} ± {habit.others_error:.0%} (--annotator-weights {name}=0 leaves "
+                f"these votes out{', --length remove the length' * (settings.length == 'keep')})"
             )
         print(line)
     for name, accuracy in accuracies.items():
         low, high = accuracy.interval
-        line = f"voter {name}: right in {accuracy.value:.0%} ({low:.0%} to {high:.0%}) by the agreement of the voters"
+        line = f"annotator {name}: right in {accuracy.value:.0%} ({low:.0%} to {high:.0%}) by the annotators' agreement"
         print(line + f", far below the others; {less}" * accuracy.suspect)
     if fit.weights:
-        by = "how far a voter is right beyond chance, by agreement" if accuracies else "the slope, at most 1"
+        by = "how far an annotator is right beyond chance, by agreement" if accuracies else "the slope, at most 1"
         print(f"weights ({by}): " + ", ".join(f"{name} {weight:.2f}" for name, weight in fit.weights.items()))
         if unsure := [name for name, own in accuracies.items() if own.interval[1] - own.interval[0] > UNSURE]:
             print(
-                f"warning: too few pairs have several voters: the weights of {', '.join(unsure)} are uncertain "
-                "(the intervals above); more votes on the same pairs tell voters apart"
+                f"warning: too few pairs have several annotators: the weights of {', '.join(unsure)} are uncertain "
+                "(the intervals above); more votes on the same pairs tell annotators apart"
             )
-    print(f"oracle: {fit.folder}")
-    return 0
+
+
+def _prompts(votes: list[Vote]) -> str:
+    return counted(len({vote.prompt for vote in votes}), "prompt")
 
 
 def _cycle(cycle: VoteCycle) -> str:
@@ -168,16 +197,18 @@ def _cycle(cycle: VoteCycle) -> str:
 
 
 def _weights(text: str) -> dict[str, float]:
-    """The weights of voters, by name."""
+    """The weights of annotators, by name."""
     weights: dict[str, float] = {}
     for part in text.split(","):
         name, sign, number = part.rpartition("=")
         if not sign or not name or name in weights:
-            raise NashwardError(f"--voter-weights {text}: expected NAME=WEIGHT,... with each name once, got {part!r}")
+            raise NashwardError(
+                f"--annotator-weights {text}: expected NAME=WEIGHT,... with each name once, got {part!r}"
+            )
         try:
             weights[name] = options.number(number)
         except argparse.ArgumentTypeError as error:
-            raise NashwardError(f"--voter-weights {text}: {error}") from None
+            raise NashwardError(f"--annotator-weights {text}: {error}") from None
     return weights
 
 
@@ -185,6 +216,6 @@ COMMAND = Command(
     "nashward fit-oracle votes.jsonl --base real:minilm --out oracles/mine",
     add_arguments,
     run,
-    first=("pairs", "base", "kind", "train", "out", "length", "voter-weights", "device"),
+    first=("pairs", "base", "kind", "train", "out", "length", "annotator-weights", "device"),
     divides=True,
 )

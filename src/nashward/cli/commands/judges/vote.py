@@ -33,12 +33,12 @@ _NOTHING = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", nargs="?", type=options.path, default=Path("people"), metavar="FOLDER",
-        help="of the votes, as in align --oracle people:FOLDER (default: people, created where it is missing), or a "
-        "run folder, whose newest responses are compared",
+        help="the folder of the votes, as in align --oracle people:FOLDER (default: people, created where it is "
+        "missing), or a run folder, whose newest responses are compared",
     )  # fmt: skip
     asked = parser.add_argument_group("what is compared")
     asked.add_argument("--pairs", type=options.path, metavar="FILE", help="rows with prompt, a and b")
-    asked.add_argument("--answers", type=options.path, metavar="FOLDER", help="one file of responses a model")
+    asked.add_argument("--answers", type=options.path, metavar="FOLDER", help="one file of responses per model")
     asked.add_argument("--prompts", type=options.path, metavar="FILE", help="the prompts that --answers are to")
     options.add(asked, options.PROMPT_FIELD)
     asked.add_argument(
@@ -52,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("votes in and out, in place of the page")
     data.add_argument("--import", dest="read", type=options.path, metavar="FILE", help="add the votes of a file")
     data.add_argument("--export", type=options.path, metavar="FILE", help="write the votes (.jsonl or .json)")
-    data.add_argument("--format", choices=get_args(VoteFormat), default="jsonl", help="of that file (default: jsonl)")
+    data.add_argument(
+        "--format", choices=get_args(VoteFormat), default="jsonl", help="format of that file (default: jsonl)"
+    )
     data.add_argument("--forget", metavar="NAME", help="delete a person's name and votes")
 
 

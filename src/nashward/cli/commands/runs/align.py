@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from nashward.cli import configuration, hints, options, solver_options
 from nashward.cli.command import Command
 from nashward.console import printable
 
+if TYPE_CHECKING:
+    from nashward.llm.run.selfplay import Run, SelfPlay
+    from nashward.llm.store.run_folder import Stage
+
 PEOPLE = [name for name in options.RUN if name.startswith("people-")]
-_NEXT = {"sample": "judge --oracle ID_OR_FOLDER", "judge": "train", "train": "sample"}
+_NEXT: dict[str | None, str] = {"sample": "judge --oracle ID_OR_FOLDER", "judge": "train", "train": "sample"}
 
 
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio", "none")
@@ -49,89 +54,105 @@ def _add_tracker(group: Any) -> None:
     )  # fmt: skip
 
 
-def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
-    def run(args: argparse.Namespace) -> int:
-        from nashward.llm.processes import Interrupted, processes
-        from nashward.llm.run.signals import stop_on_signals
+def _stage(until: Stage | None, args: argparse.Namespace) -> int:
+    from nashward.llm.processes import Interrupted, processes
+    from nashward.llm.run.signals import stop_on_signals
 
-        with stop_on_signals() as received:
-            try:
-                return play_stage(args, received)
-            except Interrupted as stopped:  # of the run, or behind it, as while another process writes the report
-                if processes.main:
-                    print(printable(f"nashward: {stopped}; the same command continues"), file=sys.stderr)
-                return received.exit_code
+    with stop_on_signals() as received:
+        try:
+            return _play(until, args, received)
+        except Interrupted as stopped:  # of the run, or behind it, as while another process writes the report
+            if processes.main:
+                print(printable(f"nashward: {stopped}; the same command continues"), file=sys.stderr)
+            return received.exit_code
 
-    def play_stage(args: argparse.Namespace, received: Any) -> int:
-        from nashward.llm import report
-        from nashward.llm.evaluation.players import is_start
-        from nashward.llm.processes import Interrupted, processes
-        from nashward.llm.report.alerts import response_alerts
-        from nashward.llm.run.inputs.prompts import few_prompts
-        from nashward.llm.run.larger_step import larger_step
-        from nashward.llm.run.selfplay import iterates
-        from nashward.llm.store.run_folder import RunFolder
 
-        chosen = configuration.settings(args)
-        play = configuration.self_play(chosen)
-        if until in ("judge", "train") and not configuration.run_folder(play.folder).read():
-            raise FileNotFoundError(f"{play.folder} holds no run; nashward sample starts one")
-        redo = getattr(args, "redo", None)
-        prompts = play.check(until, redo)
-        if not args.quiet:
-            print(f"prompts: {prompts}")
-            called, kind = chosen["solver"].value, solver_options.solver_kind(chosen["solver"].value).__name__
-            if solver_options.plain(called) in hints.SOLVER_NAMES:
-                print(f"note: {called} is played as the solver {kind}")
-            begun = configuration.run_folder(play.folder).computed
-            if (few := few_prompts(len(prompts.kept), play.config.fit)) and not begun:
-                print(f"note: {few}")
-        report_to = getattr(args, "report_to", "none") if processes.main else "none"  # one process writes
-        tracker = _tracker(report_to, play.folder)
-        on_step = (lambda: None) if tracker is None else tracker.update
-        result = play.run(until, redo, received.event, progress=not args.quiet, on_step=on_step)
-        if tracker is not None:
-            tracker.finish()
-            print(f"{tracker.kind}: {tracker.place}")
-        if result.interrupted:
-            raise Interrupted(result.stopped)
-        rows = [] if args.quiet else result.metrics
-        ceilings = any(row.get("r2_ceiling") is not None for row in rows)
-        for row in rows:
-            print(f"{row['iteration']}: {_achieved(row, ceilings)}")
-            if row["warning"]:
-                print(f"{row['iteration']}: warning: {row['warning']}")
-        if result.stopped:
-            over = until == "train" and len(iterates(result.folder)) == play.config.iterations
-            following = "" if over else f" Next: nashward {_NEXT[until]} --out {shlex.quote(str(result.folder))}"
-            print(f"{result.stopped}.{following}")
-        else:
-            print(f"adapter: {result.last}")
-            played = [folder.parent.name for folder, _ in result.average.members]
-            ends = " to ".join(dict.fromkeys((played[0], played[-1])))
-            print(f"mixture of what was played ({ends}): {result.folder / 'mixture.json'}")
-        for alert in [] if args.quiet else response_alerts(result.folder)[-1:]:
-            print(f"note: {alert.text}")
-        print(f"report: {processes.decided(lambda: report.write(result.folder))}")
-        if not result.stopped and not args.quiet:
-            if is_start(RunFolder(result.folder), result.last):
-                _, deciding, _ = play.config.fit.parts(len(prompts.kept))
-                few = f" (of these {len(prompts.kept)}, {deciding} decide how far a fit goes)" if deciding else ""
-                helps = (
-                    f"more prompts{few}, more responses to each (--responses) or an oracle with more spread let a fit "
-                    "gain something"
-                )
-                if result.metrics and not any(row["train"]["target_rms"] for row in result.metrics):
-                    helps = "the oracle tells no two responses apart: take another one"
-                print(f"next: the adapter is the start's, so there is nothing to evaluate; {helps}")
-            else:
-                run = RunFolder(result.folder)
-                if (larger := larger_step(iterates(result.folder), run.read()["config"])) is not None:
-                    print(f"note: {larger}")
-                print(f"next, whether it wins over its start: nashward evaluate {shlex.quote(str(result.folder))}")
-        return 0
+def _play(until: Stage | None, args: argparse.Namespace, received: Any) -> int:
+    from nashward.llm import report
+    from nashward.llm.processes import Interrupted, processes
+    from nashward.llm.report.alerts import response_alerts
+    from nashward.llm.run.inputs.prompts import few_prompts
 
-    return run
+    chosen = configuration.settings(args)
+    play = configuration.self_play(chosen)
+    if until in ("judge", "train") and not configuration.run_folder(play.folder).read():
+        raise FileNotFoundError(f"{play.folder} holds no run; nashward sample starts one")
+    redo = getattr(args, "redo", None)
+    prompts = play.check(until, redo)
+    if not args.quiet:
+        print(f"prompts: {prompts}")
+        called = chosen["solver"].value
+        if solver_options.plain(called) in hints.SOLVER_NAMES:
+            print(f"note: {called} is played as the solver {solver_options.solver_kind(called).__name__}")
+        begun = configuration.run_folder(play.folder).computed
+        if (few := few_prompts(len(prompts.kept), play.config.fit)) and not begun:
+            print(f"note: {few}")
+    report_to = getattr(args, "report_to", "none") if processes.main else "none"  # one process writes
+    tracker = _tracker(report_to, play.folder)
+    on_step = (lambda: None) if tracker is None else tracker.update
+    result = play.run(until, redo, received.event, progress=not args.quiet, on_step=on_step)
+    if tracker is not None:
+        tracker.finish()
+        print(f"{tracker.kind}: {tracker.place}")
+    if result.interrupted:
+        raise Interrupted(result.stopped)
+    if not args.quiet:
+        _print_fits(result.metrics)
+    _print_policy(until, play, result)
+    for alert in [] if args.quiet else response_alerts(result.folder)[-1:]:
+        print(f"note: {alert.text}")
+    print(f"report: {processes.decided(lambda: report.write(result.folder))}")
+    if not result.stopped and not args.quiet:
+        _print_next(play, result, len(prompts.kept))
+    return 0
+
+
+def _print_fits(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What the fit of each Step achieved."""
+    ceilings = any(row.get("r2_ceiling") is not None for row in rows)
+    for row in rows:
+        print(f"{row['iteration']}: {_achieved(row, ceilings)}")
+        if row["warning"]:
+            print(f"{row['iteration']}: warning: {row['warning']}")
+
+
+def _print_policy(until: Stage | None, play: SelfPlay, result: Run) -> None:
+    """Where the policy is, or which stage is next."""
+    from nashward.llm.run.selfplay import iterates
+
+    if result.stopped:
+        over = until == "train" and len(iterates(result.folder)) == play.config.iterations
+        following = "" if over else f" Next: nashward {_NEXT[until]} --out {shlex.quote(str(result.folder))}"
+        print(f"{result.stopped}.{following}")
+    else:
+        print(f"adapter: {result.last}")
+        played = [folder.parent.name for folder, _ in result.average.members]
+        ends = " to ".join(dict.fromkeys((played[0], played[-1])))
+        print(f"mixture of what was played ({ends}): {result.folder / 'mixture.json'}")
+
+
+def _print_next(play: SelfPlay, result: Run, prompts: int) -> None:
+    """What is worth doing with a finished run, which was played on so many prompts."""
+    from nashward.llm.evaluation.players import is_start
+    from nashward.llm.run.larger_step import larger_step
+    from nashward.llm.run.selfplay import iterates
+    from nashward.llm.store.run_folder import RunFolder
+
+    home = RunFolder(result.folder)
+    if is_start(home, result.last):
+        _, deciding, _ = play.config.fit.parts(prompts)
+        few = f" (of these {prompts}, {deciding} decide how far a fit goes)" if deciding else ""
+        helps = (
+            f"more prompts{few}, more responses to each (--responses) or an oracle with more spread let a fit gain "
+            "something"
+        )
+        if result.metrics and not any(row["train"]["target_rms"] for row in result.metrics):
+            helps = "the oracle tells no two responses apart: take another one"
+        print(f"next: the adapter is the start's, so there is nothing to evaluate; {helps}")
+    else:
+        if (larger := larger_step(iterates(result.folder), home.read()["config"])) is not None:
+            print(f"note: {larger}")
+        print(f"next, whether it wins over its start: nashward evaluate {shlex.quote(str(result.folder))}")
 
 
 def _tracker(kind: str, folder: Any) -> Any:
@@ -141,11 +162,11 @@ def _tracker(kind: str, folder: Any) -> Any:
 
 
 def _achieved(row: Mapping[str, Any], ceilings: bool) -> str:
-    """What the fit of a step achieved.
+    """What the fit of a Step achieved.
 
     Args:
         row: its metrics.
-        ceilings: whether it is known of a step of the run how large R2 can be.
+        ceilings: whether it is known of a Step of the run how large R2 can be.
     """
     fit, held = row["train"], row["held_out"]
     if row["learning_rate"] is None:
@@ -168,7 +189,7 @@ def _achieved(row: Mapping[str, Any], ceilings: bool) -> str:
     if row.get("line_fraction") == 0:
         achieved.append("nothing was gained, the policy stays as it was")
     if nll := row.get("sft"):
-        achieved.append(f"SFT texts {_figure(nll['start'])} to {_figure(nll['after'])} nats a token")
+        achieved.append(f"SFT texts {_figure(nll['start'])} to {_figure(nll['after'])} nats per token")
     return ", ".join(achieved)
 
 
@@ -180,7 +201,7 @@ _POLICY = "--policy mistralai/Mistral-7B-Instruct-v0.2"
 ALIGN = Command(
     f"nashward align {_POLICY} --oracle llm-blender/PairRM --prompts prompts.jsonl --out runs/first",
     _add_align,
-    _stage(None),
+    partial(_stage, None),
     first=(
         "policy", "oracle", "prompts", "out", "iterations", "responses", "max-new-tokens", "solver", "step", "preset",
     ),
@@ -190,7 +211,7 @@ ALIGN = Command(
 SAMPLE = Command(
     f"nashward sample {_POLICY} --prompts prompts.jsonl --out runs/first",
     _add_sample,
-    _stage("sample"),
+    partial(_stage, "sample"),
     first=("policy", "prompts", "out", "responses", "max-new-tokens", "preset"),
     divides=True,
     continues=True,
@@ -198,7 +219,7 @@ SAMPLE = Command(
 JUDGE = Command(
     "nashward judge --oracle llm-blender/PairRM --out runs/first",
     _add_judge,
-    _stage("judge"),
+    partial(_stage, "judge"),
     first=("oracle", "objective", "out", "cache", "combine"),
     divides=True,
     continues=True,
@@ -206,7 +227,7 @@ JUDGE = Command(
 TRAIN = Command(
     "nashward train --out runs/first",
     _add_train,
-    _stage("train"),
+    partial(_stage, "train"),
     first=("out", "solver", "step", "learning-rate", "epochs"),
     divides=True,
     continues=True,

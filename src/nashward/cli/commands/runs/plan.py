@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import platform
 import sys
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nashward.cli import configuration, options, solver_options
 from nashward.cli.command import Command
@@ -14,6 +14,11 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.llm.config import Demand, Rates
 from nashward.llm.config.fit import TOKENS
+
+if TYPE_CHECKING:
+    from nashward.llm.planner.plan import Plan
+
+Device = Literal["cuda", "cpu"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(judges, JUDGES)
     device.add_argument("--device", choices=("cuda", "cpu"), help="what computes (default: a card, where there is one "
                         "or --memory is given)")  # fmt: skip
-    device.add_argument("--memory", metavar="SIZE", help="of the card, as 6GiB, or of the host (default: what is "
-                        "free); GB and GiB are both 2^30 bytes, as cards are sold")  # fmt: skip
-    run.add_argument("--budget", metavar="SIZE,HOURS", help="as '8GiB, 10h': fewer prompts, responses, tokens and "
-                     "iterations until it fits, and prints the reductions")  # fmt: skip
+    device.add_argument("--memory", metavar="SIZE", help="memory of the card, as 6GiB, or of the host (default: "
+                        "what is free); GB and GiB are both 2^30 bytes, as cards are sold")  # fmt: skip
+    run.add_argument("--budget", metavar="SIZE,HOURS", help="as '8GiB, 10h': reduce prompts, responses, tokens and "
+                     "iterations until the run fits, and print the reductions")  # fmt: skip
     options.add(run, PROMPTS)
     options.add(run, {name: option for name, option in DEMAND.items() if option.kind is not bool})
     run.add_argument(
@@ -45,25 +50,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 DEMAND, RATES = options.options_of(Demand), options.options_of(Rates)
-JUDGES = {  # as of align
+JUDGES = {  # as for align
     name: dataclasses.replace(options.INPUTS[name], text=text)
     for name, text in {
         "oracle": "only its configuration is read; what is no checkpoint takes nothing (may be given several times)",
-        "objective": "NAME=ORACLE, of several objectives in place of --oracle (given two times or more)",
-        "combine": "as of align; it changes neither memory nor time",
-        "correct": "as of align; it changes neither memory nor time",
+        "objective": "NAME=ORACLE, one of several objectives, in place of --oracle (given twice or more)",
+        "combine": "as for align; it changes neither memory nor time",
+        "correct": "as for align; it changes neither memory nor time",
     }.items()
 }
 PROMPTS = {
-    "prompts": dataclasses.replace(options.INPUTS["prompts"], text="as of align: how many there are, and how long the "
-                                   "longest is in the policy's tokens, in place of the two assumed below"),
+    "prompts": dataclasses.replace(options.INPUTS["prompts"], text="as for align: how many there are, and how many of "
+                                   "the policy's tokens the longest has, in place of the two assumed below"),
     **options.PROMPT_FIELD,
 }  # fmt: skip
 LESS = {"cpu": "A card takes less (--memory 8GiB plans for one)", "cuda": "More cards take less (--processes)"}
 CORE = {"tflops": 0.1, "bandwidth": 10.0}  # of a core of a CPU, assumed
 KNOWN = "{0}: from the shape that nashward knows of it; not read from the hub"
 PEAKS = "each row is at its phase's peak; where that is the reading of the prompts, keys+values are of these alone"
-SMALLEST = 10**8  # parameters: the seconds of a token are those of models of billions
+SMALLEST = 10**8  # parameters: the seconds per token are those of models of billions
 
 
 SHARED = ("policy", *JUDGES, *DEMAND, "quantise")  # what a preset says of a run that a plan depends on
@@ -78,70 +83,28 @@ def run(args: argparse.Namespace) -> int:
 
     from nashward.llm.oracles.load import oracle_shape
     from nashward.llm.planner import cost
-    from nashward.llm.planner.known_shapes import known_oracle, known_policy
-    from nashward.llm.planner.plan import Plan, free_memory, plan, read_size
-    from nashward.llm.policy.base.checks import check_causal
-    from nashward.llm.policy.base.weights import in_4_bits
-    from nashward.llm.policy.memory import host_memory
+    from nashward.llm.planner.plan import plan
 
-    memory, limit = cost.read_budget(args.budget) if args.budget is not None else (None, None)
-    if memory is not None and args.memory is not None:
-        raise NashwardError("the memory is given twice, in --memory and in --budget; give it once")
-    if memory is None and args.memory is not None:
-        memory = read_size(args.memory)
-    device: Literal["cuda", "cpu"] = args.device or (
-        "cuda" if memory is not None or free_memory() is not None else "cpu"
-    )
-    if memory is None:
-        memory = host_memory(free=True) if device == "cpu" else free_memory()
-    if memory is None:
-        raise NashwardError("there is no GPU here whose memory could be read; give --memory, for example --memory 6GiB")
-    policy: Any = args.policy
-    try:
-        check_causal(policy)
-    except FileNotFoundError as error:
-        policy = known_policy(args.policy)
-        if policy is None:
-            raise FileNotFoundError(
-                f"{error}. A plan reads its config.json alone: a folder with that file is enough (--policy FOLDER)"
-            ) from None
-        print(KNOWN.format(args.policy))
-    head = getattr(args, "quantise_head", False)
-    quantise = getattr(args, "quantise", None)
-    quantise = in_4_bits(policy, device, head, memory) if quantise is None else quantise
-    if args.float16 and device == "cpu":
-        raise NashwardError("--float16 is of a card without bfloat16; a CPU computes in float32")
-    if head and not quantise:
-        raise NashwardError("--quantise-head needs --quantise")
-    chosen = {
-        "tokens": TOKENS[device],
-        "quantise": quantise,
-        **options.values(args, DEMAND),
-        **_of_prompts(args, policy is args.policy),
-    }
+    device, memory, limit = _limits(args)
+    policy = _policy(args.policy)
+    demand = _demand(args, policy, device, memory)
     cores = {} if device == "cuda" else {name: rate * torch.get_num_threads() for name, rate in CORE.items()}
-    demand, rates = Demand(**chosen), Rates(**{**cores, **options.values(args, RATES)})
+    rates = Rates(**{**cores, **options.values(args, RATES)})
     given = ("oracle", "combine", "correct", "objective")
     judges = configuration.oracle_source(*(getattr(args, name, None) for name in given))
-
-    def known(source: Any) -> Any:
-        if (shape := known_oracle(source)) is not None:
-            print(KNOWN.format(source))
-        return shape
-
-    oracle = oracle_shape(judges, known) if judges is not None else None
-    size, windows = memory, platform.system() == "Windows"
-    dtype = torch.float16 if args.float16 else None
+    oracle = oracle_shape(judges, _known_oracle) if judges is not None else None
 
     if sys.stderr.isatty():  # who waits for it; what reads a program's errors needs no line of progress
         print(f"{args.policy}: playing each phase by shape, without weights, for the batches that fit", file=sys.stderr)
 
     def make(requested: Demand) -> Plan:
-        return plan(policy, size, requested, oracle=oracle, device=device, dtype=dtype, windows=windows)
+        return plan(
+            policy, memory, requested, oracle=oracle, device=device, dtype=torch.float16 if args.float16 else None,
+            windows=platform.system() == "Windows",
+        )  # fmt: skip
 
-    fitted_plan, lost = (make(demand), []) if limit is None else cost.plan_within_budget(limit, make, demand, rates)
-    bits = 4 if quantise else 32 if device == "cpu" else 16
-    hours = cost.hours(fitted_plan, rates) if fitted_plan.fits else 0.0
+    fitted, lost = (make(demand), []) if limit is None else cost.plan_within_budget(limit, make, demand, rates)
+    hours = cost.hours(fitted, rates) if fitted.fits else 0.0
     if limit is None and hours > cost.PRACTICAL:
         print(
             f"it fits the memory, but takes about {hours:.0f} hours, more than a week: not practical. {LESS[device]}, "
@@ -149,50 +112,83 @@ def run(args: argparse.Namespace) -> int:
         )
     if device == "cpu" and args.device is None:
         print("there is no GPU here: this is a plan for the CPU; with --memory SIZE it is one for a card of that size")
+    bits = 4 if demand.quantise else 32 if device == "cpu" else 16
     print(f"{args.policy}: base in {bits} bits, LoRA of rank {demand.rank} in float32, {demand.optimiser}")
-    _print(fitted_plan, device)
+    _print_memory(fitted, device)
     if oracle is not None:
         passes = sum(one.rows(demand.responses) for one in oracle.networks)
         print(
             f"judging: {counted(passes, 'row')} for the {counted(demand.responses, 'response')} to a prompt, by "
             f"{counted(len(oracle.networks), 'network')}"
         )
-    if not fitted_plan.fits:
-        raise NashwardError("it does not fit: " + "; ".join(fitted_plan.advice))
-    place = fitted_plan.placement
-    fitting = f"--sampling-batch {fitted_plan.sampling_batch} --tokens {fitted_plan.tokens}"
-    fitting += f" --mlp-tokens {place.mlp_tokens}" if place.mlp_tokens else ""
-    fitting += " --checkpoints device" if place.checkpoints == "device" else ""
-    fitting += " --quantise-head" if demand.quantise_head else ""
-    fitting += " --kv-cache int8" if demand.kv_cache == "int8" else ""
-    fitting += " --layers host" if place.layers == "host" else ""
-    print(f"it fits with {fitting} (options of nashward align)")
-    fitted = fitted_plan.demand
+    if not fitted.fits:
+        raise NashwardError("it does not fit: " + "; ".join(fitted.advice))
+    _print_options(fitted)
     if limit is not None:
-        print(
-            f"within {limit:g} h: --prompts-per-iteration {fitted.prompts} --responses {fitted.responses} "
-            f"--max-new-tokens {fitted.new_tokens} --iterations {fitted.iterations}"
-        )
-        for line in lost or ["nothing is reduced"]:
-            print(f"  {line}")
-    phases = cost.seconds(fitted_plan, rates)
-    each = ", ".join(f"{name} {value / 3600:.1f}" for name, value in phases.items())
-    about, beyond = "about", ""
-    if fitted_plan.parameters[0] < SMALLEST:
-        about, beyond = "at most", "; a model this small takes less a token, how much is not known"
-    texts = "prompts are as long as the longest and all responses" if "prompts" in args else "texts are"
-    transfer = f" (from host memory {rates.transfer:g})" if device == "cuda" else ""
-    cards = f", on {demand.processes} {'cards' if device == 'cuda' else 'processors'}" if demand.processes > 1 else ""
-    print(
-        f"{about} {hours:.1f} hours for {counted(fitted.iterations, 'iteration')} of "
-        f"{counted(fitted.prompts, 'prompt')} of {fitted.prompt_tokens} tokens, "
-        f"{counted(fitted.responses, 'response')} of {fitted.new_tokens} to each{cards} "
-        f"({each} an iteration{'' if oracle is not None else '; judging is extra'}), if all {texts} as long as they "
-        f"may be and {'each' if cards else 'the'} {'card' if device == 'cuda' else 'processor'} "
-        f"reaches {rates.tflops:g} TFLOP/s, {rates.bandwidth:g} GB/s{transfer} and "
-        f"{rates.step:g} s a token in a batch{beyond}"
-    )
+        _print_reductions(fitted.demand, limit, lost)
+    _print_time(fitted, rates, device, "prompts" in args)
     return 0
+
+
+def _limits(args: argparse.Namespace) -> tuple[Device, int, float | None]:
+    """What computes, the bytes of its memory, and the hours of --budget."""
+    from nashward.llm.planner import cost
+    from nashward.llm.planner.plan import free_memory, read_size
+    from nashward.llm.policy.memory import host_memory
+
+    memory, limit = cost.read_budget(args.budget) if args.budget is not None else (None, None)
+    if memory is not None and args.memory is not None:
+        raise NashwardError("the memory is given twice, in --memory and in --budget; give it once")
+    if args.memory is not None:
+        memory = read_size(args.memory)
+    device: Device = args.device or ("cuda" if memory is not None or free_memory() is not None else "cpu")
+    if memory is None:
+        memory = host_memory(free=True) if device == "cpu" else free_memory()
+    if memory is None:
+        raise NashwardError("there is no GPU here whose memory could be read; give --memory, for example --memory 6GiB")
+    return device, memory, limit
+
+
+def _policy(source: str) -> Any:
+    """The policy as it was named, or its configuration where nashward knows that by heart and the hub is out of
+    reach."""
+    from nashward.llm.planner.known_shapes import known_policy
+    from nashward.llm.policy.base.checks import check_causal
+
+    try:
+        check_causal(source)
+    except FileNotFoundError as error:
+        policy = known_policy(source)
+        if policy is None:
+            raise FileNotFoundError(
+                f"{error}. A plan reads its config.json alone: a folder with that file is enough (--policy FOLDER)"
+            ) from None
+        print(KNOWN.format(source))
+        return policy
+    return source
+
+
+def _known_oracle(source: Any) -> Any:
+    from nashward.llm.planner.known_shapes import known_oracle
+
+    if (shape := known_oracle(source)) is not None:
+        print(KNOWN.format(source))
+    return shape
+
+
+def _demand(args: argparse.Namespace, policy: Any, device: Device, memory: int) -> Demand:
+    """The run that is wanted."""
+    from nashward.llm.policy.base.weights import in_4_bits
+
+    head = getattr(args, "quantise_head", False)
+    quantise = getattr(args, "quantise", None)
+    quantise = in_4_bits(policy, device, head, memory) if quantise is None else quantise
+    if args.float16 and device == "cpu":
+        raise NashwardError("--float16 is for a card without bfloat16; a CPU computes in float32")
+    if head and not quantise:
+        raise NashwardError("--quantise-head needs --quantise")
+    chosen = {"tokens": TOKENS[device], "quantise": quantise, **options.values(args, DEMAND)}
+    return Demand(**{**chosen, **_of_prompts(args, policy is args.policy)})
 
 
 def _of_prompts(args: argparse.Namespace, at_hand: bool) -> dict[str, int]:
@@ -226,7 +222,7 @@ def _fill(args: argparse.Namespace) -> None:
             setattr(args, name.replace("-", "_"), setting.value)
 
 
-def _print(plan: Any, device: str) -> None:
+def _print_memory(plan: Plan, device: Device) -> None:
     def gib(size: int) -> str:
         return f"{size / 2**30:.2f}"
 
@@ -249,6 +245,49 @@ def _print(plan: Any, device: str) -> None:
     where = "on the card by turns" if device == "cuda" else "in memory together"
     judge = f"; the oracle judges {plan.judging_tokens} tokens at once" if plan.judging_tokens else ""
     print(f"placement: {', '.join(placed)}{judge}. Policy and oracle are {where}")
+
+
+def _print_options(plan: Plan) -> None:
+    place, demand = plan.placement, plan.demand
+    fitting = f"--sampling-batch {plan.sampling_batch} --tokens {plan.tokens}"
+    fitting += f" --mlp-tokens {place.mlp_tokens}" if place.mlp_tokens else ""
+    fitting += " --checkpoints device" if place.checkpoints == "device" else ""
+    fitting += " --quantise-head" if demand.quantise_head else ""
+    fitting += " --kv-cache int8" if demand.kv_cache == "int8" else ""
+    fitting += " --layers host" if place.layers == "host" else ""
+    print(f"it fits with {fitting} (options of nashward align)")
+
+
+def _print_reductions(demand: Demand, limit: float, lost: list[str]) -> None:
+    print(
+        f"within {limit:g} h: --prompts-per-iteration {demand.prompts} --responses {demand.responses} "
+        f"--max-new-tokens {demand.new_tokens} --iterations {demand.iterations}"
+    )
+    for line in lost or ["nothing is reduced"]:
+        print(f"  {line}")
+
+
+def _print_time(plan: Plan, rates: Rates, device: Device, measured: bool) -> None:
+    """The hours; ``measured``: the length of the prompts is that of a file's longest."""
+    from nashward.llm.planner import cost
+
+    demand = plan.demand
+    each = ", ".join(f"{name} {value / 3600:.1f}" for name, value in cost.seconds(plan, rates).items())
+    about, beyond = "about", ""
+    if plan.parameters[0] < SMALLEST:
+        about, beyond = "at most", "; a model this small takes less per token, how much is not known"
+    texts = "prompts are as long as the longest and all responses" if measured else "texts are"
+    transfer = f" (from host memory {rates.transfer:g})" if device == "cuda" else ""
+    cards = f", on {demand.processes} {'cards' if device == 'cuda' else 'processors'}" if demand.processes > 1 else ""
+    print(
+        f"{about} {cost.hours(plan, rates):.1f} hours for {counted(demand.iterations, 'iteration')} of "
+        f"{counted(demand.prompts, 'prompt')} of {demand.prompt_tokens} tokens, "
+        f"{counted(demand.responses, 'response')} of {demand.new_tokens} to each{cards} "
+        f"({each} per iteration{'' if plan.oracle is not None else '; judging is extra'}), if all {texts} as long as "
+        f"they may be and {'each' if cards else 'the'} {'card' if device == 'cuda' else 'processor'} "
+        f"reaches {rates.tflops:g} TFLOP/s, {rates.bandwidth:g} GB/s{transfer} and "
+        f"{rates.step:g} s per token in a batch{beyond}"
+    )
 
 
 COMMAND = Command(

@@ -11,7 +11,7 @@ from nashward.errors import NashwardError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folders", type=options.path, nargs="+", metavar="FOLDER", help="of a run")
+    parser.add_argument("folders", type=options.path, nargs="+", metavar="FOLDER", help="a run folder, or several")
     parser.add_argument(
         "--out",
         type=options.path,

@@ -12,7 +12,9 @@ from nashward.errors import NashwardError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=options.path, help="folder to write (default: demo, proof or demo-real)")
     parser.add_argument(
-        "--iterations", type=options.whole, help="of self-play (default: 6; with --proof: 40; with --real: 2)"
+        "--iterations",
+        type=options.whole,
+        help="iterations of self-play (default: 6; with --proof: 40; with --real: 2)",
     )
     parser.add_argument("--seed", type=options.whole, help="default: 0; the proof draws nothing at random")
     which = parser.add_mutually_exclusive_group()

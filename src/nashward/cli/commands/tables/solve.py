@@ -70,35 +70,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "MWU,OptimisticMWU:step=0.5; your own as module:Class "
         f"(there are {', '.join(kind.__name__ for kind in games.solvers.SOLVERS)})",
     )  # fmt: skip
-    parser.add_argument("--iterations", type=options.whole, default=1000, help="of each solver (default: 1000)")
+    parser.add_argument(
+        "--iterations", type=options.whole, default=1000, help="iterations of each solver (default: 1000)"
+    )
     parser.add_argument(
         "--tolerance", type=options.number,
         help="stop at this gap of the last or of the average; where it is not reached a line says so, with exit code 0",
     )  # fmt: skip
     parser.add_argument(
         "--start", metavar="P,P,...",
-        help="the policy to start from (default: uniform); of an n x m game the row's and the column's, as P,P/Q,Q,Q",
+        help="the policy to start from (default: uniform); for an n x m game the row's and the column's, as P,P/Q,Q,Q",
     )  # fmt: skip
     parser.add_argument(
         "--feedback", default="exact",
         help="what a step sees: exact (default); samples of the opponent, as samples:k=5; or duels, as duels:duels=10",
     )  # fmt: skip
-    parser.add_argument("--seed", type=options.whole, help="of the samples or duels (default: 0)")
+    parser.add_argument("--seed", type=options.whole, help="seed of the samples or duels (default: 0)")
     parser.add_argument(
         "--plot", type=options.path, nargs="?", const=Path("nash.png"),
         help="write a picture (default: nash.png)",
     )  # fmt: skip
     parser.add_argument(
         "--picture", choices=pictures.PICTURES,
-        help="of --plot: the table; gaps against iterations; the race, which is the largest gap from each iteration "
-        "to the end; or the path of the last iterates (default: the table, with solvers the gaps)",
+        help="what --plot draws: the table; gaps against iterations; the race, which is the largest gap from each "
+        "iteration to the end; or the path of the last iterates (default: the table, with solvers the gaps)",
     )  # fmt: skip
     parser.add_argument(
         "--actions", metavar="A,B",
-        help="of --picture path: the two actions whose probabilities are the axes (default: the simplex of three "
-        "actions, of more the plane in which they move most)",
+        help="the two actions whose probabilities are the axes of --picture path (default: the simplex of three "
+        "actions; with more, the plane in which the iterates move most)",
     )  # fmt: skip
-    parser.add_argument("--json", type=options.path, metavar="FILE", help="write all of it for a machine to read")
+    parser.add_argument(
+        "--json", type=options.path, metavar="FILE", help="write everything as JSON, for a program to read"
+    )
     options.add_groups(parser, SETTINGS)
 
 

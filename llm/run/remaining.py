@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..processes import processes
-from ..run.progress import EVERY
-from ..run.status import time_left
+from .progress import EVERY
+from .status import time_left
 
 
 class Remaining:
