@@ -30,7 +30,7 @@ def larger_step(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) ->
         >>> row |= {"prompts": 160, "prompts_without_pair": 0, "warning": None}
         >>> config = {"solver": {"step": 2.5}, "fit": {"held_out": 0.1, "validation": 0.1}}
         >>> larger_step([row], config)[-55:]
-        'So a larger step is likely to win more, such as --step 10.'
+        'a larger step is likely to win more, such as --step 10.'
         >>> larger_step([{**row, "cyclic_prompts": 0.4}], config)
     """
     if not rows or rows[-1]["warning"] is not None:
