@@ -217,6 +217,11 @@ class RunConfig:
 
     def _check_engine(self) -> None:
         if self.engine not in (None, OWN_ENGINE):
+            if not {":", "@"} & set(str(self.engine)):  # what may be a URL, and hold a key, is not shown
+                raise NashwardError(
+                    f"engine is {self.engine!r:.80}; expected {OWN_ENGINE}, or the URL of an engine as "
+                    "http://localhost:8000/v1"
+                )
             check_url(str(self.engine), f"engine is no {OWN_ENGINE}, and the URL of the engine")
         if self.engine_model is not None and self.engine in (None, OWN_ENGINE):
             raise NashwardError("engine_model names a model of an engine: give its URL with engine")

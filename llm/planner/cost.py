@@ -25,7 +25,7 @@ REDUCED_SETTINGS: dict[str, tuple[int, ...]] = {
 
 
 def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
-    """The seconds of each phase of an iteration, with texts of the maximal lengths.
+    """The seconds of each phase of an iteration that plays one policy, with texts of the maximal lengths.
 
     A forward pass takes 2 operations for each parameter and token; of experts those count that the token is sent to.
     Sampling reads the weights, the keys and the values once for each token and batch. Scoring is two passes (anchor and

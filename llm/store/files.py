@@ -69,7 +69,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         unfinished.mkdir()
         try:
             yield unfinished
+            mode = unfinished.stat().st_mode & 0o666  # as the user's umask has it; safetensors' own is the user's alone
             for entry in (*unfinished.rglob("*"), unfinished):
+                if entry.is_file():
+                    entry.chmod(mode)
                 _sync(entry)
             if path.exists():
                 path.rename(replaced)

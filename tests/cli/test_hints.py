@@ -83,7 +83,8 @@ def test_the_hint_for_a_rejected_table_solves_it(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("text", "named"),
     [("[fit]\nlr = 1\n", "learning_rate [fit]"), ("[lora]\nr = 8\n", "rank [lora]"),
-     ("[solver]\nbeta = 0.1\n", "step 1 / beta"), ("[solver]\neta = 1\n", "step eta"), ('model = "x"\n', "policy")],
+     ("[solver]\nbeta = 0.1\n", "step 1 / beta tau"), ("[solver]\neta = 1\n", "step eta"), ('model = "x"\n', "policy"),
+     ('model = "x"\n[fit]\nlr = 1\nloss = "dpo"\n[lora]\nr = 8\n', "policy learning_rate rank")],
 )  # fmt: skip
 def test_keys_of_a_file_are_answered_likewise(
     text: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

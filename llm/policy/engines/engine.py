@@ -136,9 +136,9 @@ class EngineSource:
                 if name in _names(client):
                     return name  # another process has loaded it meanwhile, which a server may refuse to do twice
                 raise EndpointError(
-                    f"{error}. The adapter {folder} cannot be loaded there: the path has to be visible to the server, "
-                    "and vLLM takes adapters when it is started with --enable-lora and "
-                    "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True",
+                    f"{place} does not load the adapter {folder}: vLLM takes adapters when it is started with "
+                    "--enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, and the path has to be visible to it "
+                    f"({error})",
                     error.status,
                 ) from None
             if name not in _names(client):

@@ -146,12 +146,13 @@ def from_toml(text: str, name: str, source: str) -> Settings:
         content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise NashwardError(f"{name} is not valid TOML: {error}") from None
-    settings: Settings = {}
-    for path, value in _leaves(content, name):
-        if path not in PLACES:
-            raise NashwardError(f"{name}: there is no setting {'.'.join(path)!r:.80}; {_nearest(path)}")
-        settings[PLACES[path]] = Setting(_read(PLACES[path], value, name), source)
-    return settings
+    found = _leaves(content, name)
+    unknown = [
+        f"there is no setting {'.'.join(path)!r:.80}; {_nearest(path)}" for path, _ in found if path not in PLACES
+    ]
+    if unknown:
+        raise NashwardError(f"{name}: {'. And '.join(unknown)}")
+    return {PLACES[path]: Setting(_read(PLACES[path], value, name), source) for path, value in found}
 
 
 def check_place(path: Path) -> None:

@@ -84,6 +84,8 @@ SOLVER_NAMES = {
     "optimisticgradient": "OptimisticGDA",
     "optimisticgradientdescentascent": "OptimisticGDA",
 }
+BETA = "TRL's beta of Nash-MD, the pull to the reference, is"
+CHOICE_NAMES = {"online-dpo": "dpo"}  # the loss: every iteration draws anew here
 COMMAND_NAMES = {
     "nash": "solve", "equilibrium": "solve", "game": "solve", "run": "align", "resume": "align", "sppo": "align",
     "selfplay": "align", "self-play": "align", "generate": "answer", "chat": "answer", "predict": "answer",
@@ -114,7 +116,7 @@ def of_option(flag: str, known: Collection[str], elsewhere: Sequence[str] = ()) 
     """
     name = plain_option(flag)
     if name in STEP and "--step" in known:
-        return f"; it is {STEP[name]}"
+        return f"; it is {STEP[name]}" + (f"; {BETA} --tau" if name == "beta" and "--tau" in known else "")
     if f"--{name}" in known:
         return f"; it is --{name}"
     for option, others in OTHER_NAMES.items():
@@ -144,12 +146,12 @@ def of_setting(key: str, known: Iterable[str]) -> str | None:
     """The key of a file of settings, or of a solver, that has this other name in the field; None where none has.
 
     Example:
-        >>> of_setting("beta", ["step", "tau"]), of_setting("lr", ["learning_rate"]), of_setting("x", ["step"])
+        >>> of_setting("beta", ["step"]), of_setting("lr", ["learning_rate"]), of_setting("x", ["step"])
         ('step = 1 / beta, which SPPO calls eta', 'learning_rate', None)
     """
     name, names = plain_option(key), {key.replace("_", "-"): key for key in known}
     if name in STEP and "step" in names:
-        return STEP[name].removeprefix("--")
+        return STEP[name].removeprefix("--") + (f"; {BETA} tau" if name == "beta" and "tau" in names else "")
     for option, others in OTHER_NAMES.items():
         if name in others.split() and option in names:
             return names[option]
@@ -167,6 +169,20 @@ def no_setting(solver: str, key: str, own: Collection[str]) -> str:
     meant = of_setting(key, own)
     advice = f"it is {meant}; " if meant else f"the nearest is {near[0]}; " if near else ""
     return f"{solver} has no {key}; {advice}it has {', '.join(own) or 'no settings'}"
+
+
+def of_choice(value: str, choices: Collection[str]) -> str:
+    """What may have been meant by a value that is none of the choices: "; the nearest is dpo", or nothing.
+
+    Example:
+        >>> of_choice("online-dpo", ["dpo", "online-ipo"]), of_choice("sppo", ["quick", "sppo-paper"])
+        ('; the nearest is dpo', '; the nearest is sppo-paper')
+    """
+    typed = plain_option(value)
+    other = CHOICE_NAMES.get(typed)
+    near = [other] if other in choices else [one for one in choices if one.startswith(f"{typed}-")]
+    near = near or difflib.get_close_matches(typed, choices, 1)
+    return f"; the nearest is {near[0]}" if near else ""
 
 
 def of_command(name: str, known: Collection[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -38,6 +39,8 @@ class Parser(argparse.ArgumentParser):
         if message.startswith("argument COMMAND: invalid choice: "):
             name = message.removeprefix("argument COMMAND: invalid choice: ").partition(" (choose from")[0]
             message = f"there is no command {name}{hints.of_command(name.strip(chr(39)), COMMANDS)}"
+        elif wrong := re.search(r": invalid choice: '(.*)' \(choose from (.*)\)$", message):
+            message += hints.of_choice(wrong[1], re.findall(r"[^', ]+", wrong[2]))
         message = message.removeprefix("argument ")
         message = message.replace("expected one argument", "expected a value (one that begins with - is joined by =)")
         raise NashwardError(f"{message}; see {self.prog} --help")

@@ -18,6 +18,8 @@ from nashward.errors import NashwardError
 from nashward.llm.config import Inputs, Opponents, RunConfig
 from nashward.llm.config.fields import Leaf, alternatives, leaves
 
+from . import hints
+
 # the headings of --help, in its order
 GROUPS = (
     "run",
@@ -102,7 +104,8 @@ class Option:
             or (self.choices is not None and value not in self.choices)
         )
         if wrong:
-            raise NashwardError(f"expected {expected}, got {_described(value)}")
+            near = hints.of_choice(value, self.choices) if self.choices and isinstance(value, str) else ""
+            raise NashwardError(f"expected {expected}, got {_described(value)}{near}")
         if isinstance(value, str) and value.startswith("~/"):  # which the shell replaces, and a file's reader does not
             value = str(Path(value).expanduser())
         return self.kind(value)

@@ -88,8 +88,12 @@ def solver_name(name: str) -> str:
     """A solver's name in one spelling."""
     if ":" in name:  # a user's own, module:Class
         return name
-    plain = name.replace("-", "").replace("_", "").replace(" ", "").lower()
-    return hints.SOLVER_NAMES.get(plain, plain).lower()
+    return hints.SOLVER_NAMES.get(plain(name), plain(name)).lower()
+
+
+def plain(name: str) -> str:
+    """A name in small letters, without what may stand between its words."""
+    return name.replace("-", "").replace("_", "").replace(" ", "").lower()
 
 
 def is_solver(name: str) -> bool:

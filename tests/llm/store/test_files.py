@@ -129,6 +129,17 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(there: bool, tmp_path: Pa
     assert sorted(os.listdir(tmp_path / "disk")) == ["file", "folder"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_every_file_of_a_folder_has_the_mode_that_the_umask_says(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with atomic_folder(tmp_path / "folder") as unfinished:
+            (unfinished / "inside").touch(0o600)  # as safetensors writes
+    finally:
+        os.umask(before)
+    assert (tmp_path / "folder" / "inside").stat().st_mode & 0o777 == 0o640
+
+
 @pytest.mark.parametrize("damage", ["cut", "altered"])
 def test_damage_of_any_kind_is_seen(damage: str, tmp_path: Path) -> None:
     file = write_shard(tmp_path, "start", 3, [{"a": k, "b": "x" * k} for k in range(50)])

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nashward.cli import configuration, options, solver_options
+from nashward.cli import configuration, hints, options, solver_options
 from nashward.cli.command import Command
 from nashward.console import printable
 
@@ -73,13 +73,17 @@ def _play(until: Stage | None, args: argparse.Namespace, received: Any) -> int:
     from nashward.llm.report.alerts import response_alerts
     from nashward.llm.run.inputs.prompts import few_prompts
 
-    play = configuration.self_play(configuration.settings(args))
+    chosen = configuration.settings(args)
+    play = configuration.self_play(chosen)
     if until in ("judge", "train") and not configuration.run_folder(play.folder).read():
         raise FileNotFoundError(f"{play.folder} holds no run; nashward sample starts one")
     redo = getattr(args, "redo", None)
     prompts = play.check(until, redo)
     if not args.quiet:
         print(f"prompts: {prompts}")
+        called = chosen["solver"].value
+        if solver_options.plain(called) in hints.SOLVER_NAMES:
+            print(f"note: {called} is played as the solver {solver_options.solver_kind(called).__name__}")
         begun = configuration.run_folder(play.folder).computed
         if (few := few_prompts(len(prompts.kept), play.config.fit)) and not begun:
             print(f"note: {few}")
