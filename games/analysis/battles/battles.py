@@ -23,7 +23,6 @@ from ..pair_tests import DRAWS, margin_p_values, winner_p_value, with_further_va
 from ..ratings import Ratings, bradley_terry, elo, has_maximum, scores
 from ..significant_cycles import Cycle, cycles_below
 from .bands import Bands
-from .categories import flags_of
 from .misfit import misfit_p_value
 from .style_control import FittedStyle, at_equal_style, known_style, scores_beside, style_within, variance_by_slopes
 
@@ -210,9 +209,13 @@ class Battles:
         """The battles of one category; the models stay the same, also those that fought none of them.
 
         Raises:
-            ValueError: as ``flags_of``.
+            ValueError: no such category; the name of a language is enough where no other category has it.
         """
-        return self.of_records(flags_of(name, self.categories))
+        full = name if name in self.categories else f"language {name}"
+        if full not in self.categories:
+            known = ", ".join(self.categories) or "none"
+            raise NashwardError(f"there is no category {name!r} among these battles; they have: {known}")
+        return self.of_records(self.categories[full])
 
     def of_records(self, at: Bool[np.ndarray, " battles"]) -> Battles:
         """Some of the battles, of the same models.

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import ndtri
 
-from nashward.errors import NashwardError
-
-from ...shapes import Bool, Float
+from ...shapes import Float
 from ..ratings import ELO, elo
 
 if TYPE_CHECKING:
@@ -20,23 +17,6 @@ if TYPE_CHECKING:
 ENOUGH = 10  # the fewest battles of a model in a category for a rating
 LEAST = 30  # the fewest battles of a category
 LEVEL = 0.05  # of the test against the lottery, over all models and categories
-
-
-def flags_of(name: str, categories: Mapping[str, Bool[np.ndarray, " battles"]]) -> Bool[np.ndarray, " battles"]:
-    """Which battles are of a category; of a language its own name is enough where no other category has it.
-
-    Raises:
-        ValueError: no such category.
-
-    Example:
-        >>> flags_of("German", {"math": np.array([True, True]), "language German": np.array([True, False])}).tolist()
-        [True, False]
-    """
-    for full in (name, f"language {name}"):
-        if full in categories:
-            return categories[full]
-    known = ", ".join(categories) or "none"
-    raise NashwardError(f"there is no category {name!r} among these battles; they have: {known}")
 
 
 @dataclass(frozen=True)
