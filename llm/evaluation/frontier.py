@@ -193,6 +193,6 @@ def figure(found: Mapping[str, Any]) -> Any:
     for axes, (a, b) in zip(np.atleast_1d(page.subplots(1, len(pairs))), pairs, strict=True):
         pareto.figure(points(found, a, b), b, axes)
         axes.set_xlabel(f"win rate over the start, {a}")
-        axes.set_ylabel("SFT texts, log-likelihood a token" if b == SFT else f"win rate over the start, {b}")
+        axes.set_ylabel("SFT texts, log-likelihood per token" if b == SFT else f"win rate over the start, {b}")
     pareto.spread_labels(page)
     return page

@@ -55,7 +55,7 @@ def sft_likelihoods(run: SelfPlay, players: Mapping[str, Mixture]) -> dict[str, 
 
 
 def _mean(player: Mixture, known: Mapping[Path, torch.Tensor], tokens: torch.Tensor) -> dict[str, Any]:
-    """The mean log-likelihood a token of a policy, with its error over texts."""
+    """The mean log-likelihood per token of a policy, with its error over texts."""
     weighted = [known[folder] + math.log(weight) for folder, weight in player.members if weight > 0]
     logprobs = torch.logsumexp(torch.stack(weighted), 0)
     count, value = len(tokens), float(logprobs.sum() / tokens.sum())

@@ -211,53 +211,79 @@ def _judge(
             "that changes whenever its logits may, or judge without a cache"
         )
     opened: Any = nullcontext(cache) if cache is None or isinstance(cache, Cache) else Cache(cache)
-    logits_of: list[dict[int, np.ndarray]] = [{} for _ in requests]  # by the index of the pair
     with opened as store:
-        if store is not None:
+        if store is None or cache_key is None:
+            keys, cached = None, {}
+        else:
             oracle.attach_cache(store)
-        # the keys of a request's pairs, and last that of the number of its truncated texts
-        keys: list[list[bytes]] = []
-        cached: dict[bytes, np.ndarray] = {}
-        if store is not None and cache_key is not None:
-            for prompt, request in zip(prompts, requests, strict=True):
-                truncated = Cache.keys(f"truncated {cache_key}", prompt, ["\0".join(sorted(request.texts))], [(0, 0)])
-                keys.append([*Cache.keys(cache_key, prompt, request.texts, request.pairs), *truncated])
+            keys = [_keys(cache_key, prompt, request) for prompt, request in zip(prompts, requests, strict=True)]
             cached = store.get([key for prompt_keys in keys for key in prompt_keys])
-            for prompt_keys, prompt_logits in zip(keys, logits_of, strict=True):
-                prompt_logits.update({k: cached[key] for k, key in enumerate(prompt_keys[:-1]) if key in cached})
-        cached_counts = [len(prompt_logits) for prompt_logits in logits_of]
-        open_pairs = [
-            [k for k in range(len(request.pairs)) if k not in prompt_logits]
-            for request, prompt_logits in zip(requests, logits_of, strict=True)
+        logits_of: list[dict[int, np.ndarray]] = [  # by the index of the pair
+            {k: cached[key] for k, key in enumerate(prompt_keys[:-1]) if key in cached}
+            for prompt_keys in keys or [[b""]] * len(requests)
         ]
-        open_prompts = [n for n, indices in enumerate(open_pairs) if indices]
-        if open_prompts:
-            batches = oracle.judge(
-                [prompts[n] for n in open_prompts],
-                [requests[n].texts for n in open_prompts],
-                [[requests[n].pairs[k] for k in open_pairs[n]] for n in open_prompts],
-            )
-            for judged, logits in batches:
-                members = np.atleast_2d(np.asarray(logits, dtype=np.float64))
-                new = {}
-                for (m, k), values in zip(judged, members.T, strict=True):
-                    n, pair = open_prompts[m], open_pairs[open_prompts[m]][k]
-                    logits_of[n][pair] = values
-                    if store is not None and not np.isnan(values).any():
-                        new[keys[n][pair]] = values
-                if store is not None:
-                    store.put(new)
-        truncated_counts: list[int] = []
-        new_counts: dict[bytes, np.ndarray] = {}
+        cached_counts = [len(prompt_logits) for prompt_logits in logits_of]
+        _ask(oracle, prompts, requests, logits_of, store, keys)
+        truncated: list[int] = []
+        counted_now: dict[bytes, np.ndarray] = {}
         for n, (prompt, request) in enumerate(zip(prompts, requests, strict=True)):
-            if store is not None and keys[n][-1] in cached:
-                truncated_counts.append(int(cached[keys[n][-1]][0]))
-                continue
-            truncated_counts.append(oracle.truncated(prompt, request.texts))
-            if store is not None:
-                new_counts[keys[n][-1]] = np.array([float(truncated_counts[n])])
+            known = None if keys is None else cached.get(keys[n][-1])
+            truncated.append(oracle.truncated(prompt, request.texts) if known is None else int(known[0]))
+            if keys is not None and known is None:
+                counted_now[keys[n][-1]] = np.array([float(truncated[n])])
         if store is not None:
-            store.put(new_counts)
+            store.put(counted_now)
+    _check_judged(oracle, requests, logits_of)
+    stacked = [
+        np.stack([prompt_logits[k] for k in range(len(prompt_logits))], 1) if prompt_logits else np.zeros((1, 0))
+        for prompt_logits in logits_of
+    ]
+    return [_Judgement(*values) for values in zip(stacked, cached_counts, truncated, strict=True)]
+
+
+def _keys(cache_key: str, prompt: str, request: _Request) -> list[bytes]:
+    """The keys of a request's pairs, and last that of the number of its truncated texts."""
+    truncated = Cache.keys(f"truncated {cache_key}", prompt, ["\0".join(sorted(request.texts))], [(0, 0)])
+    return [*Cache.keys(cache_key, prompt, request.texts, request.pairs), *truncated]
+
+
+def _ask(
+    oracle: PreferenceOracle,
+    prompts: Sequence[str],
+    requests: Sequence[_Request],
+    logits_of: Sequence[dict[int, np.ndarray]],
+    store: Cache | None,
+    keys: Sequence[Sequence[bytes]] | None,
+) -> None:
+    """Ask the oracle for the pairs that have no logits yet, and keep each judgement as it arrives."""
+    open_pairs = [
+        [k for k in range(len(request.pairs)) if k not in prompt_logits]
+        for request, prompt_logits in zip(requests, logits_of, strict=True)
+    ]
+    open_prompts = [n for n, indices in enumerate(open_pairs) if indices]
+    if not open_prompts:
+        return
+    batches = oracle.judge(
+        [prompts[n] for n in open_prompts],
+        [requests[n].texts for n in open_prompts],
+        [[requests[n].pairs[k] for k in open_pairs[n]] for n in open_prompts],
+    )
+    for judged, logits in batches:
+        members = np.atleast_2d(np.asarray(logits, dtype=np.float64))
+        new = {}
+        for (m, k), values in zip(judged, members.T, strict=True):
+            n, pair = open_prompts[m], open_pairs[open_prompts[m]][k]
+            logits_of[n][pair] = values
+            if keys is not None and not np.isnan(values).any():
+                new[keys[n][pair]] = values
+        if store is not None:
+            store.put(new)
+
+
+def _check_judged(
+    oracle: PreferenceOracle, requests: Sequence[_Request], logits_of: Sequence[dict[int, np.ndarray]]
+) -> None:
+    """Every pair has logits, of as many members as the others of its prompt."""
     for n, (request, prompt_logits) in enumerate(zip(requests, logits_of, strict=True)):
         if len(prompt_logits) != len(request.pairs):
             left_out = len(request.pairs) - len(prompt_logits)
@@ -267,11 +293,6 @@ def _judge(
                 f"{oracle.name} judged prompt {n} with a changing number of members: an ensemble that changed needs "
                 "another fingerprint"
             )
-    stacked = [
-        np.stack([prompt_logits[k] for k in range(len(prompt_logits))], 1) if prompt_logits else np.zeros((1, 0))
-        for prompt_logits in logits_of
-    ]
-    return [_Judgement(*values) for values in zip(stacked, cached_counts, truncated_counts, strict=True)]
 
 
 def _result(

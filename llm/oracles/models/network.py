@@ -48,7 +48,7 @@ class Network(Protocol):
         """The hidden states ``[R, S, H]`` of R rows of tokens at S positions of each."""
 
     def compare(self, states: Float[Tensor, "B rows S H"]) -> Float[Tensor, " B"]:
-        """Log-odds ``[B]`` that the first response shown is better, from the states ``[B, rows a pair, S, H]``."""
+        """Log-odds ``[B]`` that the first response shown is better, from the states ``[B, rows per pair, S, H]``."""
 
 
 @dataclass(frozen=True)

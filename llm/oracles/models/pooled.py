@@ -208,7 +208,7 @@ class PooledNetwork(nn.Module):
         """Set mean, scale and axes by the features of the responses of a fit; the head goes back to 0.
 
         Args:
-            states: ``[N, F]``, one row a response.
+            states: ``[N, F]``, one row per response.
         """
         x = states.double()
         centred = x - x.mean(0)

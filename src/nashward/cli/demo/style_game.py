@@ -43,7 +43,7 @@ class StyleGame:
             their standard errors, in the learned table.
         table: the same gaps of the same solver on that table, from the start's own mix.
         wins: each policy but the start against the start.
-        tournament, tournament_errors: each policy against each, one response a prompt, [T + 2, T + 2].
+        tournament, tournament_errors: each policy against each, one response per prompt, [T + 2, T + 2].
     """
 
     names: list[str]
