@@ -115,9 +115,7 @@ def style(
             against = slope * effect[0] > 0 and two_sided(effect[0], effect[1], clusters) < CHANCE
             if slope * of_labels < 0 and not against:
                 agreed = False
-                net += (
-                    ". The labels go by it more: they may be biased, nothing is to be taken out of the judge"
-                )
+                net += ". The labels go by it more: they may be biased, nothing is to be taken out of the judge"
         yield Finding(
             kind, slope, error, two_sided(slope, error, clusters), agreed and abs(slope) > limits.style, text, advice,
             note="; ".join(filter(None, (net, note))),
