@@ -67,7 +67,7 @@ def timed(file: Path, style: bool) -> tuple[float, float]:
     from nashward.cli.commands.evaluation import leaderboard
 
     began = time.process_time()
-    standings = leaderboard._fought(file, style, None, [])
+    standings = leaderboard._fought(file, style, None, [], [])
     read = time.process_time() - began
     leaderboard._ranked(standings, 0)
     return read, time.process_time() - began

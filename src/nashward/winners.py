@@ -89,13 +89,14 @@ def voter_of(row: Any) -> str | None:
     return next((str(one) for one in said if isinstance(one, str | Real) and one == one and one != ""), None)
 
 
-def check_left_out(without: Collection[str], voters: Collection[str], others: bool) -> None:
+def check_left_out(without: Collection[str], voters: Collection[str], others: bool, what: str = "voter") -> None:
     """Refuse voters to leave out who are none, with the nearest, and that nobody is left.
 
     Args:
         without: who is to be left out.
         voters: of all rows.
         others: whether rows are left.
+        what: they are.
 
     Raises:
         ValueError: as said.
@@ -105,7 +106,7 @@ def check_left_out(without: Collection[str], voters: Collection[str], others: bo
             near = difflib.get_close_matches(name, voters, 1)
             known = f"the nearest is {near[0]}" if near else f"there are: {', '.join(sorted(voters)[:SHOWN_VOTERS])}"
             known = known if voters else f"no row has a {' or '.join(VOTERS)}"
-            raise NashwardError(f"there is no voter {name!r} to leave out; {known}")
+            raise NashwardError(f"there is no {what} {name!r} to leave out; {known}")
     if without and not others:
         raise NashwardError(f"no battles are left without those of {', '.join(without)}")
 

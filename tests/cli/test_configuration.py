@@ -331,8 +331,8 @@ def test_quiet_says_the_result_alone(capsys: pytest.CaptureFixture[str]) -> None
     assert quiet.replace("quiet", "loud") in loud
     assert loud.endswith("nashward evaluate loud\n")
     assert main([*run, "--out", "warned", "--quiet", "--preset", "sppo-paper"]) == 0
-    assert "this is policy gradient" in capsys.readouterr().err
-    assert "this is policy gradient" in _told(capsys, *run, "--out", "warned", "--preset", "sppo-paper")
+    assert "policy gradient" in capsys.readouterr().err
+    assert "policy gradient" in _told(capsys, *run, "--out", "warned", "--preset", "sppo-paper")
 
 
 def test_opponents_are_played_against_and_kept(capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,3 +105,27 @@ def test_style_that_the_models_explain_in_most_part_is_named_with_the_share(
     lines = [line for line in capsys.readouterr().out.splitlines() if "% of length" in line]
     assert bool(lines) == said
     assert not said or 75 < int(lines[0].split("explains ")[1].split("%")[0]) < 95
+
+
+def test_models_of_few_battles_that_change_the_nash_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"model_a": "old", "model_b": "worse", "winner": "tie"}
+    rows = [{**row, "winner": "old"}] * 30 + [{**row, "winner": "worse"}] * 10
+    rows += [{**row, "model_a": "new", "model_b": beaten, "winner": "new"} for beaten in ("old", "worse")]
+    path, out = tmp_path / "b.jsonl", tmp_path / "b.json"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert main(["leaderboard", str(path), "--json", str(out)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "few battles" in line]
+    assert "new fought 2, at most 1 with one model" in line
+    assert "old 1.000 (--without-model new)" in line
+    content = json.loads(out.read_text())
+    assert {one["model"]: one["battles"] for one in content["models"]} == {"new": 2, "old": 41, "worse": 41}
+    assert content["leans_on"]["nash_without"] == {"new": 0, "old": 1, "worse": 0}
+    assert main(["leaderboard", str(path), "--without-model", "new", "--json", str(out)]) == 0
+    assert "few battles" not in capsys.readouterr().out
+    content = json.loads(out.read_text())
+    assert [one["model"] for one in content["models"]] == ["old", "worse"]
+    assert content["leans_on"] is None
+    assert main(["leaderboard", str(path), "--without-model", "newer"]) == 2
+    assert "nearest is new" in capsys.readouterr().err

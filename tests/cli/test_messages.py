@@ -381,6 +381,7 @@ OTHERS = [
     (["leaderboard", "wins.jsonl", "--save", "good.csv/x.csv"], "good.csv/x.csv | good.csv is a file"),
     (["leaderboard", "good.csv"], "good.csv | row 1 | winner | wins_a"),
     ([*BOARD, "--without-annotator", "len"], "--without-annotator | answers | file of battles"),
+    ([*BOARD, "--without-model", "len"], "--without-model | answers | file of battles"),
     ([*BOARD, "--category", "math"], "--category | answers | file of battles"),
     (["leaderboard", "wins.jsonl", *PROMPTS], "wins.jsonl | --prompts"),
     (["leaderboard", "wins.jsonl", "--prompt-field", "q"], "wins.jsonl | --prompt-field"),

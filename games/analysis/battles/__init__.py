@@ -9,11 +9,28 @@ if TYPE_CHECKING:
     from .battles import Battles as Battles
     from .categories import InCategory as InCategory
     from .categories import by_category as by_category
+    from .sparse import FewBattles as FewBattles
+    from .sparse import few_battles as few_battles
+    from .sparse import without_models as without_models
 
-__all__ = ["Bands", "Battles", "InCategory", "by_category"]
+_PLACES = {
+    "Bands": ".bands",
+    "Battles": ".battles",
+    "FewBattles": ".sparse",
+    "InCategory": ".categories",
+    "by_category": ".categories",
+    "few_battles": ".sparse",
+    "without_models": ".sparse",
+}
+__all__ = [
+    "Bands",
+    "Battles",
+    "FewBattles",
+    "InCategory",
+    "by_category",
+    "few_battles",
+    "without_models",
+]
 
 if not TYPE_CHECKING:  # to a type checker an unknown name stays an error
-    __getattr__, __dir__ = _lazy_names(
-        __name__,
-        {"Bands": ".bands", "Battles": ".battles", "InCategory": ".categories", "by_category": ".categories"},
-    )
+    __getattr__, __dir__ = _lazy_names(__name__, _PLACES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from nashward.cli import configuration, json_output, options
 from nashward.cli.command import Command
 from nashward.counted import counted
 from nashward.errors import NashwardError
-from nashward.p_text import p_text
 from nashward.shortened import shortened
 
-SHOWN = 10  # cycles, and categories
+from .leaderboard_lines import print_board
+
 EXAMPLES, WIDTH = 3, 40  # pairs that never met, and characters of a name among them
 CERTAIN = 1.645  # standard errors
 MOSTLY = 0.25  # share of a feature of style within models, below which the models explain most of it
@@ -67,6 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--without-annotator", action="append", default=[], metavar="NAME",
         help="leave out the votes of this annotator, in a file of battles (may be given several times)",
     )  # fmt: skip
+    parser.add_argument(
+        "--without-model", action="append", default=[], metavar="NAME",
+        help="of a file: leave out the battles of this model (may be given several times)",
+    )  # fmt: skip
     parser.add_argument("--limit", type=options.whole, help="use the first prompts only")
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
     parser.add_argument(
@@ -99,10 +102,13 @@ def run(args: argparse.Namespace) -> int:
         if unused := [f"--{name}" for name, value in given.items() if value is not None]:
             raise NashwardError(f"{args.responses} is a file of battles, already judged: leave out {unused[0]}")
         configuration.judge(args, [])
-        standings = _fought(args.responses, args.style_control, args.category, args.without_annotator)
+        standings = _fought(
+            args.responses, args.style_control, args.category, args.without_annotator, args.without_model
+        )
     else:
-        if args.category is not None or args.without_annotator:
-            option = "--category" if args.category is not None else "--without-annotator"
+        of_files = {"category": args.category, "without-annotator": args.without_annotator,
+                    "without-model": args.without_model}  # fmt: skip
+        if option := next((f"--{name}" for name, value in of_files.items() if value), ""):
             raise NashwardError(f"{option} is of a file of battles, and {args.responses} is a folder of responses")
         if missing := [f"--{name}" for name in needs if getattr(args, name) is None]:
             raise NashwardError(f"a folder of responses has to be judged: give {' and '.join(missing)} as well")
@@ -113,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace, standings: Standings) -> None:
     content = _ranked(standings, args.seed)
-    _print(standings, content)
+    print_board(content, standings.battles)
     if args.save is not None:
         _save(args.save, standings.battles.game)
         print(f"table: {args.save} (nashward solve {args.save})")
@@ -122,15 +128,17 @@ def _show(args: argparse.Namespace, standings: Standings) -> None:
         print(f"json: {args.json}")
 
 
-def _fought(path: Path, style: bool, category: str | None, without: list[str]) -> Standings:
+def _fought(path: Path, style: bool, category: str | None, without: list[str], models: list[str]) -> Standings:
     every = games.analysis.leaderboard.read_battles(path, style=style, without=without)
     battles = every if category is None else every.of_category(category).without_idle()
+    battles = games.analysis.battles.without_models(battles, models) if models else battles
     if not len(battles.first):
         raise NashwardError(f"{path} has no battles of the category {category!r}")
-    prompts = f" on {counted(battles.prompts, 'prompt')}" if every.by_prompt and not category else ""
+    prompts = f" on {counted(battles.prompts, 'prompt')}" if every.by_prompt and not (category or models) else ""
     origin = [f"{counted(len(battles.labels), 'model')}, {counted(battles.met.sum() / 2, 'battle')}{prompts}"]
     origin[0] += f" of {every.met.sum() / 2:g}: {category}" if category is not None else ""
-    origin += [f"without the votes of {', '.join(dict.fromkeys(without))}"] if without else []
+    for what, names in (("votes", without), ("battles", models)):
+        origin += [f"without the {what} of {', '.join(dict.fromkeys(names))}"] if names else []
     if battles.missing:
         examples = [" and ".join(shortened(pair, WIDTH)) for pair in battles.missing[:EXAMPLES]]
         shown, more = ", ".join(examples), ", ..." * (len(battles.missing) > EXAMPLES)
@@ -225,7 +233,7 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
     rows = []
     for i in order:
         row = {
-            "model": labels[i],
+            "model": labels[i], "battles": float(battles.met[i].sum()),
             "nash": float(bands.lottery[i]), "nash_band": [float(bands.low[i]), float(bands.high[i])],
             "nash_alone": float(bands.whole[i]),
             "elo": float(bands.elo[i]), "elo_band": [float(bands.elo_low[i]), float(bands.elo_high[i])],
@@ -241,6 +249,7 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
         "nash_unique": lottery.only,
         "nash_unique_over_classes": lottery.unique,
         "clones": [[labels[i] for i in players] for players in lottery.clones],
+        "leans_on": _leans_on(standings),
         "share_of_draws": bands.share,
         "condorcet_winner": labels[winner] if winner >= 0 else None,
         "condorcet_p_value": battles.winner_p_value(winner, seed=seed) if winner >= 0 else None,
@@ -265,6 +274,20 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
         "labels": labels,
         "P": game.P,
     }  # fmt: skip
+
+
+def _leans_on(standings: Standings) -> dict[str, Any] | None:
+    """The models of few battles that change who leads, and the Nash without them."""
+    battles = standings.battles
+    found = games.analysis.battles.few_battles(battles) if standings.rates is None else None
+    if found is None:
+        return None
+    few = [
+        {"model": label, "battles": float(met.sum()), "most_with_one": float(met.max())}
+        for label, met, is_few in zip(battles.labels, battles.met, found.few, strict=True) if is_few
+    ]  # fmt: skip
+    without = None if found.without is None else _by_label(battles.labels, found.without)
+    return {"models": few, "moved": found.moved, "nash_without": without}
 
 
 def _cycle_p_value(standings: Standings) -> float | None:
@@ -328,100 +351,6 @@ def _by_label(labels: tuple[str, ...], values: Any) -> dict[str, float | None]:
     return dict(zip(labels, numbers, strict=True))
 
 
-def _print(standings: Standings, content: dict[str, Any]) -> None:
-    rows = content["models"]
-    width, judged = max(len(row["model"]) for row in rows), standings.rates is not None
-    between = f"{content['share_of_draws']:.0%} of draws"
-    print("\n".join(standings.origin))
-    print(
-        f"{'':<{width}}" + "         win rate" * judged + f"   Nash  {between:<14}   Elo  {between:<13} deviation"
-        "  averaging  Copeland" + "  worst category" * bool(content["categories"])
-    )  # fmt: skip
-    for row in rows:
-        rate = ""
-        if judged:
-            error = row["win_rate_error"]
-            rate = f"  {row['win_rate']:6.3f} ± " + (f"{error:<6.3f}" if error == error else "?     ")  # NaN is not NaN
-        nash, elo, averaging = row["nash_band"], row["elo_band"], row["nash_averaging"]
-        worst = row["worst_category"]
-        print(
-            f"{row['model']:<{width}}{rate}  {row['nash']:5.3f}  {nash[0]:.3f} to {nash[1]:.3f}  {row['elo']:4.0f}  "
-            f"{elo[0]:4.0f} to {elo[1]:4.0f}     {row['deviation']:z6.3f}  "
-            + (f"{round(averaging) + 0:9d}" if averaging is not None else f"{'-':>9}")
-            + f"  {row['copeland']:+8d}"
-            + (f"  {worst['name']} {worst['elo']:.0f} ± {worst['elo_error']:.0f}" if worst is not None else "")
-        )
-    for clones in content["clones"]:
-        print(f"the same win probabilities: {', '.join(clones)}; they have equal shares of one weight in the Nash")
-    if not content["nash_unique"]:
-        known = "is not" if content["nash_unique"] is False else "may not be"
-        print(f"the Nash {known} the only one: the bands hold what any of them gives a model")
-    if not content["nash_unique_over_classes"]:
-        print("shown is the Nash of the largest entropy")
-    print(f"Condorcet winner: {content['condorcet_winner'] or 'none'}; Smith set: {', '.join(content['smith_set'])}")
-    if content["condorcet_winner"] is not None:
-        print(_winner(content, standings.battles))
-    print(f"share of the margins that no score explains (Hodge): {content['curl']:.3f}")
-    if standings.logits_curl is not None and standings.logits_curl == standings.logits_curl:
-        print(f"share of a prompt's logits that no score explains, mean: {standings.logits_curl:.3f}")
-    p = content["cycle_p_value"]
-    if p is not None and p == p:  # not NaN: there are pairs beyond those that scores need
-        within = "what scores leave unexplained is within noise, which proves no absence of cycles"
-        verdict = within if p > 0.05 else "scores do not explain the battles"
-        print(f"{verdict} ({p_text(p)}, chi-squared over all pairs)")
-    _print_cycles(content["cycles"])
-    if content["style"] is not None:
-        added = ", ".join(
-            f"{name} {fit['coefficient']:+z.3f}" + (f" ± {fit['error']:.3f}" if fit["error"] == fit["error"] else "")
-            for name, fit in content["style"].items()
-        )
-        print(f"a standard deviation of style adds to the log-odds: {added}")
-    _print_categories(content["categories"])
-
-
-def _winner(content: Mapping[str, Any], battles: games.analysis.leaderboard.Battles) -> str:
-    """Whether the Condorcet winner is one beyond noise."""
-    import numpy as np
-
-    from nashward.games.analysis.pair_tests import DRAWS, MIN_PROMPTS
-    from nashward.llm.report.results import winner_sentence
-
-    winner = battles.labels.index(content["condorcet_winner"])
-    fewest = int(np.delete(battles.compared[winner], winner).min())
-    whole = {row["model"]: row["nash_alone"] for row in content["models"]}
-    game = {**content, "players": battles.labels, "lottery_band": {"whole": whole}}
-    if fewest < MIN_PROMPTS:
-        game["condorcet_p_value"] = None
-    of = counted(fewest, "prompt" if battles.by_prompt else "battle")
-    untested, floor = f"not tested, of {of} ({MIN_PROMPTS} are needed)", len(battles.labels) / (DRAWS + 1)
-    return winner_sentence(game, "model", untested, floor)
-
-
-def _print_cycles(cycles: list[dict[str, Any]]) -> None:
-    for cycle in cycles[:SHOWN]:
-        pairs = "; ".join(
-            f"{pair['winner']} beats {pair['loser']} {pair['win_rate']:.3f} ({pair['battles']:g})"
-            for pair in cycle["pairs"]
-        )
-        print(f"cycle beyond noise ({p_text(cycle['p_value'], cycle['floor'])}): {pairs}")
-    if len(cycles) > SHOWN:
-        print(f"and {len(cycles) - SHOWN} more cycles (--json)")
-
-
-def _print_categories(categories: list[dict[str, Any]]) -> None:
-    if not categories:
-        return
-    width = max(len("category"), *(len(category["name"]) for category in categories[:SHOWN]))
-    print(f"{'category':<{width}}  battles  beats the Nash of all most, worst first")
-    for category in categories[:SHOWN]:
-        best = category["beats_nash_most"]
-        rate, error = category["rate_against_nash"][best], category["rate_against_nash_error"][best]
-        noise = "" if category["beyond_noise"] else ", within noise"
-        print(f"{category['name']:<{width}}  {category['battles']:7g}  {best} {rate:.3f} ± {error:.3f}{noise}")
-    if len(categories) > SHOWN:
-        print(f"and {len(categories) - SHOWN} more categories (--json)")
-
-
 def _save(path: Path, game: games.PreferenceGame) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -434,8 +363,8 @@ COMMAND = Command(
     "nashward leaderboard answers/ --prompts prompts.jsonl --oracle llm-blender/PairRM --cache judgements.sqlite",
     add_arguments,
     run,
-    first=("prompts", "oracle", "combine", "correct", "style-control", "category", "without-annotator", "cache", "save",
-           "json"),
+    first=("prompts", "oracle", "combine", "correct", "style-control", "category", "without-annotator",
+           "without-model", "cache", "save", "json"),
     divides=True,
     writes=("json", "save"),
 )  # fmt: skip

@@ -1,0 +1,139 @@
+"""What ``nashward leaderboard`` prints of its rankings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nashward.counted import counted
+from nashward.p_text import p_text
+from nashward.shortened import shortened
+
+if TYPE_CHECKING:
+    from nashward.games.analysis.leaderboard import Battles
+
+SHOWN = 10  # cycles, and categories
+EXAMPLES, WIDTH = 3, 40  # models of few battles, and characters of a name among them
+
+
+def print_board(content: Mapping[str, Any], battles: Battles) -> None:
+    """Every ranking and what is known of it.
+
+    Args:
+        content: as ``--json`` has it.
+        battles: who beat whom how often.
+    """
+    rows = content["models"]
+    width, judged = max(len(row["model"]) for row in rows), "win_rate" in rows[0]
+    between = f"{content['share_of_draws']:.0%} of draws"
+    print("\n".join(content["about"]))
+    print(
+        f"{'':<{width}}" + ("         win rate" if judged else "  battles")
+        + f"   Nash  {between:<14}   Elo  {between:<13} deviation"
+        "  averaging  Copeland" + "  worst category" * bool(content["categories"])
+    )  # fmt: skip
+    for row in rows:
+        rate = f"  {row['battles']:7g}"
+        if judged:
+            error = row["win_rate_error"]
+            rate = f"  {row['win_rate']:6.3f} ± " + (f"{error:<6.3f}" if error == error else "?     ")  # NaN is not NaN
+        nash, elo, averaging = row["nash_band"], row["elo_band"], row["nash_averaging"]
+        worst = row["worst_category"]
+        print(
+            f"{row['model']:<{width}}{rate}  {row['nash']:5.3f}  {nash[0]:.3f} to {nash[1]:.3f}  {row['elo']:4.0f}  "
+            f"{elo[0]:4.0f} to {elo[1]:4.0f}     {row['deviation']:z6.3f}  "
+            + (f"{round(averaging) + 0:9d}" if averaging is not None else f"{'-':>9}")
+            + f"  {row['copeland']:+8d}"
+            + (f"  {worst['name']} {worst['elo']:.0f} ± {worst['elo_error']:.0f}" if worst is not None else "")
+        )
+    for clones in content["clones"]:
+        print(f"the same win probabilities: {', '.join(clones)}; they have equal shares of one weight in the Nash")
+    if not content["nash_unique"]:
+        known = "is not" if content["nash_unique"] is False else "may not be"
+        print(f"the Nash {known} the only one: the bands hold what any of them gives a model")
+    if not content["nash_unique_over_classes"]:
+        print("shown is the Nash of the largest entropy")
+    if content["leans_on"] is not None:
+        print(_few(content["leans_on"]))
+    print(f"Condorcet winner: {content['condorcet_winner'] or 'none'}; Smith set: {', '.join(content['smith_set'])}")
+    if content["condorcet_winner"] is not None:
+        print(_winner(content, battles))
+    print(f"share of the margins that no score explains (Hodge): {content['curl']:.3f}")
+    curl = content["logits_curl"]
+    if curl is not None and curl == curl:  # not NaN
+        print(f"share of a prompt's logits that no score explains, mean: {curl:.3f}")
+    p = content["cycle_p_value"]
+    if p is not None and p == p:  # not NaN: there are pairs beyond those that scores need
+        within = "what scores leave unexplained is within noise, which proves no absence of cycles"
+        verdict = within if p > 0.05 else "scores do not explain the battles"
+        print(f"{verdict} ({p_text(p)}, chi-squared over all pairs)")
+    _print_cycles(content["cycles"])
+    if content["style"] is not None:
+        added = ", ".join(
+            f"{name} {fit['coefficient']:+z.3f}" + (f" ± {fit['error']:.3f}" if fit["error"] == fit["error"] else "")
+            for name, fit in content["style"].items()
+        )
+        print(f"a standard deviation of style adds to the log-odds: {added}")
+    _print_categories(content["categories"])
+
+
+def _few(leans_on: Mapping[str, Any]) -> str:
+    """That the Nash leans on models of few battles, and what it is without them."""
+    few, without = leans_on["models"], leans_on["nash_without"]
+    if without is None:
+        return "the Nash leans on few battles: most models met each other one at most twice, on average; see its bands"
+    names = shortened([one["model"] for one in few], WIDTH)
+    shown = [
+        f"{name} fought {one['battles']:g}, at most {one['most_with_one']:g} with one model"
+        for name, one in list(zip(names, few, strict=True))[:EXAMPLES]
+    ]
+    shown += [f"{len(few) - EXAMPLES} more fought few"] if len(few) > EXAMPLES else []
+    best = sorted(without.items(), key=lambda one: -one[1])[:EXAMPLES]
+    rest = ", ".join(f"{name} {weight:.3f}" for name, weight in best if weight > 0)
+    return (
+        f"the Nash leans on few battles: {'; '.join(shown)}; without {'it' if len(few) == 1 else 'them'} it is {rest} "
+        f"(--without-model {names[0]})"
+    )
+
+
+def _winner(content: Mapping[str, Any], battles: Battles) -> str:
+    """Whether the Condorcet winner is one beyond noise."""
+    import numpy as np
+
+    from nashward.games.analysis.pair_tests import DRAWS, MIN_PROMPTS
+    from nashward.llm.report.results import winner_sentence
+
+    winner = battles.labels.index(content["condorcet_winner"])
+    fewest = int(np.delete(battles.compared[winner], winner).min())
+    whole = {row["model"]: row["nash_alone"] for row in content["models"]}
+    game = {**content, "players": battles.labels, "lottery_band": {"whole": whole}}
+    if fewest < MIN_PROMPTS:
+        game["condorcet_p_value"] = None
+    of = counted(fewest, "prompt" if battles.by_prompt else "battle")
+    untested, floor = f"not tested, of {of} ({MIN_PROMPTS} are needed)", len(battles.labels) / (DRAWS + 1)
+    return winner_sentence(game, "model", untested, floor)
+
+
+def _print_cycles(cycles: list[dict[str, Any]]) -> None:
+    for cycle in cycles[:SHOWN]:
+        pairs = "; ".join(
+            f"{pair['winner']} beats {pair['loser']} {pair['win_rate']:.3f} ({pair['battles']:g})"
+            for pair in cycle["pairs"]
+        )
+        print(f"cycle beyond noise ({p_text(cycle['p_value'], cycle['floor'])}): {pairs}")
+    if len(cycles) > SHOWN:
+        print(f"and {len(cycles) - SHOWN} more cycles (--json)")
+
+
+def _print_categories(categories: list[dict[str, Any]]) -> None:
+    if not categories:
+        return
+    width = max(len("category"), *(len(category["name"]) for category in categories[:SHOWN]))
+    print(f"{'category':<{width}}  battles  beats the Nash of all most, worst first")
+    for category in categories[:SHOWN]:
+        best = category["beats_nash_most"]
+        rate, error = category["rate_against_nash"][best], category["rate_against_nash_error"][best]
+        noise = "" if category["beyond_noise"] else ", within noise"
+        print(f"{category['name']:<{width}}  {category['battles']:7g}  {best} {rate:.3f} ± {error:.3f}{noise}")
+    if len(categories) > SHOWN:
+        print(f"and {len(categories) - SHOWN} more categories (--json)")
