@@ -324,7 +324,11 @@ def test_a_judge_that_is_worse_than_a_coin_judges_the_other_way_round() -> None:
     pairs = [Pair(f"p{k}", f"one {k}", f"two {k}", wins=1, n=1) for k in range(60)]
     for right, said in ((10, True), (30, False)):
         sides = {pair.prompt: k < right for k, pair in enumerate(pairs)}
-        judge = Function(lambda prompt, a, b, sides=sides: float(a.startswith("one") == sides[prompt]), symmetric=True)
+
+        def verdict(prompt: str, a: str, b: str, sides: dict[str, bool] = sides) -> float:
+            return float(a.startswith("one") == sides[prompt])
+
+        judge = Function(verdict, symmetric=True)
         (found,) = (one for one in diagnose(judge, pairs).named if one.kind == "accuracy")
         assert ("other way round" in found.advice) == said
         assert ("more labels" in found.advice) == (not said)

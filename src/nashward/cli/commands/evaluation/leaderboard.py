@@ -160,8 +160,8 @@ def _fought(path: Path, style: bool, category: str | None, without: list[str], m
         shown = " and ".join(mostly)
         origin.append(f"who wrote a response explains {shown}: what is taken out may be how good the models are")
     assert battles.style is not None, "style was read"
-    longer, models = battles.style[:, games.analysis.style.STYLE.index("length")], len(battles.labels)
-    apart = games.analysis.battles.lengths_apart(longer, battles.first, battles.second, models)
+    longer = battles.style[:, games.analysis.style.STYLE.index("length")]
+    apart = games.analysis.battles.lengths_apart(longer, battles.first, battles.second, len(battles.labels))
     return Standings(controlled, origin + _apart_line(battles.labels, apart), original=(battles, fit), apart=apart)
 
 
@@ -218,8 +218,10 @@ def _lengths_apart(pairs: Sequence[Pair], names: list[str]) -> Any:
     import numpy as np
 
     longer = np.array([float(len(pair.a)) - len(pair.b) for pair in pairs])
-    sides = ([names.index(str(getattr(pair, side))) for pair in pairs] for side in ("author_a", "author_b"))
-    return games.analysis.battles.lengths_apart(longer, *map(np.array, sides), len(names))
+    first, second = (
+        np.array([names.index(str(getattr(pair, side))) for pair in pairs]) for side in ("author_a", "author_b")
+    )
+    return games.analysis.battles.lengths_apart(longer, first, second, len(names))
 
 
 def _apart_line(labels: tuple[str, ...], apart: Any) -> list[str]:
