@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nashward.cli.commands.evaluation.leaderboard import _fit_of
@@ -129,3 +130,41 @@ def test_models_of_few_battles_that_change_the_nash_are_named(
     assert content["leans_on"] is None
     assert main(["leaderboard", str(path), "--without-model", "newer"]) == 2
     assert "nearest is new" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_at_equal_style_no_verdict_is_on_models_whose_lengths_hardly_overlap(
+    overlap: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What length adds between them is the guess of a form that has no data there."""
+    random, least = np.random.default_rng(0), {"long": 5 if overlap else 60, "one": 5, "two": 5}
+    (tmp_path / "answers").mkdir()
+    for model, words in least.items():
+        texts = ["w" * int(random.integers(words, words + 45)) + model for _ in range(40)]
+        (tmp_path / "answers" / f"{model}.json").write_text(json.dumps(texts))
+    (tmp_path / "p.txt").write_text("".join(f"prompt {k}\n" for k in range(40)))
+    board = ["leaderboard", str(tmp_path / "answers"), "--prompts", str(tmp_path / "p.txt"), "--style-control"]
+    out = tmp_path / "b.json"
+    assert main([*board, "--oracle", "nashward.llm.oracles:Length", "--json", str(out)]) == 0
+    said, content = capsys.readouterr().out, json.loads(out.read_text())
+    assert content["lengths_apart"] == ([] if overlap else [["long", "one"], ["long", "two"]])
+    assert ("lengths hardly overlap of long and one" in said) == (not overlap)
+    if not overlap:
+        assert content["condorcet_p_value"] is None
+        assert "beyond noise (p" not in said
+
+
+def test_battles_at_equal_style_have_pairs_whose_lengths_hardly_overlap(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    lengths = {"x": 30, "y": 32, "z": 80}
+    rows = [
+        {"model_a": a, "model_b": b, "winner": "ab"[int(random.random() < 0.4)],
+         "response_a": "w" * (lengths[a] + int(random.integers(-20, 20))),
+         "response_b": "w" * (lengths[b] + int(random.integers(-20, 20)))}
+        for a, b in ("xy", "xz", "zy") * 40
+    ]  # fmt: skip
+    path, out = tmp_path / "b.jsonl", tmp_path / "b.json"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    for options, pairs in (([], []), (["--style-control"], [["x", "z"], ["y", "z"]])):
+        assert main(["leaderboard", str(path), *options, "--json", str(out)]) == 0
+        assert json.loads(out.read_text())["lengths_apart"] == pairs

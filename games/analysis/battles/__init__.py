@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .sparse import FewBattles as FewBattles
     from .sparse import few_battles as few_battles
     from .sparse import without_models as without_models
+    from .style_control import lengths_apart as lengths_apart
 
 _PLACES = {
     "Bands": ".bands",
@@ -20,6 +21,7 @@ _PLACES = {
     "InCategory": ".categories",
     "by_category": ".categories",
     "few_battles": ".sparse",
+    "lengths_apart": ".style_control",
     "without_models": ".sparse",
 }
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "InCategory",
     "by_category",
     "few_battles",
+    "lengths_apart",
     "without_models",
 ]
 

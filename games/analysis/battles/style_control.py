@@ -14,6 +14,8 @@ from ..contextual import laplacian, share_within
 
 LONGEST = 1 - 1e-6  # the relative difference of lengths one of which is 0
 STEPS = 200  # of Newton's method
+LEAST = 20  # battles of a pair, of fewer it is not told whether their lengths overlap
+OVERLAP = 0.05  # of the battles of a pair, in which the other one is longer, from which on lengths overlap
 ENOUGH = 1e-6  # nats: after such a step the next one is of rounding
 
 
@@ -212,6 +214,32 @@ def style_within(
     """
     length = 2 * np.arctanh(style[:, :1].clip(-LONGEST, LONGEST))
     return share_within(np.c_[length, style[:, 1:]], first, second)
+
+
+def lengths_apart(
+    difference: Float[np.ndarray, " battles"], first: Int[np.ndarray, " battles"],
+    second: Int[np.ndarray, " battles"], models: int,
+) -> Bool[np.ndarray, "n n"]:  # fmt: skip
+    """[n, n], the pairs of models whose lengths hardly overlap: one is longer in 95% of 20 battles or more.
+
+    What length adds between them is extrapolated, by the form that the fit supposes.
+
+    Args:
+        difference: [battles], of the first one's length and the second one's; 0 where length is left in.
+        first, second: [battles], the models.
+        models: n.
+
+    Example:
+        >>> longer, first = np.r_[np.full(20, 0.5), np.tile([0.2, -0.2], 10)], np.repeat([0, 1], 20)
+        >>> lengths_apart(longer, first, first + 1, 3).astype(int).tolist()
+        [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
+    """
+    pair, back = first * models + second, second * models + first
+    places = models * models
+    longer = np.bincount(pair, difference > 0, places) + np.bincount(back, difference < 0, places)
+    met = np.bincount(pair, minlength=places) + np.bincount(back, minlength=places)
+    apart = ((met >= LEAST) & (longer >= (1 - OVERLAP) * met)).reshape(models, models)
+    return apart | apart.T
 
 
 def known_style(style: Float[np.ndarray, "battles 4"] | None) -> Float[np.ndarray, "battles 4"]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nashward import games
 from nashward.cli import configuration, json_output, options
@@ -16,6 +17,9 @@ from nashward.errors import NashwardError
 from nashward.shortened import shortened
 
 from .leaderboard_lines import print_board
+
+if TYPE_CHECKING:
+    from nashward.llm.oracles.diagnosis.probe import Pair
 
 EXAMPLES, WIDTH = 3, 40  # pairs that never met, and characters of a name among them
 CERTAIN = 1.645  # standard errors
@@ -33,6 +37,7 @@ class Standings:
         rates: win rates and their standard errors, [n] each, where models were judged.
         original: the battles as they were fought, where style was taken out of them, and the fit of it.
         logits_curl: the mean share of a prompt's logits that no score explains; None without an oracle.
+        apart: [n, n], the pairs whose lengths hardly overlap, where they are taken out: there is no verdict on these.
     """
 
     battles: games.analysis.leaderboard.Battles
@@ -40,6 +45,7 @@ class Standings:
     rates: tuple[Any, Any] | None = None
     logits_curl: float | None = None
     original: tuple[games.analysis.leaderboard.Battles, games.analysis.contextual.ContextualBradleyTerry] | None = None
+    apart: Any = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -157,7 +163,10 @@ def _fought(path: Path, style: bool, category: str | None, without: list[str], m
     if mostly:
         shown = " and ".join(mostly)
         origin.append(f"who wrote a response explains {shown}: what is taken out may be how good the models are")
-    return Standings(controlled, origin, original=(battles, fit))
+    assert battles.style is not None, "style was read"
+    longer = battles.style[:, games.analysis.style.STYLE.index("length")]
+    apart = games.analysis.battles.lengths_apart(longer, battles.first, battles.second, len(battles.labels))
+    return Standings(controlled, origin + _apart_line(battles.labels, apart), original=(battles, fit), apart=apart)
 
 
 def _judged(args: argparse.Namespace) -> Standings:
@@ -178,8 +187,13 @@ def _judged(args: argparse.Namespace) -> Standings:
     prompts = every[: args.limit]
     source = configuration.oracle_of(args)
     oracle = oracles.as_oracle(source, **configuration.judge(args, base_sources(source)), cache=args.cache)
+    apart = None
     if args.style_control:
-        oracle = oracles.StyleControl.of(oracle, judge_pairs(oracle, probe_pairs((), prompts, responses), args.cache))
+        pairs = probe_pairs((), prompts, responses)
+        control = oracles.StyleControl.of(oracle, judge_pairs(oracle, pairs, args.cache))
+        taken_out = dict(zip(games.analysis.style.STYLE, control.coefficients, strict=True))
+        apart = _lengths_apart(pairs, list(responses)) if taken_out["length"] else None
+        oracle = control
     with tqdm(
         total=len(prompts),
         desc=f"judging {counted(len(responses), 'model')}",
@@ -199,7 +213,35 @@ def _judged(args: argparse.Namespace) -> Standings:
     judged = int(result.judged[~np.eye(len(responses), dtype=bool)].min())
     if judged < len(prompts):
         origin.append(f"each pair was judged on at least {judged} of {counted(len(prompts), 'prompt')}")
-    return Standings(result.battles, origin, (result.win_rate, result.win_rate_error), result.curl)
+    origin += [] if apart is None else _apart_line(tuple(responses), apart)
+    return Standings(result.battles, origin, (result.win_rate, result.win_rate_error), result.curl, apart=apart)
+
+
+def _lengths_apart(pairs: Sequence[Pair], names: list[str]) -> Any:
+    """[n, n], the pairs of models whose responses to the same prompts hardly overlap in length."""
+    import numpy as np
+
+    longer = np.array([float(len(pair.a)) - len(pair.b) for pair in pairs])
+    first, second = (
+        np.array([names.index(str(getattr(pair, side))) for pair in pairs]) for side in ("author_a", "author_b")
+    )
+    return games.analysis.battles.lengths_apart(longer, first, second, len(names))
+
+
+def _apart_line(labels: tuple[str, ...], apart: Any) -> list[str]:
+    pairs = _apart_pairs(labels, apart)
+    if not pairs:
+        return []
+    examples = ", ".join(" and ".join(shortened(pair, WIDTH)) for pair in pairs[:EXAMPLES])
+    return [
+        f"lengths hardly overlap of {examples}{', ...' * (len(pairs) > EXAMPLES)}: what length adds is a guess between "
+        "these, and there is no verdict on them"
+    ]
+
+
+def _apart_pairs(labels: tuple[str, ...], apart: Any) -> list[tuple[str, str]]:
+    n = len(labels)
+    return [] if apart is None else [(labels[i], labels[j]) for i in range(n) for j in range(i + 1, n) if apart[i, j]]
 
 
 def _fit_of(oracle: Any, prompts: list[str]) -> str:
@@ -222,6 +264,11 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
     """Every ranking, the models in the order of their lottery and, where they share it, of their ratings."""
     social_choice, game_ratings = games.analysis.social_choice, games.analysis.game_ratings
     battles = standings.battles
+    apart = standings.apart
+
+    def unsure(model: int) -> bool:
+        return apart is not None and bool(apart[model].any())
+
     game, bands, labels, lottery = battles.game, battles.bands(seed=seed), battles.labels, battles.lottery
     winner, smith = int(social_choice.condorcet_winner(game.P)), social_choice.smith_set(game.P).tolist()
     copeland = social_choice.copeland(game.P).tolist()
@@ -252,12 +299,13 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
         "leans_on": _leans_on(standings),
         "share_of_draws": bands.share,
         "condorcet_winner": labels[winner] if winner >= 0 else None,
-        "condorcet_p_value": battles.winner_p_value(winner, seed=seed) if winner >= 0 else None,
+        "condorcet_p_value": None if winner < 0 or unsure(winner) else battles.winner_p_value(winner, seed=seed),
+        "lengths_apart": _apart_pairs(labels, apart),
         "smith_set": [label for label, member in zip(labels, smith, strict=True) if member],
         "curl": float(social_choice.curl_fraction(game.P - 0.5)),
         "logits_curl": standings.logits_curl,
         "cycle_p_value": _cycle_p_value(standings),
-        "cycles": _cycles(battles, seed),
+        "cycles": _cycles(battles, apart, seed),
         "style": _style(standings),
         "categories": [
             {
@@ -319,11 +367,13 @@ def _worst(categories: list[games.analysis.leaderboard.InCategory], model: int) 
     return {"name": worst.name, "elo": float(worst.elo[model]), "elo_error": float(worst.elo_error[model])}
 
 
-def _cycles(battles: games.analysis.leaderboard.Battles, seed: int) -> list[dict[str, Any]]:
+def _cycles(battles: games.analysis.leaderboard.Battles, apart: Any, seed: int) -> list[dict[str, Any]]:
     P, labels = battles.game.P, battles.labels
     found = []
     for cycle in battles.cycles(seed=seed):
         i, j, k = cycle.players
+        if apart is not None and (apart[i, j] or apart[j, k] or apart[k, i]):
+            continue
         pairs = [
             {"winner": labels[a], "loser": labels[b], "win_rate": float(P[a, b]), "battles": float(battles.met[a, b])}
             for a, b in ((i, j), (j, k), (k, i))

@@ -110,6 +110,8 @@ def _winner(content: Mapping[str, Any], battles: Battles) -> str:
     if fewest < MIN_PROMPTS:
         game["condorcet_p_value"] = None
     of = counted(fewest, "prompt" if battles.by_prompt else "battle")
+    if any(content["condorcet_winner"] in pair for pair in content["lengths_apart"]):
+        return winner_sentence(game, "model", "not tested, its length and others' hardly overlap")
     untested, floor = f"not tested, of {of} ({MIN_PROMPTS} are needed)", len(battles.labels) / (DRAWS + 1)
     return winner_sentence(game, "model", untested, floor)
 
