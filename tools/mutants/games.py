@@ -122,7 +122,7 @@ GAMES = [
         ("factor", "pearson_p_value", "spread / (2 * spare)", "spread / spare"),
         ("factor", "bradley_terry", "smoothing / 2", "smoothing"),
         ("anchor", "scores", "r.mean(-1, keepdim=True)", "r[..., :1]"),
-        ("anchor", "bradley_terry", "share - p", "share"),
+        ("anchor", "Ratings.of", "share - p", "share"),
     ]),
     Method("A Step on a table", "games/executor.py", ["tests/games/compiled/test_trace.py", *STEPS], [
         ("sign", "TableExecutor.execute", "x + step.size * payoff", "x - step.size * payoff"),
