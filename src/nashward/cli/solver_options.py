@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from nashward.errors import NashwardError
-from nashward.games.solvers import MIRROR_STEPS, SOLVERS, TABLES_ONLY
+from nashward.games.solvers import MIRROR_STEPS, SOLVERS
 from nashward.python_object import python_object
 
 from . import hints
@@ -33,8 +33,8 @@ TEXTS = {
 
 def _of_solvers() -> dict[str, Option]:
     """One option for each field of a solver that a number or a word can set."""
-    mirror, tables = (", ".join(kind.__name__ for kind in kinds) for kinds in (MIRROR_STEPS, TABLES_ONLY))
-    text = f"a mirror-step solver (default: {DEFAULT_SOLVER} for language models): {mirror}; on tables also {tables}"
+    mirror = ", ".join(kind.__name__ for kind in MIRROR_STEPS)
+    text = f"the solver (default: {DEFAULT_SOLVER} for language models): {mirror}, or module:Class, one of yours"
     options = {"solver": Option(("solver", "name"), str, text, group="solver")}
     owners: dict[str, list[str]] = {}
     for kind in SOLVERS:
