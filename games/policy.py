@@ -122,5 +122,5 @@ def affine(policies: Policy | Blend, what: str) -> Blend:
     blend = Blend(policies.members())
     total = sum(weight for _, weight in blend)
     if not abs(total - 1.0) <= 1e-6:
-        raise NashwardError(f"the weights of {what} must sum to 1, got {total:g} in {blend!r}")
+        raise NashwardError(f"the weights of {what} must sum to 1, got {total:g} (weights and policies: {blend!r})")
     return blend / total

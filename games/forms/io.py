@@ -104,7 +104,9 @@ def _game(
         )
     if rows is not None and columns is not None and rows != columns:  # before the payoffs, which are then wrong too
         wrong = next((r, c) for r, c in zip(rows, columns, strict=True) if r != c)
-        raise NashwardError(f"row and column labels must be the same in the same order, got {wrong[0]} and {wrong[1]}")
+        raise NashwardError(
+            f"row and column labels must be the same in the same order, got {wrong[0]} and {wrong[1]} in one place"
+        )
     return PreferenceGame(table, rows)
 
 

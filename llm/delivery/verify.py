@@ -125,7 +125,7 @@ class WinRateChange:
                 f"{self.effective:.1f} of {self.responses}"
             )
         return (
-            f"{100 * self.value:+.2f} points, 95% sure to be within {low:+.2f} and {high:+.2f}; effective sample size "
+            f"{100 * self.value:+.2f} points, 95% interval {low:+.2f} to {high:+.2f}; effective sample size "
             f"{self.effective:.0f} of {self.responses}"
         )
 

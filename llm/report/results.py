@@ -204,8 +204,8 @@ def win_sentence(player: str, oracle: str, results: Mapping[str, Any]) -> str:
     if interval is None:
         return f"{judge} {player} wins {rate['win_rate']:.1f}% against the start, with no known error."
     return (
-        f"{judge} {player} {rate['verdict']} the start: {rate['win_rate']:.1f}%, 95% sure to be within "
-        f"{interval[0]:.1f}% and {interval[1]:.1f}%."
+        f"{judge} {player} {rate['verdict']} the start: {rate['win_rate']:.1f}%, 95% interval "
+        f"{interval[0]:.1f}% to {interval[1]:.1f}%."
     )
 
 

@@ -238,9 +238,9 @@ def went_too_far(after: Mapping[str, float | None], kl: float) -> str | None:
     if (entropy := after["entropy"]) is not None and not math.isnan(entropy):
         return None
     return (
-        f"The policy went too far: {kl:.0f} nats per response from the one before (KL). Of the responses that it was "
-        f"fitted on {after['relative_ess']:.1%} tell of it, so that R2 and share are no sign of what it responds now, "
-        "or that it wins. Take a smaller --step, or bound it with --target-kl."
+        f"The policy went too far: {kl:.0f} nats per response from the one before (KL). The responses that it was "
+        f"fitted on are worth {after['relative_ess']:.1%} of their number for it (effective sample size): R2 and share "
+        "do not show what it responds now, or whether it wins. Take a smaller --step, or bound it with --target-kl."
     )
 
 

@@ -105,6 +105,16 @@ def test_a_table_that_is_nothing_has_no_such_hint(capsys: pytest.CaptureFixture[
         assert "reads it as payoffs" not in capsys.readouterr().err
 
 
+def test_labels_in_another_order_are_no_payoffs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    table = tmp_path / "odd.csv"
+    for columns, order in (("b,a", True), ("x,y", False)):
+        table.write_text(f",{columns}\na,.5,.9\nb,.1,.5\n")
+        assert main(["solve", str(table)]) == 2
+        said = capsys.readouterr().err
+        assert ("order of the rows" in said) == order
+        assert ("--total 1" in said) == (not order)
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv"])
 def test_battles_are_sent_to_the_leaderboard(suffix: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     rows = [{"model_a": "x", "model_b": "y", "winner": "model_a"}, {"model_a": "z", "model_b": "y", "winner": "tie"}]

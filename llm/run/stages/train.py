@@ -277,8 +277,8 @@ class TrainStage:
             )
         if promised is not None and unreachable_target(initial["target_rms"], self.step.size) is None:
             self.progress.info(
-                f"{self.step_folder.name}: a fit that met its target on every response would win about {promised:.3f} "
-                "over the policy before; of what is beyond 0.5 a fit gains the part that carries over to other prompts"
+                f"{self.step_folder.name}: a fit that met its target on every response would win about {promised:.1%} "
+                "of its duels with the policy before; expect less, the part that carries over to other prompts"
             )
         if r2_ceiling is not None:
             self.progress.info(

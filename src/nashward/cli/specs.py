@@ -66,13 +66,15 @@ def _holds_battles(path: Path) -> bool:
 
 
 def _advice(path: Path, labels: Labels | None) -> str | None:
-    """Which --total reads a table that is no preference game; None where none does, or where it is read as one."""
+    """How a table that is no preference game is read, as by --total; None where it is none, or is read as one."""
     try:
         game = games.load(path, 0.0, labels)
     except NashwardError:
         return None
     if not isinstance(game, games.ConstantSumGame):
         return None
+    if game.row_labels != game.column_labels and set(game.row_labels) == set(game.column_labels):
+        return "put the columns in the order of the rows"
     payoff = game.payoff
     if payoff.dim() != 2 or payoff.shape[0] != payoff.shape[1]:
         return None

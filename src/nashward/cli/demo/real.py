@@ -141,7 +141,7 @@ def _summary(game: JudgeGame, play: Any) -> list[Content]:
         report.Headline(
             f"{100 * rate.value:.1f} ± {100 * rate.standard_error:.1f}%",
             f"of the duels against the start are won by {game.last} under the majority: it {rate.verdict} the start "
-            f"(95% sure to be within {100 * low:.0f}% and {100 * high:.0f}%).",
+            f"(95% interval: {100 * low:.0f}% to {100 * high:.0f}%).",
         ),
         report.Paragraph(report.DUALITY_GAP),
         report.Paragraph(_share_of_cycles(game) + "."),

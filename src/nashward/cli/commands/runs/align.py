@@ -194,7 +194,8 @@ def _achieved(row: Mapping[str, Any], ceilings: bool) -> str:
 
 
 def _figure(value: float | None, digits: int = 3) -> str:
-    return "undefined" if value is None else f"{value:.{digits}g}"
+    """A figure as it is printed; what is 0 but for rounding is 0."""
+    return "undefined" if value is None else f"{value if abs(value) > 1e-6 else 0:.{digits}g}"
 
 
 _POLICY = "--policy mistralai/Mistral-7B-Instruct-v0.2"

@@ -20,16 +20,16 @@ def chosen(args: argparse.Namespace, game: Any) -> tuple[str, list[int] | None]:
     """What is drawn, and the two actions of a path, if they are given; refuses what does not go together."""
     for name in ("picture", "actions"):
         if getattr(args, name) is not None and args.plot is None:
-            raise NashwardError(f"--{name} is of the picture: give --plot FILE as well")
+            raise NashwardError(f"--{name} chooses what the picture shows: give --plot FILE as well")
     picture = args.picture or ("gaps" if args.solver else "table")
     if picture != "table" and not args.solver:
-        raise NashwardError(f"--picture {picture} is of solvers: give --solver as well")
+        raise NashwardError(f"--picture {picture} shows solvers: give --solver as well")
     if args.actions is not None and picture != "path":
-        raise NashwardError(f"--actions is of --picture path; this is {picture}")
+        raise NashwardError(f"--actions belongs to --picture path; this is {picture}")
     if picture != "path":
         return picture, None
     if not isinstance(game, games.PreferenceGame):
-        raise NashwardError("--picture path is of one policy; this game has two, take --picture gaps")
+        raise NashwardError("--picture path shows one policy, and this game has two: take --picture gaps")
     if game.sizes[0] < 3:
         raise NashwardError("--picture path needs three actions at least; take --picture gaps")
     if args.actions is None:
