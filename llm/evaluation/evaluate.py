@@ -18,6 +18,7 @@ from ..data.prompts import Prompt
 from ..data.rollouts import Response
 from ..oracles import Vote, as_oracle
 from ..oracles.ensembles.objectives import Objectives
+from ..oracles.fitting.fit import fitted_to
 from ..oracles.models.network import networks
 from ..policy.adapters.lora import slots_for
 from ..policy.base.checks import check_policy
@@ -225,6 +226,7 @@ class _Judged:
     by_objective: dict[str, Any]
     names: dict[str, str]
     unjudged: dict[str, str]  # why a held-out oracle has no win rates
+    in_sample: dict[str, int]  # prompts on whose votes a held-out oracle was fitted
 
     @classmethod
     def of(
@@ -236,12 +238,14 @@ class _Judged:
         progress: Callable[[str], object],
     ) -> _Judged:
         """Judge the responses by one oracle after another."""
-        judged = cls({}, {}, {}, {}, {})
+        judged = cls({}, {}, {}, {}, {}, {})
         for name in (TRAINING, *held_out):
             progress(f"judging: {name}")
             oracle = run.judge if name == TRAINING else as_oracle(held_out[name])
             cache = home / FOLDER / JUDGEMENTS if oracle.cache_key() is not None else None
             judged.names[name] = oracle.name
+            if name != TRAINING and (seen := fitted_to(held_out[name], drawn.prompts)):
+                judged.in_sample[name] = len(seen)
             try:
                 if name == TRAINING and isinstance(oracle, Objectives):
                     objectives = ObjectiveTables.judged(oracle, drawn.prompts, drawn.texts, cache)
@@ -265,6 +269,7 @@ class _Judged:
         return {
             "oracles": self.names,
             "unjudged": self.unjudged,
+            **({"in_sample": self.in_sample} if self.in_sample else {}),
             "missing": {name: table.missing for name, table in self.tables.items() if table.missing},
             "games": {name: table.summary(seed=seed) for name, table in self.tables.items()},
             "against_start": {

@@ -15,7 +15,7 @@ from .curves import MEASURES, REWEIGHTED, training_curves
 from .objectives import objectives
 from .people import people
 from .responses import responses
-from .results import evaluation, oracle_of_run
+from .results import evaluation, evaluation_alerts, oracle_of_run
 from .summary import summary
 
 Panel = Callable[[Path], list[Content]]
@@ -139,7 +139,8 @@ def fits(folder: Path) -> list[Content]:
         "another one. Where it is 0 a larger --step wins more, as far as the fits follow it; where it has risen "
         "towards a half the policy is near a mixed Nash, which large steps leave again."
     )
-    larger = larger_step(iterates(folder), RunFolder(folder).read()["config"])
+    # nothing larger where an evaluation already found too much given up
+    larger = None if evaluation_alerts(folder) else larger_step(iterates(folder), RunFolder(folder).read()["config"])
     judged = [
         (row["iteration"], f"{min(row['error_share'], 1):.0%}") for row in rows if row.get("error_share") is not None
     ]

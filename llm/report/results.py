@@ -20,7 +20,6 @@ from ..store.run_folder import RunFolder
 from .content import Alert, Content, Details, Download, Heading, Paragraph, Picture, Table, with_error
 
 LONGEST = 16  # characters of a name in a picture
-ROLES = {True: "the oracle it was trained on", False: "held out"}
 
 
 def evaluation_alerts(folder: Path) -> list[Alert]:
@@ -194,18 +193,28 @@ def _percent(adversary: Mapping[str, Any]) -> str:
     return f"{with_error(100 * value, None if error is None else 100 * error)}%"
 
 
+def role(oracle: str, results: Mapping[str, Any]) -> str:
+    """What an oracle of ``evaluation.json`` is to the run, in words; "training" is its own."""
+    if oracle == TRAINING:
+        return "the oracle it was trained on"
+    if (seen := results.get("in_sample", {}).get(oracle)) is None:
+        return "held out"
+    return f"held out, but fitted to votes on {seen} of the {counted(results['prompts'], 'prompt')}: not independent"
+
+
 def win_sentence(player: str, oracle: str, results: Mapping[str, Any]) -> str:
     """Whether a player beats the start under an oracle, which is said only beyond noise."""
     rate, name = results["against_start"][oracle][player], short_source(results["oracles"][oracle])
-    judge = f"Under {name} ({ROLES[oracle == TRAINING]})"
+    judge = f"Under {name} ({role(oracle, results)})"
     if oracle == TRAINING and "payoff" in results:
         judge = f"By what is played for ({results['payoff']})"
     interval = rate.get("interval")
     if interval is None:
         return f"{judge} {player} wins {rate['win_rate']:.1f}% against the start, with no known error."
+    few = f", over {counted(rate['prompts'], 'prompt')}" if "prompts" in rate else ""
     return (
         f"{judge} {player} {rate['verdict']} the start: {rate['win_rate']:.1f}%, 95% interval "
-        f"{interval[0]:.1f}% to {interval[1]:.1f}%."
+        f"{interval[0]:.1f}% to {interval[1]:.1f}%{few}."
     )
 
 
@@ -333,7 +342,7 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
     if (layout := figure.get_layout_engine()) is not None:
         layout.set(wspace=0.08)  # type: ignore[call-arg]  # else the names touch the colour bar's numbers
     return [
-        Heading(f"{short_source(results['oracles'][oracle])} ({ROLES[oracle == TRAINING]})"),
+        Heading(f"{short_source(results['oracles'][oracle])} ({role(oracle, results)})"),
         Table(head, rows),
         Paragraph(" ".join([*game_sentences(game), *missing_sentences(oracle, results)])),
         Picture(figure, "P(row beats column)."),

@@ -221,10 +221,10 @@ def unreachable_target(target_rms: float, size: float) -> str | None:
     if target_rms < UNREACHABLE or size == 0:
         return None
     return (
-        f"The step of {size:g} asks for more than any fit reaches: its target is {target_rms:.0f} nats away (rms). "
-        "A fit falls far short of it, and is then policy gradient, in which the size of the step cancels, or it leaves "
-        f"all that was sampled. Take a step near {2 * size / target_rms:.1g} (--step); where the policy hardly moves, "
-        "a larger --learning-rate as well."
+        f"The step of {size:g} asks for more than a fit reaches: its target is {target_rms:.0f} nats away (rms). "
+        "A fit falls short of it, and is then policy gradient, in which the size of the step cancels, or it leaves "
+        f"all that was sampled. Take a smaller --step, {2 * size / target_rms:.2g} asks for 2 nats; where the policy "
+        "hardly moves, a larger --learning-rate as well."
     )
 
 

@@ -22,6 +22,7 @@ from nashward.llm.evaluation.win_rates.win_rate import win_rate
 from nashward.llm.oracles import Function, Length
 from nashward.llm.policy.adapters.peft_format import WEIGHTS
 from nashward.llm.policy.mixture import Mixture
+from nashward.llm.report.results import role
 from nashward.llm.run.selfplay import SelfPlay
 from nashward.llm.store.files import write_checksums, write_json
 from nashward.llm.store.run_folder import RunFolder
@@ -165,6 +166,18 @@ def test_what_a_held_out_oracle_does_not_judge_is_counted_and_one_that_judges_no
     assert list(found["missing"]) == ["partly"]
     judged = [rate.get("prompts", found["prompts"]) for rate in found["against_start"]["partly"].values()]
     assert 0 < found["prompts"] * len(judged) - sum(judged) <= found["missing"]["partly"]
+
+
+def test_a_held_out_oracle_that_was_fitted_to_these_prompts_is_no_independent_judge(
+    finished: SelfPlay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nashward.llm.evaluation.evaluate.fitted_to", lambda source, prompts: {*list(prompts)[:2]})
+    found = evaluate(finished, _asked(finished), {"length": Length()})
+    assert found["in_sample"] == {"length": 2}
+    assert "votes on 2 of" in role("length", found)
+    assert "votes" not in role("training", found)
+    monkeypatch.undo()
+    assert "in_sample" not in evaluate(finished, _asked(finished), {"length": Length()})
 
 
 def test_what_was_drawn_is_drawn_again_where_it_is_damaged(finished: SelfPlay) -> None:

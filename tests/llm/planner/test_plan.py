@@ -144,7 +144,7 @@ def test_the_command_prints_the_plan_and_refuses_what_does_not_fit(capsys, tmp_p
     assert main([*command, "8GiB", "--prompts-per-iteration", "10", "--max-new-tokens", "384"]) == 0
     out = capsys.readouterr().out
     assert "it fits with --sampling-batch 64 --tokens 4096" in out
-    assert "hours for 3 iterations of 10 prompts of 512 tokens, 5 responses of 384 to each (sampling" in out
+    assert "seconds for 3 iterations of 10 prompts of 512 tokens, 5 responses of 384 to each (sampling" in out
     assert "20 TFLOP/s, 250 GB/s (from host memory 10)" in out
     assert main([*command, "520MiB"]) == 2
     message = capsys.readouterr().err

@@ -143,11 +143,11 @@ def _name(path: Path) -> str:
 
 
 def _show(oracle: str, results: dict[str, Any]) -> None:
-    from nashward.llm.report.results import game_sentences, missing_sentences
+    from nashward.llm.report.results import game_sentences, missing_sentences, role
 
     game, rates = results["games"][oracle], results["against_start"][oracle]
     width = max(map(len, game["players"]))
-    print(f"\njudged by {results['oracles'][oracle]} ({oracle if oracle == 'training' else 'held out'})")
+    print(f"\njudged by {results['oracles'][oracle]} ({oracle if oracle == 'training' else role(oracle, results)})")
     print(
         f"{'':<{width}}  against the start  {'beyond noise':<22}  minimal   Nash    90% of draws  exploitability  "
         "tokens"

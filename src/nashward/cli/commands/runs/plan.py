@@ -69,6 +69,7 @@ CORE = {"tflops": 0.1, "bandwidth": 10.0}  # of a core of a CPU, assumed
 KNOWN = "{0}: from the shape that nashward knows of it; not read from the hub"
 PEAKS = "each row is at its phase's peak; where that is the reading of the prompts, keys+values are of these alone"
 SMALLEST = 10**8  # parameters: the seconds per token are those of models of billions
+UNITS = {"hours": 3600, "minutes": 60, "seconds": 1}  # the largest that a time is one of
 
 
 SHARED = ("policy", *JUDGES, *DEMAND, "quantise")  # what a preset says of a run that a plan depends on
@@ -272,7 +273,9 @@ def _print_time(plan: Plan, rates: Rates, device: Device, measured: bool) -> Non
     from nashward.llm.planner import cost
 
     demand = plan.demand
-    each = ", ".join(f"{name} {value / 3600:.1f}" for name, value in cost.seconds(plan, rates).items())
+    total = 3600 * cost.hours(plan, rates)
+    unit, of_unit = next((name, size) for name, size in UNITS.items() if total >= size or name == "seconds")
+    each = ", ".join(f"{name} {value / of_unit:.1f}" for name, value in cost.seconds(plan, rates).items())
     about, beyond = "about", ""
     if plan.parameters < SMALLEST:
         about, beyond = "at most", "; a model this small takes less per token, how much is not known"
@@ -280,7 +283,7 @@ def _print_time(plan: Plan, rates: Rates, device: Device, measured: bool) -> Non
     transfer = f" (from host memory {rates.transfer:g})" if device == "cuda" else ""
     cards = f", on {demand.processes} {'cards' if device == 'cuda' else 'processors'}" if demand.processes > 1 else ""
     print(
-        f"{about} {cost.hours(plan, rates):.1f} hours for {counted(demand.iterations, 'iteration')} of "
+        f"{about} {total / of_unit:.1f} {unit} for {counted(demand.iterations, 'iteration')} of "
         f"{counted(demand.prompts, 'prompt')} of {demand.prompt_tokens} tokens, "
         f"{counted(demand.responses, 'response')} of {demand.new_tokens} to each{cards} "
         f"({each} per iteration{'' if plan.oracle is not None else '; judging is extra'}), if all {texts} as long as "
