@@ -85,7 +85,8 @@ def in_order(name: str, values: Any, keys: tuple[str, ...], what: str) -> Any:
         return np.array(values.to_numpy()) if is_series(values) else values  # a copy, so that torch may write to it
     found = {str(key): value for key, value in by_key(name, values).items()}
     if unknown := [key for key in found if key not in keys]:  # first: what lacks may have been meant
-        raise NashwardError(f"the {name} names {unknown[0]!r:.60}, which is no {what}; there are: {', '.join(keys)}")
+        known = ", ".join(map(repr, keys))
+        raise NashwardError(f"the {name} names {unknown[0]!r:.60}, which is no {what}; there are: {known}")
     if lacking := [key for key in keys if key not in found]:
         raise NashwardError(f"the {name} has nothing for the {what} {lacking[0]!r:.60}; it is by {what}: give all")
     return [found[key] for key in keys]
