@@ -79,6 +79,19 @@ def test_the_winner_of_few_prompts_is_not_tested(tmp_path: Path, capsys: pytest.
     assert said[1].startswith("long beats short beyond noise (p = ")
 
 
+def test_a_few_battles_in_a_circle_are_not_tested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "b.jsonl", tmp_path / "b.json"
+    rows = [{"model_a": a, "model_b": b, "winner": a} for a, b in ("rs", "rs", "sp", "pr", "pr", "pr")]
+    for times, said in ((1, "is not tested: the pairs met too rarely"), (9, "scores do not explain the battles (p ")):
+        path.write_text("\n".join(map(json.dumps, rows * times)))
+        assert main(["leaderboard", str(path), "--json", str(out)]) == 0
+        assert said in capsys.readouterr().out
+        assert (json.loads(out.read_text())["cycle_p_value"] is None) == (times == 1)
+    path.write_text("\n".join(map(json.dumps, rows[:3])))  # no pair to spare
+    assert main(["leaderboard", str(path)]) == 0
+    assert "explain the battles" not in capsys.readouterr().out
+
+
 def test_what_a_fit_has_seen_and_lacks_is_said(tmp_path: Path) -> None:
     cycle = {"names": ["x", "y", "z"], "prompt": None, "p_value": 0.01, "errors": [0.1] * 3, "prompts": [20] * 3}
     held = {**cycle, "leads": [0.9, 0.9, 0.9]}

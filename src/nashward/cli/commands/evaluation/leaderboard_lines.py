@@ -63,7 +63,10 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
     if curl is not None and curl == curl:  # not NaN
         print(f"share of a prompt's logits that no score explains, mean: {curl:.3f}")
     p = content["cycle_p_value"]
-    if p is not None and p == p:  # not NaN: there are pairs beyond those that scores need
+    if p is not None and p != p:  # NaN
+        if (battles.met > 0).sum() >= 2 * len(rows):  # pairs beyond those that scores need
+            print("whether scores explain the battles is not tested: the pairs met too rarely, or are too few")
+    elif p is not None:
         within = "what scores leave unexplained is within noise, which proves no absence of cycles"
         verdict = within if p > 0.05 else "scores do not explain the battles"
         print(f"{verdict} ({p_text(p)}, chi-squared over all pairs)")
