@@ -162,6 +162,11 @@ def test_at_equal_style_no_verdict_is_on_models_whose_lengths_hardly_overlap(
     said, content = capsys.readouterr().out, json.loads(out.read_text())
     assert content["lengths_apart"] == ([] if overlap else [["long", "one"], ["long", "two"]])
     assert ("lengths hardly overlap of long and one" in said) == (not overlap)
+    assert content["style"]["length"]["coefficient"] > 5 * content["style"]["length"]["error"] > 0
+    assert "adds to the log-odds: length +" in said
+    assert {name for name, fit in content["style"].items() if fit is None} == {"headers", "lists", "bold"}
+    assert "headers +" not in said
+    assert "headers, lists, bold" in said
     if not overlap:
         assert content["condorcet_p_value"] is None
         assert "beyond noise (p" not in said

@@ -72,12 +72,20 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
         print(f"{verdict} ({p_text(p)}, chi-squared over all pairs)")
     _print_cycles(content["cycles"])
     if content["style"] is not None:
-        added = ", ".join(
-            f"{name} {fit['coefficient']:+z.3f}" + (f" ± {fit['error']:.3f}" if fit["error"] == fit["error"] else "")
-            for name, fit in content["style"].items()
-        )
-        print(f"a standard deviation of style adds to the log-odds: {added}")
+        _print_style(content["style"])
     _print_categories(content["categories"])
+
+
+def _print_style(style: Mapping[str, Any]) -> None:
+    """What a standard deviation of each feature adds, and which were not measured."""
+    added = ", ".join(
+        f"{name} {fit['coefficient']:+z.3f}" + (f" ± {fit['error']:.3f}" if fit["error"] == fit["error"] else "")
+        for name, fit in style.items() if fit is not None
+    )  # fmt: skip
+    if added:
+        print(f"a standard deviation of style adds to the log-odds: {added}")
+    if unknown := [name for name, fit in style.items() if fit is None]:
+        print(f"not measured (nothing has them, or writer or length decides them): {', '.join(unknown)}")
 
 
 def _few(leans_on: Mapping[str, Any]) -> str:
