@@ -66,15 +66,17 @@ def test_the_winner_of_few_prompts_is_not_tested(tmp_path: Path, capsys: pytest.
         (tmp_path / "answers" / f"{model}.json").write_text(json.dumps([text] * 12))
     (tmp_path / "p.txt").write_text("".join(f"prompt {k}\n" for k in range(12)))
     board = ["leaderboard", str(tmp_path / "answers"), "--prompts", str(tmp_path / "p.txt")]
-    said = []
+    said, out = [], tmp_path / "b.json"
     for count in (9, 12):
-        assert main([*board, "--oracle", "nashward.llm.oracles:Length", "--limit", str(count)]) == 0
-        out = capsys.readouterr().out
-        assert "olicy" not in out
-        (line,) = [line for line in out.splitlines() if "long" in line and "short" in line]
+        limit = ["--limit", str(count), "--json", str(out)]
+        assert main([*board, "--oracle", "nashward.llm.oracles:Length", *limit]) == 0
+        assert (json.loads(out.read_text())["condorcet_p_value"] is None) == (count == 9)
+        printed = capsys.readouterr().out
+        assert "olicy" not in printed
+        (line,) = [line for line in printed.splitlines() if "long" in line and "short" in line]
         said.append(line)
     assert "not told apart" in said[0]
-    assert "not tested, of 9 prompts (10 are needed)" in said[0]
+    assert "long met short on 9 prompts only, 10 prompts are needed" in said[0]
     assert "p = " not in said[0]
     assert said[1].startswith("long beats short beyond noise (p = ")
 

@@ -269,8 +269,9 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
     battles = standings.battles
     apart = standings.apart
 
-    def unsure(model: int) -> bool:
-        return apart is not None and bool(apart[model].any())
+    def untested(model: int) -> bool:
+        fewest = battles.compared[model, battles.fewest_with(model)]
+        return fewest < games.analysis.pair_tests.MIN_PROMPTS or (apart is not None and bool(apart[model].any()))
 
     game, bands, labels, lottery = battles.game, battles.bands(seed=seed), battles.labels, battles.lottery
     winner, smith = int(social_choice.condorcet_winner(game.P)), social_choice.smith_set(game.P).tolist()
@@ -302,7 +303,7 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
         "leans_on": _leans_on(standings),
         "share_of_draws": bands.share,
         "condorcet_winner": labels[winner] if winner >= 0 else None,
-        "condorcet_p_value": None if winner < 0 or unsure(winner) else battles.winner_p_value(winner, seed=seed),
+        "condorcet_p_value": None if winner < 0 or untested(winner) else battles.winner_p_value(winner, seed=seed),
         "lengths_apart": _apart_pairs(labels, apart),
         "smith_set": [label for label, member in zip(labels, smith, strict=True) if member],
         "curl": float(social_choice.curl_fraction(game.P - 0.5)),

@@ -109,22 +109,22 @@ def _few(leans_on: Mapping[str, Any]) -> str:
 
 def _winner(content: Mapping[str, Any], battles: Battles) -> str:
     """Whether the Condorcet winner is one beyond noise."""
-    import numpy as np
-
     from nashward.games.analysis.pair_tests import DRAWS, MIN_PROMPTS
     from nashward.llm.report.results import winner_sentence
 
     winner = battles.labels.index(content["condorcet_winner"])
-    fewest = int(np.delete(battles.compared[winner], winner).min())
+    other = battles.fewest_with(winner)
+    fewest = int(battles.compared[winner, other])
     whole = {row["model"]: row["nash_alone"] for row in content["models"]}
     game = {**content, "players": battles.labels, "lottery_band": {"whole": whole}}
-    if fewest < MIN_PROMPTS:
-        game["condorcet_p_value"] = None
-    of = counted(fewest, "prompt" if battles.by_prompt else "battle")
     if any(content["condorcet_winner"] in pair for pair in content["lengths_apart"]):
         return winner_sentence(game, "model", "not tested, its length and others' hardly overlap")
-    untested, floor = f"not tested, of {of} ({MIN_PROMPTS} are needed)", len(battles.labels) / (DRAWS + 1)
-    return winner_sentence(game, "model", untested, floor)
+    what = "prompt" if battles.by_prompt else "battle"
+    met = f"{'on' if battles.by_prompt else 'in'} {counted(fewest, what)}"
+    pair = shortened((battles.labels[winner], battles.labels[other]), WIDTH)
+    met = f"{pair[0]} met {pair[1]} {met} only" if fewest else f"{pair[0]} never met {pair[1]}"
+    floor = len(battles.labels) / (DRAWS + 1)
+    return winner_sentence(game, "model", f"not tested: {met}, {counted(MIN_PROMPTS, what)} are needed", floor)
 
 
 def _print_cycles(cycles: list[dict[str, Any]]) -> None:
