@@ -66,17 +66,32 @@ def test_the_winner_of_few_prompts_is_not_tested(tmp_path: Path, capsys: pytest.
         (tmp_path / "answers" / f"{model}.json").write_text(json.dumps([text] * 12))
     (tmp_path / "p.txt").write_text("".join(f"prompt {k}\n" for k in range(12)))
     board = ["leaderboard", str(tmp_path / "answers"), "--prompts", str(tmp_path / "p.txt")]
-    said = []
+    said, out = [], tmp_path / "b.json"
     for count in (9, 12):
-        assert main([*board, "--oracle", "nashward.llm.oracles:Length", "--limit", str(count)]) == 0
-        out = capsys.readouterr().out
-        assert "olicy" not in out
-        (line,) = [line for line in out.splitlines() if "long" in line and "short" in line]
+        limit = ["--limit", str(count), "--json", str(out)]
+        assert main([*board, "--oracle", "nashward.llm.oracles:Length", *limit]) == 0
+        assert (json.loads(out.read_text())["condorcet_p_value"] is None) == (count == 9)
+        printed = capsys.readouterr().out
+        assert "olicy" not in printed
+        (line,) = [line for line in printed.splitlines() if "long" in line and "short" in line]
         said.append(line)
     assert "not told apart" in said[0]
-    assert "not tested, of 9 prompts (10 are needed)" in said[0]
+    assert "long met short on 9 prompts only, 10 prompts are needed" in said[0]
     assert "p = " not in said[0]
     assert said[1].startswith("long beats short beyond noise (p = ")
+
+
+def test_a_few_battles_in_a_circle_are_not_tested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "b.jsonl", tmp_path / "b.json"
+    rows = [{"model_a": a, "model_b": b, "winner": a} for a, b in ("rs", "rs", "sp", "pr", "pr", "pr")]
+    for times, said in ((1, "is not tested: the pairs met too rarely"), (9, "scores do not explain the battles (p ")):
+        path.write_text("\n".join(map(json.dumps, rows * times)))
+        assert main(["leaderboard", str(path), "--json", str(out)]) == 0
+        assert said in capsys.readouterr().out
+        assert (json.loads(out.read_text())["cycle_p_value"] is None) == (times == 1)
+    path.write_text("\n".join(map(json.dumps, rows[:3])))  # no pair to spare
+    assert main(["leaderboard", str(path)]) == 0
+    assert "explain the battles" not in capsys.readouterr().out
 
 
 def test_what_a_fit_has_seen_and_lacks_is_said(tmp_path: Path) -> None:
@@ -149,6 +164,11 @@ def test_at_equal_style_no_verdict_is_on_models_whose_lengths_hardly_overlap(
     said, content = capsys.readouterr().out, json.loads(out.read_text())
     assert content["lengths_apart"] == ([] if overlap else [["long", "one"], ["long", "two"]])
     assert ("lengths hardly overlap of long and one" in said) == (not overlap)
+    assert content["style"]["length"]["coefficient"] > 5 * content["style"]["length"]["error"] > 0
+    assert "adds to the log-odds: length +" in said
+    assert {name for name, fit in content["style"].items() if fit is None} == {"headers", "lists", "bold"}
+    assert "headers +" not in said
+    assert "headers, lists, bold" in said
     if not overlap:
         assert content["condorcet_p_value"] is None
         assert "beyond noise (p" not in said

@@ -187,6 +187,11 @@ class Battles:
         i, j, margin = self._margins
         return self._summed(np.ones(len(margin)), np.ones(len(margin)), i, j).astype(np.int64)
 
+    def fewest_with(self, model: int) -> int:
+        """The other model that this one was compared with least."""
+        others = np.delete(np.arange(len(self.labels)), model)
+        return int(others[self.compared[model, others].argmin()])
+
     def _p_values(self, draws: int, seed: int) -> Float[np.ndarray, "n n"]:
         """[n, n], one-sided p-values of "i beats j on average"."""
         n = len(self.labels)

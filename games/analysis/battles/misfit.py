@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ...shapes import Float, Int
 from ..ratings import pearson_p_value
 
+ENOUGH = 5  # battles of a pair, in the harmonic mean: of fewer the chi-squared of a few pairs accuses too often
+MANY = 10  # pairs to spare, whose sum is near the chi-squared also where each pair met once or twice
 DUST = 1e-12  # of a variance or a dispersion that is 0 but for rounding
 
 
@@ -31,7 +35,8 @@ def misfit_p_value(
         fitted: numbers of the fit.
 
     Returns:
-        the p-value; NaN without pairs to spare.
+        the p-value; NaN (not tested) without pairs to spare, or with fewer than 10 of them where pairs have less than
+        5 battles in the harmonic mean.
 
     Source: Pearson 1900, see ``pearson_p_value``.
 
@@ -59,4 +64,7 @@ def misfit_p_value(
     at[record] = pair
     games = np.bincount(at, np.bincount(record, share * met))
     spread = dispersion * np.bincount(at, variance)
-    return pearson_p_value(np.bincount(at, misfit), spread, games, len(games) - fitted)
+    to_spare = len(games) - fitted
+    if to_spare < MANY and ENOUGH * (1 / games).mean() > 1 + 1e-9:
+        return math.nan
+    return pearson_p_value(np.bincount(at, misfit), spread, games, to_spare)

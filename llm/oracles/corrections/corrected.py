@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
 from nashward.errors import NashwardError
-from nashward.games.analysis.contextual import contextual_bradley_terry
+from nashward.games.analysis.contextual import ContextualBradleyTerry, contextual_bradley_terry
 from nashward.games.analysis.style import STYLE, style_differences
 from nashward.games.shapes import Float
 
@@ -90,6 +90,9 @@ class StyleControl(Corrected):
     with x the features of ``games.analysis.style``, those of exchanged texts being opposite. A certain judgement (P of
     0 or 1) counts as log-odds of 4, as it does where g is fitted.
 
+    Attributes:
+        fit: of which g are the slopes; None where they were given.
+
     Args:
         oracle: the oracle.
         coefficients: g, [4], log-odds a unit of the features.
@@ -110,6 +113,7 @@ class StyleControl(Corrected):
 
     what = "style controlled"
     by_labels = False
+    fit: ContextualBradleyTerry | None = None
 
     def __init__(self, oracle: PreferenceOracle, coefficients: Sequence[float]) -> None:
         self.coefficients = np.asarray(coefficients, dtype=np.float64)
@@ -139,7 +143,9 @@ class StyleControl(Corrected):
                     "cannot be told from that of the %s",
                     oracle.name, " and ".join(kinds), decides, decides,
                 )  # fmt: skip
-        control = cls(oracle, found.control.tolist())
+        fit = found.control
+        control = cls(oracle, fit.slopes.tolist())
+        control.fit = fit
         texts = ([getattr(pair, side) for pair in judged.pairs] for side in "ab")
         left = np.nanmean(control.corrected(judged.log_odds, *texts) ** 2) / (np.nanmean(judged.log_odds**2) or 1.0)
         if left < MOST_TAKEN:

@@ -98,10 +98,10 @@ class StyleFit:
         return None if self.within is None else self._fit(np.c_[self._features, others], False)
 
     @property
-    def control(self) -> Float[np.ndarray, " 4"]:
-        """[4], log-odds a unit of each feature, fitted without those that authors or lengths decide, whose are 0."""
+    def control(self) -> ContextualBradleyTerry:
+        """The features without those that authors or lengths decide, whose slopes are 0 and have no error."""
         told = [not (self.hidden(k) or self.by_length(k)) for k in range(len(STYLE))]
-        return self._fit(np.where(told, self._features, 0.0), True).slopes
+        return self._fit(np.where(told, self._features, 0.0), True)
 
     @cached_property
     def _features(self) -> Float[np.ndarray, "N 4"]:

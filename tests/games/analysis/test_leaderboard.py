@@ -164,13 +164,21 @@ def test_one_prompt_proves_no_cycle_however_often_it_is_fought_on() -> None:
     """40 battles a pair repeat what one prompt decides; without prompts, or on 40 of them, they prove it."""
     one = from_battles(_rows(["q"], CIRCLE, 40))
     assert one.by_prompt
-    assert one.cycle_p_value > 0.05
+    assert math.isnan(one.cycle_p_value)  # one prompt is no test
     bands = one.bands(seed=0)
     assert ((bands.low == 0) & (bands.high == 1)).all()
     assert from_battles(_rows(range(40), CIRCLE)).cycle_p_value < 1e-9
     unknown = from_battles(_rows([None], CIRCLE, 40))
     assert not unknown.by_prompt
     assert unknown.cycle_p_value < 1e-9
+
+
+@pytest.mark.parametrize(("times", "tested"), [((2, 1, 3), False), ((1, 1, 13), False), ((5, 5, 5), True)])
+def test_few_battles_of_three_models_are_not_tested(times: tuple[int, ...], tested: bool) -> None:
+    """Of equal models the chi-squared of 2, 1 and 3 battles accused a quarter at 5%."""
+    rows = [row for pair, count in zip(CIRCLE, times, strict=True) for row in _rows([None], [pair], count)]
+    p = from_battles(rows).cycle_p_value
+    assert p < 0.01 if tested else math.isnan(p)
 
 
 def test_few_prompts_with_cycles_of_their_own_prove_none() -> None:

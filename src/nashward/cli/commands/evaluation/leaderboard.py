@@ -35,17 +35,19 @@ class Standings:
         battles: who beat whom how often.
         origin: lines on how they came about.
         rates: win rates and their standard errors, [n] each, where models were judged.
-        original: the battles as they were fought, where style was taken out of them, and the fit of it.
+        original: the battles as they were fought, where style was taken out of them.
         logits_curl: the mean share of a prompt's logits that no score explains; None without an oracle.
         apart: [n, n], the pairs whose lengths hardly overlap, where they are taken out: there is no verdict on these.
+        style: the fit of it, where style was taken out.
     """
 
     battles: games.analysis.leaderboard.Battles
     origin: list[str]
     rates: tuple[Any, Any] | None = None
     logits_curl: float | None = None
-    original: tuple[games.analysis.leaderboard.Battles, games.analysis.contextual.ContextualBradleyTerry] | None = None
+    original: games.analysis.leaderboard.Battles | None = None
     apart: Any = None
+    style: games.analysis.contextual.ContextualBradleyTerry | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -166,7 +168,7 @@ def _fought(path: Path, style: bool, category: str | None, without: list[str], m
     assert battles.style is not None, "style was read"
     longer = battles.style[:, games.analysis.style.STYLE.index("length")]
     apart = games.analysis.battles.lengths_apart(longer, battles.first, battles.second, len(battles.labels))
-    return Standings(controlled, origin + _apart_line(battles.labels, apart), original=(battles, fit), apart=apart)
+    return Standings(controlled, origin + _apart_line(battles.labels, apart), original=battles, apart=apart, style=fit)
 
 
 def _judged(args: argparse.Namespace) -> Standings:
@@ -187,13 +189,13 @@ def _judged(args: argparse.Namespace) -> Standings:
     prompts = every[: args.limit]
     source = configuration.oracle_of(args)
     oracle = oracles.as_oracle(source, **configuration.judge(args, base_sources(source)), cache=args.cache)
-    apart = None
+    apart = style = None
     if args.style_control:
         pairs = probe_pairs((), prompts, responses)
         control = oracles.StyleControl.of(oracle, judge_pairs(oracle, pairs, args.cache))
         taken_out = dict(zip(games.analysis.style.STYLE, control.coefficients, strict=True))
         apart = _lengths_apart(pairs, list(responses)) if taken_out["length"] else None
-        oracle = control
+        oracle, style = control, control.fit
     with tqdm(
         total=len(prompts),
         desc=f"judging {counted(len(responses), 'model')}",
@@ -214,7 +216,8 @@ def _judged(args: argparse.Namespace) -> Standings:
     if judged < len(prompts):
         origin.append(f"each pair was judged on at least {judged} of {counted(len(prompts), 'prompt')}")
     origin += [] if apart is None else _apart_line(tuple(responses), apart)
-    return Standings(result.battles, origin, (result.win_rate, result.win_rate_error), result.curl, apart=apart)
+    rates = result.win_rate, result.win_rate_error
+    return Standings(result.battles, origin, rates, result.curl, apart=apart, style=style)
 
 
 def _lengths_apart(pairs: Sequence[Pair], names: list[str]) -> Any:
@@ -266,8 +269,9 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
     battles = standings.battles
     apart = standings.apart
 
-    def unsure(model: int) -> bool:
-        return apart is not None and bool(apart[model].any())
+    def untested(model: int) -> bool:
+        fewest = battles.compared[model, battles.fewest_with(model)]
+        return fewest < games.analysis.pair_tests.MIN_PROMPTS or (apart is not None and bool(apart[model].any()))
 
     game, bands, labels, lottery = battles.game, battles.bands(seed=seed), battles.labels, battles.lottery
     winner, smith = int(social_choice.condorcet_winner(game.P)), social_choice.smith_set(game.P).tolist()
@@ -299,14 +303,14 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
         "leans_on": _leans_on(standings),
         "share_of_draws": bands.share,
         "condorcet_winner": labels[winner] if winner >= 0 else None,
-        "condorcet_p_value": None if winner < 0 or unsure(winner) else battles.winner_p_value(winner, seed=seed),
+        "condorcet_p_value": None if winner < 0 or untested(winner) else battles.winner_p_value(winner, seed=seed),
         "lengths_apart": _apart_pairs(labels, apart),
         "smith_set": [label for label, member in zip(labels, smith, strict=True) if member],
         "curl": float(social_choice.curl_fraction(game.P - 0.5)),
         "logits_curl": standings.logits_curl,
         "cycle_p_value": _cycle_p_value(standings),
         "cycles": _cycles(battles, apart, seed),
-        "style": _style(standings),
+        "style": None if standings.style is None else _style(standings.style),
         "categories": [
             {
                 "name": category.name, "battles": category.battles,
@@ -340,13 +344,13 @@ def _leans_on(standings: Standings) -> dict[str, Any] | None:
 
 def _cycle_p_value(standings: Standings) -> float | None:
     if standings.original is not None:
-        return standings.original[0].fit_p_value(standings.original[0].scores(style=True))
+        return standings.original.fit_p_value(standings.original.scores(style=True))
     return standings.battles.cycle_p_value if standings.rates is None else None
 
 
 def _categories(standings: Standings) -> list[games.analysis.leaderboard.InCategory]:
     """The categories, the one in which the Nash is beaten most surely first."""
-    battles = standings.battles if standings.original is None else standings.original[0]
+    battles = standings.battles if standings.original is None else standings.original
     overall = standings.battles.ratings.elo.numpy()
     lottery, style = standings.battles.lottery.policy, standings.original is not None
     found = games.analysis.battles.by_category(battles, lottery, overall, style)
@@ -383,15 +387,14 @@ def _cycles(battles: games.analysis.leaderboard.Battles, apart: Any, seed: int) 
     return found
 
 
-def _style(standings: Standings) -> dict[str, dict[str, float]] | None:
-    """What a standard deviation of each feature adds to the log-odds, with its standard error."""
-    if standings.original is None:
-        return None
-    fit = standings.original[1]
+def _style(fit: games.analysis.contextual.ContextualBradleyTerry) -> dict[str, dict[str, float] | None]:
+    """What a standard deviation of each feature adds to the log-odds, with its standard error; None: not measured."""
     columns = zip(fit.coefficients, fit.standard_error, fit.slopes, fit.slope_errors, strict=True)
     names = ("coefficient", "error", "slope", "slope_error")
     return {
-        feature: dict(zip(names, map(float, values), strict=True))
+        feature: None
+        if values[0] == 0 and values[1] != values[1]
+        else dict(zip(names, map(float, values), strict=True))
         for feature, values in zip(games.analysis.style.STYLE, columns, strict=True)
     }
 

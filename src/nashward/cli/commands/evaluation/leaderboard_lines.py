@@ -63,18 +63,29 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
     if curl is not None and curl == curl:  # not NaN
         print(f"share of a prompt's logits that no score explains, mean: {curl:.3f}")
     p = content["cycle_p_value"]
-    if p is not None and p == p:  # not NaN: there are pairs beyond those that scores need
+    if p is not None and p != p:  # NaN
+        if (battles.met > 0).sum() >= 2 * len(rows):  # pairs beyond those that scores need
+            print("whether scores explain the battles is not tested: the pairs met too rarely, or are too few")
+    elif p is not None:
         within = "what scores leave unexplained is within noise, which proves no absence of cycles"
         verdict = within if p > 0.05 else "scores do not explain the battles"
         print(f"{verdict} ({p_text(p)}, chi-squared over all pairs)")
     _print_cycles(content["cycles"])
     if content["style"] is not None:
-        added = ", ".join(
-            f"{name} {fit['coefficient']:+z.3f}" + (f" ± {fit['error']:.3f}" if fit["error"] == fit["error"] else "")
-            for name, fit in content["style"].items()
-        )
-        print(f"a standard deviation of style adds to the log-odds: {added}")
+        _print_style(content["style"])
     _print_categories(content["categories"])
+
+
+def _print_style(style: Mapping[str, Any]) -> None:
+    """What a standard deviation of each feature adds, and which were not measured."""
+    added = ", ".join(
+        f"{name} {fit['coefficient']:+z.3f}" + (f" ± {fit['error']:.3f}" if fit["error"] == fit["error"] else "")
+        for name, fit in style.items() if fit is not None
+    )  # fmt: skip
+    if added:
+        print(f"a standard deviation of style adds to the log-odds: {added}")
+    if unknown := [name for name, fit in style.items() if fit is None]:
+        print(f"not measured (nothing has them, or writer or length decides them): {', '.join(unknown)}")
 
 
 def _few(leans_on: Mapping[str, Any]) -> str:
@@ -98,22 +109,22 @@ def _few(leans_on: Mapping[str, Any]) -> str:
 
 def _winner(content: Mapping[str, Any], battles: Battles) -> str:
     """Whether the Condorcet winner is one beyond noise."""
-    import numpy as np
-
     from nashward.games.analysis.pair_tests import DRAWS, MIN_PROMPTS
     from nashward.llm.report.results import winner_sentence
 
     winner = battles.labels.index(content["condorcet_winner"])
-    fewest = int(np.delete(battles.compared[winner], winner).min())
+    other = battles.fewest_with(winner)
+    fewest = int(battles.compared[winner, other])
     whole = {row["model"]: row["nash_alone"] for row in content["models"]}
     game = {**content, "players": battles.labels, "lottery_band": {"whole": whole}}
-    if fewest < MIN_PROMPTS:
-        game["condorcet_p_value"] = None
-    of = counted(fewest, "prompt" if battles.by_prompt else "battle")
     if any(content["condorcet_winner"] in pair for pair in content["lengths_apart"]):
         return winner_sentence(game, "model", "not tested, its length and others' hardly overlap")
-    untested, floor = f"not tested, of {of} ({MIN_PROMPTS} are needed)", len(battles.labels) / (DRAWS + 1)
-    return winner_sentence(game, "model", untested, floor)
+    what = "prompt" if battles.by_prompt else "battle"
+    met = f"{'on' if battles.by_prompt else 'in'} {counted(fewest, what)}"
+    pair = shortened((battles.labels[winner], battles.labels[other]), WIDTH)
+    met = f"{pair[0]} met {pair[1]} {met} only" if fewest else f"{pair[0]} never met {pair[1]}"
+    floor = len(battles.labels) / (DRAWS + 1)
+    return winner_sentence(game, "model", f"not tested: {met}, {counted(MIN_PROMPTS, what)} are needed", floor)
 
 
 def _print_cycles(cycles: list[dict[str, Any]]) -> None:
