@@ -22,7 +22,7 @@ MEANING = {
     "headers": "the same of headers",
     "lists": "the same of lists",
     "bold": "the same of bold text",
-    "favour": "win probability of an author beyond that of the labels",
+    "favour": "win probability of an author beyond that of the labels, after recalibration",
     "accuracy": "share of labels that it agrees with; a coin has 0.5",
     "calibration": "its log-odds over those that fit the labels: above 1 too large, below 1 too small; 20 at most",
     "agreement": "accuracy by the agreement with other judges",

@@ -32,6 +32,7 @@ def test_a_biased_judge_is_named_and_the_exit_code_says_so(capsys: pytest.Captur
     assert main(["diagnose", *LENGTH, "--labels", "pairs.jsonl", "--json", "found.json"]) == 3
     begun, first = capsys.readouterr().out.splitlines()[:2]
     assert begun.startswith("length: 60 pairs")
+    assert "0 responses" not in begun
     assert first.startswith("length: ")
     assert "problems found on 60 prompts" in first
     assert "prefers longer responses" in first
