@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from .conversations import chat_messages, fields_of_prompt, prompt_field, prompt_fields, response_text
 from .prompts import OWN_FIELDS, Prompt, row_prompt
@@ -155,9 +156,11 @@ def _matched(
         if prompt is None:
             raise NashwardError(f"{file}: row {number} does not name its prompt, which other rows do; name it in each")
         if prompt not in open_places:
-            raise NashwardError(f"{file}: row {number} answers {prompt!r:.60}, which is none of {among}")
+            raise NashwardError(f"{file}: row {number} answers {quoted(prompt, 60)}, which is none of {among}")
         if not open_places[prompt]:
-            raise NashwardError(f"{file}: row {number} answers {prompt!r:.60} again; give one response per prompt")
+            raise NashwardError(
+                f"{file}: row {number} answers {quoted(prompt, 60)} again; give one response per prompt"
+            )
         responses[open_places[prompt].pop()] = response
     return responses
 

@@ -13,6 +13,7 @@ import numpy as np
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Num
+from nashward.shortened import quoted
 
 from ..config.fields import check_choice
 from ..processes import processes
@@ -83,8 +84,8 @@ def select_best(
     if any(missing):
         n = missing.index(True)
         raise NashwardError(
-            f"{oracle.name} gave no judgement for prompt {n}, {prompts[n]!r:.60}: no candidate is the best; leave the "
-            "prompt out, or take another oracle"
+            f"{oracle.name} gave no judgement for prompt {n}, {quoted(prompts[n], 60)}: no candidate is the best; "
+            "leave the prompt out, or take another oracle"
         )
     if gone:
         logger.warning(

@@ -209,6 +209,10 @@ def _import_object(source: str) -> Any:
 
 def _instance(kind: type) -> Any:
     """An object of a class that needs no arguments."""
+    if lacking := sorted(getattr(kind, "__abstractmethods__", ())):
+        raise NashwardError(
+            f"{kind.__name__} is abstract: it lacks {', '.join(lacking)}; write this in the class, or give one with it"
+        )
     with translated_errors(
         lambda error: NashwardError(
             f"{kind.__name__} cannot be made without arguments: {first_line(error)}; give its settings behind it "

@@ -11,6 +11,7 @@ import numpy as np
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
+from nashward.shortened import quoted
 
 from .cache import Cache
 
@@ -227,7 +228,7 @@ class PreferenceOracle(ABC):
         worst = int((np.abs(first - second) if complements else ~skew[known]).argmax())
         i, j = pairs[both[np.nonzero(known)[1][worst], 0]]
         p, q = float(first[worst]), float(second[worst])
-        shown = f"the pair {texts[i]!r:.40}, {texts[j]!r:.40} of prompt {prompt!r:.40}"
+        shown = f"the pair {quoted(texts[i], 40)}, {quoted(texts[j], 40)} of prompt {quoted(prompt, 40)}"
         if complements:
             raise NashwardError(f"{self.name} returned {no_log_odds(shown, p, q)}")
         raise NashwardError(

@@ -22,7 +22,7 @@ MEANING = {
     "headers": "the same of headers",
     "lists": "the same of lists",
     "bold": "the same of bold text",
-    "favour": "win probability of an author beyond that of the labels",
+    "favour": "win probability of an author beyond that of the labels, after recalibration",
     "accuracy": "share of labels that it agrees with; a coin has 0.5",
     "calibration": "its log-odds over those that fit the labels: above 1 too large, below 1 too small; 20 at most",
     "agreement": "accuracy by the agreement with other judges",
@@ -31,6 +31,7 @@ MEANING = {
     "missing": "share of pairs without a judgement",
     "truncated": "share of texts that it does not read to their end",
 }
+TITLE = "The judge"  # what the title of each page begins with
 LONG = 600  # characters of a response that stand in the table
 
 
@@ -65,8 +66,17 @@ def write_diagnosis(
         Section("The pairs that look most wrong", _doubtful(diagnosis)),
     ]
     with atomic_write(Path(file)) as unfinished:
-        unfinished.write_text(render(f"The judge {diagnosis.oracle}", sections), encoding="utf-8")
+        unfinished.write_text(render(f"{TITLE} {diagnosis.oracle}", sections), encoding="utf-8")
     return Path(file)
+
+
+def may_replace(file: Path) -> bool:
+    """Whether a page may take the place of what is there: nothing, an empty file, or the page of an earlier call."""
+    if not file.is_file():
+        return not file.exists()
+    with file.open("rb") as opened:
+        begun = opened.read(500)
+    return not begun or f"<title>{TITLE} ".encode() in begun
 
 
 def _summary(diagnosis: Diagnosis) -> list[Content]:

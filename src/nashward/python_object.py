@@ -45,6 +45,11 @@ def python_object(source: str) -> Any:
     expected = "expected module:name, the module in the working directory or installed"
     if not all(part.isidentifier() for part in module.split(".")):
         raise NashwardError(f"{source}: {module!r} is no name of a module; {expected}, without a path and without .py")
+    if ":" in name:
+        name, _, setting = name.partition(":")
+        raise NashwardError(
+            f"{source}: settings behind {module}:{name} are NAME=VALUE, as in module:Class:scale=0.2, got {setting!r}"
+        )
     try:
         value: Any = importlib.import_module(module)
         for part in name.split("."):

@@ -1,4 +1,4 @@
-"""Names cut to a length, as beside a picture or in a line of examples."""
+"""Names and texts cut to a length, as beside a picture, in a line of examples or in an error."""
 
 from __future__ import annotations
 
@@ -21,3 +21,17 @@ def shortened(names: Sequence[str], longest: int) -> list[str]:
     whole = [" ".join(name.split()) or repr(name) for name in names]
     short = [name if len(name) <= longest else f"{name[: longest - END - 1]}…{name[-END:]}" for name in whole]
     return short if len(set(short)) == len(set(whole)) else whole
+
+
+def quoted(text: str, longest: int) -> str:
+    """A text as Python writes it, cut before its quotes: a message then tells where it ends.
+
+    Args:
+        text: any.
+        longest: characters of it.
+
+    Example:
+        >>> quoted("one line\\nand more", 11), quoted("short", 11)
+        ("'one line\\\\na…'", "'short'")
+    """
+    return repr(text if len(text) <= longest else f"{text[: longest - 1]}…")

@@ -32,12 +32,26 @@ def test_a_biased_judge_is_named_and_the_exit_code_says_so(capsys: pytest.Captur
     assert main(["diagnose", *LENGTH, "--labels", "pairs.jsonl", "--json", "found.json"]) == 3
     begun, first = capsys.readouterr().out.splitlines()[:2]
     assert begun.startswith("length: 60 pairs")
+    assert "0 responses" not in begun
     assert first.startswith("length: ")
     assert "problems found on 60 prompts" in first
     assert "prefers longer responses" in first
     found = json.loads(Path("found.json").read_text())
     assert {"length", "accuracy"} <= set(found["problems"])
     assert "The judge length" in Path("diagnosis.html").read_text()
+
+
+def test_a_page_replaces_its_own_kind_only_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("notes.html").write_text("<title>My notes</title>")
+    judge = ["diagnose", *LENGTH, "--labels", "pairs.jsonl"]
+    assert main([*judge, "--report", "notes.html"]) == 2
+    assert "notes.html" in capsys.readouterr().err
+    assert Path("notes.html").read_text() == "<title>My notes</title>"
+    last = []
+    for _ in range(2):
+        assert main(judge) == 3
+        last.append(capsys.readouterr().out.splitlines()[-1])
+    assert ["earlier" in line for line in last] == [False, True]
 
 
 def test_labels_that_length_decides_alone_accuse_nobody(capsys: pytest.CaptureFixture[str]) -> None:

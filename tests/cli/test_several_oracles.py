@@ -39,6 +39,9 @@ def test_a_leaderboard_under_several_judges(capsys: pytest.CaptureFixture[str]) 
     differ = re.findall(r"differ by (\d\.\d+)", out)
     assert len(differ) == 2  # of the two ensembles
     assert float(differ[0]) == float(differ[1]) >= lead - 1e-3
+    assert "folds" not in out
+    assert main([*board, *BOTH[:2], *BOTH[:2]]) == 0  # members that judge alike
+    assert "differ by" not in capsys.readouterr().out
 
 
 def test_several_in_a_file_are_those_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:

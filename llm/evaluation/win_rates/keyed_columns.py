@@ -11,6 +11,7 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.forms.keyed import by_key, counts_rows, is_series
 from nashward.games.shapes import Float
+from nashward.shortened import quoted
 
 Column: TypeAlias = Mapping[str, float] | Sequence[float] | np.ndarray
 
@@ -49,7 +50,7 @@ def aligned(
     prompts = None if prompts is None else list(prompts)
     if prompts is not None and len(set(prompts)) < len(prompts):
         repeated = next(prompt for k, prompt in enumerate(prompts) if prompt in prompts[:k])
-        raise NashwardError(f"the prompt {repeated!r:.60} is there twice; each row needs a prompt of its own")
+        raise NashwardError(f"the prompt {quoted(repeated, 60)} is there twice; each row needs a prompt of its own")
     arrays = {name: _column(name, column, prompts) for name, column in columns.items()}
     (first, rows), *rest = ((name, len(array)) for name, array in arrays.items())
     for name, count in rest:
@@ -94,7 +95,7 @@ def _column(name: str, column: Column, prompts: Sequence[str] | None) -> Float[n
         assert prompts is not None
         if missing := [prompt for prompt in prompts if prompt not in column]:
             raise NashwardError(
-                f"{name} has nothing for {counted(len(missing), 'prompt')}, the first {missing[0]!r:.60}"
+                f"{name} has nothing for {counted(len(missing), 'prompt')}, the first {quoted(missing[0], 60)}"
             )
         return _numbers(name, [column[prompt] for prompt in prompts])
     if prompts is not None and len(column) != len(prompts):

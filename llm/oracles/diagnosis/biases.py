@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 
 from nashward.counted import counted
 from nashward.games.analysis.confidence import one_sided
 from nashward.games.analysis.contextual import ContextualBradleyTerry, contextual_bradley_terry
-from nashward.games.analysis.dawid_skene import DawidSkene, dawid_skene
 from nashward.games.analysis.significant_cycles import significant_cycles
 from nashward.games.analysis.style import STYLE
-from nashward.games.shapes import Bool, Float, Int
+from nashward.games.shapes import Bool
 from nashward.p_text import p_text
 
 from ...config.limits import DiagnosisLimits
@@ -31,6 +29,10 @@ CHANCE = 0.05  # from which p-value on an effect that stands beside a measure ma
 TESTS = 10  # among which a cycle is one, for its level
 LARGEST_FACTOR = 20.0  # of log-odds: larger ones, and labels that contradict them, are not told apart from it
 SEPARATED = 10.0  # in log-odds a standard deviation: labels that a feature decides alone have no finite slope
+INVERTED = (
+    "it judges the other way round, or the labels name the other side: see what their winner means; where they are "
+    "right, exchange its verdicts"
+)
 COIN = "a judge that is told apart from a coin by the labels"
 LOG_ODDS = "log-odds that are larger where the labels agree with it more often, beyond chance"
 Measure = Finding | NotMeasured
@@ -150,8 +152,8 @@ def _between(k: int, found: StyleFit, labelled: StyleFit | None) -> str:
         return "who wrote the responses is not known: what it thinks of the authors is in it"
     value, error, *_ = _excess(k, _effect(alone, k), None if labelled is None else labelled.alone(k))
     return (
-        f"within authors; {1 - found.within[k]:.0%} of the differences lie between authors, where quality differs too: "
-        f"with these {value:z.3f} ± {error:.3f}"
+        f"within authors; {1 - found.within[k]:.0%} of the differences are habits of authors, whose quality differs "
+        f"too: with them {value:z.3f} ± {error:.3f}"
     )
 
 
@@ -212,8 +214,7 @@ def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     yield Finding(
         "accuracy", rate, error, 0.0 if coin else 1.0, coin,
         f"agrees with the labels in {rate:.1%} ± {error:.1%} of {of}{verdict}",
-        "it judges the other way round, or the labels name the other side: see what their winner means; where they are "
-        "right, exchange its verdicts" if worse
+        INVERTED if worse
         else "do not train on it yet: give more labels, take another judge, or fit one to them (nashward fit-oracle)",
         note=f"{counted(ties, 'tie')}, each half right" if (ties := int((y[known] == 0.5).sum())) else "",
     )  # fmt: skip
@@ -253,7 +254,7 @@ def _calibration(judged: Judged, known: Bool[np.ndarray, " N"], limits: Diagnosi
 
 
 def favours(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
-    """Win probability that an author is given beyond the labels, after calibration."""
+    """Win probability that an author is given beyond the labels, its log-odds divided by their calibration factor."""
     y, A = judged.unseen_labels, judged.log_odds
     known = ~np.isnan(y + A)
     if known.sum() < FEW:
@@ -278,7 +279,7 @@ def favours(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     for p, lead, error, name in found:
         yield Finding(
             "favour", lead, error, min(1.0, p * len(found)), lead > limits.favour,
-            f"gives {name} {lead:.1%} ± {error:.1%} more wins than the labels do",
+            f"gives {name} {lead:.1%} ± {error:.1%} more wins than the labels do, after recalibration",
             "let a judge of another family judge this author, or several (--oracle given again)", note=name,
         )  # fmt: skip
 
@@ -337,49 +338,6 @@ def _beside_labels(judged: Judged, pairs: Sequence[int], cycles: Sequence[VoteCy
             f"({p_text(cycles[0].p_value, cycles[0].floor)}){more}; {held}: its log-odds {cycles[0].leads_in_words}"
         )
     return "the labels show no cycle beyond noise" if any(judged.pairs[k].n for k in pairs) else ""
-
-
-def agreement(
-    judged: Judged, others: Mapping[str, Float[np.ndarray, " N"]], limits: DiagnosisLimits
-) -> Iterator[Measure]:
-    """Whether it is less accurate than the other judges, by their agreement alone."""
-    if len(others) < 2:
-        yield NotMeasured("agreement", "two other judges (--beside)")
-        return
-    verdicts = np.stack([judged.P, *others.values()])
-    decided = (verdicts != 0.5) & ~np.isnan(verdicts)
-    if not (decided[0] & decided[1:].any(0)).any():
-        yield NotMeasured("agreement", "a pair that this judge and another one decide")
-        return
-    fit = dawid_skene(verdicts)
-    rate, error = float(fit.accuracy[0]), float(fit.standard_error[0])
-    yield Finding(
-        "agreement", rate, rate * (1 - rate) * error, 0.0 if fit.suspect[0] else 1.0, bool(fit.suspect[0]),
-        f"is right in {rate:.0%} of the pairs by its agreement with {', '.join(others)} (Dawid-Skene)"
-        + ", less than half as far above chance as they are" * bool(fit.suspect[0]),
-        "take another judge, or fit one to the labels (nashward fit-oracle)" if (~np.isnan(judged.labels)).any()
-        else "the page shows the pairs on which it is furthest from them: see who is right there",
-        note="; ".join([*_others(fit, list(others)), _same_verdicts(verdicts, ["it", *others], judged.clusters)]),
-    )  # fmt: skip
-
-
-def _others(fit: DawidSkene, names: Sequence[str]) -> Iterator[str]:
-    """How often each other judge is right by the agreement of all; who is worse than a coin is named as that."""
-    for name, rate, high in zip(names, fit.accuracy[1:], fit.interval[1][1:], strict=True):
-        yield f"{name} is right in {rate:.0%}" + ", worse than a coin: it judges the other way round" * bool(high < 0.5)
-
-
-def _same_verdicts(
-    verdicts: Float[np.ndarray, "judges N"], names: Sequence[str], clusters: Int[np.ndarray, " N"]
-) -> str:
-    """In which share of the pairs that both decide each two judges name the same winner."""
-    said = []
-    for (one, a), (other, b) in combinations(zip(names, np.sign(verdicts - 0.5), strict=True), 2):
-        both = np.abs(a * b) == 1  # not NaN
-        if both.any():
-            share, error, _ = clustered_mean((a == b)[both].astype(float), clusters[both])
-            said.append(f"{one} and {other} {share:.0%}" + (f" ± {error:.0%}" if error == error else ""))
-    return f"the same winner: {', '.join(said)}"
 
 
 def repeated(judged: Judged, again: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:

@@ -20,6 +20,7 @@ from ...config.limits import DiagnosisLimits
 from ..cache import Cache
 from ..protocol import PreferenceOracle
 from . import biases
+from .agreement import agreement
 from .finding import Finding, NotMeasured
 from .marks import effects_of_marks, unmarked
 from .probe import Judged, Pair, judge_pairs
@@ -155,8 +156,8 @@ def diagnose(
     changed = unmarked(pairs)
     marked = sum(map(len, changed.values()))
     logger.info(
-        "%s: %d pairs are judged, %d of them again, and %d responses beside themselves without a mark of layout",
-        oracle.name, len(pairs), repeats, marked,
+        "%s: %d pairs are judged, %d of them again%s", oracle.name, len(pairs), repeats,
+        f", and {marked} responses beside themselves without a mark of layout" if marked else "",
     )  # fmt: skip
     oracle.expect(2 * (len(pairs) + repeats + marked))
     judged = dataclasses.replace(judge_pairs(oracle, pairs, cache), fitted=fitted)
@@ -167,13 +168,14 @@ def diagnose(
         name: judge_pairs(other, pairs, cache if other.cache_key() else None).P
         for name, other in (others or {}).items()
     }
+    right = [*biases.accuracy(judged, limits)]
     measures = [
         *biases.order(judged, limits, oracle.symmetric),
         *biases.style(judged, limits, marks),
-        *biases.accuracy(judged, limits),
+        *right,
         *biases.favours(judged, limits),
         *biases.cycles(judged, limits),
-        *biases.agreement(judged, beside, limits),
+        *agreement(judged, beside, any(isinstance(one, Finding) and one.advice == biases.INVERTED for one in right)),
         *biases.repeated(judged, again, limits),
         *biases.coverage(judged, limits),
     ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nashward.games.analysis.battles import Battles
-from nashward.games.analysis.confidence import one_sided, side_of_zero
+from nashward.games.analysis.confidence import least_error, one_sided, side_of_zero
 from nashward.games.analysis.pair_tests import MIN_PROMPTS
 from nashward.games.shapes import Float, Int, Num
 from nashward.shortened import shortened
@@ -211,7 +211,7 @@ class LengthHabit:
     """How often the longer response won the votes of an annotator, and those of all others; a tie is half a win.
 
     Attributes:
-        share, standard_error: of the annotator's, over prompts.
+        share, standard_error: of the annotator's, over prompts, and no less than ``least_error``.
         others, others_error: of the others'.
     """
 
@@ -251,15 +251,17 @@ def length_habits(votes: Sequence[Vote], level: float = 0.05) -> dict[str, Lengt
     names = np.array([vote.annotator or "" for vote in votes], dtype=object)
     n = np.array([vote.n for vote in votes], dtype=float)
     won = np.array([vote.wins if len(vote.a) > len(vote.b) else vote.n - vote.wins for vote in votes], dtype=float)
+    keys = np.array([fold_key(vote.prompt) for vote in votes], dtype=object)
     known, found = sorted({*names.tolist()} - {""}), {}
     for name in known:
         own = names == name
-        prompts = len({fold_key(vote.prompt) for vote, is_own in zip(votes, own, strict=True) if is_own})
+        prompts = len({*keys[own]})
         if own.all() or prompts < MIN_PROMPTS:
             continue
         (share, error), (others, others_error) = (
-            (each.value, each.standard_error)
-            for each in (_mean([votes[k] for k in np.flatnonzero(of)], won[of], n[of]) for of in (own, ~own))
+            (each.value, max(each.standard_error, float(least_error(each.value, len({*keys[of]})))))
+            for of in (own, ~own)
+            for each in (_mean([votes[k] for k in np.flatnonzero(of)], won[of], n[of]),)
         )
         # the prompts that both have voted on are paired
         each = np.where(own, (won - share * n) / n[own].sum(), (others * n - won) / n[~own].sum())

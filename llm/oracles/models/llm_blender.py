@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import cached_file
 
 from nashward.errors import MissingPackageError, NashwardError
+from nashward.shortened import quoted
 
 from ...policy.control_tokens import control_tokens
 from ..protocol import Pairs, PreferenceOracle
@@ -129,7 +130,7 @@ class LLMBlenderOracle(PreferenceOracle):
             if np.isnan(logits).any():
                 raise NashwardError(
                     f"{self.name} gave NaN for {int(np.isnan(logits).sum())} of {len(prompt_pairs)} pairs of prompt "
-                    f"{prompt!r:.60}: its weights are damaged, or half precision overflows (load it on the cpu)"
+                    f"{quoted(prompt, 60)}: its weights are damaged, or half precision overflows (load it on the cpu)"
                 )
             answers.append(logits)
         return answers

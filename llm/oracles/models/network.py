@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
+from nashward.shortened import quoted
 
 from ...policy.base.weights import default_device
 from ...policy.memory import OnEvent, ignore_event, run_in_parts
@@ -258,8 +259,8 @@ class NetworkOracle(PreferenceOracle):
             if np.isnan(logits).any():
                 raise NashwardError(
                     f"{self.name} gave NaN for {int(np.isnan(logits).any(0).sum())} of {len(ready)} pairs, as of "
-                    f"prompt {prompts[ready[0][0]]!r:.60}: its weights are damaged, or half precision overflows (load "
-                    "it with dtype=torch.float32)"
+                    f"prompt {quoted(prompts[ready[0][0]], 60)}: its weights are damaged, or half precision overflows "
+                    "(load it with dtype=torch.float32)"
                 )
             yield ready, logits
             for pair in ready:

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from nashward.errors import EndpointError, NashwardError
+from nashward.shortened import quoted
 
 from ...clients.chat import END_OF_THOUGHT, Chat, Completion
 from ...clients.client import Client
@@ -76,8 +77,8 @@ class DrawnTexts(Mapping[str, Sequence[str]]):
                 kept = self._kept(prompt)
                 if not kept:
                     raise NashwardError(
-                        f"{self._file} has no response of {self.name} to {self._prompts[prompt].text!r:.60}; name the "
-                        "model again with --opponents openai:MODEL"
+                        f"{self._file} has no response of {self.name} to {quoted(self._prompts[prompt].text, 60)}; "
+                        "name the model again with --opponents openai:MODEL"
                     )
                 self._texts[prompt] = kept
             return
@@ -126,8 +127,8 @@ class DrawnTexts(Mapping[str, Sequence[str]]):
         text = "" if output is None else output.text.rpartition(END_OF_THOUGHT)[2].strip()
         if not text:
             raise EndpointError(
-                f"{self.name} wrote nothing in response to {self._prompts[prompt].text!r:.60}; leave the prompt out, "
-                "or raise --opponent-max-tokens, which thoughts count towards"
+                f"{self.name} wrote nothing in response to {quoted(self._prompts[prompt].text, 60)}; leave the prompt "
+                "out, or raise --opponent-max-tokens, which thoughts count towards"
             )
         return text
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from nashward.counted import counted
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from ...config.endpoint import Endpoint
 from ...config.inputs import EndpointResponses
@@ -111,7 +112,7 @@ class StoredOpponents:
             if lacking:
                 raise NashwardError(
                     f"{name} has no response to {len(lacking)} of {counted(len(prompts), 'prompt')}, the first of them "
-                    f"{lacking[0].text!r:.60}; give one to each, or leave these prompts out"
+                    f"{quoted(lacking[0].text, 60)}; give one to each, or leave these prompts out"
                 )
             members[name] = StoredResponses(f"opponent-{k}", responses[name])
         return members

@@ -10,6 +10,7 @@ from typing import Any
 
 from nashward.counted import counted
 from nashward.errors import NashwardError, RefusedPromptError
+from nashward.shortened import quoted
 
 from ...data.prompts import Prompt
 from ...data.responses import read_prompts_with_responses
@@ -88,7 +89,7 @@ class SFTFile:
             try:
                 prompt_ids, response_ids = encode(tokenizer, prompt, response)
             except RefusedPromptError as error:
-                raise NashwardError(f"{prompt.text!r:.60} of the SFT texts cannot be used: {error}") from None
+                raise NashwardError(f"{quoted(prompt.text, 60)} of the SFT texts cannot be used: {error}") from None
             if max_tokens is None or len(prompt_ids) + len(response_ids) <= max_tokens:
                 short.append((prompt, response))
         if self.texts and len(short) < 2:

@@ -1,6 +1,7 @@
 """Promises of a user's oracle that are broken are noticed when it is first used, and what that costs."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ class Probabilities(Rule):
 
 class BothOrders(Probabilities):
     symmetric = False
+
+
+def test_a_cut_text_keeps_its_quotes_in_the_message() -> None:
+    texts = [f"About topic {k}, " + "blah " * 20 for k in range(2)]
+    with pytest.raises(NashwardError) as error:
+        preference_matrices(Rule(first=0.4), ["a prompt " * 20], [texts])
+    cut = re.findall(r"'[^']*…'", str(error.value))
+    assert [len(text) for text in cut] == [42] * 3  # two responses and the prompt, 40 characters of each
 
 
 def test_an_order_that_matters_is_refused_before_the_second_prompt_is_judged(tmp_path: Path) -> None:

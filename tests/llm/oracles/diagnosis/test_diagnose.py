@@ -282,7 +282,7 @@ def test_the_effect_with_authors_is_measured_as_that_within_them() -> None:
     of_characters = _of_these_alone(pairs, _of_characters(1.0))
     for judge, given, kind in ((of_characters, pairs, "lists"), (Length(), labelled, "length")):
         (found,) = (finding for finding in diagnose(judge, given).findings if finding.kind == kind)
-        with_authors = re.search(r"with these (\S+) ±", found.note)
+        with_authors = re.search(r"with them (\S+) ±", found.note)
         assert with_authors is not None
         assert float(with_authors[1]) == pytest.approx(found.estimate, abs=0.1)
         assert ("of the labels" in found.text) == (kind == "length")

@@ -114,3 +114,20 @@ def test_labels_on_other_responses_than_the_authors_leave_the_cost_measured() ->
     assert found is not None
     assert beside is not None
     assert beside.responses == found.responses == 4
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_judge_that_is_the_opposite_of_the_others_has_one_problem_and_one_advice(labelled: bool) -> None:
+    rng = np.random.default_rng(0)
+    pairs = [Pair(f"p{k}", f"one {k}", f"two {k}", wins=float(labelled), n=int(labelled)) for k in range(120)]
+
+    def judge(right: float) -> Function:
+        sides = {pair.prompt: bool(rng.random() < right) for pair in pairs}
+        return Function(lambda prompt, a, b: float(a.startswith("one") == sides[prompt]), symmetric=True)
+
+    (found,) = diagnose(judge(0.1), pairs, {"fair": judge(0.9), "biased": judge(0.8)}).named
+    assert found.kind == ("accuracy" if labelled else "agreement")
+    assert "exchange its verdicts" in found.advice
+    assert "the other way round" in found.text + found.advice
+    good = diagnose(judge(0.9), pairs, {"fair": judge(0.9), "biased": judge(0.8)})
+    assert not {"accuracy", "agreement"} & {finding.kind for finding in good.named}

@@ -47,6 +47,12 @@ def test_who_goes_by_length_is_named_with_the_share_and_nobody_else() -> None:
     assert length_habits(own) == {}  # there are no others
 
 
+def test_votes_that_all_go_by_length_leave_an_error() -> None:
+    habit = length_habits(_votes(by_length=1.0, prompts=60))["len"]
+    assert habit.share == 1
+    assert habit.standard_error == pytest.approx(1 / 60, rel=0.02)  # by the rule of succession
+
+
 def test_honest_voters_are_accused_as_seldom_as_the_level_says() -> None:
     named = sum(bool(length_habits(_votes(by_length=0.0, seed=seed))) for seed in range(100))
     assert named <= 10  # at a true rate of 5%, in 99% of such counts

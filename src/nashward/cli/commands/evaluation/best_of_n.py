@@ -13,6 +13,7 @@ from nashward.cli.command import Command
 from nashward.cli.options import Option
 from nashward.counted import counted
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 CHUNK = 32  # prompts that one of several processes samples together
 RULES = ("mean-win-rate", "copeland", "knock-out")
@@ -73,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
         candidates, baseline = _drawn(args)
     if opponents is not None and (missing := [prompt for prompt in candidates if prompt not in opponents]):
         raise NashwardError(
-            f"{args.opponents} has no responses to {counted(len(missing), 'prompt')}, the first {missing[0]!r:.60}"
+            f"{args.opponents} has no responses to {counted(len(missing), 'prompt')}, the first "
+            f"{quoted(missing[0], 60)}"
         )
     oracle, prompts = oracles.as_oracle(source, cache=args.cache), list(candidates)
     against = None if opponents is None else [opponents[prompt] for prompt in prompts]

@@ -180,6 +180,7 @@ def _judged(args: argparse.Namespace) -> Standings:
     from nashward.llm.evaluation.tournament import tournament
     from nashward.llm.oracles.corrections.correction import base_sources
     from nashward.llm.oracles.diagnosis.probe import judge_pairs, probe_pairs
+    from nashward.llm.oracles.source_names import form_of
 
     if args.limit is not None and args.limit < 1:
         raise NashwardError(f"--limit is {args.limit}; expected at least 1")
@@ -204,8 +205,9 @@ def _judged(args: argparse.Namespace) -> Standings:
     ) as bar:
         result = tournament(oracle, prompts, responses, cache=args.cache, progress=bar.update)
     origin = [f"{counted(len(responses), 'model')}, {counted(len(prompts), 'prompt')}, judged by {oracle.name}"]
-    if result.spread is not None:
-        origin.append(f"the win probabilities of its members differ by {result.spread:.3f} (standard deviation)")
+    if result.spread:  # of one member it is 0
+        folds = " (its folds)" * (isinstance(source, str) and form_of(source) == "checkpoint")
+        origin.append(f"the win probabilities of its members{folds} differ by {result.spread:.3f} (standard deviation)")
     unanswered = {name: sum(text is None for text in texts) for name, texts in responses.items()}
     if any(unanswered.values()):
         origin.append(

@@ -97,12 +97,15 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         json_output.write(args.json, {**diagnosis.as_dict(), "bound": bound})
         print(f"json: {args.json}")
-    print(f"report: {write_diagnosis(diagnosis, args.report, bound, in_sample)}")
+    replaced = " (in place of that of an earlier call)" if args.report.is_file() else ""
+    print(f"report: {write_diagnosis(diagnosis, args.report, bound, in_sample)}{replaced}")
     return FOUND if diagnosis.named else 0
 
 
 def _check(args: argparse.Namespace) -> None:
     """What can be found wrong before anything is judged."""
+    from nashward.llm.report.diagnosis import may_replace
+
     if args.labels is None and args.responses is None:
         raise NashwardError("a judge is examined on pairs: give --labels FILE, or --responses FOLDER with --prompts")
     if (args.responses is None) != (args.prompts is None):
@@ -118,6 +121,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.report.is_dir():
         raise NashwardError(f"{args.report} is a folder; --report names a file, for example judge.html")
     configuration.check_place(args.report)
+    if not may_replace(args.report):
+        raise NashwardError(f"{args.report} is there and no page of diagnose; give --report another file")
     if args.json is not None:
         json_output.check(args.json)
 
