@@ -85,12 +85,12 @@ def _game(
             lacking = next(label for label in most if label not in least)
             raise NashwardError(
                 f"no {fewer} {lacking!r} in {len(rows)} x {len(columns)} actions: a preference game has the same in "
-                "rows and columns; for a game of two different players give the total of the payoffs (--total)"
+                "rows and columns; for a game of two different players give the total of the payoffs (total=, --total)"
             )
     if table.ndim == 2 and table.shape[0] != table.shape[1]:
         raise NashwardError(
             f"a preference game needs a square table, got {table.shape[0]} x {table.shape[1]}; "
-            "for a game of two different players give the total of the payoffs (--total)"
+            "for a game of two different players give the total of the payoffs (total=, --total)"
         )
     if np.isfinite(table).all() and (table.min() < 0 or table.max() > 1):
         advice = (
