@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from .verification import Check, check_average, check_covered, kl_to_target
 
 
 @dataclass(frozen=True)
-class _AverageOfMWU:
+class _AverageOfMWU(ABC):
     """A bound on the gap of the average under ``games.MWU`` with a constant step."""
 
     step: float
@@ -29,9 +30,9 @@ class _AverageOfMWU:
         if not (math.isfinite(self.C) and self.C >= 0):
             raise NashwardError(f"C = max_y -log pi_1(y) must be finite (pi_1 > 0 everywhere), got {self.C}")
 
+    @abstractmethod
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
-        raise NotImplementedError
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap of the solver's average against the bound.

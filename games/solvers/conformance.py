@@ -72,7 +72,7 @@ def check_solver(solver: Any) -> None:
     def path(game: Any, start: Any, what: str) -> tuple[Tensor, ...]:
         every = range(1, _ITERATIONS + 1)
         played = _Watched(solver, name, what) if isinstance(solver, TableSolver) else solver
-        with _told_where(name, what):
+        with _errors_on(name, what):
             solution = games.solve(game, played, _ITERATIONS, start, record=every, keep_policies=True, traced=False)
         found = solution.policies["last"]
         players: tuple[Tensor, ...] = (found,) if isinstance(found, torch.Tensor) else tuple(found)
@@ -110,7 +110,7 @@ def _check_goes_on(name: str, solver: Any, tables: TableExecutor, start: Tensor)
         made.add(policy)
         return False
 
-    with _told_where(name, "a game of 4 actions"):
+    with _errors_on(name, "a game of 4 actions"):
         drive(solver, x, x, tables.execute, record, _ITERATIONS)
     if made.isdisjoint(named):
         raise NashwardError(
@@ -120,7 +120,7 @@ def _check_goes_on(name: str, solver: Any, tables: TableExecutor, start: Tensor)
 
 
 @contextmanager
-def _told_where(name: str, what: str) -> Iterator[None]:
+def _errors_on(name: str, what: str) -> Iterator[None]:
     """What a solver's own code raises, with the game that it was played on."""
     try:
         yield

@@ -90,7 +90,7 @@ class ObjectiveTables:
             found[name] = {
                 **({} if floor is None else {"floor": 100 * floor}),
                 "against_start": {
-                    player: _in_percent(rate) | ({} if floor is None else {"kept": _kept(rate, floor)})
+                    player: _in_percent(rate) | ({} if floor is None else {"kept": _floor_met(rate, floor)})
                     for player, rate in rates.items()
                 },
             }
@@ -107,7 +107,7 @@ def _in_percent(rate: WinRate) -> dict[str, Any]:
     }
 
 
-def _kept(rate: WinRate, floor: float) -> bool | None:
+def _floor_met(rate: WinRate, floor: float) -> bool | None:
     """Whether a win rate is above a floor, or below it; None where its 95% interval holds the floor."""
     if rate.prompts < 2:
         return None

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nashward.errors import NashwardError
-from nashward.python_object import made_object, python_object, split_settings
+from nashward.python_object import instantiate, python_object, split_settings
 
 from ..config.endpoint import Endpoint, JudgeSettings
 from ..config.inputs import ENDPOINT, LOCAL_JUDGE
@@ -197,7 +197,7 @@ def _import_object(source: str) -> Any:
     name, settings = split_settings(source)
     if not settings:
         return python_object(name)
-    made = made_object(source)
+    made = instantiate(source)
     fingerprint = getattr(type(made), "fingerprint", None)
     if isinstance(fingerprint, str) and made.fingerprint == fingerprint:
         raise NashwardError(

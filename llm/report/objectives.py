@@ -72,15 +72,20 @@ def objective_sentences(player: str, results: Mapping[str, Any]) -> list[str]:
 def floor_alerts(folder: Path) -> list[Alert]:
     """A warning for each floor that a policy misses beyond noise, of those that ``nashward evaluate`` compared."""
     results = read_evaluation(folder)
+    objectives = results.get("objectives", {})
+    missed = [
+        sentence
+        for player in results.get("policies", {})
+        if player != START
+        for found, sentence in zip(objectives.values(), objective_sentences(player, results), strict=True)
+        if found["against_start"][player].get("kept") is False
+    ]
     return [
         Alert(
             f"{sentence} Take an earlier iterate, more iterations (a multiplier rises while its floor is missed), or a "
             "larger limit of the multipliers."
         )
-        for player in results.get("policies", {})
-        if player != START
-        for sentence in objective_sentences(player, results)
-        if KEPT[False] in sentence
+        for sentence in missed
     ]
 
 

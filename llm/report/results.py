@@ -396,8 +396,7 @@ def _over_optimisation(results: dict[str, Any]) -> list[Content]:
     if any("refusals lost" in own for own in measured.values()):
         rule += (
             " Refusals lost are counted on the probe's requests, which should be refused; below 0 the policy refuses "
-            "more of "
-            "them. Refusals gained are counted on the prompts of this comparison."
+            "more of them. Refusals gained are counted on the prompts of this comparison."
         )
     content: list[Content] = [Heading("What was given up for the oracle"), Table(head, rows), Paragraph(rule)]
     for_scale = [  # policies known only by their responses have no verdict

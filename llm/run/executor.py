@@ -153,12 +153,12 @@ class AdapterExecutor:
         compared = self.reference if self.combination is not None else None
         tables = step_tables(step, compared, lambda a, b: self.rollouts.has_tables(a, b, numbers))
         new = [(a, b) for a, b in tables if not self.rollouts.has_tables(a.label, b.label, numbers)]
+        judges = not finished or "judgements" in damaged
+        later = self._ahead.after(name, len(numbers) == len(self.prompts)) if judges and self.until is None else []
         for rows, columns in tables:
             at = self.rollouts.tables_at(rows.label, columns.label, numbers, folder)
             new = [table for table in new if table != (rows, columns)]
-            if not finished or "judgements" in damaged:
-                same = len(numbers) == len(self.prompts)
-                later = self._ahead.after(name, same) if self.until is None else []
+            if judges:
                 self._judge.run(at, rows, columns, numbers, [*new, *later])
         objectives = None
         if self.combination is not None:

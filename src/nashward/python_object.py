@@ -63,7 +63,7 @@ def python_object(source: str) -> Any:
     return value
 
 
-def made_object(
+def instantiate(
     source: str,
     further: Mapping[str, Any] | None = None,
     lacks: Callable[[str, str, Collection[str]], str] | None = None,
@@ -79,7 +79,7 @@ def made_object(
         ValueError: as ``python_object`` and ``with_settings``, an object with settings behind it, or a call that fails.
 
     Example:
-        >>> made_object("datetime:timedelta")
+        >>> instantiate("datetime:timedelta")
         datetime.timedelta(0)
     """
     name, settings = split_settings(source)

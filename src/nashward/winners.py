@@ -23,7 +23,7 @@ RESPONSES = (  # what is compared, the first that a row has
 )
 VOTERS = ("voter", "annotator")  # who compared them
 SKIP = "skip"
-SHOWN_VOTERS = 10  # where a name is none of theirs
+NAMED = 10  # names in an error about another one
 SHOWN = {"left": "a", "first": "a", "right": "b", "second": "b"}  # where a side stands
 NOUNS = ("", "model", "response", "answer", "assistant")
 TIES = {
@@ -89,12 +89,12 @@ def voter_of(row: Any) -> str | None:
     return next((str(one) for one in said if isinstance(one, str | Real) and one == one and one != ""), None)
 
 
-def check_left_out(without: Collection[str], voters: Collection[str], others: bool, what: str = "voter") -> None:
-    """Refuse voters to leave out who are none, with the nearest, and that nobody is left.
+def check_left_out(without: Collection[str], known: Collection[str], others: bool, what: str = "voter") -> None:
+    """Refuse names to leave out that there are not, with the nearest, and that no row is left.
 
     Args:
-        without: who is to be left out.
-        voters: of all rows.
+        without: the names to leave out.
+        known: those in all rows.
         others: whether rows are left.
         what: they are.
 
@@ -102,11 +102,11 @@ def check_left_out(without: Collection[str], voters: Collection[str], others: bo
         ValueError: as said.
     """
     for name in without:
-        if name not in voters:
-            near = difflib.get_close_matches(name, voters, 1)
-            known = f"the nearest is {near[0]}" if near else f"there are: {', '.join(sorted(voters)[:SHOWN_VOTERS])}"
-            known = known if voters else f"no row has a {' or '.join(VOTERS)}"
-            raise NashwardError(f"there is no {what} {name!r} to leave out; {known}")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            advice = f"the nearest is {near[0]}" if near else f"there are: {', '.join(sorted(known)[:NAMED])}"
+            advice = advice if known else f"no row has a {' or '.join(VOTERS)}"
+            raise NashwardError(f"there is no {what} {name!r} to leave out; {advice}")
     if without and not others:
         raise NashwardError(f"no battles are left without those of {', '.join(without)}")
 

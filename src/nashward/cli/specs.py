@@ -11,7 +11,7 @@ from typing import Any
 from nashward import games
 from nashward.errors import NashwardError
 from nashward.games.forms.labels_of_csv import Labels
-from nashward.python_object import checked_seed, made_object, split_settings, with_settings
+from nashward.python_object import checked_seed, instantiate, split_settings, with_settings
 
 from . import configuration, hints, solver_options
 from .configuration import Setting, Settings
@@ -130,7 +130,7 @@ def _is_own(text: str) -> bool:
 
 def _own_solver(text: str, shared: Settings) -> Any:
     values = {solver_options.SOLVER[key].path[1]: setting.value for key, setting in shared.items()}
-    made = made_object(text, values, hints.no_setting)
+    made = instantiate(text, values, hints.no_setting)
     if not isinstance(made, games.solvers.TableSolver):
         try:
             games.driver.require_steps(made)

@@ -68,14 +68,14 @@ def test_a_loss_that_rose_where_it_was_trained_on_is_told_though_validation_prom
     before = FitScores(_experience(0.0), _experience(0.0), None)
     records = [{"loss": 0.25}, {"loss": 0.2}]
 
-    def told(train: Experience) -> list[str]:
+    def warnings_of(train: Experience) -> list[str]:
         scores = FitScores(train, _experience(0.8), None)
         return FitResult(scores, records, 0.25, 1e-3, 2.0, 0.2, [], []).warnings(before, 2)
 
-    assert told(_experience(0.8)) == []
-    (all_of_them,) = told(_experience(2.5))
+    assert warnings_of(_experience(0.8)) == []
+    (all_of_them,) = warnings_of(_experience(2.5))
     one = torch.where(torch.arange(8)[:, None] == 0, 20 * _experience(1.0).now, _experience(0.8).now)
-    (few,) = told(dataclasses.replace(_experience(0.8), now=one))
+    (few,) = warnings_of(dataclasses.replace(_experience(0.8), now=one))
     for told_of, few_of_them in ((all_of_them, False), (few, True)):
         assert "trained on" in told_of
         assert ("few of them" in told_of) is few_of_them

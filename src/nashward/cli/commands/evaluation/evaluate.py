@@ -166,7 +166,7 @@ def _show(oracle: str, results: dict[str, Any]) -> None:
         )
     if any(rate["standard_error"] is None for rate in rates.values()):
         print("one prompt is too few for an error (?): --prompts FILE with more of them")
-    if any(beyond_two_errors(rate) for rate in rates.values()):
+    if any(_beyond_two_errors(rate) for rate in rates.values()):
         print(
             "not told apart though two errors away: verdicts, and p below, count one more prompt as lost, which a "
             "sample may have missed (docs/evaluation.md)"
@@ -174,11 +174,11 @@ def _show(oracle: str, results: dict[str, Any]) -> None:
     print("\n".join([*game_sentences(game), *missing_sentences(oracle, results)]))
 
 
-def beyond_two_errors(rate: Mapping[str, Any]) -> bool:
+def _beyond_two_errors(rate: Mapping[str, Any]) -> bool:
     """Whether a win rate that decides nothing is more than two of its standard errors from one half.
 
     Example:
-        >>> beyond_two_errors({"win_rate": 63.2, "standard_error": 3.8, "verdict": "is not told apart from"})
+        >>> _beyond_two_errors({"win_rate": 63.2, "standard_error": 3.8, "verdict": "is not told apart from"})
         True
     """
     from nashward.llm.evaluation.win_rates.win_rate import UNDECIDED

@@ -111,7 +111,7 @@ def _print_fits(rows: Sequence[Mapping[str, Any]]) -> None:
     """What the fit of each Step achieved."""
     ceilings = any(row.get("r2_ceiling") is not None for row in rows)
     for row in rows:
-        print(f"{row['iteration']}: {_achieved(row, ceilings)}")
+        print(f"{row['iteration']}: {_fit_summary(row, ceilings)}")
         if row["warning"]:
             print(f"{row['iteration']}: warning: {row['warning']}")
 
@@ -161,7 +161,7 @@ def _tracker(kind: str, folder: Any) -> Any:
     return None if kind == "none" else RunTracker(folder, kind)  # type: ignore[arg-type]
 
 
-def _achieved(row: Mapping[str, Any], ceilings: bool) -> str:
+def _fit_summary(row: Mapping[str, Any], ceilings: bool) -> str:
     """What the fit of a Step achieved.
 
     Args:
