@@ -13,7 +13,6 @@ from nashward.games.analysis.leaderboard import Battles
 from nashward.games.analysis.pair_tests import winner_p_value
 from nashward.games.analysis.significant_cycles import cycles_below
 from nashward.games.analysis.social_choice import condorcet_winner, curl_fraction
-from nashward.games.equilibria.nash import nash
 from nashward.games.shapes import Float
 
 from ..oracles import Cache, PreferenceOracle
@@ -102,7 +101,7 @@ class TournamentTables:
             "standard_errors": [
                 [0.0 if a == b else self.rate(a, b).standard_error for b in self.players] for a in self.players
             ],
-            "lottery": self._by_player(nash(battles.game).policy),
+            "lottery": self._by_player(battles.lottery.policy),
             "lottery_band": None
             if bands is None
             else {

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
-from ...shapes import Float
+from ...equilibria.linear_program import ranges
+from ...equilibria.nash import nash
+from ...forms.game import PreferenceGame
+from ...shapes import Float, Int
+
+WHOLE = 1 - 1e-9  # of a lottery's weight, which is all of it
 
 
 @dataclass(frozen=True)
@@ -16,10 +22,11 @@ class Bands:
     Attributes:
         lottery: [n], of the smoothed table, chosen over classes of clones where there are several (``class_lottery``).
         low, high: [n], the quantiles of the lottery over the bootstrap, and what is beyond one of them: the lottery
-            itself and, where it is not the only one, all others of the smoothed table.
+            itself and, where it is not the only one, all others of the smoothed table. Of a draw with several lotteries
+            the low one has the least weight that any of them gives a model, and the high one the largest.
         elo, elo_low, elo_high: [n], the ratings (``Ratings.elo``) and their quantiles, in the same way.
         share: of the draws that lie between them, for each model.
-        whole: [n], the share of the draws whose lottery is this model alone.
+        whole: [n], the share of the draws whose only lottery is this model alone.
 
     Example:
         >>> import numpy as np
@@ -40,3 +47,29 @@ class Bands:
     elo_high: Float[Tensor, " n"]
     share: float
     whole: Float[Tensor, " n"]
+
+
+def lotteries(
+    tables: Float[np.ndarray, "draws n n"], same: Int[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, "draws n"], Float[np.ndarray, "draws n"]]:
+    """The least and the largest weight of each model over all maximal lotteries of each table.
+
+    Args:
+        tables: [draws, n, n], win probabilities.
+        same: [n], of each model the first one that it is a copy of, itself where it is none (``copies``): copies may
+            divide one weight between them in any way.
+
+    Example:
+        >>> table = np.array([[[0.5, 0.5, 0.9], [0.5, 0.5, 0.9], [0.1, 0.1, 0.5]]])
+        >>> least, most = lotteries(table, np.array([0, 0, 2]))
+        >>> least.tolist(), most.tolist()
+        ([[0.0, 0.0, 0.0]], [[1.0, 1.0, 0.0]])
+    """
+    first, classes, sizes = np.unique(same, return_inverse=True, return_counts=True)
+    tables = tables[:, first[:, None], first]
+    found = nash(PreferenceGame(tables))
+    least, most = found.numpy().copy(), found.numpy().copy()
+    for k, decision in enumerate(found.decisions):
+        if decision.unique is False:
+            least[k], most[k] = ranges(tables[k] - 0.5, least[k])
+    return np.where(sizes > 1, 0.0, least)[:, classes], most[:, classes]

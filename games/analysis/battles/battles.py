@@ -13,7 +13,6 @@ from scipy.special import expit, logit
 
 from nashward.errors import NashwardError
 
-from ...equilibria.nash import nash
 from ...forms.game import PreferenceGame
 from ...shapes import Bool, Float, Int
 from ..confidence import JEFFREYS
@@ -22,14 +21,14 @@ from ..game_ratings import ClassLottery, class_lottery
 from ..pair_tests import DRAWS, margin_p_values, winner_p_value, with_further_variance
 from ..ratings import Ratings, bradley_terry, elo, has_maximum, scores
 from ..significant_cycles import Cycle, cycles_below
-from .bands import Bands
+from .bands import WHOLE, Bands, lotteries
+from .copies import copies
 from .misfit import misfit_p_value
 from .style_control import FittedStyle, at_equal_style, known_style, scores_beside, style_within, variance_by_slopes
 
 FLOOR = 1e-9  # of wins that are drawn, so that scores stay finite
 PAIRS = 3  # of a model, whose prior its rating has: fewer make the bands of few prompts too narrow
 CHUNK = 500_000  # win probabilities at once
-WHOLE = 1 - 1e-9  # of a lottery's weight, which is all of it
 
 
 @dataclass(frozen=True)
@@ -323,24 +322,24 @@ class Battles:
         if draws < 2:
             raise NashwardError(f"draws must be at least 2, got {draws}")
         wins, prior = self._drawn(draws, np.random.default_rng(seed))
-        own = self.lottery
-        others = 1 - np.eye(len(self.labels))
-        least = 0.0 if self._prior_counts else JEFFREYS * others  # ratings need a prior
+        own, same, others = self.lottery, copies(self), 1 - np.eye(len(self.labels))
+        prior = prior[:, same[:, None], same]  # copies stay copies
+        needed = 0.0 if self._prior_counts else JEFFREYS * others  # by ratings
         share_of_prior = self._prior_of_ratings / (2 * (self.smoothing or JEFFREYS))
-        lotteries, ratings, weights = [], [], self._weights(draws, np.random.default_rng(seed))  # those of the wins
+        ends, ratings, weights = [], [], self._weights(draws, np.random.default_rng(seed))  # those of the wins
         chunk = max(1, CHUNK // len(self.labels) ** 2)  # draws whose tables stay in the processor's cache
         for k in range(0, draws, chunk):
             some, of_prior = wins[k : k + chunk], prior[k : k + chunk] * self._prior_counts
-            lotteries.append(nash(PreferenceGame(_table(some + of_prior, 0.0))).policy)
-            of_prior, start = (of_prior + least) * share_of_prior, self.ratings.scores
+            ends.append(lotteries(_table(some + of_prior, 0.0), same))
+            of_prior, start = (of_prior + needed) * share_of_prior, self.ratings.scores
             if self.fitted is None:
                 ratings.append(elo(scores(torch.from_numpy(some + of_prior), start=start)))
             else:
                 drawn = [self._scores_beside(next(weights), one, start.numpy()) for one in of_prior]
                 ratings.append(elo(torch.from_numpy(np.stack(drawn))))
         at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
-        every = torch.cat(lotteries)
-        low, high = torch.quantile(every, at, dim=0)
+        least, most = (torch.from_numpy(np.concatenate(end)) for end in zip(*ends, strict=True))
+        low, high = torch.quantile(least, at[0], dim=0), torch.quantile(most, at[1], dim=0)
         elo_low, elo_high = torch.quantile(torch.cat(ratings), at, dim=0)
         lottery, rating = torch.from_numpy(own.policy), self.ratings.elo
         least_of_all, most_of_all = map(torch.from_numpy, own.ranges(self.game.P.numpy()))
@@ -348,7 +347,7 @@ class Battles:
         return Bands(
             lottery, torch.minimum(low, lottery), torch.maximum(high, lottery),
             rating, torch.minimum(elo_low, rating), torch.maximum(elo_high, rating), share,
-            (every > WHOLE).to(torch.float64).mean(0),
+            (least > WHOLE).to(torch.float64).mean(0),
         )  # fmt: skip
 
     @property

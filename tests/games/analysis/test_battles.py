@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import betainc, ndtri
 
 from nashward.games.analysis.leaderboard import Battles, from_battles, read_battles
@@ -214,3 +215,27 @@ def test_voters_are_left_out_by_name(tmp_path: Path) -> None:
         from_battles([{"model_a": "x", "model_b": "y", "winner": "a"}], without=["len"])
     with pytest.raises(ValueError, match="no battles are left"):
         from_battles(rows, without=["ann", "bob", "len"])
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 3, 1, 0), (3, 1, 0, 2)])
+def test_copies_have_the_same_band_wherever_they_stand(order: tuple[int, ...]) -> None:
+    random = np.random.default_rng(0)
+    against = np.clip(0.48 + 0.3 * random.normal(size=24), 0, 1)  # of the copies 0 and 1, by player 2
+    tables = np.full((24, 4, 4), 0.5)
+    tables[:, 2, :2], tables[:, :2, 2] = against[:, None], 1 - against[:, None]
+    tables[:, 3, :3], tables[:, :3, 3] = 0.1, 0.9
+    bands = Battles.of_tables(tuple("wxyz"), tables[:, order][:, :, order], 1e-9).bands(draws=100)
+    at = {player: place for place, player in enumerate(order)}
+    ends = [(float(bands.low[at[k]]), float(bands.high[at[k]]), float(bands.whole[at[k]])) for k in range(4)]
+    alone = Battles.of_tables(tuple("xyz"), tables[:, 1:, 1:], 1e-9).bands(draws=400)
+    assert ends[0] == ends[1] == (0, 1, 0)
+    assert ends[2] == (float(alone.low[1]), float(alone.high[1]), pytest.approx(float(alone.whole[1]), abs=0.1))
+    assert ends[3] == (0, 0, 0)
+
+
+def test_a_draw_with_several_lotteries_names_none_of_them_alone() -> None:
+    tables = np.full((6, 3, 3), 0.5)  # the first two tie, and beat the third by different margins: no copies
+    tables[:, :2, 2], tables[:, 2, :2] = (0.8, 0.9), (0.2, 0.1)
+    bands = Battles.of_tables(tuple("xyz"), tables, 1e-9).bands(draws=4)
+    assert bands.whole.tolist() == [0, 0, 0]
+    np.testing.assert_allclose(torch.stack([bands.low, bands.high]), [[0, 0, 0], [1, 1, 0]], atol=1e-9)
