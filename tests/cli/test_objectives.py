@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from nashward import llm
 from nashward.cli.main import main
 from nashward.llm import pocket
-from nashward.llm.evaluation.pareto import ParetoPoint, pareto_front
+from nashward.llm.evaluation.objectives.pareto import ParetoPoint, pareto_front
 from nashward.llm.run.selfplay import metrics
 from nashward.llm.run.stages.refit import StepFit
 from nashward.llm.store.files import read_shard
@@ -23,6 +23,7 @@ from nashward.llm.store.run_folder import RunFolder
 
 LONG, PLAIN = "long=nashward.llm.oracles:Length", "plain=nashward.llm.oracles:Plain"
 BOTH = ["--objective", LONG, "--objective", PLAIN]
+FIGURE = "nashward.llm.evaluation.objectives.frontier.figure"
 SMALL = ["--solver", "mwu", "--responses", "3", "--max-new-tokens", "8", "--epochs", "1", "--rank", "2", "--quiet"]
 
 
@@ -121,7 +122,7 @@ def test_a_frontier_has_each_policy_and_greys_what_is_dominated(
     assert Path("run/frontier.png").stat().st_size > 10_000
     assert "What a win rate costs" in Path("run/report.html").read_text()
     before = Path("run/frontier.json").read_bytes()
-    monkeypatch.setattr("nashward.llm.evaluation.frontier.figure", lambda found: Figure())  # the pictures are drawn
+    monkeypatch.setattr(FIGURE, lambda found: Figure())  # the pictures are drawn
     monkeypatch.setattr("nashward.llm.report.write", lambda folder: folder)
     again = ["frontier", "run", "--objective", "diverse=nashward.llm.oracles:Diversity", "--responses", "3", "--quiet"]
     assert main(again) == 0
@@ -157,7 +158,7 @@ def test_the_likelihood_of_sft_texts_can_have_a_floor(monkeypatch: pytest.Monkey
 def test_evaluate_says_what_is_played_for_and_each_objective(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nashward.llm.evaluation.frontier.figure", lambda found: Figure())  # the report draws it above
+    monkeypatch.setattr(FIGURE, lambda found: Figure())  # the report draws it above
     assert main(["evaluate", "run"]) == 0
     out = capsys.readouterr().out
     found = json.loads(Path("run/evaluation.json").read_text())

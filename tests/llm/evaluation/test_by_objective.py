@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nashward.llm.evaluation.by_objective import ObjectiveTables
+from nashward.llm.evaluation.objectives.by_objective import ObjectiveTables
 from nashward.llm.evaluation.players import START
 from nashward.llm.evaluation.tables import TournamentTables
 from nashward.llm.oracles.ensembles.objectives import Combination

@@ -14,8 +14,8 @@ from nashward import games, llm
 from nashward.games.analysis.significant_cycles import significant_cycles
 from nashward.llm import report
 from nashward.llm.delivery.model_card import model_card
-from nashward.llm.evaluation.evaluate import _against_start, evaluate, with_room
-from nashward.llm.evaluation.players import policies
+from nashward.llm.evaluation.evaluate import _against_start, evaluate
+from nashward.llm.evaluation.players import policies, with_room
 from nashward.llm.evaluation.tables import TournamentTables, tournament_tables
 from nashward.llm.evaluation.tournament import tournament
 from nashward.llm.evaluation.win_rates.win_rate import win_rate
