@@ -197,6 +197,18 @@ def remaining(timings: Sequence[dict[str, Any]], iterations: int) -> TimeLeft | 
     return TimeLeft(run, rest, tuple(phase for phase in PHASES if phase not in cost))
 
 
+def step_seconds(timings: Sequence[dict[str, Any]]) -> float | None:
+    """What a step of the newest iteration took that has been through every phase; None: there is none."""
+    phases: dict[int, set[str]] = {}
+    for row in timings:
+        phases.setdefault(iteration_of(row["step"]), set()).add(row["phase"])
+    complete = [number for number, of in phases.items() if of >= set(PHASES)]
+    if not complete:
+        return None
+    rows = [row for row in timings if iteration_of(row["step"]) == max(complete)]
+    return float(sum(row["seconds"] for row in rows)) / len({row["step"] for row in rows})
+
+
 def time_left(seconds: float | None) -> str:
     """The time that is left in words; empty where it is not known, or none is left.
 

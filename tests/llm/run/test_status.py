@@ -13,7 +13,7 @@ import torch
 from nashward.cli.main import main
 from nashward.llm import Fit
 from nashward.llm.run.stages import refit
-from nashward.llm.run.status import clock, read_timings, remaining, status, time_left
+from nashward.llm.run.status import clock, read_timings, remaining, status, step_seconds, time_left
 from nashward.llm.store.files import read_jsonl, write_jsonl
 from nashward.llm.store.run_folder import CHECKPOINT, RunFolder
 
@@ -78,6 +78,10 @@ def test_the_estimate_is_what_an_iteration_took_less_what_is_done() -> None:
     first.append(row("iteration-01", "measuring", "", 100, 100, 5.0))
     assert left(first, 1) == (None, 0.0, ())  # there may be more to measure: "0 s left" is no estimate
     assert left(first, 3) == (pytest.approx(200.0), 0.0, ())
+    assert step_seconds(first[:-1]) is None
+    half = row("iteration-01-half-1", "sampling", "start", 100, 100, 20.0)
+    assert step_seconds(first) == 100.0
+    assert step_seconds([*first, half, row("iteration-02", "sampling", "iteration-01", 1, 100, 1.0)]) == 60.0
     begun = [*first, row("iteration-02", "training", "", 0, 200, 0.0)]  # while its trial steps are made
     assert left(begun, 2) == (pytest.approx(100.0), pytest.approx(100.0), ())
     assert left([row("iteration-01", "training", "", 0, 200, 0.0)], 2) == (
