@@ -18,7 +18,7 @@ from nashward.llm import pocket
 from nashward.llm.evaluation.objectives.pareto import ParetoPoint, pareto_front
 from nashward.llm.run.selfplay import metrics
 from nashward.llm.run.stages.refit import StepFit
-from nashward.llm.store.files import read_shard
+from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
 
 LONG, PLAIN = "long=nashward.llm.oracles:Length", "plain=nashward.llm.oracles:Plain"
@@ -66,6 +66,26 @@ def test_the_folder_holds_the_objectives_and_each_one_s_judgements(capsys: pytes
         2 * rows[0]["shares"]["plain"]
     )  # sealed with the first adapter
     assert main(["align", "--out", "run", "--quiet", "--iterations", "2"]) == 0  # goes on by what the folder holds
+
+
+def test_what_is_exported_is_preferred_by_the_last_step_s_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not by the objectives' even mean, which a run under floors does not play for."""
+    multiplier = metrics("run")[-1]["objectives"]["multipliers"]["plain"]
+    share = 1 / (1 + multiplier)
+    assert 0 < multiplier < 0.95
+    assert main(["export", "run", "--to", "preferences", "--out", str(tmp_path / "out")]) == 0
+    assert f"long (weight {share:.3g}) and plain (weight {1 - share:.3g})" in capsys.readouterr().out
+    exported = [json.loads(line)["P"] for line in (tmp_path / "out" / "responses.jsonl").read_text().splitlines()]
+    expected = [
+        share * np.array(row["objectives"]["long"]) + (1 - share) * np.array(row["objectives"]["plain"])
+        for step in ("iteration-01", "iteration-02")
+        for file in shards(Path("run") / step / "judgements", "*")
+        for row in read_shard(file)
+    ]
+    for P, table in zip(exported, expected, strict=True):
+        np.testing.assert_allclose(P, table, atol=1e-12)
 
 
 @pytest.mark.slow
