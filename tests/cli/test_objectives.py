@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from nashward import llm
 from nashward.cli.main import main
+from nashward.errors import NashwardError
 from nashward.llm import pocket
 from nashward.llm.evaluation.objectives.pareto import ParetoPoint, pareto_front
 from nashward.llm.run.selfplay import metrics
@@ -66,6 +67,20 @@ def test_the_folder_holds_the_objectives_and_each_one_s_judgements(capsys: pytes
         2 * rows[0]["shares"]["plain"]
     )  # sealed with the first adapter
     assert main(["align", "--out", "run", "--quiet", "--iterations", "2"]) == 0  # goes on by what the folder holds
+
+
+@pytest.mark.parametrize(("combine", "first"), [("floors:plain=0.45", "2"), ("floors:plain=0.45:limit=2", None)])
+def test_a_floor_that_outweighs_the_objective_at_first_is_noted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, combine: str, first: str | None
+) -> None:
+    def stop(*given: Any, **settings: Any) -> None:
+        raise NashwardError("not played")
+
+    monkeypatch.setattr(llm.SelfPlay, "run", stop)
+    given = ["--policy", str(pocket.POLICY), "--prompts", "p.txt", "--out", "unplayed", *BOTH, "--combine", combine]
+    assert main(["align", *given]) == 2
+    noted = [line for line in capsys.readouterr().out.splitlines() if "multiplier" in line]
+    assert ("long" in noted[0] and f"starts at {first}" in noted[0]) if first else not noted
 
 
 def test_what_is_exported_is_preferred_by_the_last_step_s_weights(

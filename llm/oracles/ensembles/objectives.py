@@ -114,6 +114,16 @@ class Combination:
         return (*self.floors, *(() if self.sft is None else ("sft",)))
 
     @property
+    def first_multiplier(self) -> float:
+        """Of each floor at the start of a run: all have equal shares of the limit, and so has no floor.
+
+        Example:
+            >>> Combination(("helpful", "short"), "floors", floors={"short": 0.45}).first_multiplier
+            2.0
+        """
+        return self.limit / (len(self.charged) + 1)
+
+    @property
     def payoff(self) -> str:
         """What a policy plays for, in words.
 
