@@ -106,7 +106,7 @@ def test_a_training_is_shown_from_its_trial_steps_on(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "run"
-    shown = []
+    shown: list[tuple[int, int | None, float | None]] = []
 
     def trial(*given: Any) -> float:
         shown.extend(
