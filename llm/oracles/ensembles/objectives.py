@@ -202,7 +202,8 @@ def check_judges_pairs(oracle: Any) -> None:
     if combination is not None and combination.plays_against_the_start:
         raise NashwardError(
             f"{combination.payoff} is played for by what wins against the start of a run: that is no game of two "
-            "policies, and no win probability of a pair; take one of the objectives, or weights of them"
+            "policies, and no win probability of a pair; take one of the objectives, or weights of them; nashward "
+            "evaluate and frontier measure each objective of a run"
         )
 
 
