@@ -59,9 +59,9 @@ class Inputs:
         None,
         "how several oracles are one (--oracle given several times): log-odds, probability, majority, "
         "accuracy:pairs=FILE (labelled pairs), dawid-skene:pairs=FILE (three or more); each with :pessimism=K "
-        "(default: log-odds). Of objectives: weights:NAME=2, worst-case:tau=0.1, floors:NAME=0.45 (the least win rate "
-        "over the start; sft=0.05: the most that the NLL of the SFT texts rises), lexicographic:epsilon=0.1, majority "
-        "(default: weights)",
+        "(default: log-odds). Of objectives of a run: weights:NAME=2, worst-case:tau=0.1, floors:NAME=0.45 (the least "
+        "win rate over the start; sft=0.05: the most that the NLL of the SFT texts rises), lexicographic:epsilon=0.1, "
+        "majority (default: weights)",
         "models",
     )
     correct: str | tuple[str, ...] | None = setting(

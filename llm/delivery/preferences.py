@@ -16,6 +16,7 @@ import torch
 from nashward.errors import NashwardError
 
 from ..data.prompts import Prompt
+from ..evaluation.objectives.last_weights import last_weights, table_of
 from ..run.inputs.augmented_prompts import played_prompts
 from ..run.inputs.opponents import StoredOpponents
 from ..store.files import atomic_folder, shards, write_jsonl
@@ -45,10 +46,12 @@ class Preferences:
     Attributes:
         rows: of each format.
         left_out: how many tables and responses without a preference the formats of pairs and labels lack, by reason.
+        weights: of the objectives in the tables, where the run plays against its start, see ``last_weights``.
     """
 
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {name: [] for name in SCHEMAS})
     left_out: Counter[str] = field(default_factory=Counter)
+    weights: Mapping[str, float] | None = None
 
     def add(self, prompt: Prompt, step: str, policy: str, texts: Sequence[str], P: np.ndarray) -> None:
         """Add the responses of one policy to a prompt, compared with each other.
@@ -99,18 +102,26 @@ def preferences(home: RunFolder) -> Preferences:
     """The judged responses of all steps of a run.
 
     Raises:
-        NashwardError: the run has judged nothing.
+        NashwardError: the run has judged nothing, or has not trained a step whose weights its objectives have.
     """
+    weights = last_weights(home.path)
+    if weights == {}:
+        raise NashwardError(
+            f"{home.path} has trained no step yet: the weights of its objectives, by which one response is better than "
+            "another, are not known"
+        )
     prompts = {prompt.id: prompt for prompt in played_prompts(home)}
     opponents = StoredOpponents.of_run(home).members(home, list(prompts.values()))
     # by policy and prompt: the newest that were sampled
     texts: dict[str, dict[str, list[str]]] = {}
     stored = {opponent.label: opponent.texts for opponent in opponents.values()}
-    found = Preferences()
+    found = Preferences(weights=weights)
     for step in home.steps():
         for policy in shard_names(step / "responses"):
             texts.setdefault(policy, {}).update(texts_by_prompt(shards(step / "responses", policy)))
-        for prompt, tables in by_prompt(shards(step / "judgements", "*"), ["prompt", "rows", "columns", "P"]):
+        for prompt, tables in by_prompt(
+            shards(step / "judgements", "*"), ["prompt", "rows", "columns", "P"], ["objectives"]
+        ):
             for table in tables:
                 _add(found, prompts[prompt], step.name, table, {**stored, **texts})
     if not found.rows["responses"]:
@@ -126,7 +137,7 @@ def _add(
     table: Mapping[str, Any],
     texts: Mapping[str, Mapping[str, Sequence[str]]],
 ) -> None:
-    names, P = (table["rows"], table["columns"]), np.array(table["P"], dtype=np.float64)
+    names, P = (table["rows"], table["columns"]), table_of(table, found.weights)
     first, second = (texts.get(name, {}).get(prompt.id) for name in names)
     if first is None or len(first) != len(P):
         raise NashwardError(f"{step} judged responses of {names[0]} that are not in the run any more")

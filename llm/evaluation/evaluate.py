@@ -20,7 +20,6 @@ from ..oracles import Vote, as_oracle
 from ..oracles.ensembles.objectives import Objectives
 from ..oracles.fitting.fit import fitted_to
 from ..oracles.models.network import networks
-from ..policy.adapters.lora import slots_for
 from ..policy.base.checks import check_policy
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
@@ -29,7 +28,7 @@ from ..run.inputs.augmented_prompts import played_prompts
 from ..run.selfplay import SelfPlay, kl_to_start, metrics
 from ..store.files import finite, write_json, write_jsonl
 from ..store.run_folder import JUDGEMENTS, RunFolder
-from .by_objective import ObjectiveTables
+from .objectives.by_objective import ObjectiveTables
 from .over_optimisation import DEFAULT_THRESHOLDS, Thresholds, verdicts
 from .players import (
     EVALUATION,
@@ -42,6 +41,7 @@ from .players import (
     policies,
     sample_responses,
     stored_responses,
+    with_room,
 )
 from .refusals import PROBES, refuses
 from .tables import TournamentTables, tournament_tables
@@ -344,21 +344,6 @@ def _tokenizer(run: SelfPlay) -> Any:
     if isinstance(run.policy, LanguageModel):
         return run.policy.tokenizer
     return check_policy(str(run.policy), run.config.chat_template)
-
-
-def with_room(run: SelfPlay, players: Mapping[str, Mixture], others: Mapping[str, Mixture]) -> SelfPlay:
-    """The run with the LoRA rank and layers that hold all adapters; raises for adapters that the model cannot load."""
-    if not others:
-        return run
-    loaded = run.policy if isinstance(run.policy, LanguageModel) else None
-    for player in others.values():
-        player.check(str(run.policy) if loaded is None else loaded.name)
-    adapters = [folder for player in [*players.values(), *others.values()] for folder, _ in player.members]
-    if loaded is None:
-        return dataclasses.replace(run, adapter=None, config=dataclasses.replace(run.config, lora=slots_for(adapters)))
-    for adapter in adapters:
-        loaded.check_room(adapter)
-    return run
 
 
 def _rows(prompts: Sequence[str], texts: Mapping[str, Sequence[str]], wins: Mapping[str, Any]) -> list[dict[str, Any]]:

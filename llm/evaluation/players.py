@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import filecmp
 import hashlib
 import json
@@ -15,6 +16,7 @@ from ..config.sampling import Sampling
 from ..data.prompts import Prompt
 from ..data.rollouts import Response
 from ..policy import mixture
+from ..policy.adapters.lora import slots_for
 from ..policy.adapters.peft_format import WEIGHTS
 from ..policy.control_tokens import text_ids
 from ..policy.mixture import Mixture
@@ -23,6 +25,7 @@ from ..policy.sampling import ResponseSource, seed_of
 from ..processes import processes
 from ..run.inputs.opponents import StoredOpponents
 from ..run.remaining import Remaining
+from ..run.selfplay import SelfPlay
 from ..run.stages.shards import wait_for_shards
 from ..store.files import CHECKSUMS, read_shard, shards, verify_checksums, write_shard
 from ..store.fingerprints import fingerprint
@@ -168,6 +171,21 @@ def stored_responses(
 
     members = StoredOpponents(sources, column).members(home, prompts)
     return {name: [response(member.texts[prompt.id][0]) for prompt in prompts] for name, member in members.items()}
+
+
+def with_room(run: SelfPlay, players: Mapping[str, Mixture], others: Mapping[str, Mixture]) -> SelfPlay:
+    """The run with the LoRA rank and layers that hold all adapters; raises for adapters that the model cannot load."""
+    if not others:
+        return run
+    loaded = run.policy if isinstance(run.policy, LanguageModel) else None
+    for player in others.values():
+        player.check(str(run.policy) if loaded is None else loaded.name)
+    adapters = [folder for player in [*players.values(), *others.values()] for folder, _ in player.members]
+    if loaded is None:
+        return dataclasses.replace(run, adapter=None, config=dataclasses.replace(run.config, lora=slots_for(adapters)))
+    for adapter in adapters:
+        loaded.check_room(adapter)
+    return run
 
 
 def _sampled_rows(

@@ -17,6 +17,7 @@ from nashward.games.analysis.leaderboard import Battles
 from nashward.games.shapes import Bool, Float, Int
 
 from ..oracles import Cache, PreferenceOracle, preference_matrices
+from ..oracles.ensembles.objectives import check_judges_pairs
 from ..oracles.matrices import cache_of_machine
 from ..processes import processes
 
@@ -81,7 +82,8 @@ def tournament(
         progress: called with the number of prompts judged, after each chunk.
 
     Raises:
-        ValueError: there are fewer than two players, or a player does not have N responses.
+        ValueError: there are fewer than two players, a player does not have N responses, or the oracle is of
+            objectives under floors or in their worst case.
         Unjudged: of a pair of players no two different responses were judged, though there are some (equal ones tie
             without a judgement), or both responded to no prompt.
 
@@ -104,6 +106,7 @@ def tournament(
                 f"{name} has {counted(len(answers[name]), 'response')} to {counted(len(prompts), 'prompt')}, "
                 "expected as many"
             )
+    check_judges_pairs(oracle)
     oracle.expect(len(players) * (len(players) - 1) * len(prompts))
     at = cache_of_machine(cache, oracle)
 

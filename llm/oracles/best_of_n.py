@@ -18,6 +18,7 @@ from nashward.shortened import quoted
 from ..config.fields import check_choice
 from ..processes import processes
 from .cache import Cache
+from .ensembles.objectives import check_judges_pairs
 from .matrices import PairwiseResult, cache_of_machine, check_texts, preference_matrices
 from .protocol import Aggregation, PreferenceOracle
 
@@ -53,7 +54,8 @@ def select_best(
             mean win probability against them, the earliest among equals. Only with the rule "mean-win-rate".
 
     Raises:
-        ValueError: all judgements of a prompt are missing, the rule is unknown, or as ``preference_matrices``.
+        ValueError: all judgements of a prompt are missing, the rule is unknown, the oracle is of objectives under
+            floors or in their worst case, or as ``preference_matrices``.
 
     See also: ``table_winner`` for tables that are computed already.
 
@@ -63,6 +65,7 @@ def select_best(
         [1]
     """
     check_choice("rule", rule, Rule)
+    check_judges_pairs(oracle)
     if opponents is not None:
         if rule != "mean-win-rate":
             raise NashwardError(f"against opponents the rule is mean-win-rate, got {rule!r}")

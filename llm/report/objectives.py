@@ -12,7 +12,7 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.plots import COLOURS, MARKS, as_label
 
-from ..evaluation.frontier import FILE, figure
+from ..evaluation.objectives.frontier import FILE, figure
 from ..evaluation.players import START
 from ..oracles.ensembles.objectives import Combination
 from ..run.selfplay import iterates

@@ -12,8 +12,10 @@ from nashward.counted import counted
 from nashward.errors import CorruptFileError
 
 from ..evaluation.evaluate import DRAWN
+from ..evaluation.objectives.last_weights import last_weights, table_of
 from ..evaluation.players import FOLDER as EVALUATION
 from ..evaluation.players import START
+from ..oracles.ensembles.objectives import in_words
 from ..run.inputs.augmented_prompts import played_prompts
 from ..run.rollouts import table_name
 from ..run.selfplay import iterates
@@ -73,11 +75,11 @@ def judged_responses(step: Path, prompts: Mapping[str, str], count: int) -> list
         CorruptFileError: a shard is not as it was written.
     """
     responses, newest = step / "responses", newest_sampled(step)
-    texts = texts_by_prompt(shards(responses, newest)[:1])
+    texts, weights = texts_by_prompt(shards(responses, newest)[:1]), last_weights(step.parent)
     tables = {
-        row["prompt"]: row["P"]
+        row["prompt"]: table_of(row, weights).tolist()
         for file in shards(step / "judgements", table_name(newest, newest))[:1]
-        for row in read_shard(file, ["prompt", "P"])
+        for row in read_shard(file, ["prompt", "P"], ["objectives"])
     }
     return [
         JudgedResponses(prompts[prompt], answers, tables.get(prompt))
@@ -121,7 +123,10 @@ def responses(folder: Path, count: int = 8) -> list[Content]:
     if compared:
         columns = ("prompt", "preferred", "least preferred", "P(the first beats the second)")
         whose = f"{names[-1]}, the newest policy that the run itself sampled"
-        content += [Heading(f"What the oracle prefers: responses of {whose}"), Table(columns, compared, text=True)]
+        weights = last_weights(folder)
+        by = [Paragraph(f"By {in_words(weights)}, as in the last step.")] if weights else []
+        heading = Heading(f"What the oracle prefers: responses of {whose}")
+        content += [heading, *by, Table(columns, compared, text=True)]
     return content
 
 

@@ -102,6 +102,12 @@ class Progress:
         if bar.disable:
             self.info(under_way.ended())
 
+    def begin(self, step: str, phase: str, total: int, line: str) -> None:
+        """Show a phase as begun, and why nothing of it is done for a while."""
+        self.current = f"{step}: {phase}"
+        self.info(f"{step}: {line}")
+        self.add_timing({"step": step, "phase": phase, "what": "", "done": 0, "of": total, "seconds": 0.0})
+
     def add_timing(self, row: dict[str, Any]) -> None:
         """Record how long a part of a phase took."""
         append_jsonl(self.home / TIMINGS, row)

@@ -170,6 +170,8 @@ def remaining(timings: Sequence[dict[str, Any]], iterations: int) -> TimeLeft | 
     for row in timings:
         number, phase = iteration_of(row["step"]), row["phase"]
         amounts.setdefault(number, {}).setdefault(phase, {})[row["step"] + row["what"]] = row["of"]
+        if not row["done"]:
+            continue  # it has begun
         done[number, phase] += row["done"]
         step, count, seconds = rates.get(phase, ("", 0.0, 0.0))
         if step != row["step"]:
@@ -186,11 +188,25 @@ def remaining(timings: Sequence[dict[str, Any]], iterations: int) -> TimeLeft | 
     one = whole[max(earlier or complete)] if complete else {}
     rest = sum(
         max(0, max(one.get(phase, 0), begun.get(phase, 0)) - done[newest, phase]) * cost[phase]
-        for phase in {*one, *begun}
+        for phase in {*one, *begun} & cost.keys()
     )
     known = earlier or (complete and iterations > newest)
-    run = rest + max(0, iterations - newest) * sum(one[phase] * cost[phase] for phase in one) if known else None
+    run = (
+        rest + max(0, iterations - newest) * sum(one[phase] * cost.get(phase, 0.0) for phase in one) if known else None
+    )
     return TimeLeft(run, rest, tuple(phase for phase in PHASES if phase not in cost))
+
+
+def step_seconds(timings: Sequence[dict[str, Any]]) -> float | None:
+    """What a step of the newest iteration took that has been through every phase; None: there is none."""
+    phases: dict[int, set[str]] = {}
+    for row in timings:
+        phases.setdefault(iteration_of(row["step"]), set()).add(row["phase"])
+    complete = [number for number, of in phases.items() if of >= set(PHASES)]
+    if not complete:
+        return None
+    rows = [row for row in timings if iteration_of(row["step"]) == max(complete)]
+    return float(sum(row["seconds"] for row in rows)) / len({row["step"] for row in rows})
 
 
 def time_left(seconds: float | None) -> str:

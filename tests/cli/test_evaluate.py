@@ -18,7 +18,7 @@ from nashward.cli.commands.evaluation.best_of_n import RULES
 from nashward.cli.commands.evaluation.exploit import upper_bound
 from nashward.cli.main import main
 from nashward.llm import pocket
-from nashward.llm.evaluation.frontier import FILE as FRONTIER
+from nashward.llm.evaluation.objectives.frontier import FILE as FRONTIER
 from nashward.llm.evaluation.players import EVALUATION
 from nashward.llm.oracles.best_of_n import Rule
 from nashward.llm.run.inputs.augmentation import OUTPUTS

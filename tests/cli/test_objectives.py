@@ -14,15 +14,17 @@ from matplotlib.figure import Figure
 
 from nashward import llm
 from nashward.cli.main import main
+from nashward.errors import NashwardError
 from nashward.llm import pocket
-from nashward.llm.evaluation.pareto import ParetoPoint, pareto_front
+from nashward.llm.evaluation.objectives.pareto import ParetoPoint, pareto_front
 from nashward.llm.run.selfplay import metrics
 from nashward.llm.run.stages.refit import StepFit
-from nashward.llm.store.files import read_shard
+from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
 
 LONG, PLAIN = "long=nashward.llm.oracles:Length", "plain=nashward.llm.oracles:Plain"
 BOTH = ["--objective", LONG, "--objective", PLAIN]
+FIGURE = "nashward.llm.evaluation.objectives.frontier.figure"
 SMALL = ["--solver", "mwu", "--responses", "3", "--max-new-tokens", "8", "--epochs", "1", "--rank", "2", "--quiet"]
 
 
@@ -65,6 +67,40 @@ def test_the_folder_holds_the_objectives_and_each_one_s_judgements(capsys: pytes
         2 * rows[0]["shares"]["plain"]
     )  # sealed with the first adapter
     assert main(["align", "--out", "run", "--quiet", "--iterations", "2"]) == 0  # goes on by what the folder holds
+
+
+@pytest.mark.parametrize(("combine", "first"), [("floors:plain=0.45", "2"), ("floors:plain=0.45:limit=2", None)])
+def test_a_floor_that_outweighs_the_objective_at_first_is_noted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, combine: str, first: str | None
+) -> None:
+    def stop(*given: Any, **settings: Any) -> None:
+        raise NashwardError("not played")
+
+    monkeypatch.setattr(llm.SelfPlay, "run", stop)
+    given = ["--policy", str(pocket.POLICY), "--prompts", "p.txt", "--out", "unplayed", *BOTH, "--combine", combine]
+    assert main(["align", *given]) == 2
+    noted = [line for line in capsys.readouterr().out.splitlines() if "multiplier" in line]
+    assert ("long" in noted[0] and f"starts at {first}" in noted[0]) if first else not noted
+
+
+def test_what_is_exported_is_preferred_by_the_last_step_s_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not by the objectives' even mean, which a run under floors does not play for."""
+    multiplier = metrics("run")[-1]["objectives"]["multipliers"]["plain"]
+    share = 1 / (1 + multiplier)
+    assert 0 < multiplier < 0.95
+    assert main(["export", "run", "--to", "preferences", "--out", str(tmp_path / "out")]) == 0
+    assert f"long (weight {share:.3g}) and plain (weight {1 - share:.3g})" in capsys.readouterr().out
+    exported = [json.loads(line)["P"] for line in (tmp_path / "out" / "responses.jsonl").read_text().splitlines()]
+    expected = [
+        share * np.array(row["objectives"]["long"]) + (1 - share) * np.array(row["objectives"]["plain"])
+        for step in ("iteration-01", "iteration-02")
+        for file in shards(Path("run") / step / "judgements", "*")
+        for row in read_shard(file)
+    ]
+    for P, table in zip(exported, expected, strict=True):
+        np.testing.assert_allclose(P, table, atol=1e-12)
 
 
 @pytest.mark.slow
@@ -121,7 +157,7 @@ def test_a_frontier_has_each_policy_and_greys_what_is_dominated(
     assert Path("run/frontier.png").stat().st_size > 10_000
     assert "What a win rate costs" in Path("run/report.html").read_text()
     before = Path("run/frontier.json").read_bytes()
-    monkeypatch.setattr("nashward.llm.evaluation.frontier.figure", lambda found: Figure())  # the pictures are drawn
+    monkeypatch.setattr(FIGURE, lambda found: Figure())  # the pictures are drawn
     monkeypatch.setattr("nashward.llm.report.write", lambda folder: folder)
     again = ["frontier", "run", "--objective", "diverse=nashward.llm.oracles:Diversity", "--responses", "3", "--quiet"]
     assert main(again) == 0
@@ -157,7 +193,7 @@ def test_the_likelihood_of_sft_texts_can_have_a_floor(monkeypatch: pytest.Monkey
 def test_evaluate_says_what_is_played_for_and_each_objective(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nashward.llm.evaluation.frontier.figure", lambda found: Figure())  # the report draws it above
+    monkeypatch.setattr(FIGURE, lambda found: Figure())  # the report draws it above
     assert main(["evaluate", "run"]) == 0
     out = capsys.readouterr().out
     found = json.loads(Path("run/evaluation.json").read_text())

@@ -12,6 +12,7 @@ from nashward.games.analysis.confidence import least_error, win_rate_interval, w
 from nashward.games.shapes import Float
 
 from ...oracles import PairwiseResult, PreferenceOracle, preference_matrices
+from ...oracles.ensembles.objectives import check_judges_pairs
 
 UNDECIDED = "is not told apart from"
 
@@ -96,7 +97,8 @@ def win_rate(
         W with its standard error.
 
     Raises:
-        ValueError: no two different responses were judged; as ``preference_matrices``.
+        ValueError: no two different responses were judged; the oracle is of objectives under floors or in their worst
+            case; as ``preference_matrices``.
 
     See also:
         ``length_controlled_win_rate``: at equal lengths.
@@ -108,6 +110,7 @@ def win_rate(
         >>> print(win_rate(longer, ["Say hello.", "Say no."], [["Hello!"], ["No."]], [["Hi."], ["No!"]]))
         0.625 ± 0.255
     """
+    check_judges_pairs(oracle)
     results = preference_matrices(oracle, prompts, responses, opponents)
     means = judged_means(results)
     if not len(means):

@@ -114,6 +114,16 @@ class Combination:
         return (*self.floors, *(() if self.sft is None else ("sft",)))
 
     @property
+    def first_multiplier(self) -> float:
+        """Of each floor at the start of a run: all have equal shares of the limit, and so has no floor.
+
+        Example:
+            >>> Combination(("helpful", "short"), "floors", floors={"short": 0.45}).first_multiplier
+            2.0
+        """
+        return self.limit / (len(self.charged) + 1)
+
+    @property
     def payoff(self) -> str:
         """What a policy plays for, in words.
 
@@ -128,13 +138,12 @@ class Combination:
             return f"the smallest of {listed}"
         if self.rule == "majority":
             return f"the majority of {listed}"
-        weighted = [f"{name} (weight {w:.3g})" for name, w in zip(self.names, self.member_weights, strict=True)]
-        return f"the mean of {' and '.join(weighted)}"
+        return f"the mean of {in_words(dict(zip(self.names, self.member_weights, strict=True)))}"
 
     @property
     def plays_against_the_start(self) -> bool:
         """Whether the payoff is no win probability of a pair, but depends on what wins against the run's start."""
-        return self.rule in ("worst-case", "floors")
+        return plays_against_the_start(self.rule)
 
     @property
     def member_weights(self) -> list[float]:
@@ -144,6 +153,21 @@ class Combination:
         else:
             raw = [self.epsilon**k if self.rule == "lexicographic" else 1.0 for k in range(len(self.names))]
         return [w / sum(raw) for w in raw] if 0 < sum(raw) < float("inf") else raw
+
+
+def plays_against_the_start(rule: str) -> bool:
+    """See ``Combination.plays_against_the_start``."""
+    return rule in ("worst-case", "floors")
+
+
+def in_words(weights: Mapping[str, float]) -> str:
+    """Objectives with their weights, for a reader.
+
+    Example:
+        >>> in_words({"long": 0.75, "plain": 0.25})
+        'long (weight 0.75) and plain (weight 0.25)'
+    """
+    return " and ".join(f"{name} (weight {weight:.3g})" for name, weight in weights.items())
 
 
 def rules_of(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -167,11 +191,27 @@ def combination_of(source: Any) -> Combination | None:
     return found if isinstance(found, Combination) else None
 
 
+def check_judges_pairs(oracle: Any) -> None:
+    """Whether an oracle's win probabilities are what is played for.
+
+    Raises:
+        ValueError: they are the even mean of objectives that are played for otherwise, by what wins against the start
+            of a run.
+    """
+    combination = combination_of(oracle)
+    if combination is not None and combination.plays_against_the_start:
+        raise NashwardError(
+            f"{combination.payoff} is played for by what wins against the start of a run: that is no game of two "
+            "policies, and no win probability of a pair; take one of the objectives, or weights of them; nashward "
+            "evaluate and frontier measure each objective of a run"
+        )
+
+
 class Objectives(Ensemble):
     """Oracles with names, each an objective; as one oracle it is their weighted mean, or their majority.
 
     The tables of all of them are kept: a step of ``worst-case`` and ``floors`` is made of these, and then the one table
-    is their even mean, for pictures and selections alone.
+    is their even mean, for the choice of prompts and the share of cyclic ones alone.
 
     Args:
         members: the oracles, in the order of the names.

@@ -74,8 +74,8 @@ class EnsembleSource:
         rule = self.combine.partition(":")[0]
         if not self.names and rule in OWN and rule not in SETTINGS:
             raise NashwardError(
-                f"combine {self.combine!r}: {rule} combines objectives: give each as --objective NAME=ORACLE, in place "
-                "of --oracle"
+                f"combine {self.combine!r}: {rule} combines the objectives of a run: give nashward align each as "
+                "--objective NAME=ORACLE, in place of --oracle"
             )
         if self.names:
             _ = self.combination  # its own checks

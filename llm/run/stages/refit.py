@@ -82,6 +82,11 @@ class StepFit:
         """The SFT term, where it is in the loss and not measured alone."""
         return self.sft if self.settings.sft_weight > 0 else None
 
+    @property
+    def _passes(self) -> int:
+        """The prompts of all epochs."""
+        return self.settings.epochs * sum(len(batch.rollouts) for batch in self.training)
+
     def learning_rate(self, parameters: list[torch.nn.Parameter]) -> float:
         """The settings' own, or that of a trial step, times ``factor``; the run's plan has what was found, so that a
         restart takes the same."""
@@ -92,6 +97,7 @@ class StepFit:
     def _found_rate(self, parameters: list[torch.nn.Parameter]) -> float:
         known = self.home.step_values(self.step_folder.name).get("learning_rate")
         if known is None:
+            self.progress.begin(self.step_folder.name, "training", self._passes, "trial steps find the learning rate")
             half = HALF_SCALE if self.model.dtype == torch.float16 else 1.0
             gradient = Gradient(
                 self.model.network, parameters, self.size, self.settings, self.model.pad_id, self.model.on_event, half
@@ -148,7 +154,7 @@ class StepFit:
         """One fit with its measures; the adapter goes to where validation prompts are fitted best, within
         ``target_kl``."""
         model, progress = self.model, self.progress
-        total = settings.epochs * sum(len(batch.rollouts) for batch in self.training)
+        total = self._passes
         checkpoints = Checkpoints(self.home, self.step_folder / "training", settings.checkpoint_seconds)
         first = experience(order(self.training, settings, self.seed)[0], self.size, settings.baseline)
         with progress.phase(self.step_folder.name, "training", "", total, epochs=settings.epochs) as tick:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from nashward.llm.evaluation.by_objective import ObjectiveTables
+from nashward.llm.evaluation.objectives import last_weights as recorded
+from nashward.llm.evaluation.objectives.by_objective import ObjectiveTables
 from nashward.llm.evaluation.players import START
 from nashward.llm.evaluation.tables import TournamentTables
+from nashward.llm.evaluation.tournament import tournament
+from nashward.llm.evaluation.win_rates.win_rate import win_rate
+from nashward.llm.oracles import Length, Objectives, Plain, select_best
 from nashward.llm.oracles.ensembles.objectives import Combination
+from nashward.llm.store.run_folder import RunFolder
 
 PLAYERS = (START, "left", "right")
 
@@ -65,3 +72,45 @@ def test_floors_are_kept_or_missed_beyond_noise() -> None:
     assert of[0.45]["b"]["floor"] == 45
     assert "kept" not in of[0.45]["a"]["against_start"]["left"]
     assert of[0.45]["a"]["against_start"]["right"]["win_rate"] == pytest.approx(80)
+
+
+@pytest.mark.parametrize(
+    ("config", "multipliers", "weights"),
+    [
+        ({"objective": ["a=x:A", "b=x:B"], "combine": "floors:b=0.4:limit=3"}, {"b": 3.0}, {"a": 0.25, "b": 0.75}),
+        ({"oracle": "floors of a (x), b (y)"}, {"b": 0.25, "sft": 2.0}, {"a": 0.8, "b": 0.2}),
+        ({"oracle": "worst-case of a (x), b (y)"}, {"a": 0.3, "b": 0.7}, {"a": 0.3, "b": 0.7}),
+        ({"objective": ["a=x:A", "b=x:B"], "combine": "majority"}, {"a": 0.5, "b": 0.5}, None),
+        ({"oracle": ["models/floors", "models/other"], "combine": "log-odds"}, {}, None),
+    ],
+)
+def test_the_weights_of_the_last_step(
+    monkeypatch: pytest.MonkeyPatch,
+    config: dict[str, Any],
+    multipliers: dict[str, float],
+    weights: dict[str, float] | None,
+) -> None:
+    monkeypatch.setattr(RunFolder, "read", lambda home: {"config": config})
+    wins = {"a": 0.5, "b": 0.5}
+    rows = [{"objectives": {"win_rates": wins, "multipliers": m}} for m in ({"a": 9.0, "b": 9.0}, multipliers)]
+    monkeypatch.setattr(recorded, "iterates", lambda folder: rows)
+    assert recorded.last_weights("run") == (weights if weights is None else pytest.approx(weights))
+    monkeypatch.setattr(recorded, "iterates", lambda folder: [])
+    assert recorded.last_weights("run") == (None if weights is None else {})
+
+
+def test_what_judges_pairs_refuses_objectives_that_are_measured_against_a_start() -> None:
+    """Their one table is an even mean, which nothing plays for."""
+    members, texts = [Length(), Plain()], [["a", "ab"]]
+    for combination in (
+        Combination(("long", "plain"), "worst-case"), Combination(("long", "plain"), "floors", floors={"plain": 0.4}),
+    ):  # fmt: skip
+        oracle = Objectives(members, combination)
+        for judge in (
+            lambda oracle=oracle: select_best(oracle, ["?"], texts),
+            lambda oracle=oracle: win_rate(oracle, ["?"], texts, texts),
+            lambda oracle=oracle: tournament(oracle, ["?"], {"one": ["a"], "other": ["ab"]}),
+        ):
+            with pytest.raises(ValueError, match="no win probability of a pair"):
+                judge()
+    assert select_best(Objectives(members, Combination(("long", "plain"), weights={"plain": 0})), ["?"], texts) == [1]

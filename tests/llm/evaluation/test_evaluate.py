@@ -14,8 +14,8 @@ from nashward import games, llm
 from nashward.games.analysis.significant_cycles import significant_cycles
 from nashward.llm import report
 from nashward.llm.delivery.model_card import model_card
-from nashward.llm.evaluation.evaluate import _against_start, evaluate, with_room
-from nashward.llm.evaluation.players import policies
+from nashward.llm.evaluation.evaluate import _against_start, evaluate
+from nashward.llm.evaluation.players import policies, with_room
 from nashward.llm.evaluation.tables import TournamentTables, tournament_tables
 from nashward.llm.evaluation.tournament import tournament
 from nashward.llm.evaluation.win_rates.win_rate import win_rate
@@ -258,7 +258,7 @@ def test_other_models_play_by_their_responses_which_are_found_by_the_prompt(fini
     alone = evaluate(finished, prompts, {"length": Length()})
     texts = {
         "rambling": {prompt.text: "z" * (7 + 9 * k) for k, prompt in enumerate(prompts)},
-        "terse": {prompt.text: "抱歉" for prompt in prompts},  # a refusal
+        "terse": {prompt.text: "我不能" for prompt in prompts},  # a refusal
     }
     rows = {
         "rambling": [{"prompt": text, "responses": [own, "another"]} for text, own in texts["rambling"].items()][::-1],
@@ -276,7 +276,7 @@ def test_other_models_play_by_their_responses_which_are_found_by_the_prompt(fini
     np.testing.assert_allclose(np.array(found["games"]["length"]["P"])[4:, 4:], expected.game.P.numpy(), atol=1e-12)
     assert found["games"]["length"]["condorcet_winner"] == "rambling"
     long = np.mean([len(own) for own in texts["rambling"].values()])
-    assert (found["tokens"]["rambling"], found["tokens"]["terse"]) == (long + 1, 7)  # bytes, and the stop token
+    assert (found["tokens"]["rambling"], found["tokens"]["terse"]) == (long + 1, 10)  # bytes, and the stop token
     assert set(found["refusals"]) == set(players[:4])  # they were not asked the probe
     measures = {row["measure"]: row for row in found["over_optimisation"]["rambling"]}
     assert measures["length"]["value"] == pytest.approx((long + 1) / found["tokens"]["start"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from nashward.llm.evaluation.pareto import ParetoPoint, figure, mixture_front, pareto_front, score_cost
+from nashward.llm.evaluation.objectives.pareto import ParetoPoint, figure, mixture_front, pareto_front, score_cost
 
 CASE = [
     ParetoPoint("base", 0.50, 0.80),

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from nashward.cli.main import main
-from nashward.llm.run.status import clock, remaining, status, time_left
+from nashward.llm import Fit
+from nashward.llm.run.stages import refit
+from nashward.llm.run.status import clock, read_timings, remaining, status, step_seconds, time_left
 from nashward.llm.store.files import read_jsonl, write_jsonl
-from nashward.llm.store.run_folder import CHECKPOINT
+from nashward.llm.store.run_folder import CHECKPOINT, RunFolder
 
 from ..tiny_run import quick_run
 
@@ -76,6 +78,15 @@ def test_the_estimate_is_what_an_iteration_took_less_what_is_done() -> None:
     first.append(row("iteration-01", "measuring", "", 100, 100, 5.0))
     assert left(first, 1) == (None, 0.0, ())  # there may be more to measure: "0 s left" is no estimate
     assert left(first, 3) == (pytest.approx(200.0), 0.0, ())
+    assert step_seconds(first[:-1]) is None
+    half = row("iteration-01-half-1", "sampling", "start", 100, 100, 20.0)
+    assert step_seconds(first) == 100.0
+    assert step_seconds([*first, half, row("iteration-02", "sampling", "iteration-01", 1, 100, 1.0)]) == 60.0
+    begun = [*first, row("iteration-02", "training", "", 0, 200, 0.0)]  # while its trial steps are made
+    assert left(begun, 2) == (pytest.approx(100.0), pytest.approx(100.0), ())
+    assert left([row("iteration-01", "training", "", 0, 200, 0.0)], 2) == (
+        None, 0.0, ("sampling", "judging", "scoring", "training", "measuring"),
+    )  # fmt: skip
     # sampling is twice as slow now, and half done: 10 s of it, 90 s of the rest, and a whole iteration of 110 s
     second = [*first, row("iteration-02", "sampling", "iteration-01", 50, 100, 10.0)]
     assert left(second, 3) == (pytest.approx(210.0), pytest.approx(100.0), ())
@@ -89,6 +100,25 @@ def test_the_estimate_is_what_an_iteration_took_less_what_is_done() -> None:
     assert (time_left(89.6), time_left(0.4)) == ("about 1 min 30 s left", "less than 1 s left")
     assert (time_left(0), time_left(None)) == ("", "")
     assert (clock(0.4), clock(61), clock(7200), clock(90061)) == ("0 s", "1 min 1 s", "2 h", "1 d 1 h")
+
+
+def test_a_training_is_shown_from_its_trial_steps_on(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "run"
+    shown: list[tuple[int, int | None, float | None]] = []
+
+    def trial(*given: Any) -> float:
+        shown.extend(
+            (phase.done, phase.total, phase.rate) for phase in status(home).phases if phase.phase == "training"
+        )
+        return 2e-3
+
+    monkeypatch.setattr(refit, "learning_rate", trial)
+    fit = Fit(epochs=2, batch=4, held_out=0.2, validation=0.0)
+    quick_run(tiny_folder, home, fit=fit, iterations=1).run("train")
+    assert shown == [(0, 16, None)]
+    assert sum(row["done"] for row in read_timings(RunFolder(home)) if row["phase"] == "training") == 16
 
 
 def test_a_first_phase_that_is_half_done_says_what_is_left(

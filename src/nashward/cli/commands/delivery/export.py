@@ -184,12 +184,15 @@ def _policy(args: argparse.Namespace, play: Any) -> int:
 
 def _preferences(args: argparse.Namespace) -> int:
     from nashward.llm.delivery.preferences import preferences, write_preferences
+    from nashward.llm.oracles.ensembles.objectives import in_words
     from nashward.llm.store.run_folder import RunFolder
 
     found = preferences(RunFolder(args.folder))
     write_preferences(found, args.out)
     for name, rows in found.rows.items():
         print(f"{counted(len(rows), 'row')}: {args.out / name}.jsonl and .parquet")
+    if found.weights:
+        print(f"preferred by {in_words(found.weights)}, the weights of the objectives in the run's last step")
     if found.left_out:
         print(
             "left out of pairs and labels: "

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles, report
-    from nashward.llm.evaluation.frontier import FILE, figure, frontier
+    from nashward.llm.evaluation.objectives.frontier import FILE, figure, frontier
     from nashward.llm.processes import processes
 
     play, prompts = of_run(args)

@@ -87,6 +87,12 @@ def _play(until: Stage | None, args: argparse.Namespace, received: Any) -> int:
         begun = configuration.run_folder(play.folder).computed
         if (few := few_prompts(len(prompts.kept), play.config.fit)) and not begun:
             print(f"note: {few}")
+        if (both := play.combination) is not None and both.rule == "floors" and both.first_multiplier > 1 and not begun:
+            print(
+                f"note: a floor's multiplier starts at {both.first_multiplier:g}, so that in the first iterations it "
+                f"weighs more than {both.names[0]}; in a short run take a limit of {len(both.charged) + 1} or less "
+                "(docs/objectives.md)"
+            )
     report_to = getattr(args, "report_to", "none") if processes.main else "none"  # one process writes
     tracker = _tracker(report_to, play.folder)
     on_step = (lambda: None) if tracker is None else tracker.update

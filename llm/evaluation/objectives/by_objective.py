@@ -13,11 +13,11 @@ import numpy as np
 from nashward.games.objectives.multi_objective import most_of
 from nashward.games.shapes import Float
 
-from ..oracles import Cache
-from ..oracles.ensembles.objectives import Combination, Objectives
-from .players import START
-from .tables import TournamentTables, tournament_tables
-from .win_rates.win_rate import WinRate
+from ...oracles import Cache
+from ...oracles.ensembles.objectives import Combination, Objectives
+from ..players import START
+from ..tables import TournamentTables, tournament_tables
+from ..win_rates.win_rate import WinRate
 
 
 @dataclass(frozen=True)

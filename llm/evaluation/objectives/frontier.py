@@ -12,21 +12,20 @@ import numpy as np
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
-from ..data.prompts import Prompt
-from ..oracles import PreferenceOracle, as_oracle, preference_matrices
-from ..oracles.ensembles.objectives import Objectives
-from ..oracles.models.network import networks
-from ..policy.adapters.lora import interpolate
-from ..policy.mixture import Mixture
-from ..processes import processes
-from ..run.selfplay import SelfPlay
-from ..store.files import write_json
-from ..store.run_folder import JUDGEMENTS, RunFolder
-from .evaluate import with_room
+from ...data.prompts import Prompt
+from ...oracles import PreferenceOracle, as_oracle, preference_matrices
+from ...oracles.ensembles.objectives import Objectives
+from ...oracles.models.network import networks
+from ...policy.adapters.lora import interpolate
+from ...policy.mixture import Mixture
+from ...processes import processes
+from ...run.selfplay import SelfPlay
+from ...store.files import write_json
+from ...store.run_folder import JUDGEMENTS, RunFolder
+from ..players import FOLDER, MIXTURE, START, TRAINING, policies, sample_responses, with_room
+from ..sft_likelihood import sft_likelihoods
+from ..win_rates.win_rate import WinRate, judged_means
 from .pareto import ParetoPoint, pareto_front
-from .players import FOLDER, MIXTURE, START, TRAINING, policies, sample_responses
-from .sft_likelihood import sft_likelihoods
-from .win_rates.win_rate import WinRate, judged_means
 
 FILE = "frontier.json"
 SFT = "sft"  # the name of the SFT texts' likelihood among the objectives

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EQUAL = 1e-9  # figures nearer than that differ by rounding
+MARGIN = 1.5  # pixels around a name that no other one enters
 
 
 @dataclass(frozen=True)
@@ -196,19 +197,19 @@ def spread_labels(picture: Figure) -> None:
     """
     from matplotlib.text import Annotation, Text
 
-    for _ in range(2):  # names that were moved may leave the axes less room
-        picture.draw_without_rendering()
-        for axes in picture.axes:
-            taken: list[Any] = []
-            names = [text for text in axes.texts if isinstance(text, Annotation)]
-            boxes = {name: Text.get_window_extent(name) for name in names}  # without the line to the point
-            for name in sorted(names, key=lambda name: boxes[name].y0):
-                box = boxes[name]
-                while below := [other.y1 - box.y0 for other in taken if box.overlaps(other)]:
-                    box = box.translated(0, max(below) + 1)
-                x, y = name.xyann
-                name.xyann = (x, y + (box.y0 - boxes[name].y0) * 72 / picture.dpi)
-                taken.append(box)
+    picture.draw_without_rendering()
+    for axes in picture.axes:
+        taken: list[Any] = []
+        names = [text for text in axes.texts if isinstance(text, Annotation)]
+        # without the line to the point; a margin, as names that are moved may leave the axes less room
+        boxes = {name: Text.get_window_extent(name).padded(MARGIN) for name in names}
+        for name in sorted(names, key=lambda name: boxes[name].y0):
+            box = boxes[name]
+            while below := [other.y1 - box.y0 for other in taken if box.overlaps(other)]:
+                box = box.translated(0, max(below) + 1)
+            x, y = name.xyann
+            name.xyann = (x, y + (box.y0 - boxes[name].y0) * 72 / picture.dpi)
+            taken.append(box)
 
 
 def _below(first: ParetoPoint, middle: ParetoPoint, last: ParetoPoint) -> bool:

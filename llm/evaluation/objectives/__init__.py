@@ -1,0 +1,1 @@
+"""What a run wins under each of several objectives, and what one costs under another."""
