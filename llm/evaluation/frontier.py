@@ -24,7 +24,7 @@ from ..store.files import write_json
 from ..store.run_folder import JUDGEMENTS, RunFolder
 from .evaluate import with_room
 from .pareto import ParetoPoint, pareto_front
-from .players import FOLDER, MIXTURE, START, TRAINING, policies, sample_responses
+from .players import FOLDER, MIXTURE, START, TRAINING, identity, policies, sample_responses
 from .sft_likelihood import sft_likelihoods
 from .win_rates.win_rate import WinRate, judged_means
 
@@ -137,7 +137,8 @@ def _interpolations(home: RunFolder, players: Mapping[str, Mixture]) -> dict[str
     ((start, _),), ((end, _),) = players[START].members, players[last].members
     found = {}
     for share in SHARES:
-        folder = home / FOLDER / "interpolations" / f"{last}-{share:g}"
+        blend = Mixture(((start, 1 - share), (end, share)))  # another one once a step was made again
+        folder = home / FOLDER / "interpolations" / f"{last}-{share:g}-{identity(blend)}"
         if not processes.decided(folder.exists):
             processes.decided(lambda share=share, folder=folder: _write(start, end, share, folder))  # type: ignore[misc]
         found[f"{share:g} of {last}"] = Mixture(((folder, 1.0),))
