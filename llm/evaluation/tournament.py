@@ -75,13 +75,13 @@ def tournament(
 
     Args:
         oracle: the preference oracle.
-        prompts: N instructions.
+        prompts: N instructions, at least one.
         answers: for each player its N responses; None where it has none, and the prompt then counts for no pair of it.
         cache: see ``preference_matrices``.
         progress: called with the number of prompts judged, after each chunk.
 
     Raises:
-        ValueError: there are fewer than two players or no prompts, or a player does not have N responses.
+        ValueError: there are fewer than two players, or a player does not have N responses.
         Unjudged: of a pair of players no two different responses were judged, though there are some (equal ones tie
             without a judgement), or both responded to no prompt.
 
