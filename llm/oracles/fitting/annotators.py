@@ -84,7 +84,7 @@ def reliabilities(
         return {}
     of_all, _ = slope(predicted, wins, n)
     scale = of_all if of_all > 0 else 1.0  # the models learned nothing that annotators could agree with
-    by_name, own_votes = {}, votes_by_name(names)
+    by_name, own_votes = {}, votes_by_name(names.tolist())
     for name in dict.fromkeys(name for name in names[count] if name):
         own = own_votes[name]
         value, error = slope(predicted[own], wins[own], n[own])
