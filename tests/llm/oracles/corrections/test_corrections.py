@@ -184,7 +184,8 @@ def test_votes_for_both_sides_of_a_pair_are_no_ties() -> None:
     margin = WithTies.fitted(_judge(true), votes).margin
     divided = [replace(vote, prompt=f"{vote.prompt}, divided", wins=wins) for vote in votes for wins in (0.0, 1.0)]
     judge = _judge(true | {f"{prompt}, divided": 0.0 for prompt in true})
-    assert WithTies.fitted(judge, divided).margin == 0.0
+    together = [replace(vote, wins=1, n=2) for vote in divided[::2]]
+    assert [WithTies.fitted(judge, own).margin for own in (divided, together)] == [0.0, 0.0]
     assert WithTies.fitted(judge, [*votes, *divided]).margin < margin
     assert WithTies.fitted(judge, [replace(vote, a="b", b="a", wins=1 - vote.wins) for vote in votes]).margin == (
         pytest.approx(margin)
