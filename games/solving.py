@@ -102,32 +102,17 @@ def solve(
     tables = TableExecutor(game, feedback)
     start_policy = tables.policy(start)
     anchor_policy = start_policy if reference is None else tables.policy(reference, "reference")
-    if any(
-        ((q == 0) & (p > 0)).any()
-        for p, q in zip(*map(tables.probabilities, (start_policy, anchor_policy)), strict=True)
-    ):
-        raise NashwardError("the reference gives probability 0 to an action that the start plays: KL is infinite there")
-    if averages is not None and not isinstance(averages, Mapping):
-        raise TypeError(
-            f'averages are given by name, for example {{"linear": games.averaging.linear}}, got {averages!r}'
-        )
-    for name, given in {"averaging": averaging or uniform, **(averages or {})}.items():
-        if not callable(given):
-            raise TypeError(f"{name} is a function of t, for example games.averaging.linear, got {given!r}")
-    if taken := {"last", "average"}.intersection(averages or ()):
-        raise NashwardError(
-            f"a further average must not be named 'last' or 'average', got {taken.pop()!r}; for example 'linear'"
-        )
+    _check_reference(*map(tables.probabilities, (start_policy, anchor_policy)))
+    weigh = averaging if averaging is not None else getattr(solver, "averaging", uniform)
+    weights = {"average": weigh, **_checked_averages(averaging, averages)}
     players = {name: tables.policy(policy, name) for name, policy in (opponents or {}).items()}
     lead = (len(solver.solvers),) if isinstance(solver, Together) else ()
     start_policy, anchor_policy, players = _spread(start_policy, anchor_policy, players, lead)
     warn_step_size(game, solver)
     if start is not None and not isinstance(game, ContextualGame):  # its padding has probability 0
         warn_support(game, solver, tables.probabilities(start_policy))
-    weigh = averaging if averaging is not None else getattr(solver, "averaging", uniform)
     points = record_points(record, iterations)
     played = as_solver(solver, tables)
-    weights = {"average": weigh, **(averages or {})}
     reason = untraceable_reason(game, solver, feedback)
     if traced and reason is not None:
         raise NashwardError(f"the run cannot be traced: {reason}; leave traced out")
@@ -144,6 +129,27 @@ def solve(
     if throw and not solution.status.ok:
         raise SolverError(solution.status.value)
     return solution
+
+
+def _check_reference(start: Players, reference: Players) -> None:
+    if any(((q == 0) & (p > 0)).any() for p, q in zip(start, reference, strict=True)):
+        raise NashwardError("the reference gives probability 0 to an action that the start plays: KL is infinite there")
+
+
+def _checked_averages(averaging: Any, averages: Any) -> Mapping[str, Callable[[int], float]]:
+    """The further averages, which like the first are functions of t."""
+    if averages is not None and not isinstance(averages, Mapping):
+        raise TypeError(
+            f'averages are given by name, for example {{"linear": games.averaging.linear}}, got {averages!r}'
+        )
+    for name, given in {"averaging": averaging or uniform, **(averages or {})}.items():
+        if not callable(given):
+            raise TypeError(f"{name} is a function of t, for example games.averaging.linear, got {given!r}")
+    if taken := {"last", "average"}.intersection(averages or ()):
+        raise NashwardError(
+            f"a further average must not be named 'last' or 'average', got {taken.pop()!r}; for example 'linear'"
+        )
+    return averages or {}
 
 
 def _spread(

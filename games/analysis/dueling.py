@@ -18,6 +18,7 @@ from nashward.errors import NashwardError
 from ..equilibria.nash import nash
 from ..forms.game import ConstantSumGame, PreferenceGame
 from ..shapes import Float, Int
+from ..solvers.schedule import check_whole
 
 Lottery: TypeAlias = Float[np.ndarray, " n"]
 Lotteries: TypeAlias = tuple[Float[np.ndarray, " _"], ...]  # one per player: (policy,) or (row, column)
@@ -204,7 +205,7 @@ def winner_from_duels(
         the number of duels so far, and the policy [n]; for ever.
 
     Raises:
-        ValueError: outcomes of duels that are not from 0 to 1, one per pair.
+        ValueError: fewer than two actions, a block below 1; outcomes of duels that are not from 0 to 1, one per pair.
 
     See also:
         ``equilibrium_from_duels``, for two players with actions of their own.
@@ -218,6 +219,8 @@ def winner_from_duels(
         >>> [(duels, policy.round(2).tolist()) for duels, policy in islice(learn, 1, 3)]
         [(40, [1.0, 0.0]), (80, [1.0, 0.0])]
     """
+    if n < 2:
+        raise NashwardError(f"n is {n}; a duel is between two of at least 2 actions")
     for duels, (policy,) in _learn(duel, Tally(np.zeros((n, n))), seed, choose, block):
         yield duels, policy
 
@@ -245,7 +248,7 @@ def equilibrium_from_duels(
         the number of duels so far, and the policies ([n], [m]), the exact equilibrium of the belief's mean; for ever.
 
     Raises:
-        ValueError: a player without actions; outcomes of duels that are not from 0 to 1, one per pair.
+        ValueError: a player without actions, a block below 1; outcomes of duels that are not from 0 to 1, one per pair.
 
     Source: Thompson 1933 for the draw from the belief.
 
@@ -266,6 +269,7 @@ def equilibrium_from_duels(
 def _learn(
     duel: Callable[[Pairs], NDArray[Any]], tally: Tally, seed: int, choose: Choice, block: int
 ) -> Iterator[tuple[int, Lotteries]]:
+    check_whole("block", block)
     rng, duels = np.random.default_rng(seed), 0
     while True:
         policies = tally.equilibrium()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import betainc, ndtr, ndtri, stdtr
 
-from ..shapes import Float, Int
+from ..shapes import Bool, Float, Int
 
 MIN_PROMPTS = 10  # of each pair: fewer signs cannot be significant among ten players
 FEW = 50  # judged prompts of a pair, up to which its signs are drawn; beyond, Student's t agrees with them
@@ -91,10 +91,10 @@ def margin_p_values(
 ) -> Float[np.ndarray, "n n"]:
     """One-sided p-values of "i beats j on average", [n, n], from the margins of pairs on prompts.
 
-    A pair with up to 50 margins is tested by flipping their signs, which is exact if the margins of equal players are
-    as likely positive as negative: by the binomial distribution where all have one size, as wins and losses have, else
-    by draws, or, where those would be too many, by Hoeffding's bound. Beyond 50 by Student's t. Ten margins are
-    the least.
+    A pair is tested by flipping the signs of its margins, which is exact if those of equal players are as likely
+    positive as negative: by the binomial distribution where all have one size, as wins and losses have; of up to 50
+    others by draws, or, where those would be too many, by Hoeffding's bound; of more by Student's t, which agrees with
+    them. Ten margins are the least.
 
     Args:
         n: players.
@@ -113,59 +113,67 @@ def margin_p_values(
     """
     seen = np.ones(len(margin)) if times is None else times
     pair, places = i * n + j, n * n
-    count = np.bincount(pair, seen, places)
-    total, squares = np.bincount(pair, seen * margin, places), np.bincount(pair, seen * margin**2, places)
-    total, squares = total.astype(np.float64), squares.astype(np.float64)  # of no records they are whole numbers
-    p = np.ones(places)
-    many = np.flatnonzero(count > FEW)
-    mean = total[many] / count[many]
-    error = np.sqrt((squares[many] / count[many] - mean**2).clip(0) / (count[many] - 1))
-    same = error <= SAME * np.abs(mean)  # all margins are the same
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p[many] = np.where(same, np.where(mean > 0, 0.0, np.where(mean < 0, 1.0, 0.5)),
-                           stdtr(count[many] - 1, -mean / error))  # fmt: skip
-    few = np.flatnonzero((count >= MIN_PROMPTS) & (count <= FEW))
-    p[few], back = _flipped(few, pair, margin, seen, total, squares, draws, seed)
-    table = p.reshape(n, n)
-    a, b = many // n, many % n
-    table[b, a] = 1 - table[a, b]
-    table[few % n, few // n] = back
-    return table
+    count, total, squares = (np.bincount(pair, seen * margin**k, places).astype(np.float64) for k in range(3))
+    tested = count >= MIN_PROMPTS
+    alike = _of_one_size(pair, margin, seen, places)
+    tail = np.ones(places)  # of the sign that the sum has
+    tail[tested & alike] = _binomial(pair, margin, seen, places)[tested & alike]
+    many = tested & ~alike & (count > FEW)
+    tail[many] = _student(count[many], np.abs(total[many]), squares[many])
+    few = np.flatnonzero(tested & ~alike & (count <= FEW))
+    if draws * len(few) * FEW > MOST:
+        tail[few] = np.exp(-(total[few] ** 2) / (2 * squares[few]))
+    elif len(few):
+        tail[few] = _flipped(few, pair, margin, seen, np.abs(total[few]), draws, seed)
+    p = np.where(total > SAME, tail, np.where(many, 1 - tail, 1.0)).reshape(n, n)
+    back = np.where(total < -SAME, tail, np.where(many, 1 - tail, 1.0)).reshape(n, n)
+    upper = np.triu(np.ones((n, n), dtype=bool), 1)
+    return np.where(upper, p, np.where(upper.T, back.T, 1.0))
+
+
+def _of_one_size(
+    pair: Int[np.ndarray, " m"], margin: Float[np.ndarray, " m"], seen: Float[np.ndarray, " m"], places: int
+) -> Bool[np.ndarray, " p"]:
+    """Whether the margins of a pair have one size, but for those that are 0."""
+    size = np.zeros(places)
+    np.maximum.at(size, pair, np.abs(margin))
+    other = (np.abs(margin) > SAME) & (np.abs(np.abs(margin) - size[pair]) > 1e-9)
+    return np.bincount(pair, seen * other, places) == 0
+
+
+def _binomial(
+    pair: Int[np.ndarray, " m"], margin: Float[np.ndarray, " m"], seen: Float[np.ndarray, " m"], places: int
+) -> Float[np.ndarray, " p"]:
+    """The p-values of as many equal signs or more, where each is as likely as the other."""
+    up, down = (np.bincount(pair, seen * (sign * margin > SAME), places) for sign in (1, -1))
+    most, least = np.maximum(up, down), np.minimum(up, down)
+    return np.where(most > 0, betainc(np.maximum(most, 1), least + 1, 0.5), 1.0)
+
+
+def _student(
+    count: Float[np.ndarray, " k"], total: Float[np.ndarray, " k"], squares: Float[np.ndarray, " k"]
+) -> Float[np.ndarray, " k"]:
+    """The p-values of sums of margins, by Student's t."""
+    mean = total / count
+    variance = np.maximum(squares / count - mean**2, 1e-300)  # by rounding it may be below 0
+    return stdtr(count - 1, -mean / np.sqrt(variance / (count - 1)))
 
 
 def _flipped(
     few: Int[np.ndarray, " k"], pair: Int[np.ndarray, " m"], margin: Float[np.ndarray, " m"],
-    seen: Float[np.ndarray, " m"], total: Float[np.ndarray, " p"], squares: Float[np.ndarray, " p"], draws: int,
-    seed: int,
-) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:  # fmt: skip
-    """The p-values of a few margins in both directions, by the distribution of their signs."""
+    seen: Float[np.ndarray, " m"], observed: Float[np.ndarray, " k"], draws: int, seed: int,
+) -> Float[np.ndarray, " k"]:  # fmt: skip
+    """The p-values of sums of up to 50 margins, by draws of their signs."""
     here = np.isin(pair, few)
-    record = np.repeat(np.searchsorted(few, pair[here]), seen[here].astype(np.int64))
-    value = np.repeat(margin[here], seen[here].astype(np.int64))
-    ahead, size = total[few] > 0, np.zeros(len(few))
-    np.maximum.at(size, record, np.abs(value))
-    signed = np.abs(value) > SAME
-    alike = np.bincount(record, signed & (np.abs(np.abs(value) - size[record]) > 1e-9), len(few)) == 0
-    up, down = (np.bincount(record, signed & (sign * value > 0), len(few)) for sign in (1, -1))
-    most, least = np.maximum(up, down), np.minimum(up, down)
-    tail = np.where(most > 0, betainc(np.maximum(most, 1), least + 1, 0.5), 1.0)  # binomial, at least so many
-    other = np.flatnonzero(~alike)
-    if draws * len(other) * FEW > MOST:
-        tail[other] = np.exp(-(total[few[other]] ** 2) / (2 * squares[few[other]]))
-    elif len(other):
-        values = np.zeros((FEW, len(other)))
-        kept = ~alike[record]
-        column = np.searchsorted(other, record[kept])
-        order = np.argsort(column, kind="stable")
-        row = np.arange(len(order)) - np.searchsorted(column[order], column[order])
-        values[row, column[order]] = value[kept][order]
-        rng, beyond = np.random.default_rng(seed), np.zeros(len(other))
-        observed = np.abs(total[few[other]])
-        for begin in range(0, draws, CHUNK):
-            signs = rng.integers(0, 2, (min(CHUNK, draws - begin), FEW)) * 2.0 - 1
-            # one-sided: the flipped sums are symmetric, so those of both signs are counted, and halved
-            beyond += (np.abs(signs @ values) >= observed - 1e-9).sum(0) / 2
-        tail[other] = (beyond + 1) / (draws + 1)
-    even = np.abs(total[few]) <= SAME
-    tail = np.where(even, 1.0, tail)
-    return np.where(ahead, tail, 1.0), np.where(ahead, 1.0, tail)
+    times = seen[here].astype(np.int64)
+    column, value = np.repeat(np.searchsorted(few, pair[here]), times), np.repeat(margin[here], times)
+    order = np.argsort(column, kind="stable")
+    row = np.arange(len(order)) - np.searchsorted(column[order], column[order])
+    values = np.zeros((FEW, len(few)))
+    values[row, column[order]] = value[order]
+    rng, beyond = np.random.default_rng(seed), np.zeros(len(few))
+    for begin in range(0, draws, CHUNK):
+        signs = rng.integers(0, 2, (min(CHUNK, draws - begin), FEW)) * 2.0 - 1
+        # one-sided: the flipped sums are symmetric, so those of both signs are counted, and halved
+        beyond += (np.abs(signs @ values) >= observed - 1e-9).sum(0) / 2
+    return (beyond + 1) / (draws + 1)

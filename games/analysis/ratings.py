@@ -135,8 +135,8 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
         iterations: the most iterations of Newton's method.
 
     Raises:
-        ValueError: a negative count, or counts whose likelihood has no maximum: some players have never lost to (or
-            never met) the others; smoothing above 0 helps.
+        ValueError: a count or a smoothing that is negative or not finite, or counts whose likelihood has no maximum:
+            some players have never lost to (or never met) the others; smoothing above 0 helps.
 
     Source: Bradley & Terry 1952; Ford 1957 for when the maximum exists.
 
@@ -149,7 +149,10 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
     if w.ndim != 2 or w.shape[0] != w.shape[1]:
         raise NashwardError(f"wins must be a table [n, n], got shape {[*w.shape]}")
     if not w.isfinite().all() or (w < 0).any():
-        raise NashwardError(f"wins must be counts >= 0, got {float(w.min()):g} among them")
+        wrong = w[~(w.isfinite() & (w >= 0))][0]
+        raise NashwardError(f"wins must be finite counts >= 0, got {float(wrong):g} among them")
+    if not 0 <= smoothing < math.inf:
+        raise NashwardError(f"smoothing is {smoothing!r:.40}; expected a number of games >= 0 to add to every pair")
     n = len(w)
     w.fill_diagonal_(0.0)
     w = w + smoothing / 2 * (1 - torch.eye(n, dtype=torch.float64))

@@ -33,7 +33,7 @@ def number(cell: str) -> float | None:
         (0.5, None)
     """
     try:
-        return float(cell)
+        return None if "_" in cell else float(cell)  # to Python 0_5 is 5
     except ValueError:
         return None
 

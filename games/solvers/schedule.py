@@ -98,7 +98,7 @@ def horizon(iterations: int, C: float) -> float:
         C: max_y -log pi_1(y), in nats; log n for a uniform start.
 
     Raises:
-        ValueError: C is 0, so that the step would be 0.
+        ValueError: C is not above 0, so that no step would be made; iterations below 1.
 
     Source: Freund & Schapire 1999, with Hoeffding's lemma.
 
@@ -106,7 +106,9 @@ def horizon(iterations: int, C: float) -> float:
         >>> round(horizon(10_000, C=math.log(10)), 4)
         0.0429
     """
-    return at(math.sqrt(8 * C / iterations), 1)
+    check_whole("iterations", iterations)
+    _check_positive("C", C)
+    return math.sqrt(8 * C / iterations)
 
 
 def doubling(C: float) -> Callable[[int], float]:
@@ -131,10 +133,14 @@ def inverse_sqrt(scale: float) -> Callable[[int], float]:
     Args:
         scale: the first step.
 
+    Raises:
+        ValueError: a scale that is not a positive number.
+
     Example:
         >>> [inverse_sqrt(1.0)(t) for t in (1, 4, 16)]
         [1.0, 0.5, 0.25]
     """
+    _check_positive("scale", scale)
     return lambda t: scale / math.sqrt(t)
 
 
@@ -144,12 +150,16 @@ def harmonic(tau: float) -> Callable[[int], float]:
     Args:
         tau: the strength of the regularisation towards the reference.
 
+    Raises:
+        ValueError: a tau that is not a positive number.
+
     Source: arXiv 2312.00886, theorem 1; arXiv 2407.00617, theorem 4 (there eta_t = tau (t + 2) / 2 is its inverse).
 
     Example:
         >>> [harmonic(0.5)(t) for t in (2, 6, 14)]
         [1.0, 0.5, 0.25]
     """
+    _check_positive("tau", tau)
     return lambda t: 2 / (tau * (t + 2))
 
 
@@ -157,12 +167,22 @@ def phased(phases: Sequence[tuple[int, float]]) -> Callable[[int], float]:
     """Piecewise constant steps: phases of (iterations, step) one after another; the last one continues.
 
     Args:
-        phases: (iterations, step) for each phase.
+        phases: (iterations, step) for each phase, at least one.
+
+    Raises:
+        ValueError: no phase.
 
     Example:
         >>> step = phased([(2, 1.0), (1, 0.5)])
         >>> [step(t) for t in range(1, 6)]
         [1.0, 1.0, 0.5, 0.5, 0.5]
     """
+    if not phases:
+        raise NashwardError("phased needs at least one phase (iterations, step), got none")
     ends = list(accumulate(count for count, _ in phases))
     return lambda t: phases[min(bisect_left(ends, t), len(phases) - 1)][1]
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not (is_finite(value) and value > 0):
+        raise NashwardError(f"{name} must be a positive number, got {value!r:.80}")

@@ -76,7 +76,7 @@ def tournament(
 
     Args:
         oracle: the preference oracle.
-        prompts: N instructions.
+        prompts: N instructions, at least one.
         answers: for each player its N responses; None where it has none, and the prompt then counts for no pair of it.
         cache: see ``preference_matrices``.
         progress: called with the number of prompts judged, after each chunk.
@@ -100,6 +100,8 @@ def tournament(
     players = list(answers)
     if len(players) < 2:
         raise NashwardError(f"{counted(len(players), 'player')}; a tournament needs at least 2")
+    if not len(prompts):
+        raise NashwardError("there are no prompts; a tournament needs at least 1")
     for name in players:
         if len(answers[name]) != len(prompts):
             raise NashwardError(
@@ -134,21 +136,9 @@ def tournament(
     curls = [curl for part in parts for curl in part[1]]
     spreads = np.array([value for part in parts for spread in part[2] for value in spread])
     P = np.array(tables).reshape(-1, len(players), len(players))
-    known, different = ~np.isnan(P), _different(list(answers.values()))
+    known = ~np.isnan(P)
+    _check_judged(oracle, players, known, _different(list(answers.values())))
     judged = known.sum(0)
-    lacking = (judged == 0) | (different.any(0) & ~(known & different).any(0))
-    if lacking.any():
-        pairs = counted(int(np.triu(different.sum(0)).sum()), "pair")
-        if len(players) > 2 and lacking[~np.eye(len(players), dtype=bool)].all():
-            raise Unjudged(
-                f"{oracle.name} judged no two of these responses, of none of {len(players)} players "
-                f"({pairs} not judged)"
-            )
-        i, j = np.argwhere(lacking)[0]
-        pairs = counted(int(different[:, i, j].sum()), "pair")
-        raise Unjudged(
-            f"{oracle.name} judged no response of {players[i]} against one of {players[j]} ({pairs} not judged)"
-        )
     # the lower triangle is the complement of the upper, so that P + P.T == 1 also holds after rounding
     mean = np.nan_to_num(P).sum(0) / judged
     lower = np.tril_indices(len(players), -1)
@@ -175,6 +165,30 @@ def tournament(
         Battles.of_tables(tuple(players), np.where(off_diagonal, np.nan_to_num(P), 0.0), smoothing=0.0),
         float(np.nanmean(spreads)) if spreads.size else None,
     )
+
+
+def _check_judged(
+    oracle: PreferenceOracle,
+    players: Sequence[str],
+    known: Bool[np.ndarray, "N n n"],
+    different: Bool[np.ndarray, "N n n"],
+) -> None:
+    """Refuse a table in which nothing is known of a pair of players."""
+    lacking = (known.sum(0) == 0) | (different.any(0) & ~(known & different).any(0))
+    if not lacking.any():
+        return
+    if len(players) > 2 and different.any() and lacking[~np.eye(len(players), dtype=bool)].all():
+        pairs = counted(int(np.triu(different.sum(0)).sum()), "pair")
+        raise Unjudged(
+            f"{oracle.name} judged no two of these responses, of none of {len(players)} players ({pairs} not judged)"
+        )
+    if (silent := lacking.diagonal()).any():
+        raise Unjudged(f"{players[int(silent.argmax())]} has no response to any prompt")
+    i, j = np.argwhere(lacking)[0]
+    if not different[:, i, j].any():
+        raise Unjudged(f"{players[i]} and {players[j]} have no responses to the same prompt")
+    pairs = counted(int(different[:, i, j].sum()), "pair")
+    raise Unjudged(f"{oracle.name} judged no response of {players[i]} against one of {players[j]} ({pairs} not judged)")
 
 
 def _different(answers: Sequence[Sequence[str | None]]) -> Bool[np.ndarray, "N n n"]:

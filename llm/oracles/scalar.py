@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -107,7 +108,8 @@ class RewardFunction(ScalarOracle):
         temperature: see ``ScalarOracle``.
 
     Raises:
-        ValueError: another number of weights than of functions, or a function that takes no ``completions``, needs
+        ValueError: another number of weights than of functions or one that is not finite, a temperature that is not
+            above 0, or a function that takes no ``completions``, needs
             other parameters, or is a network; in ``rewards``, one that does not return a number for each completion.
 
     Example:
@@ -132,6 +134,10 @@ class RewardFunction(ScalarOracle):
             raise NashwardError(
                 f"{len(self.functions)} reward functions and {len(self.weights)} weights: expected as many"
             )
+        if not np.isfinite(self.weights).all():
+            raise NashwardError(f"the weights of reward functions are {self.weights}; expected finite numbers")
+        if not 0 < temperature < math.inf:
+            raise NashwardError(f"the temperature is {temperature!r:.40}; expected a number above 0")
         self._keywords = [_keywords(function) for function in self.functions]
         self.name = name or " + ".join(_name(function) for function in self.functions)
         self.fingerprint, self.temperature = fingerprint, temperature

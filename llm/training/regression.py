@@ -259,6 +259,8 @@ def r2_ceiling(
     """
     judged, payoffs = weights > 0, payoffs.nan_to_num()
     signal = (weights * (payoffs - _mean(payoffs, weights)).square()).sum()
+    if not signal > 0:
+        return float("nan")
     return 1 - float((weights * variances).masked_fill(~judged, 0.0).sum() / signal)
 
 

@@ -288,7 +288,7 @@ SOLVERS = [
         ("anchor", "explicit_step", "size / (1 + size * tau)", "size"),
     ]),
     Method("The steps that theorems allow", f"{S}/mirror_steps/step_limit.py", [STEPS[2], LIMITS, MIRROR], [
-        ("factor", "contraction_limit", "tau / L ** 2", "2 * tau / L ** 2"),
+        ("factor", "contraction_limit", "tau / L / L", "2 * tau / L / L"),
     ], {f"{S}/schedule.py": [
         ("factor", "horizon", "8 * C", "4 * C"),
         ("factor", "harmonic", "2 / (tau * (t + 2))", "1 / (tau * (t + 2))"),

@@ -57,4 +57,4 @@ def fewest_steps(size: float, tau: float) -> float:
 
 def contraction_limit(tau: float, L: float) -> float:
     """``tau / L^2``, the largest step for which magnetic mirror descent is proven to contract; infinite for tau = 0."""
-    return tau / L**2 if tau > 0 else math.inf
+    return tau / L / L if tau > 0 else math.inf  # L * L may overflow

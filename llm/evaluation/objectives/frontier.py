@@ -22,7 +22,7 @@ from ...processes import processes
 from ...run.selfplay import SelfPlay
 from ...store.files import write_json
 from ...store.run_folder import JUDGEMENTS, RunFolder
-from ..players import FOLDER, MIXTURE, START, TRAINING, policies, sample_responses, with_room
+from ..players import FOLDER, MIXTURE, START, TRAINING, identity, policies, sample_responses, with_room
 from ..sft_likelihood import sft_likelihoods
 from ..win_rates.win_rate import WinRate, judged_means
 from .pareto import ParetoPoint, pareto_front
@@ -136,7 +136,8 @@ def _interpolations(home: RunFolder, players: Mapping[str, Mixture]) -> dict[str
     ((start, _),), ((end, _),) = players[START].members, players[last].members
     found = {}
     for share in SHARES:
-        folder = home / FOLDER / "interpolations" / f"{last}-{share:g}"
+        blend = Mixture(((start, 1 - share), (end, share)))  # another one once a step was made again
+        folder = home / FOLDER / "interpolations" / f"{last}-{share:g}-{identity(blend)}"
         if not processes.decided(folder.exists):
             processes.decided(lambda share=share, folder=folder: _write(start, end, share, folder))  # type: ignore[misc]
         found[f"{share:g} of {last}"] = Mixture(((folder, 1.0),))

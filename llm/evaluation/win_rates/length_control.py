@@ -181,20 +181,7 @@ def length_controlled_win_rate(
         raise NashwardError(f"{len(y)} of {counted(len(judged), 'prompt')} judged; a fit needs at least 2")
     if len(outside := y[(y < 0) | (y > 1)]):
         raise NashwardError(f"preference holds {outside[0]:g}; expected probabilities (AlpacaEval's 1 to 2, minus 1)")
-    if isinstance(regularisation, str):
-        if regularisation != CROSS_VALIDATION:
-            raise NashwardError(
-                f"regularisation is {regularisation!r}; expected 1 / C, a positive number, or {CROSS_VALIDATION!r}"
-            )
-        if gamed is None or GAMED_LABELS not in gamed:
-            raise NashwardError(
-                f"{CROSS_VALIDATION} needs the labels of the gamed baseline's rows, {GAMED_LABELS}, of which only "
-                "the sums are public; give regularisation a number (0.15 is within 0.1 points of every published fit)"
-            )
-    elif not 0 < regularisation < np.inf:
-        raise NashwardError(
-            f"regularisation is {regularisation}; expected 1 / C, a positive number, or {CROSS_VALIDATION!r}"
-        )
+    _check_regularisation(regularisation, gamed)
 
     length_difference = (rows["baseline_length"] - rows["output_length"])[judged]
     penalty: float = 0.0 if isinstance(regularisation, str) else regularisation
@@ -223,27 +210,47 @@ def length_controlled_win_rate(
         error = 100 * standard_error(Fitted(*fitted)) if identified else np.nan
         weights = Weights(float(coefficients[0]), 0.0 if d is None else float(coefficients[1]), float(coefficients[-1]))
     value, alpaca_error = predict(weights, np.zeros(len(y)) if d is None else d)
-    if not identified:
-        warnings.warn(
-            f"all outputs are {'longer' if length_difference[0] < 0 else 'shorter'} than the baseline's: no win rate "
-            f"at equal lengths is identified, and {value:.1f} is what the penalty leaves; give the gamed baseline's "
-            "rows, or outputs of like length",
-            NotComparable,
-            stacklevel=2,
-        )
-    elif gamed is None:
-        warnings.warn(
-            "a minimal length-controlled win rate, without the gamed baseline's rows: it is not comparable with the "
-            "AlpacaEval leaderboard (up to 13 points off)",
-            NotComparable,
-            stacklevel=2,
-        )
+    if gamed is None:
+        _warn_not_comparable(value, length_difference, identified=bool(identified))
     discrete = np.where(y == 0.5, 0.5, y > 0.5)
     return LengthControlled(
         value, error, alpaca_error,
         100 * float(y.mean()), 100 * float(y.std(ddof=1)) / len(y) ** 0.5, 100 * float(discrete.mean()),
         weights, penalty, len(y), gamed is None, bool(identified),
     )  # fmt: skip
+
+
+def _check_regularisation(regularisation: float | str, gamed: Mapping[str, Any] | None) -> None:
+    if isinstance(regularisation, str):
+        if regularisation != CROSS_VALIDATION:
+            raise NashwardError(
+                f"regularisation is {regularisation!r}; expected 1 / C, a positive number, or {CROSS_VALIDATION!r}"
+            )
+        if gamed is None or GAMED_LABELS not in gamed:
+            raise NashwardError(
+                f"{CROSS_VALIDATION} needs the labels of the gamed baseline's rows, {GAMED_LABELS}, of which only "
+                "the sums are public; give regularisation a number (0.15 is within 0.1 points of every published fit)"
+            )
+    elif not 0 < regularisation < np.inf:
+        raise NashwardError(
+            f"regularisation is {regularisation}; expected 1 / C, a positive number, or {CROSS_VALIDATION!r}"
+        )
+
+
+def _warn_not_comparable(value: float, length_difference: Float[np.ndarray, " N"], *, identified: bool) -> None:
+    """Say that a win rate without the gamed baseline's rows is minimal, or that it is not identified at all."""
+    if identified:
+        told = (
+            "a minimal length-controlled win rate, without the gamed baseline's rows: it is not comparable with the "
+            "AlpacaEval leaderboard (up to 13 points off)"
+        )
+    else:
+        told = (
+            f"all outputs are {'longer' if length_difference[0] < 0 else 'shorter'} than the baseline's: no win rate "
+            f"at equal lengths is identified, and {value:.1f} is what the penalty leaves; give the gamed baseline's "
+            "rows, or outputs of like length"
+        )
+    warnings.warn(told, NotComparable, stacklevel=3)
 
 
 def predict(

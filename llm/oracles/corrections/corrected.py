@@ -197,8 +197,8 @@ class Calibrated(Corrected):
         Raises:
             ValueError: fewer than 30 labelled pairs that it judges, or labels that contradict it.
         """
-        A, y, _ = _labelled(oracle, votes, cache)
-        fit = contextual_bradley_terry(y, A[:, None])
+        A, y, n = _labelled(oracle, votes, cache)
+        fit = contextual_bradley_terry(y, A[:, None], weights=n)
         slope = float(fit.slopes[0])
         if not slope > 0:
             raise NashwardError(f"the labels contradict {oracle.name}: no temperature corrects that")
@@ -322,20 +322,32 @@ class WithTies(Corrected):
 
     @classmethod
     def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache = None) -> WithTies:
-        """The margin at which labels with ties, a share of wins of 1/2, are likeliest.
+        """The margin at which labels with ties are likeliest: a single comparison with half a win is a tie.
+
+        One vote for each side, or two of four comparisons, are no ties.
 
         Raises:
             ValueError: fewer than 30 labelled pairs that it judges.
         """
-        A, y, n = _labelled(oracle, votes, cache)
+        judged = _judged(oracle, votes, cache)
+        _enough(~np.isnan(judged.log_odds), oracle)
+        known = {(pair.prompt, pair.a, pair.b): A for pair, A in zip(judged.pairs, judged.log_odds, strict=True)}
+        known |= {(prompt, b, a): -A for (prompt, a, b), A in known.items()}
+        counted = [vote for vote in votes if vote.weight > 0 and not np.isnan(known.get(_key(vote), np.nan))]
+        A = np.array([known[_key(vote)] for vote in counted])
+        wins, n, weight = (np.array([getattr(vote, name) for vote in counted]) for name in ("wins", "n", "weight"))
+        tied = (n == 1) & (wins == 0.5)
+        if not tied.any():
+            return cls(oracle, 0.0)
+        of_win, of_loss, of_tie = (weight * times for times in (wins * ~tied, (n - wins) * ~tied, 1.0 * tied))
 
         def loss(margin: float) -> float:
             win, lose = expit(A - margin), expit(-A - margin)
-            p = np.where(y > 0.5, win, np.where(y < 0.5, lose, 1 - win - lose))
-            return -float((n * np.log(np.maximum(p, 1e-300))).sum())
+            p = np.maximum([win, lose, 1 - win - lose], 1e-300)
+            return -float((np.array([of_win, of_loss, of_tie]) * np.log(p)).sum())
 
         found = minimize_scalar(loss, bounds=(0.0, MARGIN), method="bounded", options={"xatol": 1e-8})
-        return cls(oracle, float(found.x) if (y == 0.5).any() else 0.0)
+        return cls(oracle, float(found.x))
 
     def corrected(
         self, logits: Float[np.ndarray, " pairs"], first: Sequence[str], second: Sequence[str]
@@ -348,6 +360,10 @@ class WithTies(Corrected):
 
 def _judged(oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache) -> Judged:
     return judge_pairs(oracle, probe_pairs(votes), cache if oracle.cache_key() else None)
+
+
+def _key(vote: Vote) -> tuple[str, str, str]:
+    return vote.prompt, vote.a, vote.b
 
 
 def _enough(known: np.ndarray, oracle: PreferenceOracle) -> None:

@@ -204,8 +204,7 @@ def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
         return
     right = np.where(A == 0, 0.5, np.where(A > 0, y, 1 - y))[known]
     clusters = judged.clusters[known]
-    # of votes, as ``accuracy_weights`` has it: a pair of two votes counts twice
-    votes = np.array([float(pair.n) for pair in judged.pairs])[known]
+    votes = judged.votes[known]  # as ``accuracy_weights`` has it: a pair of two votes counts twice
     rate, error, count = clustered_mean(right, clusters, votes)
     coin = one_sided(rate - 0.5, error, count) > limits.level  # not shown to be better than one
     worse = one_sided(0.5 - rate, error, count) <= limits.level
@@ -377,7 +376,9 @@ def _labels_needed(judged: Judged, known: Bool[np.ndarray, " N"]) -> str:
 
 def _slope_of_labels(judged: Judged, known: Bool[np.ndarray, " N"]) -> tuple[float, float, int]:
     """The factor on the log-odds at which labels are likeliest, its standard error, and how many prompts there are."""
-    fit = contextual_bradley_terry(judged.labels[known], judged.log_odds[known, None], clusters=judged.clusters[known])
+    fit = contextual_bradley_terry(
+        judged.labels[known], judged.log_odds[known, None], clusters=judged.clusters[known], weights=judged.votes[known]
+    )
     return float(fit.slopes[0]), float(fit.slope_errors[0]), fit.clusters
 
 

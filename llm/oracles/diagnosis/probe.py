@@ -132,6 +132,11 @@ class Judged:
         return np.array([pair.wins / pair.n if pair.n else np.nan for pair in self.pairs])
 
     @property
+    def votes(self) -> Float[np.ndarray, " N"]:
+        """[N], the number of comparisons that each label is a share of; 0 without a label."""
+        return np.array([float(pair.n) for pair in self.pairs])
+
+    @property
     def unseen_labels(self) -> Float[np.ndarray, " N"]:
         """[N], those that the judge was not fitted to."""
         return np.where([pair.prompt in self.fitted for pair in self.pairs], np.nan, self.labels)

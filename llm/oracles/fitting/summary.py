@@ -14,7 +14,7 @@ from nashward.games.analysis.pair_tests import MIN_PROMPTS
 from nashward.games.shapes import Float, Int, Num
 from nashward.shortened import shortened
 
-from .annotators import slope
+from .annotators import slope, votes_by_name
 from .examples import cross_entropy
 from .settings import fold_key
 from .votes import Vote
@@ -252,10 +252,12 @@ def length_habits(votes: Sequence[Vote], level: float = 0.05) -> dict[str, Lengt
     n = np.array([vote.n for vote in votes], dtype=float)
     won = np.array([vote.wins if len(vote.a) > len(vote.b) else vote.n - vote.wins for vote in votes], dtype=float)
     keys = np.array([fold_key(vote.prompt) for vote in votes], dtype=object)
-    known, found = sorted({*names.tolist()} - {""}), {}
+    own_votes, found = votes_by_name(names.tolist()), {}
+    known = sorted({*own_votes} - {""})
     for name in known:
-        own = names == name
-        prompts = len({*keys[own]})
+        own = np.zeros(len(votes), dtype=bool)
+        own[own_votes[name]] = True
+        prompts = len({*keys[own_votes[name]]})
         if own.all() or prompts < MIN_PROMPTS:
             continue
         (share, error), (others, others_error) = (

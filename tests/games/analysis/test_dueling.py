@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from nashward import games
+from nashward.errors import NashwardError
 from nashward.games.analysis.dueling import (
     Choice,
     Tally,
@@ -113,6 +114,15 @@ def test_row_and_column_challenge_each_other() -> None:
 def test_a_player_without_actions_is_refused(sizes: Any) -> None:
     with pytest.raises(ValueError, match=r"expected the numbers of actions of two players, at least 1"):
         next(equilibrium_from_duels(lambda ij: np.ones(len(ij)), sizes, seed=0))
+
+
+def test_too_few_actions_or_duels_are_refused() -> None:
+    for learn, named in (
+        (winner_from_duels(lambda ij: np.ones(len(ij)), 1, seed=0), "n is 1"),
+        (winner_from_duels(lambda ij: np.ones(len(ij)), 3, seed=0, block=0), "block"),
+    ):
+        with pytest.raises(NashwardError, match=named):
+            next(learn)
 
 
 @pytest.mark.parametrize(

@@ -122,3 +122,14 @@ def test_nash_averaging() -> None:
     np.testing.assert_allclose(nash_averaging(ring), 0, atol=1e-12)
     with pytest.raises(ValueError, match="0 or 1"):
         nash_averaging([[0.5, 1.0], [0.0, 0.5]])
+
+
+@pytest.mark.parametrize(("wins", "named"), [(float("inf"), "inf"), (-2.0, "-2"), (float("nan"), "nan")])
+def test_a_count_that_is_none_is_named(wins: float, named: str) -> None:
+    with pytest.raises(ValueError, match=f"got {named} among them"):
+        bradley_terry([[0, wins], [1, 0]])
+
+
+def test_a_negative_smoothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="smoothing is -1"):
+        bradley_terry([[0, 2], [1, 0]], smoothing=-1)

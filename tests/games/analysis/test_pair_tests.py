@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nashward.games.analysis.pair_tests import FEW, MIN_PROMPTS, pair_p_values, winner_p_value
+from nashward.games.analysis.pair_tests import FEW, MIN_PROMPTS, margin_p_values, pair_p_values, winner_p_value
 from nashward.games.analysis.social_choice import condorcet_winner
 
 
@@ -31,6 +31,15 @@ def test_few_prompts_are_tested_by_flipping_all_signs() -> None:
     signs = np.array(np.meshgrid(*[[-1, 1]] * 10)).reshape(10, -1)
     exact = (margins @ signs >= margins.sum() - 1e-9).mean()
     assert pair_p_values(_duels(margins), draws=100_000)[0, 1] == pytest.approx(exact, abs=1e-3)
+
+
+@pytest.mark.parametrize(("wins", "losses", "ties"), [(60, 0, 0), (42, 9, 0), (70, 40, 30), (10**6, 10**6 - 4000, 0)])
+def test_many_wins_and_losses_are_tested_exactly(wins: int, losses: int, ties: int) -> None:
+    """Student's t gives 42 of 51 a fifteenth of their p-value, and 60 of 60 none at all."""
+    pair, margins, times = np.zeros(3, dtype=int), np.array([0.5, -0.5, 0.0]), np.array([wins, losses, ties])
+    p = margin_p_values(2, pair, pair + 1, margins, times.astype(float))
+    assert p[0, 1] == pytest.approx(stats.binomtest(wins, wins + losses, alternative="greater").pvalue)
+    assert p[1, 0] == 1.0
 
 
 def test_too_few_prompts_prove_nothing() -> None:

@@ -53,6 +53,7 @@ def test_a_table_of_two_different_players(tmp_path: Path) -> None:
         (",a,b\na,0.5,nan\nb,0.2,0.5\n", r"entry \[a, b\] .* not a finite"),
         ("0.5,inf\n0.2,0.5\n", r"entry \[0, 1\] .* not a finite"),
         (",a,b\na,0.5,x\nb,0.2,0.5\n", r"entry \[a, b\] is not a number: 'x'$"),
+        (",a,b\na,0.5,0_9\nb,0_1,0.5\n", r"entry \[a, b\] is not a number: '0_9'$"),  # 9 to Python
         (",a,b\na,50%,90%\nb,10%,50%\n", "'50%'; divide percents by 100"),
         (",a,b\na,50,90\nb,10,50\n", "from 10 to 90; .* divide by 100"),
         (" a b\na 0.5 0.9\nb 0.1 0.5\n", "separated by blanks; expected commas"),

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from nashward import games
+from nashward.errors import NashwardError
 from nashward.games import (
     INPO,
     MWU,
@@ -377,6 +378,31 @@ def test_the_schedules_of_the_theorems() -> None:
         0.2,
         0.2,
     ]
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: schedule.horizon(0, 1.0), "iterations"),
+        (lambda: schedule.horizon(10, -1.0), "C"),
+        (lambda: schedule.harmonic(0.0), "tau"),
+        (lambda: schedule.inverse_sqrt(-1.0), "scale"),
+        (lambda: schedule.phased([]), "phase"),
+    ],
+)
+def test_a_schedule_without_a_step_is_refused_where_it_is_made(make: Callable[[], Any], named: str) -> None:
+    with pytest.raises(NashwardError, match=named):
+        make()
+
+
+@pytest.mark.parametrize(
+    "solver", [games.INPO(), games.MagneticMirrorDescent(), games.ProximalPoint(), games.MagnetReset()]
+)
+def test_a_step_limit_holds_for_payoffs_whose_squares_overflow(solver: games.Solver) -> None:
+    huge = games.ConstantSumGame([[1e200, 0.0], [0.0, 1e200]], 0.0)
+    with pytest.warns(games.StepWarning):
+        solution = games.solve(huge, solver, iterations=2)
+    assert solution.gaps["last"][-1] == 0.0
 
 
 @pytest.mark.parametrize("step", [schedule.inverse_sqrt(1.0), schedule.doubling(float(np.log(3)))])

@@ -95,6 +95,12 @@ def test_what_is_wrong_is_told(tmp_path):
         tournament(Length(), ["p"], {"a": ["x"]})
     with pytest.raises(ValueError, match="b has 2 responses to 1 prompt"):
         tournament(Length(), ["p"], {"a": ["x"], "b": ["x", "y"]})
+    with pytest.raises(ValueError, match="no prompts"):
+        tournament(Length(), [], {"a": [], "b": []})
+    with pytest.raises(Unjudged, match="a and b have no responses to the same prompt"):
+        tournament(Length(), ["p", "q"], {"a": ["x", None], "b": [None, "y"]})
+    with pytest.raises(Unjudged, match="b has no response"):
+        tournament(Length(), ["p"], {"a": ["x"], "b": [None]})
     silent = Function(lambda prompt, a, b: None, name="silent")
     with pytest.raises(ValueError, match="silent judged no response of a against one of b"):
         tournament(silent, ["p"], {"a": ["x"], "b": ["y"]})

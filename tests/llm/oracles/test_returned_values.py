@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from nashward.errors import NashwardError
 from nashward.llm.oracles import (
     Cache,
     EmbeddingOracle,
@@ -156,6 +157,15 @@ def test_tensors_with_a_gradient_are_read(dtype):
     np.testing.assert_array_equal(logits(Rewards([values])), [-1.0, -2.0, 3.0])
     plane = torch.stack([values, torch.ones(3, dtype=dtype)], 1)
     np.testing.assert_array_equal(logits(Embeddings([plane])), [-1.0, -2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [({"temperature": 0.0}, "temperature"), ({"temperature": -1.0}, "temperature"), ({"weights": [np.nan]}, "weights")],
+)
+def test_reward_functions_with_settings_that_mean_nothing_are_refused(wrong, named):
+    with pytest.raises(NashwardError, match=named):
+        RewardFunction(lambda completions: [0.0] * len(completions), **wrong)
 
 
 def test_what_infinities_leave_undefined_is_missing():

@@ -288,6 +288,11 @@ def test_no_fit_explains_more_of_the_targets_than_the_ceiling_and_the_true_log_r
     assert (ceiling < 0.05) == (actions == 3)  # nobody is better than anybody, and the targets are errors alone
 
 
+def test_equal_payoffs_have_no_ceiling() -> None:
+    equal = torch.full((2, 3), 0.5)
+    assert np.isnan(regression.r2_ceiling(equal, equal, equal))
+
+
 def test_a_promised_win_rate_is_without_the_errors_of_the_payoffs() -> None:
     table, size, prompts, responses = _strengths(5, 0.8), 1.0, 6000, 4
     drawn = torch.tensor(np.random.default_rng(6).integers(len(table), size=(prompts, responses)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,15 @@ def test_a_temperature_is_found() -> None:
         Calibrated.fitted(_judge({prompt: -odds for prompt, odds in true.items()}), votes)
 
 
+def test_a_temperature_counts_each_vote_on_a_pair() -> None:
+    votes, true = _labels(np.random.default_rng(5).normal(0, 1.5, 60))
+    judge = _judge(true | {f"{prompt}, copy {k}": odds for prompt, odds in true.items() for k in range(8)})
+    often = [replace(vote, wins=9 * vote.wins, n=9) if k < 20 else vote for k, vote in enumerate(votes)]
+    copies = [replace(vote, prompt=f"{vote.prompt}, copy {k}") for vote in votes[:20] for k in range(8)]
+    found = [Calibrated.fitted(judge, own).temperature for own in (often, [*votes, *copies])]
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+
+
 def test_flips_are_taken_out() -> None:
     random = np.random.default_rng(2)
     true = np.where(random.random(3000) < 0.5, 1.0, 0.0)
@@ -167,6 +177,19 @@ def test_a_margin_of_ties_is_found() -> None:
     assert pytest.approx(win + (1 - win - lose) / 2, abs=1e-12) == P
     decided = [vote for vote in votes if vote.wins != 0.5]
     assert WithTies.fitted(_judge(true), decided).margin == 0.0
+
+
+def test_votes_for_both_sides_of_a_pair_are_no_ties() -> None:
+    votes, true = _labels(np.random.default_rng(3).normal(0, 1.5, 400), ties=0.6)
+    margin = WithTies.fitted(_judge(true), votes).margin
+    divided = [replace(vote, prompt=f"{vote.prompt}, divided", wins=wins) for vote in votes for wins in (0.0, 1.0)]
+    judge = _judge(true | {f"{prompt}, divided": 0.0 for prompt in true})
+    together = [replace(vote, wins=1, n=2) for vote in divided[::2]]
+    assert [WithTies.fitted(judge, own).margin for own in (divided, together)] == [0.0, 0.0]
+    assert WithTies.fitted(judge, [*votes, *divided]).margin < margin
+    assert WithTies.fitted(judge, [replace(vote, a="b", b="a", wins=1 - vote.wins) for vote in votes]).margin == (
+        pytest.approx(margin)
+    )
 
 
 def test_too_few_labels_and_wrong_parameters_are_refused() -> None:
