@@ -56,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=options.path,
         help="a folder with one .json or .jsonl file of responses per model (or .gz), to be judged; or a .csv, .json, "
         ".jsonl or .parquet file of battles: model_a, model_b, winner (or wins_a, wins_b, ties) and, if known, prompt; "
-        "LMArena's files as they are, with language, category_tag and conv_metadata",
+        "or a .csv table of counts, how often the model of a row beat that of a column; LMArena's files as they are, "
+        "with language, category_tag and conv_metadata",
     )
     parser.add_argument(
         "--prompts",

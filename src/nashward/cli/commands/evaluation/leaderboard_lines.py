@@ -69,7 +69,7 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
     elif p is not None:
         within = "what scores leave unexplained is within noise, which proves no absence of cycles"
         verdict = within if p > 0.05 else "scores do not explain the battles"
-        print(f"{verdict} ({p_text(p)}, chi-squared over all pairs)")
+        print(f"{verdict} ({p_text(p)}, Pearson's chi-squared over all pairs)")
     _print_cycles(content["cycles"])
     if content["style"] is not None:
         _print_style(content["style"])

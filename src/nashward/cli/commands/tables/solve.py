@@ -153,7 +153,8 @@ def run(args: argparse.Namespace) -> int:
         _print_drawn(played)
         for one in played:
             if one.solution.status is games.Status.NOT_CONVERGED:
-                print(f"  a gap of {args.tolerance:g} was not reached by {one.label}: {_advice(one, args.tolerance, args.feedback == 'exact')}")
+                advice = _advice(one, args.tolerance, args.feedback == "exact")
+                print(f"  a gap of {args.tolerance:g} was not reached by {one.label}: {advice}")
     if args.plot is not None:
         solutions = {one.label: one.solution for one in played}
         pictures.draw(args.plot, picture, Path(args.table).name, game, equilibrium, solutions, actions, start)
