@@ -233,7 +233,8 @@ def _print_nash(
     if second and abs(value) < 1e-14 * float(game.payoff.abs().max()):
         value = 0.0  # what is left is rounding
     gap = shown_gap(equilibrium.gap) if None in fractions else "0"
-    print(f"Nash equilibrium ({shown_unique(equilibrium.unique)}), value {value:.6g}, gap {gap}")
+    of = " to the row player" * bool(second)
+    print(f"Nash equilibrium ({shown_unique(equilibrium.unique)}), value {value:.6g}{of}, gap {gap}")
     if equilibrium.unique is None:
         print(f"  {equilibrium.uniqueness}")
     for (side, labels, policy), known in zip(_sides(game, equilibrium.policy), fractions, strict=True):
