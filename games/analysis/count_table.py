@@ -41,8 +41,9 @@ def pairs_of_counts(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, 
             counts = {"wins_a": _count(won, first, second), "wins_b": _count(lost, second, first)}
             if any(counts.values()):
                 pairs.append({"model_a": first, "model_b": second, **counts})
-    if pairs and all(abs(pair["wins_a"] + pair["wins_b"] - 1) < 1e-6 for pair in pairs):
-        raise NashwardError("holds win probabilities, not how often each model won: nashward solve reads these")
+    shares = all(abs(pair["wins_a"] + pair["wins_b"] - 1) < 1e-6 for pair in pairs)
+    if shares and any(pair["wins_a"] % 0.5 for pair in pairs):  # pairs that met once have 0, 1/2 or 1
+        raise NashwardError("these are win probabilities, not how often each model won: nashward solve reads them")
     return pairs
 
 

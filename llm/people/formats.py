@@ -20,6 +20,7 @@ from ..oracles.fitting.votes import compared_texts, fields_of_vote, vote_of_row,
 from ..store.files import atomic_write, to_jsonl
 from .records import CastVote
 
+TYPES = (".json", ".jsonl")  # of a file that is written
 NOBODY = "imported"  # the annotator of votes that name none
 QUESTION = "preference"  # what the question is called in Argilla's records
 
@@ -56,26 +57,14 @@ def write_votes(file: Path, votes: Sequence[CastVote], kind: VoteFormat = "jsonl
         label-studio b ann 4.0 a
         argilla b ann None a
     """
-    check_file(file)
+    if file.suffix not in TYPES and (file.is_file() or not file.exists()):  # of a device the name says nothing
+        raise NashwardError(f"{file} is of another type; expected .json, a list, or .jsonl, a row a line")
     rows = FORMATS[kind].rows(votes)
     with atomic_write(file) as unfinished:
         if file.suffix == ".json":
             unfinished.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         else:
             unfinished.write_bytes(to_jsonl(rows))
-
-
-def check_file(file: Path) -> None:
-    """Raise where ``write_votes`` has no such type of file.
-
-    Args:
-        file: where to.
-
-    Raises:
-        ValueError: another type of file.
-    """
-    if file.suffix not in (".json", ".jsonl"):
-        raise NashwardError(f"{file} is of another type; expected .json, a list, or .jsonl, a row a line")
 
 
 def read_cast_votes(source: Path | Iterable[Any], kind: VoteFormat = "jsonl") -> list[CastVote]:

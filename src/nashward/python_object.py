@@ -59,7 +59,7 @@ def python_object(source: str) -> Any:
             without = f"{module.removesuffix('.py')}:{name or 'NAME'}"
             expected = f"write {without}, the module without .py" if module.endswith(".py") else "expected module:name"
             searched = f"in {Path.cwd()}, nor installed beside {sys.executable}"
-            raise NashwardError(f"{source}: there is no module {error.name} {searched}; {expected}") from error
+            raise NashwardError(f"{source}: No module named {error.name!r} {searched}; {expected}") from error
         raise NashwardError(f"{module} cannot be imported: {type(error).__name__}: {first_line(error)}") from error
     try:
         for part in name.split("."):

@@ -301,6 +301,8 @@ def test_a_square_table_of_counts_is_read_as_its_pairs(tmp_path: Path) -> None:
     assert battles.labels == ("GPT-4", "y", "z")
     assert battles.total.tolist() == [[0, 3, 7.5], [2, 0, 0], [1.5, 0, 0]]
     assert battles.missing == [("y", "z")]
+    (tmp_path / "once.csv").write_text(",x,y\nx,,1\ny,0,\n")
+    assert read_battles(tmp_path / "once.csv").total.tolist() == [[0, 1], [0, 0]]
     for table, message in ((",x,y\nx,,3\ny,-1,", "has -1 where y beat x"), (",x,y\nx,,3\ny,,", "nothing where y beat"),
                            (",x,y\nx,.5,.7\ny,.3,.5", "nashward solve")):  # fmt: skip
         (tmp_path / "bad.csv").write_text(table)

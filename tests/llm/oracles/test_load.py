@@ -262,7 +262,7 @@ def test_members_that_are_sure_of_opposite_things_leave_it_missing():
         ([], ValueError, "is no oracle"),
         ("nowhere/at/all", FileNotFoundError, "no oracle nowhere/at/all: there is no such folder, and a hub id reads"),
         ("missing.jsonl", FileNotFoundError, "there is no file of votes missing.jsonl"),
-        ("no_such_module:judge", ValueError, "no module no_such_module .*expected module:name"),
+        ("no_such_module:judge", ValueError, "No module named .no_such_module. .*expected module:name"),
         ("nashward.llm.oracles:Nothing", ValueError, "has no attribute .?Nothing"),
         ("real:smollm2-135m", ValueError, "judge:real:smollm2-135m.*fit-oracle"),
         (lambda prompt, first, second: 0.5, ValueError, "takes no completions; .*use Function"),

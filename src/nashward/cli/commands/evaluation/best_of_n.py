@@ -105,9 +105,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """What can be found wrong before anything is read."""
-    if args.out.suffix != ".jsonl":
-        raise NashwardError(f"--out {args.out}: the responses are written as JSON lines; name a .jsonl file")
-    configuration.check_place(args.out)
+    outputs.check_file("--out", args.out, "best.jsonl", (".jsonl",))
     outputs.check_replaced(args.out, ("prompt", "response", "chosen", "n"))
     if args.n < 1:
         raise NashwardError(f"--n is {args.n}; expected at least 1")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nashward import games
-from nashward.cli import configuration, json_output, options, specs
+from nashward.cli import configuration, json_output, options, outputs, specs
 from nashward.cli.command import Command
 from nashward.cli.commands.tables import pictures
 from nashward.cli.solver_options import SOLVER
@@ -123,10 +123,8 @@ def run(args: argparse.Namespace) -> int:
     feedback = specs.feedback(args.feedback, args.seed)
     start = None if args.start is None else _start(args.start, game)
     picture, actions = pictures.chosen(args, game)
-    if args.plot is not None:
-        pictures.check_place(args.plot)
-    if args.json is not None:
-        json_output.check(args.json)
+    outputs.check_picture("--plot", args.plot, "nash.png")
+    outputs.check_file("--json", args.json, "nash.json")
 
     entry = specs.entry(args.table)
     equilibrium, fractions = _without_rounding(game, games.nash(game) if entry is None else entry.equilibrium(), entry)
