@@ -30,7 +30,7 @@ def pairs_of_counts(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, 
     by_column = {field_name(str(row[names[0]])): row for row in rows}
     if len(rows) < 2 or sorted(names[1:]) != sorted(by_column):
         return rows
-    pairs = []
+    pairs: list[dict[str, Any]] = []
     columns = list(by_column)
     for i, a in enumerate(columns):
         for b in columns[i + 1 :]:

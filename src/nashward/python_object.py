@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from .errors import NashwardError
+from .shortened import quoted
 
 LIBRARY_ERRORS = (
     OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, ImportError,
@@ -197,5 +198,5 @@ def _typed(where: str, kind: type | None, text: str) -> Any:
             continue
         if text.strip() and value == value and abs(value if of in (int, float) else 0) <= LARGEST:
             return value
-    described = f"the string {text!r:.60}" if text else "nothing"
+    described = f"the string {quoted(text, 60)}" if text else "nothing"
     raise NashwardError(f"{where}: expected {EXPECTED[kind or str]}, got {described}")

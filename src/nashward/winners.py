@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 MODELS = ("model_a", "model_b")  # whose responses are compared
 GENERATORS = ("generator_1", "generator_2")  # the same in AlpacaEval's annotations
@@ -72,8 +73,8 @@ def first_wins(preference: Any) -> float:
         return 0.5
     if not 1 <= value <= 2:
         raise NashwardError(
-            f"has {PREFERENCE} {preference!r:.40}, expected a number from 1 (the first response is better) to 2 (the "
-            "second), as AlpacaEval has it"
+            f"has {PREFERENCE} {quoted(preference, 40)}, expected a number from 1 (the first response is better) to 2 "
+            "(the second), as AlpacaEval has it"
         )
     return 2 - value
 

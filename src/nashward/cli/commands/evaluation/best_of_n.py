@@ -146,7 +146,7 @@ def _read(file: str, column: str | None) -> dict[str, list[str]]:
         if not isinstance(responses, list) or not responses or not all(isinstance(text, str) for text in responses):
             raise NashwardError("has no responses; expected a list of texts")
         if prompt in by_prompt:
-            raise NashwardError(f"repeats the prompt {prompt!r:.60}; give its responses in one row")
+            raise NashwardError(f"repeats the prompt {quoted(prompt, 60)}; give its responses in one row")
         by_prompt[prompt] = responses
 
     def used(row: Any) -> set[str]:
