@@ -312,7 +312,7 @@ def test_solve_of_two_different_players(capsys: pytest.CaptureFixture[str], tmp_
     (tmp_path / "t.csv").write_text(",left,right\nup,3,-1\ndown,-1,1\n")
     assert main(["solve", str(tmp_path / "t.csv"), "--total", "0"]) == 0
     out = capsys.readouterr().out
-    assert "value 0.333333" in out
+    assert "value 0.333333 to the row player" in out
     assert "row down  0.667" in out
     assert "column left   0.333" in out
     duels = ["--solver", "mwu:step=0.02", "--iterations", "3000", "--feedback", "duels:duels=16", "--seed", "1"]

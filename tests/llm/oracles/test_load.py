@@ -281,6 +281,7 @@ def test_members_that_are_sure_of_opposite_things_leave_it_missing():
             ValueError,
             r"broken_syntax cannot be imported: SyntaxError: .*broken_syntax\.py, line 1",
         ),
+        ("broken_imports:polite", ValueError, "broken_imports cannot be imported: .*no_such_package"),
         ("broken_exits:polite", ValueError, "broken_exits cannot be imported: SystemExit: 3"),
         ("nashward.llm.oracles:PairRM", ValueError, "PairRM cannot be made without arguments: .*missing 2 required"),
         (PreferenceOracle, ValueError, "PreferenceOracle is abstract: it lacks raw_logits"),
@@ -293,6 +294,7 @@ def test_members_that_are_sure_of_opposite_things_leave_it_missing():
 def test_what_is_no_oracle_is_told_in_one_line(tmp_path, monkeypatch, source, error, message):
     (tmp_path / "broken_raises.py").write_text("raise RuntimeError('no such weather\\nthan today')")
     (tmp_path / "broken_syntax.py").write_text("def polite(:")
+    (tmp_path / "broken_imports.py").write_text("import no_such_package")
     (tmp_path / "broken_exits.py").write_text("raise SystemExit(3)")
     monkeypatch.syspath_prepend(tmp_path)
     for function in (check_source, as_oracle):
