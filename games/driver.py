@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from .opponents import resolve
 from .policy import Policy
@@ -39,7 +40,7 @@ def require_steps(solver: Any) -> None:
         raise NashwardError(f"{name} makes no mirror steps, so only games.solve can play it, on a table{advice}")
     raise TypeError(
         "a solver needs a method play(x, reference) that yields Steps, or for tables only iterate(x, payoffs) that "
-        f"yields policies; got {solver!r:.80}"
+        f"yields policies; got {quoted(solver, 80)}"
     )
 
 

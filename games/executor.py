@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nashward.errors import NashwardError
+from nashward.shortened import cut
 
 from .feedback import Feedback, Opponent, blended, exact
 from .forms.contextual import ContextualGame
@@ -40,7 +41,7 @@ class TableExecutor:
         if isinstance(feedback, type) or not callable(feedback):
             what = feedback.__name__ if isinstance(feedback, type) else repr(feedback)
             raise TypeError(
-                f"feedback is {what:.60}; expected games.feedback.exact, games.feedback.SampledFeedback(k) or "
+                f"feedback is {cut(what, 60)}; expected games.feedback.exact, games.feedback.SampledFeedback(k) or "
                 "games.feedback.DuelingFeedback()"
             )
         self.game, self.feedback, self.rounds = game, feedback, 0

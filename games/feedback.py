@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from .forms.game import ConstantSumGame, Game, Players, PreferenceGame
 from .step import is_finite
@@ -112,7 +113,7 @@ class _Draws:
 def _check_seeds(seed: Seeds) -> None:
     for one in seed if isinstance(seed, Sequence | np.ndarray) else [seed]:
         if not (is_finite(one) and one == int(one) and one >= 0):
-            raise NashwardError(f"a seed is a whole number >= 0, got {one!r:.80}")
+            raise NashwardError(f"a seed is a whole number >= 0, got {quoted(one, 80)}")
 
 
 @dataclass(frozen=True)

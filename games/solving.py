@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from .averaging import uniform
 from .compiled.runner import run_traced, untraceable_reason
@@ -98,7 +99,9 @@ def solve(
     check_whole("iterations", iterations)
     iterations = int(iterations)  # 1e3 is one
     if tolerance is not None and not (is_finite(tolerance) and tolerance >= 0):
-        raise NashwardError(f"tolerance is {tolerance!r:.80}; expected a duality gap, a finite number >= 0, or None")
+        raise NashwardError(
+            f"tolerance is {quoted(tolerance, 80)}; expected a duality gap, a finite number >= 0, or None"
+        )
     tables = TableExecutor(game, feedback)
     start_policy = tables.policy(start)
     anchor_policy = start_policy if reference is None else tables.policy(reference, "reference")

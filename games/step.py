@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from .policy import Blend, Policy, affine
 
@@ -65,7 +66,7 @@ class Step:
             object.__setattr__(self, name, value)
 
         if not is_finite(self.size):
-            raise NashwardError(f"a Step's size must be a finite number, got {self.size!r:.80}")
+            raise NashwardError(f"a Step's size must be a finite number, got {quoted(self.size, 80)}")
         if (self.opponent is None) != (self.size == 0):
             given = "no opponent" if self.opponent is None else f"opponent {self.opponent!r}"
             raise NashwardError(
@@ -125,6 +126,6 @@ def steps_of(solver: Solver, x: Policy, reference: Policy) -> Generator[Step, Po
                 "for ever (while True: policy = yield Step(...)) and is stopped from outside"
             ) from None
         if not isinstance(step, Step):
-            raise TypeError(f"{name}: play yields Steps (policy = yield Step(...)), got {step!r:.80}")
+            raise TypeError(f"{name}: play yields Steps (policy = yield Step(...)), got {quoted(step, 80)}")
         made += 1
         policy = yield step

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from .executor import TableExecutor
 from .feedback import DuelingFeedback, Feedback, SampledFeedback, exact
@@ -137,7 +138,7 @@ def _values(name: str, given: Any) -> list[Any]:
     if not values:
         raise NashwardError(f"{name} has no values; give at least one")
     if repeated := next((value for k, value in enumerate(values) if value in values[:k]), None):
-        raise NashwardError(f"{name} has the value {repeated!r:.80} twice")
+        raise NashwardError(f"{name} has the value {quoted(repeated, 80)} twice")
     return values
 
 
@@ -148,7 +149,7 @@ def _seeded(game: Game, start: Any, feedback: Feedback, seeds: Sequence[int]) ->
             "seeds are for sampled payoffs: also give feedback=games.feedback.SampledFeedback(k) or DuelingFeedback()"
         )
     if isinstance(seeds, str) or np.ndim(seeds) == 0:
-        raise NashwardError(f"seeds is {seeds!r:.60}; expected several, as seeds=range(5)")
+        raise NashwardError(f"seeds is {quoted(seeds, 60)}; expected several, as seeds=range(5)")
     listed = tuple(int(seed) for seed in _values("seeds", seeds))
     tables = TableExecutor(game)
     players: Players = tables.probabilities(tables.policy(start))

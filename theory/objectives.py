@@ -12,6 +12,7 @@ import torch
 from nashward import games
 from nashward.errors import NashwardError
 from nashward.games import objectives
+from nashward.shortened import quoted
 
 from .mwu_average import check_start, complexity, complexity_of_start
 from .verification import Check, check_average, check_covered, solve_quietly
@@ -191,7 +192,7 @@ def _least_share(game: objectives.EntropicGame) -> float:
 
 def _check_kind(game: Any, kind: type[Any]) -> None:
     if not isinstance(game, kind):
-        raise NashwardError(f"the theorem covers a games.objectives.{kind.__name__}, got {game!r:.80}")
+        raise NashwardError(f"the theorem covers a games.objectives.{kind.__name__}, got {quoted(game, 80)}")
 
 
 def _check_constants(theorem: Any, **of_game: float) -> None:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from . import battles as battles
     from . import confidence as confidence
     from . import contextual as contextual
+    from . import count_table as count_table
     from . import dawid_skene as dawid_skene
     from . import dueling as dueling
     from . import game_ratings as game_ratings
@@ -23,6 +24,7 @@ __all__ = [
     "battles",
     "confidence",
     "contextual",
+    "count_table",
     "dawid_skene",
     "dueling",
     "game_ratings",

@@ -21,6 +21,7 @@ from nashward.text_rows import csv_rows, json_rows, jsonl_rows
 from nashward.winners import GENERATORS, MODELS, PREFERENCE, RESPONSES, is_skip, response_fields, winner_of
 
 from .confidence import JEFFREYS
+from .count_table import pairs_of_counts
 from .style import STYLE, relative_differences, style_counts
 
 if TYPE_CHECKING:
@@ -153,8 +154,8 @@ def read_battles(
     """``from_battles`` of a ``.csv``, ``.json``, ``.jsonl`` or ``.parquet`` file.
 
     Args:
-        path: of the file; a ``.json`` one holds a list of rows, a ``.jsonl`` one a row a line. Parquet needs pyarrow,
-            which is in the ``llm`` extra.
+        path: of the file; a ``.json`` one holds a list of rows, a ``.jsonl`` one a row a line, a ``.csv`` one rows or a
+            square table of counts (``pairs_of_counts``). Parquet needs pyarrow, of the ``llm`` extra.
         smoothing: a > 0 of the prior Beta(a, a) on each win probability.
         style: read the style of the responses.
         without: who voted and is left out.
@@ -176,8 +177,7 @@ def read_battles(
         except (csv.Error, json.JSONDecodeError, RecursionError) as error:
             raise NashwardError(f"{file} cannot be read as {file.suffix[1:].lower()}: {error}") from None
         except ValueError as error:
-            told = str(error)
-            raise NashwardError(told if told.startswith(str(file)) else f"{file}: {told}") from None
+            raise NashwardError(str(error) if str(error).startswith(str(file)) else f"{file}: {error}") from None
 
 
 @contextmanager
@@ -195,7 +195,8 @@ def _of_text(handle: Any, kind: str, file: Path) -> Iterator[Any]:
     if kind == ".jsonl":
         yield from jsonl_rows(handle, file)
     else:
-        yield from csv_rows(handle, file) if kind == ".csv" else json_rows(handle.read(), file, "battles")
+        is_csv = kind == ".csv"
+        yield from pairs_of_counts(csv_rows(handle, file)) if is_csv else json_rows(handle.read(), file, "battles")
 
 
 def _parquet(file: Path) -> Iterator[Any]:
@@ -445,6 +446,5 @@ def _categories(row: Mapping[Any, Any]) -> tuple[str, ...]:
                     names += [str(name) for name, flag in flags.items() if flag is True]
         else:
             listed = _parsed(value, list)
-            texts = [value] if listed is None else listed
-            names += [text for text in texts if isinstance(text, str) and text]
+            names += [text for text in ([value] if listed is None else listed) if isinstance(text, str) and text]
     return tuple(dict.fromkeys(names))

@@ -92,7 +92,13 @@ def pearson_p_value(
 ) -> float:  # fmt: skip
     """How likely the pairs' wins are so far from their fitted values: Pearson's chi-squared.
 
-    The statistic's variance is that of binomial counts, which differs from that of large counts.
+    .. math::  X^2 = \\sum_k (w_k - n_k p_k)^2 / (n_k p_k q_k), \\qquad
+        \\operatorname{Var} X^2 = \\sum_k \\left(2 + \\frac{1 / (p_k q_k) - 6}{n_k}\\right)
+
+    over the K pairs that met, with ``spare`` degrees of freedom. The variance is the exact one of binomial counts with
+    these p; a chi-squared with it has 2 K. The p-value is that of a scaled chi-squared with the mean ``spare`` and the
+    variance ``Var spare / K``. Of large counts it is the plain one; where pairs met rarely and one of two
+    nearly always wins, the plain one accuses too many tables that scores explain, and this one too few.
 
     Args:
         misfit: [pairs], wins minus expected wins.
@@ -103,7 +109,7 @@ def pearson_p_value(
     Returns:
         the p-value; NaN without pairs to spare.
 
-    Source: Pearson 1900; McCullagh 1985 (the variance of few games).
+    Source: Pearson 1900; Haldane 1937 (the variance); Satterthwaite 1946 (the scaled chi-squared).
 
     Example:
         >>> round(pearson_p_value(np.array([5.0, -5.0, 5.0]), np.full(3, 10.0), np.full(3, 40.0), 1), 4)

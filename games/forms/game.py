@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from ..shapes import Float, Num
 from .exact_sums import exact_sums, exact_sums_of, largest_size, plain
@@ -279,7 +280,7 @@ class ConstantSumGame:
 
     def players(self, policy: Any) -> Players:
         if not (isinstance(policy, tuple | list) and len(policy) == 2) or isinstance(policy[0], int | float):
-            raise NashwardError(f"an n x m game needs a pair (row, column) of policies, got {policy!r:.60}")
+            raise NashwardError(f"an n x m game needs a pair (row, column) of policies, got {quoted(policy, 60)}")
         return tuple(
             _policy(in_order(side, p, labels, "action"), len(labels), self.device, side)
             for p, labels, side in zip(
@@ -389,8 +390,8 @@ def _policy(policy: Any, n: int, device: torch.device, what: str) -> Float[Tenso
         row = torch.as_tensor(policy, dtype=torch.float64, device=device)
     except (TypeError, ValueError, RuntimeError):  # torch's own error names neither the policy nor what it should be
         raise NashwardError(
-            f"the {what} must be probabilities in a list, an array or a tensor of shape [..., {n}], got {policy!r:.60} "
-            "(a start that is left out is uniform)"
+            f"the {what} must be probabilities in a list, an array or a tensor of shape [..., {n}], got "
+            f"{quoted(policy, 60)} (a start that is left out is uniform)"
         ) from None
     if row.ndim == 0 or row.shape[-1] != n:
         raise NashwardError(f"the {what} must have shape [..., {n}], got {_shape(row)}")

@@ -94,7 +94,7 @@ def _game(
         )
     if np.isfinite(table).all() and (table.min() < 0 or table.max() > 1):
         advice = (
-            "turn counts into shares, or give nashward leaderboard one row per pair: model_a, model_b, wins_a, wins_b; "
+            "turn counts into shares, or give the file to nashward leaderboard, which reads counts; "
             "for payoffs give the total of the two players (0 where one wins what the other loses)"
         )
         if table.ndim == 2 and table.min() >= 0 and np.allclose(table + table.T, 100):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 
 def is_series(values: Any) -> bool:
@@ -60,7 +61,7 @@ def by_key(name: str, values: Any) -> Mapping[Any, Any]:
         if key is None or key != key:
             raise NashwardError(f"{name} has a row without a key (its index holds {key}); each row needs one")
         if key in found:
-            raise NashwardError(f"{name} has {key!r:.60} twice in its index; each row needs a key of its own")
+            raise NashwardError(f"{name} has {quoted(key, 60)} twice in its index; each row needs a key of its own")
         found[key] = value
     return found
 
@@ -86,7 +87,9 @@ def in_order(name: str, values: Any, keys: tuple[str, ...], what: str) -> Any:
     found = {str(key): value for key, value in by_key(name, values).items()}
     if unknown := [key for key in found if key not in keys]:  # first: what lacks may have been meant
         known = ", ".join(map(repr, keys))
-        raise NashwardError(f"the {name} names {unknown[0]!r:.60}, which is no {what}; there are: {known}")
+        raise NashwardError(f"the {name} names {quoted(unknown[0], 60)}, which is no {what}; there are: {known}")
     if lacking := [key for key in keys if key not in found]:
-        raise NashwardError(f"the {name} has nothing for the {what} {lacking[0]!r:.60}; it is by {what}: give all")
+        raise NashwardError(
+            f"the {name} has nothing for the {what} {quoted(lacking[0], 60)}; it is by {what}: give all"
+        )
     return [found[key] for key in keys]

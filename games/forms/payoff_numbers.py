@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from .keyed import counts_rows
 
@@ -105,5 +106,5 @@ def _number(value: Any, where: tuple[int, ...]) -> float:
         )
     if wrong or not math.isfinite(found):
         place = ", ".join(map(str, where))
-        raise NashwardError(f"entry [{place}] of the payoff table is not a finite number: {value!r:.40}")
+        raise NashwardError(f"entry [{place}] of the payoff table is not a finite number: {quoted(value, 40)}")
     return found

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from ..forms.game import ConstantSumGame, PreferenceGame
 from ..forms.keyed import in_order
@@ -104,7 +105,7 @@ class MultiObjectiveGame:
             ValueError: no objective has that name.
         """
         if name not in self.names:
-            raise NashwardError(f"there is no objective {name!r:.60}; there are: {', '.join(self.names)}")
+            raise NashwardError(f"there is no objective {quoted(name, 60)}; there are: {', '.join(self.names)}")
         return self.names.index(name)
 
     def bounds(self, floors: Mapping[str, float]) -> tuple[list[int], Float[Tensor, " k"]]:

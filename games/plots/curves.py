@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from ..shapes import Float
 from ..solution import Solution
@@ -49,7 +50,7 @@ def gap_curves(
     for name, bound in (bounds or {}).items():
         if not callable(bound):
             raise TypeError(
-                f"the bound {name!r} is {bound!r:.80}; expected a function of the iterations, for example "
+                f"the bound {name!r} is {quoted(bound, 80)}; expected a function of the iterations, for example "
                 "theory.MWUAverage(...).bound"
             )
     figure, axes = drawn_on(axes, 6.4, 4.2)

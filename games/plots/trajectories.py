@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nashward.errors import NashwardError
+from nashward.shortened import cut
 
 from ..equilibria.nash import Equilibrium
 from ..equilibria.regularised import RegularisedEquilibrium
@@ -167,7 +168,7 @@ def _point(given: Any, n: int, name: str) -> Float[np.ndarray, " n"] | None:
 
 def _check_labels(labels: Sequence[str], n: int) -> None:
     if len(labels) != n:
-        raise NashwardError(f"there are {n} actions, got {len(labels)} labels: {', '.join(map(str, labels)):.60}")
+        raise NashwardError(f"there are {n} actions, got {len(labels)} labels: {cut(', '.join(map(str, labels)), 60)}")
 
 
 def _draw(

@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from nashward.errors import NashwardError
 from nashward.games.step import is_finite
+from nashward.shortened import quoted
 
 Schedule: TypeAlias = float | Callable[[int], float]
 """A step size: one number, or a function of t = 1, 2, ..."""
@@ -37,7 +38,7 @@ def at(schedule: Schedule, t: int) -> float:
     """
     size = schedule(t) if callable(schedule) else schedule
     if not (is_finite(size) and size > 0):
-        raise NashwardError(f"the step of iteration {t} must be a positive number, got {size!r:.80}")
+        raise NashwardError(f"the step of iteration {t} must be a positive number, got {quoted(size, 80)}")
     return size
 
 
@@ -60,13 +61,13 @@ def check_step(step: Schedule, **not_negative: float) -> None:
     if not callable(step):
         if hasattr(step, "__len__") and not isinstance(step, str) and getattr(step, "ndim", True):
             raise NashwardError(
-                f"the step must be a positive number or a function of t, got {step!r:.80}; for several steps: "
+                f"the step must be a positive number or a function of t, got {quoted(step, 80)}; for several steps: "
                 "games.sweep(game, solver, step=[...])"
             )
         at(step, 1)
     for name, value in not_negative.items():
         if not (is_finite(value) and value >= 0):
-            raise NashwardError(f"{name} must be a number >= 0, got {value!r:.80}")
+            raise NashwardError(f"{name} must be a number >= 0, got {quoted(value, 80)}")
 
 
 def check_whole(name: str, value: int) -> None:
@@ -85,7 +86,7 @@ def check_whole(name: str, value: int) -> None:
         n must be a whole number >= 1, got 0
     """
     if not is_finite(value) or value != int(value) or value < 1:
-        raise NashwardError(f"{name} must be a whole number >= 1, got {value!r:.80}")
+        raise NashwardError(f"{name} must be a whole number >= 1, got {quoted(value, 80)}")
 
 
 def horizon(iterations: int, C: float) -> float:

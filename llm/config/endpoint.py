@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from .fields import setting
 
@@ -138,11 +139,11 @@ class JudgeSettings:
             match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMG]?)\s*(calls?|tokens?|USD|usd)\s*", part)
             if match is None:
                 raise NashwardError(
-                    f'budget {self.budget!r:.80}: expected calls, tokens or USD, as "2000 calls, 5 USD"'
+                    f'budget {quoted(self.budget, 80)}: expected calls, tokens or USD, as "2000 calls, 5 USD"'
                 )
             unit = {"call": "calls", "token": "tokens"}.get(match[3].lower(), match[3].lower())
             if unit in limits:
-                raise NashwardError(f"budget {self.budget!r:.80} has {unit} twice")
+                raise NashwardError(f"budget {quoted(self.budget, 80)} has {unit} twice")
             limits[unit] = float(match[1]) * SIZES[match[2]]
         return limits
 
@@ -153,7 +154,9 @@ class JudgeSettings:
             return None
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)\s*", self.price)
         if match is None:
-            raise NashwardError(f'price {self.price!r:.40}: expected dollars for a million tokens, as "0.15/0.60"')
+            raise NashwardError(
+                f'price {quoted(self.price, 40)}: expected dollars for a million tokens, as "0.15/0.60"'
+            )
         return float(match[1]) / 1e6, float(match[2]) / 1e6
 
 

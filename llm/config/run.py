@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from .endpoint import Endpoint, JudgeSettings, check_url
 from .fields import check_choice, setting
@@ -201,7 +202,7 @@ class RunConfig:
         if self.prompt_encoder is not None and self.prompt_selection != "coverage":
             raise NashwardError("prompt_encoder belongs to coverage: give prompt_selection coverage, or leave it out")
         if self.augment is not None and self.augment != "policy" and not re.fullmatch(rf"{ENDPOINT}\S.*", self.augment):
-            raise NashwardError(f"augment is {self.augment!r:.80}; expected policy or openai:MODEL")
+            raise NashwardError(f"augment is {quoted(self.augment, 80)}; expected policy or openai:MODEL")
         if self.augment_url is not None:
             if self.augment in (None, "policy"):
                 raise NashwardError("augment_url belongs to a model behind a server: give augment openai:MODEL")
@@ -219,7 +220,7 @@ class RunConfig:
         if self.engine not in (None, OWN_ENGINE):
             if not {":", "@"} & set(str(self.engine)):  # what may be a URL, and hold a key, is not shown
                 raise NashwardError(
-                    f"engine is {self.engine!r:.80}; expected {OWN_ENGINE}, or the URL of an engine as "
+                    f"engine is {quoted(self.engine, 80)}; expected {OWN_ENGINE}, or the URL of an engine as "
                     "http://localhost:8000/v1"
                 )
             check_url(str(self.engine), f"engine is no {OWN_ENGINE}, and the URL of the engine")
@@ -240,7 +241,7 @@ class RunConfig:
         try:
             words = shlex.split(self.engine_options or "")
         except ValueError as error:
-            raise NashwardError(f"engine_options {self.engine_options!r:.200} cannot be read: {error}") from None
+            raise NashwardError(f"engine_options {quoted(self.engine_options, 200)} cannot be read: {error}") from None
         for word in words:
             name = word.partition("=")[0].replace("_", "-")
             if name in ENGINE_OWN:

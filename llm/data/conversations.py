@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 from nashward.text_rows import field_name
 from nashward.winners import MODELS, response_fields
 
@@ -216,7 +217,7 @@ def _check_one_prompt(row: Mapping[str, Any], field: str | None) -> None:
         same = not isinstance(other, str) or other.strip() == row[field].strip()
         if not (same or (field == "prompt" and str(other).strip() in row[field])):
             raise NashwardError(
-                f"has two prompts, {field} {row[field]!r:.40} and {name} {other!r:.40}; keep one of them, "
+                f"has two prompts, {field} {quoted(row[field], 40)} and {name} {quoted(other, 40)}; keep one of them, "
                 "and call a system prompt system"
             )
 
@@ -255,7 +256,8 @@ def _with_system(messages: list[Message], texts: Sequence[str], where: str) -> l
     different = list(dict.fromkeys(text.strip() for text in (*own, *texts)))
     if texts and len(different) > 1:
         raise NashwardError(
-            f"has two system prompts, {different[0]!r:.40} and in {where} {different[-1]!r:.40}; keep one of them"
+            f"has two system prompts, {quoted(different[0], 40)} and in {where} {quoted(different[-1], 40)}; keep one "
+            "of them"
         )
     return messages if own or not texts else [{"role": "system", "content": texts[0]}, *messages]
 
@@ -272,10 +274,10 @@ def _message(message: Any) -> Message:
     role = _SPEAKERS.get(speaker) if isinstance(speaker, str) else None
     if role is None or not isinstance(content, str):
         raise NashwardError(
-            f"has a message without a role ({', '.join(_ROLES)}) and a content that is text: {message!r:.200}"
+            f"has a message without a role ({', '.join(_ROLES)}) and a content that is text: {quoted(message, 200)}"
         )
     if any(message.get(name) for name in ("tool_calls", "function_call")):
-        raise NashwardError(f"has a message that calls a tool, which is not read: {message!r:.200}")
+        raise NashwardError(f"has a message that calls a tool, which is not read: {quoted(message, 200)}")
     return {"role": role, "content": content}
 
 

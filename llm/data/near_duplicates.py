@@ -12,6 +12,7 @@ from math import ceil
 import numpy as np
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from .prompts import Prompt, Prompts
 
@@ -110,7 +111,7 @@ def drop_near_duplicates(prompts: Prompts, threshold: float) -> None:
         return
     least = min(found, key=lambda near: near.similarity)  # the pair whose removal is the least certain
     late, early = prompts.kept[least.number].text, prompts.kept[least.other].text
-    prompts.examples[REASON] = f"as {late!r:.60} after {early!r:.60}"
+    prompts.examples[REASON] = f"as {quoted(late, 60)} after {quoted(early, 60)}"
     gone = {near.number for near in found}
     prompts.drop([number not in gone for number in range(len(prompts.kept))], REASON)
 

@@ -139,8 +139,8 @@ def _check_same_order(
             for number, (key, same) in enumerate(zip(own[name], theirs[name], strict=False), 1):
                 if key != same and (key in theirs[name] or same in own[name]):
                     raise NashwardError(
-                        f"{file}: row {number} has {name} {key!r:.40} where {other.name} has {same!r:.40}; give the "
-                        f"prompts their {name}, or name the prompt in each row"
+                        f"{file}: row {number} has {name} {quoted(key, 40)} where {other.name} has "
+                        f"{quoted(same, 40)}; give the prompts their {name}, or name the prompt in each row"
                     )
 
 

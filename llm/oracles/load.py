@@ -11,6 +11,7 @@ import torch
 
 from nashward.errors import NashwardError
 from nashward.python_object import instantiate, python_object, split_settings
+from nashward.shortened import quoted
 
 from ..config.endpoint import Endpoint, JudgeSettings
 from ..config.inputs import ENDPOINT, LOCAL_JUDGE
@@ -92,7 +93,7 @@ def as_oracle(
     several = isinstance(source, Sequence) and len(source) > 0 and all(callable(function) for function in source)
     if callable(source) or several:
         return RewardFunction(source)
-    raise NashwardError(f"{source!r:.80} is no oracle; expected {ACCEPTED}")
+    raise NashwardError(f"{quoted(source, 80)} is no oracle; expected {ACCEPTED}")
 
 
 def check_source(source: Any, *, judge: JudgeSettings | None = None, endpoint: Endpoint | None = None) -> Any:
@@ -201,8 +202,9 @@ def _import_object(source: str) -> Any:
     fingerprint = getattr(type(made), "fingerprint", None)
     if isinstance(fingerprint, str) and made.fingerprint == fingerprint:
         raise NashwardError(
-            f"{source}: its fingerprint {fingerprint!r:.60} is that of the class, whatever the settings are, so that "
-            f"judgements of other settings would be taken for its own: set self.fingerprint from {', '.join(settings)}"
+            f"{source}: its fingerprint {quoted(fingerprint, 60)} is that of the class, whatever the settings are, so "
+            "that judgements of other settings would be taken for its own: "
+            f"set self.fingerprint from {', '.join(settings)}"
         )
     return made
 

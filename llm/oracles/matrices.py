@@ -14,6 +14,7 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.analysis.social_choice import curl_fraction
 from nashward.games.shapes import Bool, Float, Int
+from nashward.shortened import quoted
 
 from ..config.fields import check_choice
 from ..processes import processes
@@ -422,7 +423,9 @@ def check_texts(prompts: Sequence[str], responses: Sequence[Sequence[str]], what
                 f"prompt {n} is of type {type(prompt).__name__}; expected the raw instruction, a string"
             )
         if isinstance(texts, str) or not len(texts):
-            raise NashwardError(f"{what} of prompt {n}: expected a list of at least one string, got {texts!r:.60}")
+            raise NashwardError(
+                f"{what} of prompt {n}: expected a list of at least one string, got {quoted(texts, 60)}"
+            )
         for k, text in enumerate(texts):
             if not isinstance(text, str):
                 raise NashwardError(f"{what} {k} of prompt {n} is of type {type(text).__name__}; expected a string")

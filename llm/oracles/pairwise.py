@@ -11,6 +11,7 @@ import numpy as np
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
+from nashward.shortened import quoted
 
 from .protocol import Pairs, PreferenceOracle, as_number, one_each
 
@@ -59,7 +60,7 @@ class Function(PreferenceOracle):
             values = [as_number(self.function(prompt, texts[i], texts[j])) for i, j in prompt_pairs]
             for p in values:
                 if not isinstance(p, Real | None):
-                    raise NashwardError(f"{self.name} gave {p!r:.60}; expected a probability in [0, 1], or None")
+                    raise NashwardError(f"{self.name} gave {quoted(p, 60)}; expected a probability in [0, 1], or None")
             logits.append(log_odds([float("nan") if p is None else float(p) for p in values], self.name))
         return logits
 
@@ -123,7 +124,7 @@ def _probability(verdict: Any, name: str) -> float:
     if isinstance(verdict, Real):
         return float(verdict)
     raise NashwardError(
-        f"{name} gave the verdict {verdict!r:.60}; expected 0 or 1, which of the two texts wins, or a float, the "
+        f"{name} gave the verdict {quoted(verdict, 60)}; expected 0 or 1, which of the two texts wins, or a float, the "
         "probability that the first does, or None"
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 from nashward.winners import MODELS, SKIP, is_skip, winner_of
 
 from ..config.people import VoteFormat
@@ -20,6 +21,7 @@ from ..oracles.fitting.votes import compared_texts, fields_of_vote, vote_of_row,
 from ..store.files import atomic_write, to_jsonl
 from .records import CastVote
 
+TYPES = (".json", ".jsonl")  # of a file that is written
 NOBODY = "imported"  # the annotator of votes that name none
 QUESTION = "preference"  # what the question is called in Argilla's records
 
@@ -56,26 +58,14 @@ def write_votes(file: Path, votes: Sequence[CastVote], kind: VoteFormat = "jsonl
         label-studio b ann 4.0 a
         argilla b ann None a
     """
-    check_file(file)
+    if file.suffix not in TYPES and (file.is_file() or not file.exists()):  # of a device the name says nothing
+        raise NashwardError(f"{file} is of another type; expected .json, a list, or .jsonl, a row a line")
     rows = FORMATS[kind].rows(votes)
     with atomic_write(file) as unfinished:
         if file.suffix == ".json":
             unfinished.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         else:
             unfinished.write_bytes(to_jsonl(rows))
-
-
-def check_file(file: Path) -> None:
-    """Raise where ``write_votes`` has no such type of file.
-
-    Args:
-        file: where to.
-
-    Raises:
-        ValueError: another type of file.
-    """
-    if file.suffix not in (".json", ".jsonl"):
-        raise NashwardError(f"{file} is of another type; expected .json, a list, or .jsonl, a row a line")
 
 
 def read_cast_votes(source: Path | Iterable[Any], kind: VoteFormat = "jsonl") -> list[CastVote]:
@@ -108,7 +98,7 @@ def read_cast_votes(source: Path | Iterable[Any], kind: VoteFormat = "jsonl") ->
         for vote in found:
             if vote.id and by_id.setdefault(vote.id, vote) != vote:
                 raise NashwardError(
-                    f"{name}: row {number} has the id {vote.id!r:.40} of an earlier row, which is another vote; "
+                    f"{name}: row {number} has the id {quoted(vote.id, 40)} of an earlier row, which is another vote; "
                     "leave the field out, or give each vote its own"
                 )
             if not vote.id:
@@ -149,7 +139,7 @@ def _seconds(value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise NashwardError(f"has seconds {value!r:.40}, expected a number >= 0")
+        raise NashwardError(f"has seconds {quoted(value, 40)}, expected a number >= 0")
     return seconds
 
 
@@ -157,7 +147,7 @@ def _name(value: Any) -> str:
     """A vote's id, or a model's name; "" where there is none."""
     name = "" if is_missing(value) else str(value)
     if not is_unicode(name):
-        raise NashwardError(f"has the name {name!r:.40}, which is not Unicode: half of a surrogate pair")
+        raise NashwardError(f"has the name {quoted(name, 40)}, which is not Unicode: half of a surrogate pair")
     return name
 
 
@@ -166,7 +156,7 @@ def _objects(value: Any, name: str) -> list[Mapping[str, Any]]:
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
-        raise NashwardError(f"has {name} that are no list of objects: {value!r:.40}")
+        raise NashwardError(f"has {name} that are no list of objects: {quoted(value, 40)}")
     return value
 
 
@@ -174,7 +164,7 @@ def _first(value: Any) -> str:
     if value in (None, ""):
         return "a"
     if value not in ("a", "b"):
-        raise NashwardError(f"has shown_first {value!r:.40}, expected a or b")
+        raise NashwardError(f"has shown_first {quoted(value, 40)}, expected a or b")
     return str(value)
 
 
@@ -248,7 +238,7 @@ def _from_battles(row: Mapping[str, Any]) -> list[CastVote]:
         raise NashwardError("has two different conversations before the responses; one prompt has both")
     winner = winner_of(row.get("winner"), _sources(row))
     if winner is None:
-        raise NashwardError(f"has winner {row.get('winner')!r:.40}, expected one of {', '.join(BATTLE.values())}")
+        raise NashwardError(f"has winner {quoted(row.get('winner'), 40)}, expected one of {', '.join(BATTLE.values())}")
     prompt, a, b = compared_texts(
         {"prompt": sides[0][:-1], "a": _text(sides[0][-1], "content"), "b": _text(sides[1][-1], "content")}
     )
@@ -364,7 +354,9 @@ def _from_argilla(row: Mapping[str, Any]) -> list[CastVote]:
         if answer.get("status") in ("discarded", "draft"):
             continue
         if not isinstance(answer.get("value"), str) or answer["value"] not in winner_of:
-            raise NashwardError(f"has the answer {answer.get('value')!r:.40}, expected one of {', '.join(winner_of)}")
+            raise NashwardError(
+                f"has the answer {quoted(answer.get('value'), 40)}, expected one of {', '.join(winner_of)}"
+            )
         who = NOBODY if answer.get("user_id") is None else str(answer["user_id"])
         key = _name(ids[place]) if isinstance(ids, list) and len(ids) == len(answers) else ""
         votes.append(CastVote(prompt, first, second, winner_of[answer["value"]], who, id=key))

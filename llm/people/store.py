@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import Literal
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 from nashward.winners import SKIP
 
 from .records import OTHER, WINNERS, CastVote, PairRow, Question
@@ -224,7 +225,7 @@ class VoteStore(VoteFile):
         """
         choices = ("first", "second", *WINNERS[2:], SKIP)
         if choice not in choices:
-            raise NashwardError(f"the choice is {choice!r:.40}; expected one of {', '.join(choices)}")
+            raise NashwardError(f"the choice is {quoted(choice, 40)}; expected one of {', '.join(choices)}")
         if seconds is not None:
             seconds = float(min(max(seconds, 0), LONGEST)) if seconds == seconds else None
         with self._transaction() as run:
@@ -330,7 +331,9 @@ class VoteStore(VoteFile):
         with self._transaction() as run:
             for vote in votes:
                 if not vote.id or vote.winner not in (*WINNERS, SKIP):
-                    raise NashwardError(f"a vote needs an id and a winner, got {vote.id!r:.40} and {vote.winner!r:.40}")
+                    raise NashwardError(
+                        f"a vote needs an id and a winner, got {quoted(vote.id, 40)} and {quoted(vote.winner, 40)}"
+                    )
                 name = checked_name(vote.annotator)
                 known = run("SELECT 1 FROM question WHERE id = ?", (vote.id,)).fetchone()
                 if known or not run("INSERT OR IGNORE INTO imported VALUES (?)", (vote.id,)).rowcount:
@@ -385,5 +388,5 @@ def checked_name(name: str) -> str:
     """
     name = " ".join(name.split())
     if not name or len(name) > NAME_LENGTH or not name.isprintable():
-        raise NashwardError(f"the name is {name!r:.80}; expected 1 to {NAME_LENGTH} printable characters")
+        raise NashwardError(f"the name is {quoted(name, 80)}; expected 1 to {NAME_LENGTH} printable characters")
     return name

@@ -14,6 +14,7 @@ import torch
 from transformers import PretrainedConfig
 
 from nashward.errors import NashwardError, UnsupportedModelError
+from nashward.shortened import cut
 
 from ..config.placement import Placement
 from ..config.plan import Demand
@@ -260,7 +261,7 @@ def _on_meta_device(config: Any, dry_run: Callable[[], Any]) -> Any:
         kind = type(config).__name__.removesuffix("Config")
         line = (str(error).splitlines() or [""])[0]
         raise NashwardError(
-            f"a {kind} cannot be run by shape alone here ({type(error).__name__}: {line:.100})"
+            f"a {kind} cannot be run by shape alone here ({type(error).__name__}: {cut(line, 100)})"
         ) from error
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from nashward.errors import NashwardError, RefusedPromptError
+from nashward.shortened import quoted
 
 from ..data.conversations import Message
 from ..data.library_errors import first_line
@@ -52,7 +53,7 @@ def render(tokenizer: Any, turns: Sequence[Message], *, add_generation_prompt: b
     said = [turn["content"] for turn in turns if turn["role"] == "user"]
     lacking = [one for one in said if one.strip() not in text and json.dumps(one, ensure_ascii=False) not in text]
     if lacking:
-        raise RefusedPromptError(f"the chat template does not write the user's text {lacking[0]!r:.60}", LEFT_OUT)
+        raise RefusedPromptError(f"the chat template does not write the user's text {quoted(lacking[0], 60)}", LEFT_OUT)
     return text
 
 

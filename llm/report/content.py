@@ -18,6 +18,7 @@ from nashward.games import plots
 from ..store.files import finite
 
 logger = logging.getLogger(__name__)
+ROUNDING = 1e-6  # of nats and of shares
 
 
 class Content:
@@ -255,6 +256,16 @@ def with_error(value: float | None, error: float | None, digits: int = 1) -> str
     if value is None:
         return None
     return f"{value:z.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def without_rounding(value: float | None) -> float | None:
+    """A measure of a fit; what is 0 but for rounding is 0.
+
+    Example:
+        >>> without_rounding(-4e-8), without_rounding(0.2), without_rounding(None)
+        (0.0, 0.2, None)
+    """
+    return 0.0 if value is not None and abs(value) <= ROUNDING else value
 
 
 def plotted_numbers(figure: Any) -> list[dict[str, Any]]:

@@ -71,9 +71,9 @@ def write_diagnosis(
 
 
 def may_replace(file: Path) -> bool:
-    """Whether a page may take the place of what is there: nothing, an empty file, or the page of an earlier call."""
+    """Whether a page may be written there: of files only an empty one and the page of an earlier call are replaced."""
     if not file.is_file():
-        return not file.exists()
+        return not file.is_dir()
     with file.open("rb") as opened:
         begun = opened.read(500)
     return not begun or f"<title>{TITLE} ".encode() in begun

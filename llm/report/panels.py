@@ -10,7 +10,7 @@ from ..run.selfplay import iterates, kl_to_start, metrics
 from ..store.run_folder import RunFolder, flatten
 from .alerts import alerts
 from .augmented import augmented_prompts
-from .content import Content, Details, Download, Paragraph, Picture, Section, Table, with_error
+from .content import Content, Details, Download, Paragraph, Picture, Section, Table, with_error, without_rounding
 from .curves import MEASURES, REWEIGHTED, training_curves
 from .objectives import objectives
 from .people import people
@@ -74,10 +74,7 @@ def fits(folder: Path) -> list[Content]:
         (
             row["iteration"],
             row["prompts"],
-            row["train"]["target_rms"],
-            row["train"]["log_ratio_rms"],
-            row["train"]["share"],
-            row["train"]["r2"],
+            *(without_rounding(row["train"][name]) for name in ("target_rms", "log_ratio_rms", "share", "r2")),
             with_error(row["held_out"].get("r2"), row["held_out"].get("r2_error"), 2),
             row.get("r2_ceiling"),
             row["held_out"].get("best_scale"),
@@ -89,7 +86,7 @@ def fits(folder: Path) -> list[Content]:
     made = [
         (
             row["iteration"],
-            row["train"]["kl"],
+            without_rounding(row["train"]["kl"]),
             with_error(*moved[row["iteration"]], 3),
             row["after"]["entropy_per_token"],
             row["response_tokens"],

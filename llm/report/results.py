@@ -242,14 +242,16 @@ def winner_sentence(
     if winner is None:
         return f"{' and '.join(names)} are even." if two else f"No {what} beats every other one (no Condorcet winner)."
     (beaten,) = (name for name in names if name != winner) if two else ("every other one",)
-    known = untested if p is None else p_text(p, floor)
+    known = f"({untested if p is None else p_text(p, floor)})"
     if p is not None and p <= LEVEL:
-        return f"{winner} beats {beaten} beyond noise ({known})."
+        return f"{winner} beats {beaten} beyond noise {known}."
     whole = (game.get("lottery_band") or {}).get("whole")
-    also = "" if whole is None else f", and in {1 - whole[winner]:.0%} of all draws the Nash is not {winner} alone"
+    known += "" if whole is None else f", and in {1 - whole[winner]:.0%} of resamples the Nash is not {winner} alone"
+    if p is None:
+        return f"On average {winner} beats {beaten} {known}."
     if two:
-        return f"{' and '.join(names)} are not told apart: on average {winner} wins ({known}){also}."
-    return f"No {what} beats every other one beyond noise: on average {winner} does ({known}){also}."
+        return f"{' and '.join(names)} are not told apart: on average {winner} wins {known}."
+    return f"No {what} beats every other one beyond noise: on average {winner} does {known}."
 
 
 def game_sentences(game: Mapping[str, Any]) -> list[str]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from .errors import NashwardError
+from .shortened import quoted
 
 LIBRARY_ERRORS = (
     OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, ImportError,
@@ -52,14 +55,18 @@ def python_object(source: str) -> Any:
         )
     try:
         value: Any = importlib.import_module(module)
+    except (*LIBRARY_ERRORS, SystemExit) as error:  # a script that calls sys.exit
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+            without = f"{module.removesuffix('.py')}:{name or 'NAME'}"
+            expected = f"write {without}, the module without .py" if module.endswith(".py") else "expected module:name"
+            searched = f"in {Path.cwd()}, nor installed beside {sys.executable}"
+            raise NashwardError(f"{source}: No module named {error.name!r} {searched}; {expected}") from error
+        raise NashwardError(f"{module} cannot be imported: {type(error).__name__}: {first_line(error)}") from error
+    try:
         for part in name.split("."):
             value = getattr(value, part)
-    except (ImportError, AttributeError) as error:
-        if isinstance(error, ImportError) and module.endswith(".py"):
-            expected = f"write {module.removesuffix('.py')}:{name or 'NAME'}, the module without .py"
-        raise NashwardError(f"{source} is no name in Python ({first_line(error)}); {expected}") from error
-    except (*LIBRARY_ERRORS, SystemExit) as error:  # a script that calls sys.exit
-        raise NashwardError(f"{module} cannot be imported: {type(error).__name__}: {first_line(error)}") from error
+    except AttributeError as error:
+        raise NashwardError(f"{source}: {first_line(error)}; {expected}") from error
     return value
 
 
@@ -191,5 +198,5 @@ def _typed(where: str, kind: type | None, text: str) -> Any:
             continue
         if text.strip() and value == value and abs(value if of in (int, float) else 0) <= LARGEST:
             return value
-    described = f"the string {text!r:.60}" if text else "nothing"
+    described = f"the string {quoted(text, 60)}" if text else "nothing"
     raise NashwardError(f"{where}: expected {EXPECTED[kind or str]}, got {described}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 END = 5  # characters of a name's end, which tells a version from another
 
@@ -23,15 +24,25 @@ def shortened(names: Sequence[str], longest: int) -> list[str]:
     return short if len(set(short)) == len(set(whole)) else whole
 
 
-def quoted(text: str, longest: int) -> str:
-    """A text as Python writes it, cut before its quotes: a message then tells where it ends.
+def cut(text: str, longest: int) -> str:
+    """The beginning of a text, with an ellipsis where it goes on.
+
+    Example:
+        >>> cut("shortened", 6), cut("short", 6)
+        ('short…', 'short')
+    """
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def quoted(value: Any, longest: int) -> str:
+    """A value as Python writes it, of which a text is cut before its quotes: a message then tells where it ends.
 
     Args:
-        text: any.
+        value: any.
         longest: characters of it.
 
     Example:
-        >>> quoted("one line\\nand more", 11), quoted("short", 11)
-        ("'one line\\\\na…'", "'short'")
+        >>> quoted("one line\\nand more", 11), quoted("short", 11), quoted([1, 2, 3, 4], 6)
+        ("'one line\\\\na…'", "'short'", '[1, 2…')
     """
-    return repr(text if len(text) <= longest else f"{text[: longest - 1]}…")
+    return repr(cut(value, longest)) if isinstance(value, str) else cut(repr(value), longest)

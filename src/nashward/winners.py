@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 MODELS = ("model_a", "model_b")  # whose responses are compared
 GENERATORS = ("generator_1", "generator_2")  # the same in AlpacaEval's annotations
@@ -72,8 +73,8 @@ def first_wins(preference: Any) -> float:
         return 0.5
     if not 1 <= value <= 2:
         raise NashwardError(
-            f"has {PREFERENCE} {preference!r:.40}, expected a number from 1 (the first response is better) to 2 (the "
-            "second), as AlpacaEval has it"
+            f"has {PREFERENCE} {quoted(preference, 40)}, expected a number from 1 (the first response is better) to 2 "
+            "(the second), as AlpacaEval has it"
         )
     return 2 - value
 
@@ -89,7 +90,7 @@ def voter_of(row: Any) -> str | None:
     return next((str(one) for one in said if isinstance(one, str | Real) and one == one and one != ""), None)
 
 
-def check_left_out(without: Collection[str], known: Collection[str], others: bool, what: str = "voter") -> None:
+def check_left_out(without: Collection[str], known: Collection[str], others: bool, what: str = "annotator") -> None:
     """Refuse names to leave out that there are not, with the nearest, and that no row is left.
 
     Args:
@@ -105,7 +106,7 @@ def check_left_out(without: Collection[str], known: Collection[str], others: boo
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             advice = f"the nearest is {near[0]}" if near else f"there are: {', '.join(sorted(known)[:NAMED])}"
-            advice = advice if known else f"no row has a {' or '.join(VOTERS)}"
+            advice = advice if known else "no row has an annotator or voter"
             raise NashwardError(f"there is no {what} {name!r} to leave out; {advice}")
     if without and not others:
         raise NashwardError(f"no battles are left without those of {', '.join(without)}")

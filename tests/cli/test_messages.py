@@ -271,7 +271,7 @@ OTHERS = [
     (["diagnose", "--oracle", "votes.jsonl", "--report", "votes.jsonl"], "--report votes.jsonl | --oracle votes.jsonl"),
     (["vote", "--import", "votes.jsonl", "--export", "votes.jsonl"], "--export votes.jsonl | --import votes.jsonl"),
     (["leaderboard", "wins.jsonl", "--save", "good.csv/x.csv"], "good.csv/x.csv | good.csv is a file"),
-    (["leaderboard", "good.csv"], "good.csv | row 1 | winner | wins_a"),
+    (["leaderboard", "good.csv"], "good.csv | win probabilities | nashward solve"),
     ([*BOARD, "--without-annotator", "len"], "--without-annotator | answers | file of battles"),
     ([*BOARD, "--without-model", "len"], "--without-model | answers | file of battles"),
     ([*BOARD, "--category", "math"], "--category | answers | file of battles"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,14 @@ def test_only_a_file_of_its_own_kind_is_replaced(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         outputs.check_replaced(tmp_path / name, fields)
     outputs.check_replaced(tmp_path / "new.jsonl", fields)
+
+
+@pytest.mark.parametrize("endings", [(), (".html",)])
+def test_a_device_takes_any_content_whatever_its_name(endings: tuple[str, ...], tmp_path: Path) -> None:
+    outputs.check_file("--page", Path(os.devnull), "b.html", endings)
+    outputs.check_file("--page", tmp_path / "a.html", "b.html", endings)
+    _check("--json", os.devnull, "--oracle", os.devnull)
+    assert outputs.kind_of_picture(Path(os.devnull)) == "png"
+    for file in (tmp_path, tmp_path / "a.txt" if endings else tmp_path):
+        with pytest.raises(ValueError, match="--page"):
+            outputs.check_file("--page", file, "b.html", endings)

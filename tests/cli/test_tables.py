@@ -174,8 +174,8 @@ def test_solve_plays_a_solver_of_ones_own(
     assert main(["solve", "comal_cycle", "--solver", f"MWU,{mine}:Mirror:step=0.5", "--iterations", "5"]) == 0
     assert "  Mirror(step=0.5) " in capsys.readouterr().out
     for solver, says in (
-        (f"{mine}:Nothing", f"{mine}:Nothing is no name in Python"),
-        ("no_module_of_that_name:X", "no_module_of_that_name:X is no name in Python"),
+        (f"{mine}:Nothing", f"{mine}:Nothing: .*has no attribute .?Nothing"),
+        ("no_module_of_that_name:X", f"No module named .no_module_of_that_name. in {re.escape(str(Path.cwd()))}"),
         (f"{mine}.py/x:Mirror", "no name of a module"),
         (f"{mine}:number", r"method play\(x, reference\).*got 3"),
         (f"{mine}:Mirror:tau=1", f"{mine}:Mirror has no tau; it has step"),
@@ -284,7 +284,7 @@ def test_the_zoo_lists_its_games_and_draws_them(capsys: pytest.CaptureFixture[st
         (["comal"], "nearest is comal_cycle"),
         (["--property", "cycle"], "'cycle'.*cyclic"),
         (["two_rings", "--property", "slow"], "two_rings has not all of --property slow; it is cyclic"),
-        (["--page", str(tmp_path)], "--page .* ends in .html"),
+        (["--page", str(tmp_path)], "--page .*zoo.html"),
         (["--page", "zoo.png"], "--page zoo.png.* ends in .html"),
         (["--page", str(file / "zoo.html")], "zoo.json is a file"),
         (["--json", str(tmp_path)], "is a folder; --json"),
@@ -312,7 +312,7 @@ def test_solve_of_two_different_players(capsys: pytest.CaptureFixture[str], tmp_
     (tmp_path / "t.csv").write_text(",left,right\nup,3,-1\ndown,-1,1\n")
     assert main(["solve", str(tmp_path / "t.csv"), "--total", "0"]) == 0
     out = capsys.readouterr().out
-    assert "value 0.333333" in out
+    assert "value 0.333333 to the row player" in out
     assert "row down  0.667" in out
     assert "column left   0.333" in out
     duels = ["--solver", "mwu:step=0.02", "--iterations", "3000", "--feedback", "duels:duels=16", "--seed", "1"]
@@ -364,7 +364,9 @@ def test_whether_a_last_iterate_is_at_the_regularised_nash_is_said(capsys: pytes
 @pytest.mark.parametrize(
     ("game", "solver", "iterations", "tolerance", "advice"),
     [
-        ("random_preferences", "MWU", 99, 1e-9, "more --iterations"),
+        ("random_preferences", "MWU", 99, 1e-9, "OptimisticMWU, whose last iterate converges"),  # 4e7 times as many
+        ("random_preferences", "MWU", 99, 1e-3, "more --iterations"),
+        ("random_preferences", "OptimisticMWU", 99, 1e-9, "another step"),
         ("random_preferences", "OptimisticMWU", 1, 1e-9, "more --iterations"),
         ("random_preferences", "INPO:tau=0.2", 9, 1e-9, "a smaller tau"),
         ("random_preferences", "NashEMA:tau=0.2", 9, 1e-9, "a smaller tau"),

@@ -22,17 +22,18 @@ def misfit_p_value(
     record: Int[np.ndarray, " battles"] | None,
     fitted: int,
 ) -> float:
-    """How likely the pairs' wins are so far from what is fitted to them, by Pearson's chi-squared.
+    """How likely the pairs' wins are so far from what is fitted to them, by Pearson's chi-squared: ``pearson_p_value``.
 
-    Battles of one record are one battle here, since they repeat each other. The variance of an outcome is that of
-    these battles, which is less than p (1 - p) where there are ties.
+    Its degrees of freedom are the pairs that met less ``fitted``. Battles of one record are one battle here, since they
+    repeat each other. The variance of an outcome is that of these battles, which is less than p (1 - p) where there are
+    ties: p (1 - p) times one factor, their dispersion.
 
     Args:
         won, met: [battles], the wins of a pair's first player, and of how many.
         p: [battles], its fitted win probability.
         pair: [battles], a number of each pair.
         record: [battles], a number of each record; None: counts of battles, of which nothing else is known.
-        fitted: numbers of the fit.
+        fitted: numbers of the fit: for n models n - 1, and one for each feature of style.
 
     Returns:
         the p-value; NaN (not tested) without pairs to spare, or with fewer than 10 of them where pairs have less than

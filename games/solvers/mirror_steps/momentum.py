@@ -9,6 +9,7 @@ from itertools import count
 from nashward.errors import NashwardError
 from nashward.games.policy import Policy
 from nashward.games.step import Step, is_finite
+from nashward.shortened import quoted
 
 from ..schedule import Schedule, at, check_step
 
@@ -49,7 +50,7 @@ class Momentum:
     def __post_init__(self) -> None:
         check_step(self.step)
         if not (is_finite(self.momentum) and 0 <= self.momentum < 1):
-            raise NashwardError(f"momentum must be in [0, 1), got {self.momentum!r:.80}")
+            raise NashwardError(f"momentum must be in [0, 1), got {quoted(self.momentum, 80)}")
 
     @property
     def period(self) -> int | None:

@@ -9,6 +9,7 @@ from itertools import count
 from nashward.errors import NashwardError
 from nashward.games.policy import Blend, Policy
 from nashward.games.step import Step, is_finite
+from nashward.shortened import quoted
 
 from ..schedule import Schedule, at
 from .anchoring import check_regularised, regularised_anchor
@@ -100,7 +101,7 @@ class NashEMA:
     def __post_init__(self) -> None:
         check_regularised(self.step, self.tau)
         if not (is_finite(self.decay) and 0 <= self.decay < 1):
-            raise NashwardError(f"decay must be in [0, 1), got {self.decay!r:.80}")
+            raise NashwardError(f"decay must be in [0, 1), got {quoted(self.decay, 80)}")
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         average = Blend(x.members())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from ...data.rows import read_rows
 
@@ -83,7 +84,7 @@ def _mt_bench(row: Mapping[str, Any]) -> Question:
     if category not in TEMPERATURES:
         raise NashwardError(f"the category {category!r} has no temperature; expected one of {', '.join(TEMPERATURES)}")
     if not isinstance(turns, list) or not turns:
-        raise NashwardError(f"turns is {turns!r:.40}, expected a list of texts")
+        raise NashwardError(f"turns is {quoted(turns, 40)}, expected a list of texts")
     texts = tuple(_text(turn, "turns") for turn in turns)
     return Question(int(row["question_id"]), texts, TEMPERATURES[category], category)
 
@@ -94,13 +95,13 @@ def _arena_hard(row: Mapping[str, Any]) -> Question:
 
 def _fields(row: Any) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise TypeError(f"expected an object, got {row!r:.60}")
+        raise TypeError(f"expected an object, got {quoted(row, 60)}")
     return row
 
 
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise NashwardError(f"{name} is {value!r:.40}, expected a text")
+        raise NashwardError(f"{name} is {quoted(value, 40)}, expected a text")
     return value
 
 
@@ -206,7 +207,7 @@ def read_answers(path: Path, form: Literal["mt-bench", "arena-hard"]) -> Answers
                 if isinstance(metadata := own.get("metadata"), Mapping):
                     counts[key] = tuple(int(n if isinstance(n, int) else sum(n.values())) for n in metadata.values())
             if not all(isinstance(text, str) for text in texts):
-                raise TypeError(f"an answer is no text: {texts!r:.60}")  # noqa: TRY301
+                raise TypeError(f"an answer is no text: {quoted(texts, 60)}")  # noqa: TRY301
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             reason = f"lacks {error}" if isinstance(error, LookupError) else str(error)
             raise NashwardError(f"{path}: row {number} is no answer of {form}: {reason}") from None

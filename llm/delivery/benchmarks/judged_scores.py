@@ -11,6 +11,7 @@ import numpy as np
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
+from nashward.shortened import quoted
 
 from ...clients.paid_calls import PaidCalls, PaidRequest, request_key
 from ...config.endpoint import Endpoint, JudgeSettings
@@ -40,7 +41,9 @@ class BenchmarkJudge:
 
     def __init__(self, source: str, settings: JudgeSettings, endpoint: Endpoint, file: Path) -> None:
         if not source.startswith(ENDPOINT):
-            raise NashwardError(f"--judge {source!r:.80}: expected {ENDPOINT}MODEL, a language model behind a server")
+            raise NashwardError(
+                f"--judge {quoted(source, 80)}: expected {ENDPOINT}MODEL, a language model behind a server"
+            )
         self.model = source.removeprefix(ENDPOINT)
         self.calls = PaidCalls(self.model, settings, endpoint)
         file.parent.mkdir(parents=True, exist_ok=True)

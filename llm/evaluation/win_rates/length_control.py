@@ -14,6 +14,7 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.forms.keyed import by_key, counts_rows, is_series
 from nashward.games.shapes import Float
+from nashward.shortened import quoted
 
 from .cross_validation import chosen_penalty
 from .keyed_columns import Column, aligned
@@ -333,7 +334,7 @@ def _gamed_rows(
             raise NashwardError("the gamed baseline's rows are by prompt and difficulty is not: give it by prompt too")
         by_prompt = dict(zip(prompts, numbers, strict=True))
         if missing := [key for key in keys if key not in by_prompt]:
-            raise NashwardError(f"difficulty has nothing for {missing[0]!r:.60} of the gamed baseline's rows")
+            raise NashwardError(f"difficulty has nothing for {quoted(missing[0], 60)} of the gamed baseline's rows")
         d = np.array([by_prompt[key] for key in keys])
     elif len(tanh) % len(numbers) == 0:
         d = np.tile(numbers, len(tanh) // len(numbers))

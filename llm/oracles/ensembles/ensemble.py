@@ -11,6 +11,7 @@ import numpy as np
 from nashward.errors import NashwardError
 from nashward.games.objectives.multi_objective import most_of
 from nashward.games.shapes import Float
+from nashward.shortened import quoted
 
 from ...config.fields import check_choice
 from ..matrices import average_orders
@@ -86,7 +87,9 @@ class Ensemble(PreferenceOracle):
             raise NashwardError("an ensemble has at least one member, got none")
         for member in self.members:
             if not isinstance(member, PreferenceOracle):
-                raise NashwardError(f"{member!r:.60} is no PreferenceOracle; make it one with llm.oracles.as_oracle")
+                raise NashwardError(
+                    f"{quoted(member, 60)} is no PreferenceOracle; make it one with llm.oracles.as_oracle"
+                )
             if member.aggregation != "calibrated":
                 raise NashwardError(
                     f"{member.name} has the aggregation {member.aggregation!r}; the members of an ensemble are "

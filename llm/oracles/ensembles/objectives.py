@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from nashward.counted import counted
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from ...config.fields import check_choice
 from ..protocol import PreferenceOracle
@@ -70,12 +71,12 @@ class Combination:
         for name in self.names:
             if not NAME.fullmatch(name) or name in OWN[self.rule] or self.names.count(name) > 1:
                 raise NashwardError(
-                    f"objective {name!r:.60}: expected a name of letters, digits, - and _ that no other objective and "
-                    f"no setting of {self.rule} has"
+                    f"objective {quoted(name, 60)}: expected a name of letters, digits, - and _ that no other "
+                    f"objective and no setting of {self.rule} has"
                 )
         for name in (*self.weights, *self.floors):
             if name not in self.names:
-                raise NashwardError(f"there is no objective {name!r:.60}; there are: {', '.join(self.names)}")
+                raise NashwardError(f"there is no objective {quoted(name, 60)}; there are: {', '.join(self.names)}")
         weights = self.member_weights
         if not all(0 <= w < float("inf") for w in weights) or sum(weights) <= 0:
             raise NashwardError(f"weights {dict(self.weights)}: expected numbers, at least 0, not all 0")

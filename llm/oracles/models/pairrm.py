@@ -22,6 +22,7 @@ from transformers import AutoModel
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
+from nashward.shortened import cut
 
 from ...data.library_errors import first_line, in_one_line, translated_errors
 from ...policy.control_tokens import control_tokens
@@ -237,7 +238,7 @@ class PairRM(PretrainedOracle):
     @staticmethod
     def _unreadable(error: BaseException, base: str, folder: Path, name: str) -> Exception:
         if base == str(folder):
-            return NashwardError(f"{folder / 'config.json'} cannot be read: {in_one_line(error):.200}")
+            return NashwardError(f"{folder / 'config.json'} cannot be read: {cut(in_one_line(error), 200)}")
         return OSError(
             f"{name} takes architecture and tokenizer from {base}, where they could not be read "
             f"({type(error).__name__}). {fetch_hint(base)}"

@@ -18,6 +18,7 @@ from transformers import AutoModel
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
+from nashward.shortened import quoted
 
 from ...config.oracle_fit import Kind
 from ...policy.packing import PackedRows
@@ -71,7 +72,7 @@ class PooledForm:
         values = settings.get(FORM)
         if not isinstance(values, dict) or set(values) != set(cls.__dataclass_fields__):
             raise NashwardError(
-                f"config.json has {FORM} {values!r:.80}; expected {', '.join(cls.__dataclass_fields__)}"
+                f"config.json has {FORM} {quoted(values, 80)}; expected {', '.join(cls.__dataclass_fields__)}"
             )
         layers = values["layers"]
         return cls(**{**values, "layers": tuple(layers) if isinstance(layers, list) else ()})

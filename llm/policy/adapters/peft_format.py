@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nashward.errors import NashwardError
+from nashward.shortened import cut
 
 from ...data.library_errors import first_line, translated_errors
 
@@ -88,7 +89,7 @@ def _check_values(raw: Mapping[str, Any], file: Path) -> None:
 
     def wrong(key: str, expected: str) -> NashwardError:
         value = repr(raw.get(key))
-        return NashwardError(f"{file} is no LoRA configuration that can be read: {key} is {value:.80}, {expected}")
+        return NashwardError(f"{file} is no LoRA configuration that can be read: {key} is {cut(value, 80)}, {expected}")
 
     def numbers(key: str, pattern: str) -> list[Any]:
         named = raw.get(pattern) or {}

@@ -16,6 +16,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import cached_file
 
 from nashward.errors import NashwardError
+from nashward.shortened import cut, quoted
 
 from ...data.library_errors import LIBRARY_ERRORS, first_line, in_one_line, translated_errors
 from ...data.near_path import near_path
@@ -116,7 +117,7 @@ def check_causal(source: str | Path) -> None:
 def configuration_errors(name: str | Path | PretrainedConfig) -> AbstractContextManager[None]:
     """A block in which an error of a library says that this configuration describes no network."""
     return translated_errors(
-        lambda error: NashwardError(f"the configuration of {name} describes no network: {in_one_line(error):.200}")
+        lambda error: NashwardError(f"the configuration of {name} describes no network: {cut(in_one_line(error), 200)}")
     )
 
 
@@ -152,7 +153,7 @@ def check_sizes(config: Any, name: str | Path) -> None:
         size = getattr(shape, key, 1)
         if not (type(size) is int and 1 <= size <= most):
             raise NashwardError(
-                f"the configuration of {name} describes no network: {key} is {size!r:.40}, expected 1 to {most}"
+                f"the configuration of {name} describes no network: {key} is {quoted(size, 40)}, expected 1 to {most}"
             )
 
 
@@ -266,7 +267,7 @@ def stored_stops(source: str | Path) -> list[int]:
         stored = GenerationConfig.from_pretrained(source).eos_token_id
     stops = stored if isinstance(stored, list) else [] if stored is None else [stored]
     if not all(type(stop) is int for stop in stops):
-        raise NashwardError(f"{source}/{GENERATION}: eos_token_id is {stored!r:.80}, expected numbers of tokens")
+        raise NashwardError(f"{source}/{GENERATION}: eos_token_id is {quoted(stored, 80)}, expected numbers of tokens")
     return stops
 
 

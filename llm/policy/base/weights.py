@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PretrainedConfig
 
 from nashward.errors import NashwardError
+from nashward.shortened import cut
 
 from ...data.library_errors import LIBRARY_ERRORS, first_line
 from ..memory import host_memory, release_memory
@@ -132,7 +133,7 @@ def _read(source: str | Path, options: dict[str, Any]) -> Any:
     except RuntimeError as error:
         if "size mismatch" in str(error) or "ignore_mismatched_sizes" in str(error):
             raise NashwardError(
-                f"the weights of {source} are not those of its configuration: {first_line(error):.200}"
+                f"the weights of {source} are not those of its configuration: {cut(first_line(error), 200)}"
             ) from None
         if options["device_map"] == {"": "cpu"}:
             raise

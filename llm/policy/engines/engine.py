@@ -12,6 +12,7 @@ import torch
 
 from nashward.counted import counted
 from nashward.errors import EndpointError, NashwardError
+from nashward.shortened import quoted
 
 from ...clients.client import Client
 from ...config.endpoint import Endpoint
@@ -205,8 +206,8 @@ class EngineSource:
         same = isinstance(tokens, list) and len(tokens) == len(ids)
         if not same or model.tokenizer.decode(ids, skip_special_tokens=False) != text:
             raise EndpointError(
-                f"{place} gives text without token ids, and the text {text!r:.40} does not encode to as many tokens as "
-                "it was drawn in; take an engine that returns them (vLLM: return_token_ids)"
+                f"{place} gives text without token ids, and the text {quoted(text, 40)} does not encode to as many "
+                "tokens as it was drawn in; take an engine that returns them (vLLM: return_token_ids)"
             )
         return ids
 

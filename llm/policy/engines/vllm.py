@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from nashward.errors import MissingPackageError, NashwardError
+from nashward.shortened import quoted
 
 from ...processes import processes
 from ..base.weights import compute_dtype, default_device
@@ -133,7 +134,9 @@ def python_with_vllm(given: str | Path | None) -> str:
         return sys.executable
     path = shutil.which(Path(given).expanduser())
     if path is None:
-        raise NashwardError(f"engine_python is {str(given)!r:.200}, which is no program; expected the path of a Python")
+        raise NashwardError(
+            f"engine_python is {quoted(str(given), 200)}, which is no program; expected the path of a Python"
+        )
     look = "import importlib.util as u, sys; print('vllm' if u.find_spec('vllm') else 'none')"
     environment = {name: value for name, value in os.environ.items() if name not in NOT_PASSED}
     try:

@@ -24,6 +24,7 @@ from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nashward.errors import MissingPackageError, NashwardError
+from nashward.shortened import cut
 
 from ...data.library_errors import first_line, translated_errors
 from ...store.files import atomic_folder
@@ -103,7 +104,7 @@ def _write(file: Path, folder: Path) -> None:
 
         def unreadable(error: BaseException) -> NashwardError:
             reason = first_line(error).replace(str(alone), file.name)
-            return NashwardError(f"{file} cannot be read ({reason:.200}); {expected}")
+            return NashwardError(f"{file} cannot be read ({cut(reason, 200)}); {expected}")
 
         with _quiet(), translated_errors(unreadable):
             try:

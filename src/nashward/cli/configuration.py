@@ -26,6 +26,7 @@ from nashward.llm.config import (
 )
 from nashward.llm.config.inputs import ENDPOINT, LOCAL_JUDGE, PEOPLE
 from nashward.python_object import LIBRARY_ERRORS, first_line
+from nashward.shortened import quoted
 
 from . import hints, options
 from .opponents import joined, unwrapped
@@ -148,7 +149,7 @@ def from_toml(text: str, name: str, source: str) -> Settings:
         raise NashwardError(f"{name} is not valid TOML: {error}") from None
     found = _leaves(content, name)
     unknown = [
-        f"there is no setting {'.'.join(path)!r:.80}; {_nearest(path)}" for path, _ in found if path not in PLACES
+        f"there is no setting {quoted('.'.join(path), 80)}; {_nearest(path)}" for path, _ in found if path not in PLACES
     ]
     if unknown:
         raise NashwardError(f"{name}: {'. And '.join(unknown)}")
@@ -209,7 +210,7 @@ def _leaves(content: dict[str, Any], name: str) -> list[tuple[tuple[str, ...], A
         elif isinstance(value, dict) and (key,) not in PLACES:
             near = difflib.get_close_matches(key, SECTIONS, 1)
             advice = f"the nearest is [{near[0]}]" if near else f"there are {', '.join(f'[{s}]' for s in SECTIONS)}"
-            raise NashwardError(f"{name}: there is no section {f'[{key}]'!r:.80}; {advice}")
+            raise NashwardError(f"{name}: there is no section {quoted(f'[{key}]', 80)}; {advice}")
         else:
             leaves.append(((key,), value))
     return leaves
@@ -381,7 +382,7 @@ def named_oracles(given: Sequence[str]) -> dict[str, str]:
     for one in given:
         name, sign, source = one.partition("=")
         if not (name and sign and source):
-            raise NashwardError(f"--objective {one!r:.80}: expected NAME=ORACLE")
+            raise NashwardError(f"--objective {quoted(one, 80)}: expected NAME=ORACLE")
         if name in named:
             raise NashwardError(f"--objective {name} is given twice; each has a name of its own")
         named[name] = source

@@ -7,17 +7,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-from nashward.errors import NashwardError
-
-from . import configuration
-
-
-def check(path: Path) -> None:
-    """Refuse, before anything is computed, a file that could not be written."""
-    if path.is_dir():
-        raise NashwardError(f"{path} is a folder; --json names a file, for example {path / 'nash.json'}")
-    configuration.check_place(path)
-
 
 def write(path: Path, content: Any) -> None:
     """Write what ``text`` returns, and a line's end."""

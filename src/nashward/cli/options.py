@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 from nashward.errors import NashwardError
 from nashward.llm.config import Inputs, Opponents, RunConfig
 from nashward.llm.config.fields import Leaf, alternatives, leaves
+from nashward.shortened import quoted
 
 from . import hints
 
@@ -152,7 +153,7 @@ def _described(value: Any) -> str:
     if value == "":
         return "nothing"
     kind = {int: "integer", float: "float", str: "string"}.get(type(value), type(value).__name__)
-    return f"the {kind} {value!r:.60}"
+    return f"the {kind} {quoted(value, 60)}"
 
 
 def options_of(kind: type[Any], section: tuple[str, ...] = ()) -> dict[str, Option]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from nashward.cli import configuration
 from nashward.errors import NashwardError
 
 READ_WHOLE = ("responses", "answers")  # folders of which every file with one of these endings is a model's answers
@@ -42,8 +43,8 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser, written: Se
     for one in written:
         name, _, file = one.partition("/")
         place = getattr(args, name, None)
-        if not isinstance(place, Path) or os.path.isdir(out := place / file):  # a folder the command refuses itself
-            continue
+        if not isinstance(place, Path) or os.path.isdir(out := place / file) or is_device(out):
+            continue  # a folder the command refuses itself, and nothing takes the place of a device
         for other, option in names.items():
             for given in () if other == name else _named(getattr(args, other, None)):
                 if _same(out, given):
@@ -60,6 +61,46 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser, written: Se
                     raise NashwardError(
                         f"{names[name]} {out} is a part of {option} {given}, which would be lost; name another file"
                     )
+
+
+def check_file(option: str, file: Path | None, example: str, endings: Sequence[str] = ()) -> None:
+    """Refuse, before anything is computed, a file that could not be written.
+
+    Args:
+        option: that names it.
+        file: what will be written; a device or a pipe (``/dev/null``, ``/dev/stdout``) may be called as it likes.
+        example: a name for it.
+        endings: of its name, of which it has one; none: any.
+
+    Raises:
+        ValueError: a folder, another ending, or a file stands where a folder should.
+    """
+    if file is None:
+        return
+    if file.is_dir():
+        raise NashwardError(f"{file} is a folder; {option} names a file, for example {file / example}")
+    if endings and file.suffix.lower() not in endings and not is_device(file):
+        raise NashwardError(f"{option} {file}: expected a name that ends in {', '.join(endings)}, got {file.suffix!r}")
+    configuration.check_place(file)
+
+
+def check_picture(option: str, file: Path | None, example: str) -> None:
+    """As ``check_file``, of a picture."""
+    if file is not None:
+        from matplotlib.backend_bases import FigureCanvasBase
+
+        kinds = sorted(FigureCanvasBase.get_supported_filetypes())
+        check_file(option, file, example, [f".{kind}" for kind in kinds])
+
+
+def kind_of_picture(file: Path) -> str:
+    """The format by the ending of a file's name; of a device PNG."""
+    return "png" if is_device(file) else file.suffix[1:].lower()
+
+
+def is_device(file: Path) -> bool:
+    """Whether it is there and neither a file nor a folder, as ``/dev/null``."""
+    return file.exists() and not file.is_file() and not file.is_dir()
 
 
 def check_replaced(out: Path, fields: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ def game(
         except NashwardError as error:
             if _holds_battles(path):
                 raise NashwardError(
-                    f"{text} holds battles, rows of two models and who won, not a table: nashward leaderboard {text}"
+                    f"{text} holds battles, who won how often, not a table of payoffs: nashward leaderboard {text}"
                 ) from None
             if total is not None or (advice := _advice(path, labels)) is None:
                 raise
@@ -57,12 +57,16 @@ def game(
 
 
 def _holds_battles(path: Path) -> bool:
-    """Whether a file that is no table is one of battles."""
+    """Whether a file that is no table of numbers is one of battles."""
     try:
-        games.analysis.leaderboard.read_battles(path)
-    except (NashwardError, OSError):
-        return False
-    return True
+        games.load(path, 0.0)
+    except NashwardError:
+        try:
+            games.analysis.leaderboard.read_battles(path)
+        except (NashwardError, OSError):
+            return False
+        return True
+    return False
 
 
 def _advice(path: Path, labels: Labels | None) -> str | None:

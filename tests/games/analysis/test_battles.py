@@ -209,9 +209,9 @@ def test_voters_are_left_out_by_name(tmp_path: Path) -> None:
     assert read_battles(tmp_path / "b.jsonl", without=["len", "bob"]).total.tolist() == [[0, 2], [0, 0]]
     numbered = [row | {"annotator": np.int64(len(row["annotator"]) + k)} for k, row in enumerate(rows)]
     assert from_battles(numbered, without=["4"]).total.sum() == 3
-    with pytest.raises(ValueError, match=r"no voter 'lenn'.*nearest is len"):
+    with pytest.raises(ValueError, match=r"no annotator 'lenn'.*nearest is len"):
         from_battles(rows, without=["lenn"])
-    with pytest.raises(ValueError, match="no row has a voter"):
+    with pytest.raises(ValueError, match="no row has an annotator"):
         from_battles([{"model_a": "x", "model_b": "y", "winner": "a"}], without=["len"])
     with pytest.raises(ValueError, match="no battles are left"):
         from_battles(rows, without=["ann", "bob", "len"])

@@ -181,6 +181,27 @@ def test_few_battles_of_three_models_are_not_tested(times: tuple[int, ...], test
     assert p < 0.01 if tested else math.isnan(p)
 
 
+def test_scores_that_explain_few_battles_are_not_accused() -> None:
+    """Where one of two models nearly always wins, a chi-squared without the variance of few battles accuses 10%."""
+    rng, accused, plain = np.random.default_rng(0), 0, 0
+    i, j = np.triu_indices(20, 1)
+    scores = rng.normal(0, 3, 20)
+    p = 1 / (1 + np.exp(scores[j] - scores[i]))
+    for _ in range(300):
+        met = rng.poisson(3, len(i))
+        wins = np.zeros((1, 20, 20))
+        wins[0, i, j] = rng.binomial(met, p)
+        wins[0, j, i] = met - wins[0, i, j]
+        battles = Battles.of_tables(tuple(map(str, range(20))), wins)
+        accused += battles.cycle_p_value < 0.05
+        fit = battles.scores().scores
+        fitted = 1 / (1 + np.exp(fit[j] - fit[i]))[met > 0]
+        misfit = (wins[0, i, j][met > 0] - met[met > 0] * fitted) ** 2 / (met[met > 0] * fitted * (1 - fitted))
+        plain += scipy.stats.chi2.sf(misfit.sum(), len(fitted) - 19) < 0.05
+    assert accused <= 24  # of 300 at 5%, in 99% of such counts
+    assert plain > 24
+
+
 def test_few_prompts_with_cycles_of_their_own_prove_none() -> None:
     """Each prompt has one winner of each pair, drawn evenly, whom ten battles repeat: 5% of the tables are accused at
     most, and counted one by one nearly all would be."""
@@ -272,6 +293,21 @@ def test_counts_winners_ties_and_the_prior() -> None:
 def test_bad_rows(row: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         from_battles([row])
+
+
+def test_a_square_table_of_counts_is_read_as_its_pairs(tmp_path: Path) -> None:
+    (tmp_path / "square.csv").write_text("model,GPT-4,y,z\ny,2,,0\nGPT-4,-,3,7.5\nz,1.5,0,9\n")
+    battles = read_battles(tmp_path / "square.csv")
+    assert battles.labels == ("GPT-4", "y", "z")
+    assert battles.total.tolist() == [[0, 3, 7.5], [2, 0, 0], [1.5, 0, 0]]
+    assert battles.missing == [("y", "z")]
+    (tmp_path / "once.csv").write_text(",x,y\nx,,1\ny,0,\n")
+    assert read_battles(tmp_path / "once.csv").total.tolist() == [[0, 1], [0, 0]]
+    for table, message in ((",x,y\nx,,3\ny,-1,", "has -1 where y beat x"), (",x,y\nx,,3\ny,,", "nothing where y beat"),
+                           (",x,y\nx,.5,.7\ny,.3,.5", "nashward solve")):  # fmt: skip
+        (tmp_path / "bad.csv").write_text(table)
+        with pytest.raises(ValueError, match=message):
+            read_battles(tmp_path / "bad.csv")
 
 
 def test_an_estimate_lies_in_its_own_band() -> None:

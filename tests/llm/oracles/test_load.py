@@ -262,8 +262,8 @@ def test_members_that_are_sure_of_opposite_things_leave_it_missing():
         ([], ValueError, "is no oracle"),
         ("nowhere/at/all", FileNotFoundError, "no oracle nowhere/at/all: there is no such folder, and a hub id reads"),
         ("missing.jsonl", FileNotFoundError, "there is no file of votes missing.jsonl"),
-        ("no_such_module:judge", ValueError, "is no name in Python .*expected module:name"),
-        ("nashward.llm.oracles:Nothing", ValueError, "is no name in Python"),
+        ("no_such_module:judge", ValueError, "No module named .no_such_module. .*expected module:name"),
+        ("nashward.llm.oracles:Nothing", ValueError, "has no attribute .?Nothing"),
         ("real:smollm2-135m", ValueError, "judge:real:smollm2-135m.*fit-oracle"),
         (lambda prompt, first, second: 0.5, ValueError, "takes no completions; .*use Function"),
         (POLICY, ValueError, "is a causal language model .*--policy and --oracle may be swapped"),
@@ -274,13 +274,14 @@ def test_members_that_are_sure_of_opposite_things_leave_it_missing():
         ),
         (".mymod:polite", ValueError, r"'\.mymod' is no name of a module"),
         (":polite", ValueError, "'' is no name of a module"),
-        ("nashward.llm.oracles:", ValueError, "is no name in Python"),
+        ("nashward.llm.oracles:", ValueError, "has no attribute .?'; expected module:name"),
         ("broken_raises:polite", ValueError, "broken_raises cannot be imported: RuntimeError: no such weather"),
         (
             "broken_syntax:polite",
             ValueError,
             r"broken_syntax cannot be imported: SyntaxError: .*broken_syntax\.py, line 1",
         ),
+        ("broken_imports:polite", ValueError, "broken_imports cannot be imported: .*no_such_package"),
         ("broken_exits:polite", ValueError, "broken_exits cannot be imported: SystemExit: 3"),
         ("nashward.llm.oracles:PairRM", ValueError, "PairRM cannot be made without arguments: .*missing 2 required"),
         (PreferenceOracle, ValueError, "PreferenceOracle is abstract: it lacks raw_logits"),
@@ -293,6 +294,7 @@ def test_members_that_are_sure_of_opposite_things_leave_it_missing():
 def test_what_is_no_oracle_is_told_in_one_line(tmp_path, monkeypatch, source, error, message):
     (tmp_path / "broken_raises.py").write_text("raise RuntimeError('no such weather\\nthan today')")
     (tmp_path / "broken_syntax.py").write_text("def polite(:")
+    (tmp_path / "broken_imports.py").write_text("import no_such_package")
     (tmp_path / "broken_exits.py").write_text("raise SystemExit(3)")
     monkeypatch.syspath_prepend(tmp_path)
     for function in (check_source, as_oracle):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from ....data.conversations import fields_of_prompt
 from ....data.prompts import row_prompt
@@ -36,9 +37,9 @@ def read_references(path: str | Path) -> dict[str, str]:
         if reference is None or reference == "":
             return
         if not isinstance(reference, str):
-            raise NashwardError(f"has a reference that is no text: {reference!r:.40}")
+            raise NashwardError(f"has a reference that is no text: {quoted(reference, 40)}")
         if references.setdefault(prompt, reference) != reference:
-            raise NashwardError(f"has another reference for the prompt {prompt!r:.60}; give one")
+            raise NashwardError(f"has another reference for the prompt {quoted(prompt, 60)}; give one")
 
     for _ in numbered_rows(
         read_rows(str(file), "references"), str(file), add, lambda row: fields_of_prompt(row) | {COLUMN}

@@ -179,9 +179,9 @@ def answers_of(
 
 
 def check_out(path: Path, folder: bool) -> None:
-    if path.is_dir() and not folder:
-        raise NashwardError(f"{path} is a folder; --out names a file")
-    if folder and path.exists():
+    if not folder:
+        outputs.check_file("--out", path, "it.jsonl")
+    elif path.exists():
         raise NashwardError(f"{path} exists already; --out names a new folder for the adapter")
     configuration.check_place(path)
 

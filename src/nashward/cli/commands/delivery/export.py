@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nashward.cli import configuration, options
+from nashward.cli import configuration, options, outputs
 from nashward.cli.command import Command
 from nashward.counted import counted
 from nashward.errors import NashwardError
@@ -117,9 +117,9 @@ def _check(args: argparse.Namespace) -> None:
                 "--existing to write a new one"
             )
         return
-    if args.out.is_dir() and args.to == "model-card":
-        raise NashwardError(f"{args.out} is a folder; --out names a file, for example {args.out / 'README.md'}")
-    if args.out.exists() and args.to != "model-card":
+    if args.to == "model-card":
+        outputs.check_file("--out", args.out, "README.md")
+    elif args.out.exists():
         raise NashwardError(f"{args.out} exists already; --out names a new folder, --existing verifies what is there")
     configuration.check_place(args.out)
 

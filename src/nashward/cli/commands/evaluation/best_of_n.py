@@ -105,9 +105,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """What can be found wrong before anything is read."""
-    if args.out.suffix != ".jsonl":
-        raise NashwardError(f"--out {args.out}: the responses are written as JSON lines; name a .jsonl file")
-    configuration.check_place(args.out)
+    outputs.check_file("--out", args.out, "best.jsonl", (".jsonl",))
     outputs.check_replaced(args.out, ("prompt", "response", "chosen", "n"))
     if args.n < 1:
         raise NashwardError(f"--n is {args.n}; expected at least 1")
@@ -148,7 +146,7 @@ def _read(file: str, column: str | None) -> dict[str, list[str]]:
         if not isinstance(responses, list) or not responses or not all(isinstance(text, str) for text in responses):
             raise NashwardError("has no responses; expected a list of texts")
         if prompt in by_prompt:
-            raise NashwardError(f"repeats the prompt {prompt!r:.60}; give its responses in one row")
+            raise NashwardError(f"repeats the prompt {quoted(prompt, 60)}; give its responses in one row")
         by_prompt[prompt] = responses
 
     def used(row: Any) -> set[str]:

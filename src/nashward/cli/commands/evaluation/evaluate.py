@@ -150,7 +150,7 @@ def _show(oracle: str, results: dict[str, Any]) -> None:
     width = max(map(len, game["players"]))
     print(f"\njudged by {results['oracles'][oracle]} ({oracle if oracle == 'training' else role(oracle, results)})")
     print(
-        f"{'':<{width}}  against the start  {'beyond noise':<22}  minimal   Nash    90% of draws  exploitability  "
+        f"{'':<{width}}  against the start  {'beyond noise':<22}  minimal   Nash  90% band        exploitability  "
         "tokens"
     )
     for name in game["players"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from nashward.cli import configuration, options
+from nashward.cli import configuration, options, outputs
 from nashward.cli.command import Command
 from nashward.counted import counted
 
@@ -30,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm.evaluation.objectives.frontier import FILE, figure, frontier
     from nashward.llm.processes import processes
 
+    picture = args.picture or args.folder / "frontier.png"
+    outputs.check_picture("--picture", picture, "frontier.png")
     play, prompts = of_run(args)
     named = configuration.named_oracles(args.objectives)
     judge = configuration.judge(args, [*named.values()], "--objective")
@@ -49,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"not dominated in {pair}: {', '.join(front)} (no other policy is better in one and not worse in the other)"
         )
-    picture = args.picture or args.folder / "frontier.png"
-    processes.decided(lambda: figure(found).savefig(picture, dpi=150))
+    kind = outputs.kind_of_picture(picture)
+    processes.decided(lambda: figure(found).savefig(picture, dpi=150, format=kind))
     print(f"picture: {picture}")
     print(f"numbers: {args.folder / FILE}")
     print(f"report: {processes.decided(lambda: report.write(args.folder))}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nashward import games
-from nashward.cli import configuration, json_output, options
+from nashward.cli import configuration, json_output, options, outputs
 from nashward.cli.command import Command
 from nashward.counted import counted
 from nashward.errors import NashwardError
@@ -56,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=options.path,
         help="a folder with one .json or .jsonl file of responses per model (or .gz), to be judged; or a .csv, .json, "
         ".jsonl or .parquet file of battles: model_a, model_b, winner (or wins_a, wins_b, ties) and, if known, prompt; "
-        "LMArena's files as they are, with language, category_tag and conv_metadata",
+        "or a .csv table of counts, how often the model of a row beat that of a column; LMArena's files as they are, "
+        "with language, category_tag and conv_metadata",
     )
     parser.add_argument(
         "--prompts",
@@ -91,12 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nashward.llm.processes import processes
 
-    if args.save is not None and args.save.suffix != ".csv":
-        raise NashwardError(f"--save {args.save}: the table is written as CSV; name a .csv file")
-    if args.save is not None:
-        configuration.check_place(args.save)
-    if args.json is not None:
-        json_output.check(args.json)
+    outputs.check_file("--save", args.save, "table.csv", (".csv",))
+    outputs.check_file("--json", args.json, "nash.json")
     if args.seed < 0:
         raise NashwardError(f"--seed is a whole number >= 0, got {args.seed}")
     if not args.responses.exists():

@@ -25,11 +25,11 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
     """
     rows = content["models"]
     width, judged = max(len(row["model"]) for row in rows), "win_rate" in rows[0]
-    between = f"{content['share_of_draws']:.0%} of draws"
+    band = f"{content['share_of_draws']:.0%} band"
     print("\n".join(content["about"]))
     print(
         f"{'':<{width}}" + ("         win rate" if judged else "  battles")
-        + f"   Nash  {between:<14}   Elo  {between:<13} deviation"
+        + f"   Nash  {band:<14}   Elo  {band:<13} deviation"
         "  averaging  Copeland" + "  worst category" * bool(content["categories"])
     )  # fmt: skip
     for row in rows:
@@ -69,7 +69,7 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
     elif p is not None:
         within = "what scores leave unexplained is within noise, which proves no absence of cycles"
         verdict = within if p > 0.05 else "scores do not explain the battles"
-        print(f"{verdict} ({p_text(p)}, chi-squared over all pairs)")
+        print(f"{verdict} ({p_text(p)}, Pearson's chi-squared over all pairs)")
     _print_cycles(content["cycles"])
     if content["style"] is not None:
         _print_style(content["style"])

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from nashward.cli import configuration, json_output, options
+from nashward.cli import configuration, json_output, options, outputs
 from nashward.cli.command import Command
 from nashward.counted import counted
 from nashward.errors import NashwardError
@@ -118,13 +118,10 @@ def _check(args: argparse.Namespace) -> None:
         raise NashwardError("--beside names one judge; two are needed to tell which of three is wrong")
     if len(set(args.beside)) < len(args.beside):
         raise NashwardError("--beside names a judge twice")
-    if args.report.is_dir():
-        raise NashwardError(f"{args.report} is a folder; --report names a file, for example judge.html")
-    configuration.check_place(args.report)
+    outputs.check_file("--report", args.report, "judge.html")
     if not may_replace(args.report):
         raise NashwardError(f"{args.report} is there and no page of diagnose; give --report another file")
-    if args.json is not None:
-        json_output.check(args.json)
+    outputs.check_file("--json", args.json, "nash.json")
 
 
 def _pairs(args: argparse.Namespace) -> list[Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from nashward.cli import options
+from nashward.cli import options, outputs
 from nashward.cli.command import Command
 from nashward.counted import counted
 from nashward.errors import NashwardError
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     rubric = None if args.rubric is None else read_text(args.rubric, "rubric")
     source = None if args.oracle is None or moves else oracles.check_source(args.oracle)
     if args.export is not None:
-        formats.check_file(args.export)
+        outputs.check_file("--export", args.export, "votes.jsonl", formats.TYPES)
     elif not moves:
         check_address(args.host, args.port)
     with VoteStore(folder, create=args.export is None and args.forget is None) as store:

@@ -200,8 +200,10 @@ def _fit_summary(row: Mapping[str, Any], ceilings: bool) -> str:
 
 
 def _figure(value: float | None, digits: int = 3) -> str:
-    """A figure as it is printed; what is 0 but for rounding is 0."""
-    return "undefined" if value is None else f"{value if abs(value) > 1e-6 else 0:.{digits}g}"
+    """A figure as it is printed."""
+    from nashward.llm.report.content import without_rounding
+
+    return "undefined" if value is None else f"{without_rounding(value):.{digits}g}"
 
 
 _POLICY = "--policy mistralai/Mistral-7B-Instruct-v0.2"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nashward.cli import options
+from nashward.cli import options, outputs
 from nashward.cli.command import Command
-from nashward.errors import NashwardError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +22,7 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm import report
 
     first, *others = args.folders
-    if args.out is not None and args.out.is_dir():
-        raise NashwardError(f"{args.out} is a folder; --out names a page, for example {args.out / 'report.html'}")
+    outputs.check_file("--out", args.out, "report.html")
     if others:
         page = report.compare(args.folders, args.out or Path("comparison.html"))
     elif not (first / "run.json").exists():

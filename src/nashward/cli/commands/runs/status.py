@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nashward.cli import json_output, options
+from nashward.cli import json_output, options, outputs
 from nashward.cli.command import Command
 from nashward.counted import counted
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm.run.status import status, time_left
 
     if args.json not in (None, STDOUT):
-        json_output.check(args.json)
+        outputs.check_file("--json", args.json, "nash.json")
     progress = status(args.folder)
     finished = progress.finished >= progress.iterations
     state = "finished" if finished else "playing" if progress.playing else "stopped"

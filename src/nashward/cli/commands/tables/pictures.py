@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nashward import games
-from nashward.cli import configuration
+from nashward.cli import outputs
 from nashward.errors import NashwardError
 
 PICTURES = ("table", "gaps", "race", "path")
@@ -40,18 +40,6 @@ def chosen(args: argparse.Namespace, game: Any) -> tuple[str, list[int] | None]:
         what = f"there is no {unknown[0]!r}" if unknown else "expected two different ones"
         raise NashwardError(f"--actions {args.actions}: {what}; the actions are {games.plots.some_of(game.labels)}")
     return picture, [game.labels.index(name) for name in names]
-
-
-def check_place(path: Path) -> None:
-    """Refuse, before anything is computed, a picture that could not be written."""
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    known = sorted(FigureCanvasBase.get_supported_filetypes())
-    if path.is_dir():
-        raise NashwardError(f"{path} is a folder; --plot names a picture, for example {path / 'nash.png'}")
-    if path.suffix[1:].lower() not in known:
-        raise NashwardError(f"{path} is of an unknown type {path.suffix!r}; a picture is one of {', '.join(known)}")
-    configuration.check_place(path)
 
 
 def points(picture: str, args: argparse.Namespace) -> range | None:
@@ -86,7 +74,7 @@ def draw(
     else:
         figure = _both_iterates(picture, solutions, title)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if lacking := games.plots.save(figure, path, dpi=150):
+    if lacking := games.plots.save(figure, path, dpi=150, format=outputs.kind_of_picture(path)):
         print(f"warning: boxes in {path} for what its font lacks: {games.plots.some_of(lacking)}", file=sys.stderr)
 
 

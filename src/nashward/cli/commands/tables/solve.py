@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nashward import games
-from nashward.cli import configuration, json_output, options, specs
+from nashward.cli import configuration, json_output, options, outputs, specs
 from nashward.cli.command import Command
 from nashward.cli.commands.tables import pictures
 from nashward.cli.solver_options import SOLVER
@@ -28,6 +28,8 @@ DRAWN = (  # to the reference, for good
     games.MagneticMirrorDescent, games.INPO, games.NashMD, games.NashEMA, games.HistoryMixture, games.ExtraGradient,
 )  # fmt: skip
 THERE = 1e-3  # total variation
+ROUNDING = 1e-12  # of a gap
+FAR = 100  # times the iterations of a run, from which on an average is no way to a tolerance
 AVERAGES = {"linear": games.averaging.linear}
 
 
@@ -121,10 +123,8 @@ def run(args: argparse.Namespace) -> int:
     feedback = specs.feedback(args.feedback, args.seed)
     start = None if args.start is None else _start(args.start, game)
     picture, actions = pictures.chosen(args, game)
-    if args.plot is not None:
-        pictures.check_place(args.plot)
-    if args.json is not None:
-        json_output.check(args.json)
+    outputs.check_picture("--plot", args.plot, "nash.png")
+    outputs.check_file("--json", args.json, "nash.json")
 
     entry = specs.entry(args.table)
     equilibrium, fractions = _without_rounding(game, games.nash(game) if entry is None else entry.equilibrium(), entry)
@@ -151,7 +151,8 @@ def run(args: argparse.Namespace) -> int:
         _print_drawn(played)
         for one in played:
             if one.solution.status is games.Status.NOT_CONVERGED:
-                print(f"  a gap of {args.tolerance:g} was not reached by {one.label}: {_advice(one, args.tolerance)}")
+                advice = _advice(one, args.tolerance, args.feedback == "exact")
+                print(f"  a gap of {args.tolerance:g} was not reached by {one.label}: {advice}")
     if args.plot is not None:
         solutions = {one.label: one.solution for one in played}
         pictures.draw(args.plot, picture, Path(args.table).name, game, equilibrium, solutions, actions, start)
@@ -230,7 +231,8 @@ def _print_nash(
     if second and abs(value) < 1e-14 * float(game.payoff.abs().max()):
         value = 0.0  # what is left is rounding
     gap = shown_gap(equilibrium.gap) if None in fractions else "0"
-    print(f"Nash equilibrium ({shown_unique(equilibrium.unique)}), value {value:.6g}, gap {gap}")
+    of = " to the row player" * bool(second)
+    print(f"Nash equilibrium ({shown_unique(equilibrium.unique)}), value {value:.6g}{of}, gap {gap}")
     if equilibrium.unique is None:
         print(f"  {equilibrium.uniqueness}")
     for (side, labels, policy), known in zip(_sides(game, equilibrium.policy), fractions, strict=True):
@@ -296,18 +298,26 @@ def _print_drawn(played: Sequence[Played]) -> None:
             )
 
 
-def _advice(one: Played, tolerance: float) -> str:
+def _advice(one: Played, tolerance: float, exact: bool) -> str:
     """What may bring a run to the tolerance that it has not reached, by how its second half went."""
     if one.drawn_to is not None and float(one.drawn_to.gap) > tolerance:
         return "a smaller tau"
     iterations = one.solution.iterations
     gaps = [one.solution.gaps[name] for name in ("last", "average")]
-    if min(float(gap[-1]) for gap in gaps) < 1e-12:
-        return "it is below 1e-12, where rounding begins: a larger --tolerance"
+    if min(float(gap[-1]) for gap in gaps) < ROUNDING:
+        return f"it is below {ROUNDING:g}, where rounding begins: a larger --tolerance"
     later = iterations > iterations[-1] / 2
     before = (iterations > iterations[-1] / 4) & ~later  # largest gaps are compared: one that circles is near at times
-    if not before.any() or any(float(gap[later].max()) < 0.9 * float(gap[before].max()) for gap in gaps):
+    nearer = not before.any() or any(float(gap[later].max()) < 0.9 * float(gap[before].max()) for gap in gaps)
+    last, average = (float(gap[-1]) for gap in gaps)
+    times = average / max(tolerance, ROUNDING)
+    if nearer and (average >= last or times < FAR):
         return "more --iterations"
+    if nearer:
+        optimistic = isinstance(one.solver, games.OptimisticMWU)
+        other = ", or another step" if optimistic else ", or OptimisticMWU, whose last iterate converges"
+        longer = f"at least {times:.0e} times the --iterations{other if exact else ''}"
+        return f"it was nearer with the average, whose gap falls as 1/T at best: {longer}"
     other = "more --iterations with a smaller step" if hasattr(one.solver, "step") else "another solver"
     return f"neither last nor average came much nearer in the second half of the run: try {other}"
 

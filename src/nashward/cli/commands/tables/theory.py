@@ -9,7 +9,8 @@ from nashward.cli.command import Command
 
 HEAD = (
     "T: the iteration nearest to failing (or the game, draw or pair, by number), with bound and measured there\n"
-    "ratio: measured / bound; of an equation what the two may differ by, as ±4e-02"
+    "ratio: measured / bound; of an equation what the two may differ by, as ±4e-02\n"
+    "exceeds, as it should: what is claimed is that the value lies above the bound, as beyond a step's threshold"
 )
 
 

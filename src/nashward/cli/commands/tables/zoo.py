@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from nashward import games
-from nashward.cli import configuration, json_output, options
+from nashward.cli import json_output, options, outputs
 from nashward.cli.command import Command
 from nashward.counted import counted
 from nashward.errors import NashwardError
@@ -38,13 +38,8 @@ def run(args: argparse.Namespace) -> int:
                 f"{', '.join(sorted(games.zoo.GAMES[name].properties)) or 'without properties'}"
             )
     names = list(dict.fromkeys(args.names)) or chosen
-    if args.json is not None:
-        json_output.check(args.json)
-    if args.page is not None:
-        if args.page.is_dir() or args.page.suffix.lower() not in (".html", ".htm"):
-            raise NashwardError(f"--page {args.page}: the page is a file of HTML; give a name that ends in .html")
-        configuration.check_place(args.page)
-
+    outputs.check_file("--json", args.json, "nash.json")
+    outputs.check_file("--page", args.page, "zoo.html", (".html", ".htm"))
     width = max((len(name) for name in names), default=0)
     if names:
         print(f"{'game':<{width}}  actions  properties (source)")

@@ -1,0 +1,59 @@
+"""Battles from a square table: how often the model of a row beat that of a column."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nashward.errors import NashwardError
+from nashward.text_rows import field_name
+
+
+def pairs_of_counts(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """A row for each pair that met, where rows are a square table of counts; else the rows as they are.
+
+    In a square table the first column has the names of the others, in any order. What is on its diagonal does not
+    count, and a pair with two empty cells never met.
+
+    Args:
+        rows: of a text file, the names of their columns as ``field_name`` has them.
+
+    Raises:
+        ValueError: a cell that is no count, or a table of win probabilities.
+
+    Example:
+        >>> pairs_of_counts([{"": "X", "x": None, "y": "3"}, {"": "Y", "x": "1", "y": None}])
+        [{'model_a': 'X', 'model_b': 'Y', 'wins_a': 3.0, 'wins_b': 1.0}]
+    """
+    names = list(rows[0]) if rows else []
+    by_column = {field_name(str(row[names[0]])): row for row in rows}
+    if len(rows) < 2 or sorted(names[1:]) != sorted(by_column):
+        return rows
+    pairs: list[dict[str, Any]] = []
+    columns = list(by_column)
+    for i, a in enumerate(columns):
+        for b in columns[i + 1 :]:
+            first, second = (str(by_column[one][names[0]]) for one in (a, b))
+            won, lost = by_column[a][b], by_column[b][a]
+            if won is None and lost is None:
+                continue
+            counts = {"wins_a": _count(won, first, second), "wins_b": _count(lost, second, first)}
+            if any(counts.values()):
+                pairs.append({"model_a": first, "model_b": second, **counts})
+    shares = all(abs(pair["wins_a"] + pair["wins_b"] - 1) < 1e-6 for pair in pairs)
+    if shares and any(pair["wins_a"] % 0.5 for pair in pairs):  # pairs that met once have 0, 1/2 or 1
+        raise NashwardError("these are win probabilities, not how often each model won: nashward solve reads them")
+    return pairs
+
+
+def _count(cell: Any, winner: str, loser: str) -> float:
+    try:
+        count = float(cell)
+    except (TypeError, ValueError):
+        count = math.nan
+    if not 0 <= count < math.inf:
+        raise NashwardError(
+            f"has {cell or 'nothing'} where {winner} beat {loser}; expected how often it did, 0 for never"
+        )
+    return count
