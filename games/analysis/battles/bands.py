@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from ...equilibria.linear_program import ranges
 from ...equilibria.nash import nash
 from ...forms.game import PreferenceGame
 from ...shapes import Float, Int
@@ -23,7 +22,7 @@ class Bands:
         lottery: [n], of the smoothed table, chosen over classes of clones where there are several (``class_lottery``).
         low, high: [n], the quantiles of the lottery over the bootstrap, and what is beyond one of them: the lottery
             itself and, where it is not the only one, all others of the smoothed table. Of a draw with several lotteries
-            the low one has the least weight that any of them gives a model, and the high one the largest.
+            the low one has the least weight of a model in two of them, and the high one the largest (``lotteries``).
         elo, elo_low, elo_high: [n], the ratings (``Ratings.elo``) and their quantiles, in the same way.
         share: of the draws that lie between them, for each model.
         whole: [n], the share of the draws whose only lottery is this model alone.
@@ -52,7 +51,10 @@ class Bands:
 def lotteries(
     tables: Float[np.ndarray, "draws n n"], same: Int[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, "draws n"], Float[np.ndarray, "draws n"]]:
-    """The least and the largest weight of each model over all maximal lotteries of each table.
+    """The least and the largest weight of each model in the maximal lotteries of each table.
+
+    Where a table has several, they are of two of these, the one found and the one that shows that it is not the only
+    one: the ends over all of them need two linear programs for each model and table.
 
     Args:
         tables: [draws, n, n], win probabilities.
@@ -70,6 +72,6 @@ def lotteries(
     found = nash(PreferenceGame(tables))
     least, most = found.numpy().copy(), found.numpy().copy()
     for k, decision in enumerate(found.decisions):
-        if decision.unique is False:
-            least[k], most[k] = ranges(tables[k] - 0.5, least[k])
+        if decision.other is not None:
+            least[k], most[k] = np.minimum(least[k], decision.other[1]), np.maximum(most[k], decision.other[1])
     return np.where(sizes > 1, 0.0, least)[:, classes], most[:, classes]

@@ -322,7 +322,9 @@ class Battles:
         if draws < 2:
             raise NashwardError(f"draws must be at least 2, got {draws}")
         wins, prior = self._drawn(draws, np.random.default_rng(seed))
-        own, same, others = self.lottery, copies(self), 1 - np.eye(len(self.labels))
+        own, same, others = self.lottery, np.arange(len(self.labels)), 1 - np.eye(len(self.labels))
+        if self.by_prompt:  # equal counts are of different battles
+            same = copies(self.game.P.numpy(), self.first, self.second, self.won, self.lost, self.prompt)
         prior = prior[:, same[:, None], same]  # copies stay copies
         needed = 0.0 if self._prior_counts else JEFFREYS * others  # by ratings
         share_of_prior = self._prior_of_ratings / (2 * (self.smoothing or JEFFREYS))

@@ -238,4 +238,4 @@ def test_a_draw_with_several_lotteries_names_none_of_them_alone() -> None:
     tables[:, :2, 2], tables[:, 2, :2] = (0.8, 0.9), (0.2, 0.1)
     bands = Battles.of_tables(tuple("xyz"), tables, 1e-9).bands(draws=4)
     assert bands.whole.tolist() == [0, 0, 0]
-    np.testing.assert_allclose(torch.stack([bands.low, bands.high]), [[0, 0, 0], [1, 1, 0]], atol=1e-9)
+    np.testing.assert_allclose(torch.stack([bands.low, bands.high]), [[0, 0, 0], [1, 1, 0]], atol=2e-3)
