@@ -20,7 +20,7 @@ from beartype import beartype
 NAMES = "nashward.games.shapes"
 LIGHT = "nashward.games.solvers."  # modules that do not import torch
 KINDS = {name: getattr(jaxtyping, name) for name in ("Bool", "Float", "Int", "Num")}
-MOST = 50  # calls of a function that are checked in one test: a check costs as much as a Step
+MOST = 10  # calls of a function that are checked in one test: a check costs as much as a Step
 CALLS: Counter[FunctionType] = Counter()  # conftest.py begins anew with each test
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import inspect
 import io
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -36,6 +38,7 @@ MISTRAL = """{"model_type": "mistral", "vocab_size": 32000, "hidden_size": 4096,
 relative = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
+@cache
 def _tokens(page: Path) -> list[Token]:
     return MARKDOWN.parse(page.read_text(encoding="utf-8"))
 
@@ -54,6 +57,7 @@ def _blocks(page: Path, language: str) -> Iterator[tuple[str, str]]:
         before = token.content if token.type == "html_block" else ""
 
 
+@cache
 def _anchors(page: Path) -> set[str]:
     return {str(token.attrs["id"]) for token in _tokens(page) if token.type == "heading_open"}
 
@@ -118,16 +122,21 @@ def test_commands_are_taken_by_the_parser(page: Path) -> None:
     lines = [line for block, _ in _blocks(page, "bash") for line in block.replace("\\\n", " ").splitlines()]
     for line in lines:
         if line.startswith("nashward "):
-            build_parser().parse_args(shlex.split(line.split(" > ")[0], comments=True)[1:])
+            _parser().parse_args(shlex.split(line.split(" > ")[0], comments=True)[1:])
     for token in _inside(page):
         if token.type == "code_inline" and re.match(r"nashward [a-z]", token.content):
             _known(token.content)
 
 
+@cache
+def _parser() -> argparse.ArgumentParser:
+    return build_parser()
+
+
 def _known(line: str) -> None:
     """A command that is named in a sentence, without all that it needs: it and its options are there."""
     _, command, *words = line.split()
-    choices = next(action.choices for action in build_parser()._actions if action.choices)
+    choices = next(action.choices for action in _parser()._actions if action.choices)
     assert isinstance(choices, dict)
     flags = choices[command]._option_string_actions
     assert [word for word in words if word.startswith("--") and word.partition("=")[0] not in flags] == [], line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import inspect
 import pkgutil
 import subprocess
 import sys
@@ -169,5 +170,6 @@ def _modules() -> list[str]:
 @pytest.mark.parametrize("name", _modules())
 def test_examples_in_docstrings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    result = doctest.testmod(importlib.import_module(name))
-    assert result.failed == 0
+    module = importlib.import_module(name)
+    if ">>>" in inspect.getsource(module):  # most have none, and looking through all members for them takes longer
+        assert doctest.testmod(module).failed == 0

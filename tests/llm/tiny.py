@@ -42,14 +42,14 @@ def tokenizer(chat: bool = True, pad: bool = True, eos: bool = True) -> PreTrain
     return result
 
 
-def policy(folder: Path, seed: int = 0, **options: bool) -> Path:
+def policy(folder: Path, seed: int = 0, layers: int = 2, **options: bool) -> Path:
     """Write the model with its tokenizer into a folder; two stop ids, as Llama 3 has."""
     words = tokenizer(**options)
     config = LlamaConfig(
         vocab_size=len(words),
         hidden_size=64,
         intermediate_size=128,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,

@@ -19,7 +19,7 @@ from . import tiny
 PROMPTS = [f"Say {i} things{'!' * (i % 4)}" for i in range(10)]
 QUICK: dict[str, Any] = {
     "sampling": llm.Sampling(max_new_tokens=6),
-    "fit": llm.Fit(learning_rate=2e-3, epochs=3, batch=4, tokens=800, held_out=0.2, validation=0.0),
+    "fit": llm.Fit(learning_rate=2e-3, epochs=1, batch=4, tokens=800, held_out=0.2, validation=0.0),
     "lora": llm.Lora(rank=2),
     "responses": 3,
 }

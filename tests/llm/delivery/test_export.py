@@ -188,18 +188,18 @@ def test_averaged_weights_are_told_their_cost(run: Path, tmp_path: Path, capsys:
     assert "--of mixture" in capsys.readouterr().err
 
 
-def test_merging_into_the_4_bit_base_is_the_run_to_the_last_digits(tiny_folder: Path, tmp_path: Path) -> None:
+def test_merging_into_the_4_bit_base_is_the_run_to_the_last_digits(two_layers: Path, tmp_path: Path) -> None:
     """A base that is stored in float32 has no other rounding than that to 4 bits."""
-    play = tiny_run.quick_run(tiny_folder, tmp_path / "run")
+    play = tiny_run.quick_run(two_layers, tmp_path / "run")
     play.run(progress=False)
     home = RunFolder(tmp_path / "run")
     policy = policies(home)["iteration-02"]
     known = reference(play, policy, 30)
     assert len(known.quantised) == 14  # all linear layers of both blocks, not the head
-    network = merged(tiny_folder, policy.members[0][0], "4-bit", known.quantised)
+    network = merged(two_layers, policy.members[0][0], "4-bit", known.quantised)
     logprobs = replay(network, known.stored.texts, "cpu").logprobs
     assert float((logprobs - known.policy.logprobs).abs().max()) < 1e-3
-    stored = replay(merged(tiny_folder, policy.members[0][0], "16-bit"), known.stored.texts, "cpu").logprobs
+    stored = replay(merged(two_layers, policy.members[0][0], "16-bit"), known.stored.texts, "cpu").logprobs
     assert float((stored - known.policy.logprobs).abs().max()) > 0.1
 
 

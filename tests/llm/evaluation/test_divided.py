@@ -21,11 +21,11 @@ LENGTH = "nashward.llm.oracles:Length"
 
 
 @pytest.fixture(scope="module")
-def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(two_layers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("divided")
     (home / "prompts.txt").write_text("".join(f"Tell me {i}{'!' * (i % 5)}\n" for i in range(150)))
     words = [
-        "align", "--policy", str(tiny_folder), "--no-quantise", "--oracle", LENGTH, "--out", str(home / "run"),
+        "align", "--policy", str(two_layers), "--no-quantise", "--oracle", LENGTH, "--out", str(home / "run"),
         "--prompts", str(home / "prompts.txt"), "--iterations", "2", "--responses", "2", "--max-new-tokens", "6",
         "--epochs", "1", "--rank", "2", "--step", "2", "--solver", "MWU", "--learning-rate", "2e-3", "--quiet",
     ]  # fmt: skip

@@ -123,8 +123,8 @@ def test_tables_are_those_of_the_tournament_and_a_missing_pair_is_told() -> None
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> SelfPlay:
-    run = quick_run(tiny_folder, tmp_path_factory.mktemp("evaluated") / "run")
+def finished(two_layers: Path, tmp_path_factory: pytest.TempPathFactory) -> SelfPlay:
+    run = quick_run(two_layers, tmp_path_factory.mktemp("evaluated") / "run")
     run.run(progress=False)
     return run
 
@@ -306,11 +306,11 @@ def test_a_model_that_lacks_a_prompt_is_refused_before_anything_is_drawn(
 
 
 def test_an_adapter_of_any_rank_plays_and_what_cannot_is_refused(
-    finished: SelfPlay, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: SelfPlay, two_layers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts = _asked(finished)
-    run = quick_run(tiny_folder, Path(finished.folder))
-    large = _adapter(tiny_folder, tmp_path / "large", rank=5, seed=1)  # the run's have rank 2
+    run = quick_run(two_layers, Path(finished.folder))
+    large = _adapter(two_layers, tmp_path / "large", rank=5, seed=1)  # the run's have rank 2
     before = evaluate(run, prompts)
     for file in (Path(run.folder) / "evaluation" / "responses").glob("*.parquet"):
         file.unlink()
@@ -320,7 +320,7 @@ def test_an_adapter_of_any_rank_plays_and_what_cannot_is_refused(
     assert "model" not in vars(run)  # its own shape has no room
     assert found["tokens"]["mixture"] == before["tokens"]["mixture"]  # who is drawn in a larger shape is the same
     monkeypatch.setattr("nashward.llm.evaluation.evaluate.sample_responses", None)
-    loaded = quick_run(llm.LanguageModel.from_pretrained(tiny_folder, lora=llm.Lora(rank=2)), Path(run.folder))
+    loaded = quick_run(llm.LanguageModel.from_pretrained(two_layers, lora=llm.Lora(rank=2)), Path(run.folder))
     with pytest.raises(ValueError, match=r"large has rank 5.* 2"):
         evaluate(loaded, prompts, others=others)
     config = json.loads((large / "adapter_config.json").read_text())

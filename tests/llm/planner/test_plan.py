@@ -37,7 +37,7 @@ SHAPE: dict[str, Any] = {
 }
 MISTRAL = MistralConfig(vocab_size=32_000, **SHAPE, num_key_value_heads=8, sliding_window=None)
 SMALL = LlamaConfig(
-    vocab_size=2048, hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
+    vocab_size=2048, hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4,
     num_key_value_heads=2,
 )  # fmt: skip
 

@@ -23,6 +23,11 @@ from ..tiny_run import changed, short_run
 WORDS = ("Hello there", "Say three things", "Why?")
 
 
+@pytest.fixture(autouse=True)
+def short_rounding() -> None:
+    """Here it is measured in full."""
+
+
 @pytest.fixture(scope="module")
 def policies() -> list[LanguageModel]:
     return [LanguageModel.from_pretrained(llm.pocket.POLICY, device="cpu", quantise=bits) for bits in (True, False)]

@@ -23,5 +23,5 @@ def runs(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     short_run(tiny_folder, home / "half", iterations=1).run()
     short_run(tiny_folder, home / "half", iterations=2).run("sample")
     short_run(tiny_folder, home / "sampled").run("sample")
-    short_run(tiny_folder, home / "other", responses=4, fit=llm.Fit(epochs=1, learning_rate=1e-3)).run()
+    short_run(tiny_folder, home / "other", responses=4, fit=llm.Fit(epochs=2, learning_rate=1e-3)).run()
     return {name: home / name for name in ("whole", "half", "sampled", "other")}

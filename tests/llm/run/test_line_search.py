@@ -32,6 +32,11 @@ def _run(source: Path, folder: Path, oracle: Any = None, **fit: Any) -> llm.Self
     )  # fmt: skip
 
 
+@pytest.fixture
+def tiny_folder(two_layers: Path) -> Path:
+    return two_layers  # one layer learns of the others what is right on the validation prompts too
+
+
 @pytest.mark.parametrize("rate", RATES)
 def test_the_loss_on_validation_prompts_never_rises(rate: float | None, tiny_folder: Path, tmp_path: Path) -> None:
     (row,) = _run(tiny_folder, tmp_path / "run", learning_rate=rate).run().metrics

@@ -75,7 +75,7 @@ def test_every_setting_is_pinned_also_against_none(
 def test_memory_settings_may_change_and_a_schedule_resumes(tiny_folder: Path, tmp_path: Path) -> None:
     solver = games.MWU(lambda t: 2.0 / t)
     short_run(tiny_folder, tmp_path / "run", solver, iterations=1).run("judge")
-    fit = llm.Fit(learning_rate=2e-3, epochs=3, batch=4, tokens=300, held_out=0.2, validation=0.0)
+    fit = llm.Fit(learning_rate=2e-3, epochs=1, batch=4, tokens=300, held_out=0.2, validation=0.0)
     sampling = llm.Sampling(max_new_tokens=6, batch=4)
     again = games.MWU(lambda t: 2.0 / t)
     run = short_run(tiny_folder, tmp_path / "run", again, iterations=2, fit=fit, sampling=sampling).run()

@@ -173,7 +173,8 @@ def test_the_weights_change_the_fit_and_are_in_what_is_measured(
 def test_a_killed_run_with_several_judges_ends_the_same(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings: dict[str, Any] = {"fit": _fit(checkpoint_seconds=0.0), "solver": games.MWU(2.0), "iterations": 1}
+    fit = _fit(checkpoint_seconds=0.0, epochs=3)
+    settings: dict[str, Any] = {"fit": fit, "solver": games.MWU(2.0), "iterations": 1}
     _run(tiny_folder, tmp_path / "whole", **settings).run(progress=False)
     for call, name in ((4, "backward"), (2, "logprobs")):
         play = _run(tiny_folder, tmp_path / "killed", **settings)

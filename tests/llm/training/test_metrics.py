@@ -35,14 +35,14 @@ def field_names(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield name
 
 
-def test_every_field_of_a_run_is_documented(tiny_folder: Path, tmp_path: Path) -> None:
+def test_every_field_of_a_run_is_documented(two_layers: Path, tmp_path: Path) -> None:
     """Of runs with what adds fields: several judges, opponents, labels, SFT texts, a refit, missing judgements, floors.
     Only float16 has a loss scale."""
     fit = llm.Fit(learning_rate=0.3, batch=4, held_out=0.2, validation=0.2, refits=1)
     rising = dataclasses.replace(fit, validation=0.0, learning_rate=1.0)
     settings: dict[str, Any] = {"iterations": 1, "prompts": PROMPTS, "oracle": tiny.noise(), "fit": fit}
     run = short_run(
-        tiny_folder, tmp_path / "run", games.FixedOpponents(games.MWU(2.0), {"rival": 0.5}),
+        two_layers, tmp_path / "run", games.FixedOpponents(games.MWU(2.0), {"rival": 0.5}),
         opponents={"rival": [{"prompt": prompt, "response": "no"} for prompt in PROMPTS]},
         label=lambda text: "long" if len(text) > 4 else None,
         sft=[{"prompt": f"Say {k}", "output": "yes"} for k in range(4)],
@@ -52,11 +52,11 @@ def test_every_field_of_a_run_is_documented(tiny_folder: Path, tmp_path: Path) -
     noise = tiny.noise()
     unsure = tiny.ScoreOracle("unsure", lambda text: math.nan if len(text) % 7 == 0 else noise.score(text))
     again = short_run(
-        tiny_folder, tmp_path / "again", games.MWU(2.0), **{**settings, "fit": rising, "oracle": unsure}
+        two_layers, tmp_path / "again", games.MWU(2.0), **{**settings, "fit": rising, "oracle": unsure}
     ).run()  # whose fit gains nothing
     combination = llm.oracles.Combination(("noise", "length"), "floors", floors={"length": 0.4})
     several = llm.oracles.Objectives([tiny.noise(), llm.oracles.Length()], combination)
-    floors = short_run(tiny_folder, tmp_path / "floors", games.MWU(2.0), **{**settings, "oracle": several}).run()
+    floors = short_run(two_layers, tmp_path / "floors", games.MWU(2.0), **{**settings, "oracle": several}).run()
     names = {name for row in (summary, again.metrics[0], floors.metrics[0]) for name in field_names(row)}
     assert names == set(FIELDS)
     assert {name for row in steps for name in field_names(row)} == set(STEP_FIELDS) - {"loss_scale"}
