@@ -117,7 +117,7 @@ def split(prompts: Sequence[str], share: float, seed: int) -> tuple[list[int], l
 
     Example:
         >>> split(["a", "b", "a", "c"], 0.25, seed=0)
-        ([0, 1, 2], [3])
+        ([1, 3], [0, 2])
     """
     of_prompt: dict[str, list[int]] = {}
     for number, prompt in enumerate(prompts):
