@@ -63,8 +63,8 @@ def check_rate(home: RunFolder, config: RunConfig) -> None:
     phase = phase_of(config.phases, iteration_of(steps[-1].name)) if steps else None
     if phase is not None and phase.learning_rate is not None and config.fit.learning_rate != before:
         raise NashwardError(
-            f"{steps[-1].name} is fitted at the learning rate of its phase, {phase.learning_rate:g}, which stays; leave "
-            f"the rate of {config.fit.learning_rate or 'auto'} out"
+            f"{steps[-1].name} is fitted at the learning rate of its phase, {phase.learning_rate:g}, which stays; "
+            f"leave the rate of {config.fit.learning_rate or 'auto'} out"
         )
 
 

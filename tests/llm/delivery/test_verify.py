@@ -78,11 +78,9 @@ def test_responses_that_nobody_judged_are_left_out() -> None:
     found = WinRateChange.between(_replay(s), _replay(q), _replay(s), _responses(s, payoffs))
     assert found.value == pytest.approx(0.3)
     assert math.isnan(found.standard_error)  # of one prompt
-    half = WinRateChange.between(  # half of the judgements are missing at random: the other half says as much
-        *(_replay(np.tile(one, (1, 2))) for one in (s / 2, q / 2, s / 2)),
-        _responses(np.full((2, 4), 0.25), np.array([[1.0, 0.0, np.nan, np.nan], [np.nan, np.nan, 1.0, 0.0]])),
-    )
-    assert half.value == pytest.approx(0.3)
+    one, other = (_replay(np.tile(of / 2, (1, 2))) for of in (s, q))
+    half = _responses(np.full((2, 4), 0.25), np.array([[1.0, 0.0, np.nan, np.nan], [np.nan, np.nan, 1.0, 0.0]]))
+    assert WinRateChange.between(one, other, one, half).value == pytest.approx(0.3)  # the other half says as much
 
 
 @pytest.mark.parametrize(

@@ -112,9 +112,9 @@ def _tasks(args: argparse.Namespace) -> int:
         "before": command(args.policy, args.out / "before", None, tasks, args.limit, dtype),
         "after": command(after, args.out / "after", args.adapter, tasks, args.limit, dtype),
     }
-    for name, model in (("before", (args.policy, None)), ("after", (after, args.adapter))):
+    for name, base, adapter in (("before", args.policy, None), ("after", after, args.adapter)):
         if _done(args.out / name):
-            check_results(args.out / name, *model, args.limit)
+            check_results(args.out / name, base, adapter, args.limit)
     for line in lines.values():
         print(shlex.join(line))
     if args.run:
