@@ -13,7 +13,7 @@ from ..evaluation.players import TRAINING
 from ..policy.local.names import local_model
 from ..report.alerts import ALERTS, alerts
 from ..report.objectives import objective_sentences
-from ..report.results import read_evaluation, short_source, win_sentence
+from ..report.results import oracle_of_run, read_evaluation, short_source, win_sentence
 from ..run.selfplay import SelfPlay, iterates, kl_to_start
 from ..store.run_folder import RunFolder
 
@@ -131,7 +131,7 @@ def _data(record: Mapping[str, Any]) -> list[str]:
 def _oracle(record: Mapping[str, Any]) -> list[str]:
     config = record["config"]
     content = f", content `{config['oracle_content']}`" if config.get("oracle_content") else ""
-    return [f"`{short_source(str(config['oracle']))}`{content}: P(y beats y'), of both orders of each pair."]
+    return [f"`{oracle_of_run(config)}`{content}: P(y beats y'), of both orders of each pair."]
 
 
 def _method(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:

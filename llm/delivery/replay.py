@@ -23,10 +23,12 @@ class Replay:
     Attributes:
         logprobs: log pi(y | x) of each, ``[N]`` in nats, summed over tokens in float64.
         greedy: of each response the most likely token at each of its places, given the tokens before.
+        members: of a mixture, whose tokens stand one after another in ``greedy``.
     """
 
     logprobs: Float[Tensor, " N"]
     greedy: list[Tensor]
+    members: int = 1
 
 
 def replay(network: Any, texts: Sequence[Text], device: torch.device | str, temperature: float = 1.0) -> Replay:
@@ -73,4 +75,5 @@ def mixed(replays: Sequence[Replay], weights: Sequence[float]) -> Replay:
     """
     shares = torch.tensor(list(weights), dtype=torch.float64).log()[:, None]
     logprobs = torch.logsumexp(torch.stack([one.logprobs for one in replays]) + shares, 0)
-    return Replay(logprobs, [torch.cat(parts) for parts in zip(*(one.greedy for one in replays), strict=True)])
+    greedy = [torch.cat(parts) for parts in zip(*(one.greedy for one in replays), strict=True)]
+    return Replay(logprobs, greedy, len(replays))

@@ -8,6 +8,7 @@ import os
 import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +20,27 @@ from nashward.games.shapes import Float
 
 from ..report import panels, run_name
 from ..report.content import Details, Picture
-from ..store.files import read_jsonl, write_json
+from ..store.files import read_jsonl, sha256, to_jsonl, write_json
 from ..store.run_folder import METRICS, RunFolder, flatten
 
 ReportTo = Literal["tensorboard", "wandb", "mlflow", "trackio"]
-FOLDER, JOURNAL = "tracking", "logged.json"  # in the run folder
+FOLDER, JOURNAL = "tracking", "journal.json"  # in the run folder
 NAME = re.compile(r"[^\w\-. /]")  # what MLflow takes in no name
+
+
+@dataclass
+class _Journal:
+    """What was logged.
+
+    Attributes:
+        steps: by the name of each Step a hash of its metrics.
+        last: the largest number at which something was logged.
+        offset: by how much numbers are above those of the optimiser steps, since Steps were made again.
+    """
+
+    steps: dict[str, str] = field(default_factory=dict)
+    last: int = 0
+    offset: int = 0
 
 
 class RunTracker:
@@ -32,7 +48,7 @@ class RunTracker:
 
     A line of an optimiser step is logged as ``fit/...`` at its number, counted over the run; the summary of a Step as
     ``step/...`` at the number of the last optimiser step before its end. A run that is continued goes on where its
-    journal ends, so that nothing is logged twice.
+    journal ends, so that nothing is logged twice. A Step that was made again is logged again, at the same numbers.
 
     Args:
         folder: of the run.
@@ -59,7 +75,7 @@ class RunTracker:
             self.place.mkdir(parents=True, exist_ok=True)
             self._tracker = START[self.kind](run_name(self.run.path), self.place)
             self._tracker.start()
-            if not self._journal():
+            if not self._journal().steps:
                 self._store_settings()
         return self._tracker
 
@@ -76,32 +92,35 @@ class RunTracker:
     def update(self) -> None:
         """Log the Steps that are finished and not logged yet."""
         journal = self._journal()
-        done = 0
+        logged, done = journal.steps, journal.offset
         for step in self.run.steps():
             rows = read_jsonl(step / METRICS)
             fits = [row for row in rows if "step" in row]
-            if step.name not in journal and len(fits) < len(rows):  # the summary is its last line
+            content = sha256(to_jsonl(rows))[:16]
+            if logged.get(step.name) != content and len(fits) < len(rows):  # the summary is its last line
+                if step.name in logged:  # trackers take no number below the last one
+                    journal.offset, done = journal.offset + journal.last - done, journal.last
                 for row in fits:
                     self.tracker.log(numbers(row, "fit", ("step",)), step=done + int(row["step"]))
                 for row in rows[len(fits) :]:
                     self.tracker.log(numbers(row, "step", ("iteration",)), step=done + len(fits))
-                journal = [*journal, step.name]
-                write_json(self.place / JOURNAL, {"steps": journal})
+                logged[step.name], journal.last = content, done + len(fits)
+                write_json(self.place / JOURNAL, asdict(journal))
             done += len(fits)
 
     def finish(self) -> None:
         """Log the report's pictures, and close the tracker."""
         self.update()
-        steps = [row for step in self.run.steps() for row in read_jsonl(step / METRICS) if "step" in row]
+        last = self._journal().last
         for name, picture in pictures(self.run.path).items():
-            LOG_PICTURE[self.kind](self.tracker, f"report/{name}", picture, len(steps))
+            LOG_PICTURE[self.kind](self.tracker, f"report/{name}", picture, last)
         if self._tracker is not None:
             self._tracker.finish()
             self._tracker = None
 
-    def _journal(self) -> list[str]:
+    def _journal(self) -> _Journal:
         file = self.place / JOURNAL
-        return json.loads(file.read_text(encoding="utf-8"))["steps"] if file.is_file() else []
+        return _Journal(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else _Journal()
 
 
 def numbers(row: Mapping[str, Any], prefix: str, without: tuple[str, ...] = ()) -> dict[str, float]:

@@ -63,7 +63,8 @@ class Drift:
         """
         apart = (q.logprobs - p.logprobs).abs()
         same = torch.cat([a == b for a, b in zip(p.greedy, q.greedy, strict=True)])
-        return cls(float(apart.mean()), float(apart.max()), float(apart.sum()) / len(same), float(same.double().mean()))
+        per_token = float(apart.sum()) * p.members / len(same)
+        return cls(float(apart.mean()), float(apart.max()), per_token, float(same.double().mean()))
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ class WinRateChange:
             \\big( G_{nk} - \\tfrac12 \\big), \\qquad
             \\text{ESS} = \\frac{(\\sum q / s)^2}{\\sum (q / s)^2}
 
-        (of q or of p, the smaller one) with the weights v of a prompt's responses, which sum to 1, and their payoffs G.
+        (of q or of p, the smaller one) with the weights v of a prompt's judged responses, which sum to 1, and their
+        payoffs G.
         The weights q / s have the mean 1 under s, so that 1/2 may be taken off G, which makes the estimate steadier.
 
         Raises:
@@ -106,11 +108,13 @@ class WinRateChange:
         if not judged.any():
             raise NashwardError("no response was judged: there is no win rate")
         gains = responses.weights * (to_q - to_p) * (responses.payoffs - 0.5)
-        by_prompt: dict[str, float] = {}
-        for prompt, gain, known in zip(responses.prompts, gains.tolist(), judged.tolist(), strict=True):
+        by_prompt: dict[str, tuple[float, float]] = {}  # gains and weights of what was judged
+        rows = zip(responses.prompts, gains.tolist(), responses.weights.tolist(), judged.tolist(), strict=True)
+        for prompt, gain, weight, known in rows:
             if known:
-                by_prompt[prompt] = by_prompt.get(prompt, 0.0) + gain
-        values = np.array(list(by_prompt.values()))
+                before, sum_of_weights = by_prompt.get(prompt, (0.0, 0.0))
+                by_prompt[prompt] = before + gain, sum_of_weights + weight
+        values = np.array([gain / weight for gain, weight in by_prompt.values()])
         mean, count = float(values.mean()), len(values)
         error = float(values.std(ddof=1) / math.sqrt(count)) if count > 1 else math.nan
         half = float(student.ppf(0.975, count - 1)) * error if count > 1 else math.nan

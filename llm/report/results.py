@@ -87,18 +87,19 @@ def short_source(source: str) -> str:
 
 
 def oracle_of_run(config: Mapping[str, Any]) -> str:
-    """What judged a run, by its configuration; for several oracles or objectives also how they are combined.
+    """What judged a run, by its configuration: also how several are combined, and by what their verdicts are corrected.
 
     Example:
         >>> oracle_of_run({"oracle": None, "objective": ["long=my:Long", "plain=my:Plain"], "combine": "majority"})
         'long (my:Long) and plain (my:Plain), combined by majority'
     """
+    corrected = "".join(f", corrected by {one.partition(':')[0]}" for one in config.get("correct") or ())
     given = config["oracle"] or config.get("objective") or "(not given yet)"
     if isinstance(given, str):
-        return short_source(given)
+        return short_source(given) + corrected
     named = [one.partition("=") for one in given] if config["oracle"] is None else [("", "", one) for one in given]
     listed = [f"{name} ({short_source(source)})" if name else short_source(source) for name, _, source in named]
-    return f"{' and '.join(listed)}, combined by {config['combine']}"
+    return f"{' and '.join(listed)}, combined by {config['combine']}{corrected}"
 
 
 def command(name: str, *arguments: str | Path) -> str:

@@ -14,9 +14,9 @@ from ..config.run import RunConfig
 from ..oracles.ensembles.objectives import Combination
 from ..policy.handles import Adapter
 from ..processes import processes
-from ..store.run_folder import RunFolder
+from ..store.run_folder import RunFolder, iteration_of
 from ..training import losses
-from .step_control import controlled
+from .step_control import controlled, phase_of
 
 
 def check_settings(
@@ -51,6 +51,21 @@ def check_settings(
             raise NashwardError(f"augment runs in one process, and {processes.count} were started: start one")
     if config.limits.win_rate is not None and fit.loss == "gpo":
         raise NashwardError("gpo plays for scores, not for win rates: take the floor on the win rate out")
+
+
+def check_rate(home: RunFolder, config: RunConfig) -> None:
+    """Whether a step that is made again can have another learning rate than the run was begun with.
+
+    Raises:
+        NashwardError: the rate is another one, and that of the step is its phase's.
+    """
+    steps, before = home.steps(), home.read().get("config", {}).get("fit", {}).get("learning_rate")
+    phase = phase_of(config.phases, iteration_of(steps[-1].name)) if steps else None
+    if phase is not None and phase.learning_rate is not None and config.fit.learning_rate != before:
+        raise NashwardError(
+            f"{steps[-1].name} is fitted at the learning rate of its phase, {phase.learning_rate:g}, which stays; "
+            f"leave the rate of {config.fit.learning_rate or 'auto'} out"
+        )
 
 
 def _check_objectives(config: RunConfig, combination: Combination, opponents: Collection[str]) -> None:

@@ -34,7 +34,7 @@ from ..policy.sampling import ResponseSource
 from ..processes import processes
 from ..store.run_folder import RunFolder, Stage, is_half
 from . import manifest
-from .checks import check_settings
+from .checks import check_rate, check_settings
 from .inputs.opponents import OpponentSource, StoredOpponents
 from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
@@ -105,6 +105,8 @@ class RunSetup:
         self.check_settings()
         home = RunFolder(self.folder)
         home.check(self.manifest(), redo)
+        if redo is not None:
+            check_rate(home, self.config)
         done = sum((stage / "adapter").is_dir() for stage in home.steps() if not is_half(stage.name))
         if done > self.config.iterations:
             raise NashwardError(

@@ -30,7 +30,7 @@ from ..processes import processes
 from .batches import Passes, backward_by_pass, logprobs_by_pass, passes_of, plan_passes
 
 Sizes = tuple[int, int]
-HELD_OUT = 256  # the most texts that are held out: they are passed three times in each step
+HELD_OUT = 256  # about the most texts that are held out: they are passed three times in each step
 
 
 def nll(logprobs: Float[Tensor, " texts"], tokens: float) -> Float[Tensor, ""]:
@@ -104,12 +104,32 @@ class SFTTerm:
         return float(nll(logprobs, sum(batch.tokens for batch in self.testing)))
 
 
-def split(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """The numbers of the training and of the held-out texts: a share, but at least 1 and at most ``HELD_OUT``."""
-    shuffled = list(range(count))
-    random.Random(seed).shuffle(shuffled)
+def split(prompts: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """The numbers of the training and of the held-out texts: a share, but at least 1 and about ``HELD_OUT`` at most.
+
+    The texts of one prompt are on one side, so that none that is held out was trained on; where all are of one prompt
+    they are divided.
+
+    Args:
+        prompts: the id of the prompt of each text.
+        share: that of the held-out ones.
+        seed: of the shuffle.
+
+    Example:
+        >>> split(["a", "b", "a", "c"], 0.25, seed=0)
+        ([1, 3], [0, 2])
+    """
+    of_prompt: dict[str, list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        of_prompt.setdefault(prompt, []).append(number)
+    count = len(prompts)
+    left = [*of_prompt.values()] if len(of_prompt) > 1 else [[number] for number in range(count)]
+    random.Random(seed).shuffle(left)
     cut = max(1, min(round(share * count), HELD_OUT, count - 1))
-    return sorted(shuffled[cut:]), sorted(shuffled[:cut])
+    testing: list[int] = []
+    while len(testing) < cut and len(left) > 1:
+        testing += left.pop(0)
+    return sorted(number for own in left for number in own), sorted(testing)
 
 
 def held_out(
@@ -123,7 +143,7 @@ def held_out(
         share, seed: see ``split``.
         sizes: tokens and texts of a micro-batch, see ``pack``.
     """
-    _, testing = split(len(texts), share, seed)
+    _, testing = split([prompt.id for prompt, _ in texts], share, seed)
     return pack((encode(tokenizer, *texts[number], stops) for number in testing), *sizes)
 
 

@@ -44,6 +44,9 @@ NASHWARD: list[tuple[list[str], str]] = [
     ([*ALIGN, "--solver", "json:dumps"], "json:dumps | dataclass | docs/new-solver.md"),
     ([*ALIGN, "--solver", "nashward.games:MWU:step=2"], "'nashward.games:MWU:step=2' | module:Class | as --step"),
     ([*ALIGN, "--solver", "MWU:step=2"], "'MWU:step=2' | as --step"),
+    ([*ALIGN, "--people-votes", "9"], "--people-votes | --oracle people:FOLDER"),
+    (["mix", "a", *OUT, *ORACLE], "--oracle | --weights nash"),
+    (["mix", "a", *OUT, "--temperature", "0.5", "--weights", "linear"], "--temperature | --weights nash"),
 ]
 DEMO = [
     (["--out", "prompts.jsonl"], "prompts.jsonl is a file | --out"),

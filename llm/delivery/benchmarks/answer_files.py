@@ -23,6 +23,7 @@ TEMPERATURES = {
     "writing": 0.7, "roleplay": 0.7, "extraction": GREEDY, "math": GREEDY, "coding": GREEDY, "reasoning": GREEDY,
     "stem": 0.1, "humanities": 0.1,
 }  # fmt: skip
+STYLE = ("token_len", "header_count", "list_count", "bold_count")  # Arena-Hard's counts of an answer
 CODE = re.compile(r"```[^`]*```")
 ENCODING = "o200k_base"  # gpt-4o's, in tiktoken
 
@@ -205,7 +206,8 @@ def read_answers(path: Path, form: Literal["mt-bench", "arena-hard"]) -> Answers
                 key, name = own["uid"], own["model"]
                 texts = [content["answer"] if isinstance(content, Mapping) else content]
                 if isinstance(metadata := own.get("metadata"), Mapping):
-                    counts[key] = tuple(int(n if isinstance(n, int) else sum(n.values())) for n in metadata.values())
+                    named = [metadata[name] for name in STYLE if name in metadata]
+                    counts[key] = tuple(int(n if isinstance(n, int) else sum(n.values())) for n in named)
             if not all(isinstance(text, str) for text in texts):
                 raise TypeError(f"an answer is no text: {quoted(texts, 60)}")  # noqa: TRY301
         except (LookupError, TypeError, ValueError, AttributeError) as error:

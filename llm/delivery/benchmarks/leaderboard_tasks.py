@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,15 +69,52 @@ def read_scores(folder: Path) -> dict[str, Score]:
         FileNotFoundError: the folder holds none.
         NashwardError: the file is not one of lm_eval.
     """
+    file = _newest(folder)
+    try:
+        results: Mapping[str, Mapping[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["results"]
+        found = {task: _score(task, row) for task, row in results.items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise NashwardError(f"{file} holds no results of lm_eval ({error})") from None
+    return {task: score for task, score in found.items() if score is not None}
+
+
+def check_results(folder: Path, base: str, adapter: Path | None = None, limit: int | None = None) -> None:
+    """Check that the newest results in a folder are those of ``command`` with these arguments, as far as they say.
+
+    Raises:
+        FileNotFoundError: the folder holds none.
+        NashwardError: they are of another model, of another number of questions, or older than the model.
+    """
+    file = _newest(folder)
+    try:
+        config = dict(json.loads(file.read_text(encoding="utf-8")).get("config") or {})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise NashwardError(f"{file} holds no results of lm_eval ({error})") from None
+    other = f"; {folder} is not used for both: name another --out, or remove it"
+    if "limit" in config and config["limit"] != limit:
+        counts = ["all" if count is None else f"at most {count:g}" for count in (config["limit"], limit)]
+        raise NashwardError(f"{file} has {counts[0]} questions of each task, {counts[1]} are wanted{other}")
+    given: Any = config.get("model_args")
+    if isinstance(given, str):
+        given = dict(part.partition("=")[::2] for part in given.split(","))
+    for name, wanted in (("pretrained", base), ("peft", None if adapter is None else str(adapter))):
+        if isinstance(given, Mapping) and not _same_place(given.get(name), wanted):
+            raise NashwardError(f"{file} is of {name}={given.get(name)}, {wanted} is wanted{other}")
+    for model in (base, adapter):
+        written = [part.stat().st_mtime for part in Path(model).glob("*")] if model and Path(model).is_dir() else []
+        if written and max(written) > file.stat().st_mtime:
+            raise NashwardError(f"{file} is older than {model}, which has been written since{other}")
+
+
+def _newest(folder: Path) -> Path:
     files = sorted(folder.rglob("results*.json"), key=lambda file: (file.stat().st_mtime_ns, str(file)))
     if not files:
         raise FileNotFoundError(f"{folder} holds no results of lm_eval (results*.json)")
-    try:
-        results: Mapping[str, Mapping[str, Any]] = json.loads(files[-1].read_text(encoding="utf-8"))["results"]
-        found = {task: _score(task, row) for task, row in results.items()}
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise NashwardError(f"{files[-1]} holds no results of lm_eval ({error})") from None
-    return {task: score for task, score in found.items() if score is not None}
+    return files[-1]
+
+
+def _same_place(one: Any, other: str | None) -> bool:
+    return one == other or bool(one and other and os.path.realpath(one) == os.path.realpath(other))
 
 
 def _score(task: str, row: Mapping[str, Any]) -> Score | None:
@@ -115,7 +153,7 @@ class Change:
 
 
 def changes(before: Mapping[str, Score], after: Mapping[str, Score]) -> list[Change]:
-    """The tasks that both have, in their order; the subjects of MMLU are in its mean.
+    """The tasks that both have, in their order; the subjects of MMLU are left out where its mean is there.
 
     Raises:
         NashwardError: they have no task in common.
@@ -127,7 +165,9 @@ def changes(before: Mapping[str, Score], after: Mapping[str, Score]) -> list[Cha
         >>> found.beyond_noise, round(found.p, 4)
         (True, 0.0004)
     """
-    tasks = [task for task in before if task in after and not task.startswith("mmlu_")]
+    tasks = [task for task in before if task in after]
+    if "mmlu" in tasks:  # MMLU-Pro and its like are benchmarks of their own
+        tasks = [task for task in tasks if not task.startswith("mmlu_") or task.startswith("mmlu_pro")]
     if not tasks:
         raise NashwardError("the two results have no task in common; evaluate both on the same tasks")
     raw = []

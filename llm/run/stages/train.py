@@ -218,7 +218,7 @@ class TrainStage:
         def text(number: int) -> Text:
             return sft.encode(self.model.tokenizer, *texts[number], self.model.stop_ids)
 
-        training, _ = sft.split(len(texts), fit.held_out, seed_of(*key))
+        training, _ = sft.split([prompt.id for prompt, _ in texts], fit.held_out, seed_of(*key))
         stream = map(text, sft.epochs(training, seed_of(*key, self.step_folder.name)))
         sizes = fit.pass_tokens(self.model.device.type), fit.batch
         batches = sft.pack(stream, *sizes, steps if fit.sft_weight > 0 else 0)

@@ -311,6 +311,9 @@ def self_play(chosen: Settings) -> SelfPlay:
     inputs["oracle"] = oracle_source(
         inputs["oracle"], inputs.pop("combine", None), inputs.pop("correct", None), objectives
     )
+    asked = [name for name, given in chosen.items() if _in(name, "people") and given.source == "flag"]
+    if asked and inputs["oracle"] is not None and not str(inputs["oracle"]).startswith(PEOPLE):
+        raise NashwardError(f"--{asked[0]} is of people as the oracle: give --oracle {PEOPLE}FOLDER, or leave it out")
     wrapped, opponents = joined(Opponents(**tree["opponents"]), solver(chosen))
     config = RunConfig(
         **top,

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from nashward.cli.main import main
-from nashward.llm.delivery.model_card import equation, licence_of
+from nashward.llm.delivery.model_card import _oracle, equation, licence_of
 
 from .. import tiny_run
 
@@ -39,6 +39,15 @@ def test_a_base_that_states_its_licence_is_read_first(tmp_path: Path) -> None:
 def test_the_equation_of_a_geometric_mixture_has_no_payoff() -> None:
     row = {"anchor": {"a": 0.75, "start": 0.25}, "opponent": None, "size": 0.0}
     assert equation(row) == "log next(y) = 0.75 log a(y) + 0.25 log start(y) + constant"
+
+
+def test_the_oracle_of_a_card_is_all_that_judged() -> None:
+    objectives = ["long=my:Long", "kind=my:Kind"]
+    config = {"objective": objectives, "oracle": None, "combine": "floors", "correct": ["style:by=2"]}
+    (line,) = _oracle({"config": config})
+    for named in ("my:Long", "my:Kind", "floors", "corrected by style"):
+        assert named in line
+    assert "None" not in line
 
 
 def test_a_card_of_a_run(tiny_folder: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from nashward.errors import MissingPackageError
 from nashward.llm import pocket
 from nashward.llm.delivery import trackers
 from nashward.llm.delivery.trackers import RunTracker, numbers, pictures
+from nashward.llm.store.files import write_jsonl
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the trackers' own dependencies
 
@@ -131,6 +132,35 @@ def test_a_tracker_that_is_not_installed_is_named_before_anything_runs(
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r"nashward\[track\]"):
         RunTracker(tmp_path, "wandb")
+
+
+def test_a_step_that_was_made_again_is_logged_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "find_spec", lambda name: True)
+    logged: list[tuple[int, float]] = []
+
+    class Recorder:
+        def log(self, values: dict[str, float], step: int) -> None:
+            logged.extend((step, value) for name, value in values.items() if name.endswith("loss"))
+
+    def write(step: str, *losses: float) -> None:
+        rows = [{"step": k, "loss": loss} for k, loss in enumerate(losses, 1)]
+        write_jsonl(tmp_path / step / "metrics.jsonl", [*rows, {"iteration": step, "loss": -losses[-1]}])
+
+    def update() -> list[tuple[int, float]]:
+        logged.clear()
+        tracker = RunTracker(tmp_path, "wandb")
+        tracker._tracker = Recorder()
+        tracker.update()
+        return list(logged)
+
+    write("iteration-01", 9.0, 8.0)
+    write("iteration-02", 7.0, 6.0)
+    assert update() == [(1, 9), (2, 8), (2, -8), (3, 7), (4, 6), (4, -6)]
+    write("iteration-02", 5.0)
+    assert update() == [(5, 5), (5, -5)]
+    assert update() == []
+    write("iteration-03", 4.0)
+    assert update() == [(6, 4), (6, -4)]
 
 
 def test_numbers_of_a_line() -> None:

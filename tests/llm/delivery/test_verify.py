@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nashward.llm.delivery.artefacts import Verdict
-from nashward.llm.delivery.replay import Replay
+from nashward.llm.delivery.replay import Replay, mixed
 from nashward.llm.delivery.replay_sample import ReplaySample
 from nashward.llm.delivery.verify import Drift, Verification, WinRateChange, scale_of_update
 
@@ -64,6 +64,13 @@ def test_the_effective_sample_size_is_all_of_it_where_nothing_moved() -> None:
     assert few.effective == pytest.approx(3, rel=0.1)
 
 
+def test_the_drift_of_a_mixture_is_over_its_tokens_once() -> None:
+    one, two = (Replay(torch.tensor([-x]).double(), [torch.tensor([7, 8])]) for x in (2, 3))
+    assert Drift.between(mixed([one] * 3, [0.2, 0.3, 0.5]), mixed([two] * 3, [0.2, 0.3, 0.5])).per_token == (
+        pytest.approx(Drift.between(one, two).per_token)
+    )
+
+
 def test_responses_that_nobody_judged_are_left_out() -> None:
     s = np.full((2, 2), 0.5)
     q = np.array([[0.8, 0.2], [0.8, 0.2]])
@@ -71,6 +78,9 @@ def test_responses_that_nobody_judged_are_left_out() -> None:
     found = WinRateChange.between(_replay(s), _replay(q), _replay(s), _responses(s, payoffs))
     assert found.value == pytest.approx(0.3)
     assert math.isnan(found.standard_error)  # of one prompt
+    one, other = (_replay(np.tile(of / 2, (1, 2))) for of in (s, q))
+    half = _responses(np.full((2, 4), 0.25), np.array([[1.0, 0.0, np.nan, np.nan], [np.nan, np.nan, 1.0, 0.0]]))
+    assert WinRateChange.between(one, other, one, half).value == pytest.approx(0.3)  # the other half says as much
 
 
 @pytest.mark.parametrize(

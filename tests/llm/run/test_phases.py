@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 
 from nashward import games, llm
 from nashward.llm import Phase
+from nashward.llm.run.checks import check_rate
 from nashward.llm.run.step_control import with_phases
 from nashward.llm.store.files import read_jsonl
+from nashward.llm.store.run_folder import RunFolder
 
 from ..tiny_run import quick_run
 
@@ -48,6 +51,21 @@ def test_a_run_takes_the_phases_one_after_another(tiny_folder: Path, tmp_path: P
             assert (sizes[name], rates[name]) == (size, {rate})
     with pytest.raises(ValueError, match=r"holds another run \(phases .* there, None now\)"):
         quick_run(tiny_folder, tmp_path / "run", solver=games.ExtraGradient(0.5), iterations=5, fit=fit).run()
+
+
+def test_a_step_is_not_made_again_at_a_rate_that_its_phase_overrides(tmp_path: Path) -> None:
+    """The phase's would be taken, and run.json would have the other one."""
+    home, config = RunFolder(tmp_path), llm.RunConfig(phases=PHASES, fit=llm.Fit(learning_rate=2e-3))
+    home.write({"solver": {}, "fit": {"learning_rate": 2e-3}}, {})
+    for step, kept in (("iteration-02", True), ("iteration-03", False), ("iteration-03-half-1", False)):
+        (tmp_path / step).mkdir()
+        check_rate(home, config)
+        other = dataclasses.replace(config, fit=llm.Fit(learning_rate=1e-2))
+        if kept:
+            check_rate(home, other)
+        else:
+            with pytest.raises(ValueError, match=r"iteration-03 .* 0\.001"):
+                check_rate(home, other)
 
 
 @pytest.mark.parametrize(

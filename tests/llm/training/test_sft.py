@@ -210,9 +210,12 @@ def test_a_text_ends_its_turn_as_the_policy_does(tiny_folder: Path) -> None:
 
 def test_texts_are_split_shuffled_and_packed() -> None:
     for count, share, held in ((2, 0.0, 1), (2, 0.9, 1), (10, 0.3, 3), (10_000, 0.1, 256)):
-        training, testing = split(count, share, 0)
+        training, testing = split([str(number) for number in range(count)], share, 0)
         assert len(testing) == held
         assert sorted([*training, *testing]) == list(range(count))
+    shuffled = list(range(10))
+    random.Random(4).shuffle(shuffled)
+    assert split("abcdefghij", 0.3, 4)[1] == sorted(shuffled[:3])  # as before there were prompts with several texts
     first = list(itertools.islice(epochs(range(5), 3), 15))
     assert [sorted(first[k : k + 5]) for k in (0, 5, 10)] == [list(range(5))] * 3
     assert first[:5] != first[5:10]
@@ -227,6 +230,17 @@ def test_texts_are_split_shuffled_and_packed() -> None:
     endless = (texts[k % 7] for k in itertools.count())
     assert len(pack(endless, 30, 4, 11)) == 11
     assert pack(iter(texts), 30, 4, 0) == []
+
+
+def test_no_prompt_is_trained_on_and_held_out() -> None:
+    for prompts in ([k // 3 for k in range(60)], [0] * 50 + list(range(1, 11)), [0, 0, 1]):
+        for seed in range(5):
+            training, testing = split([str(prompt) for prompt in prompts], 0.2, seed)
+            assert training
+            assert testing
+            assert sorted([*training, *testing]) == list(range(len(prompts)))
+            assert {prompts[k] for k in training}.isdisjoint(prompts[k] for k in testing)
+    assert [len(part) for part in split(["a"] * 10, 0.2, 0)] == [8, 2]  # which cannot be told apart by prompt
 
 
 @pytest.mark.parametrize(

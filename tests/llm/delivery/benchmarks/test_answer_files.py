@@ -14,7 +14,14 @@ from nashward.cli.main import main
 from nashward.errors import NashwardError
 from nashward.llm import pocket
 from nashward.llm.delivery.benchmarks import answer_files
-from nashward.llm.delivery.benchmarks.answer_files import GREEDY, Question, answer_rows, read_questions, style
+from nashward.llm.delivery.benchmarks.answer_files import (
+    GREEDY,
+    Question,
+    answer_rows,
+    read_answers,
+    read_questions,
+    style,
+)
 
 FILES: dict[str, list[dict[str, Any]]] = {
     "alpaca-eval": [
@@ -185,3 +192,10 @@ def test_arena_hard_without_tiktoken_says_what_to_install(
     assert "tiktoken" in capsys.readouterr().err
     assert main([*command, "--name", "x"]) == 2
     assert "--format" in capsys.readouterr().err
+
+
+def test_counts_of_style_are_read_by_their_names(tmp_path: Path) -> None:
+    """Programs that sort the keys of JSON put the tokens last."""
+    row = answer_rows("arena-hard", [Question("u", ("?",))], [["# A\n- b\n- c\n**d** e"]], "mine", 0.0, len)[0]
+    (tmp_path / "sorted.jsonl").write_text(json.dumps(row, sort_keys=True) + "\n")
+    assert read_answers(tmp_path / "sorted.jsonl", "arena-hard").style == {"u": (19, 1, 2, 1)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ import pytest
 from nashward.cli.main import main
 from nashward.errors import NashwardError
 from nashward.llm import pocket
-from nashward.llm.delivery.benchmarks.leaderboard_tasks import Score, changes, command, holm, read_scores, table
+from nashward.llm.delivery.benchmarks.leaderboard_tasks import (
+    Score,
+    changes,
+    check_results,
+    command,
+    holm,
+    read_scores,
+    table,
+)
 
 RESULTS: dict[str, dict[str, Any]] = {
     "arc_challenge": {"alias": "arc", "acc,none": 0.6, "acc_stderr,none": 0.01, "acc_norm,none": 0.6365,
@@ -69,6 +78,38 @@ def test_an_error_that_is_not_known_gives_no_verdict() -> None:
 def test_a_comma_in_a_name_would_be_another_argument() -> None:
     with pytest.raises(NashwardError, match="comma"):
         command("models/a,b", Path("out"))
+
+
+def test_mmlu_pro_is_no_subject_of_mmlu() -> None:
+    one = Score(0.3, 0.01)
+    assert [change.task for change in changes({"mmlu_pro": one}, {"mmlu_pro": one})] == ["mmlu_pro"]
+    both = {"mmlu": one, "mmlu_stem": one, "mmlu_pro": one}
+    assert [change.task for change in changes(both, both)] == ["mmlu", "mmlu_pro"]
+    assert [change.task for change in changes({"mmlu_stem": one}, both)] == ["mmlu_stem"]
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_results_of_another_model_or_of_fewer_questions_are_refused(tmp_path: Path, as_text: bool) -> None:
+    """A trial with --limit, or the adapter of another step, is not taken for what is asked for now."""
+    base, adapter = tmp_path / "base", tmp_path / "lora"
+    for folder in (base, adapter):
+        folder.mkdir()
+        (folder / "weights").write_bytes(b"1")
+    model: Any = {"pretrained": str(base), "dtype": "bfloat16", "peft": str(adapter)}
+    config = {"model_args": ",".join(f"{k}={v}" for k, v in model.items()) if as_text else model, "limit": 5.0}
+    file = tmp_path / "out" / "results_1.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"results": RESULTS, "config": config}))
+    os.utime(file, ns=(2**61, 2**61))
+    check_results(file.parent, str(base), adapter, 5)
+    for wrong in ((str(base), adapter, None), (str(base), None, 5), ("a/b", adapter, 5), (str(base), base, 5)):
+        with pytest.raises(NashwardError, match="another --out"):
+            check_results(file.parent, *wrong)
+    os.utime(file, (0, 0))  # the step was made again since
+    with pytest.raises(NashwardError, match="written since"):
+        check_results(file.parent, str(base), adapter, 5)
+    file.write_text(json.dumps({"results": RESULTS}))  # which say nothing
+    check_results(file.parent, "a/b")
 
 
 @pytest.mark.parametrize("content", ["[]", '{"results": 3}', "{"])

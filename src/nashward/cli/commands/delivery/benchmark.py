@@ -85,7 +85,14 @@ def _check_other(args: argparse.Namespace, names: Sequence[str], why: str) -> No
 
 def _tasks(args: argparse.Namespace) -> int:
     """The tasks of the Open LLM Leaderboard through lm_eval."""
-    from nashward.llm.delivery.benchmarks.leaderboard_tasks import VERSION, changes, command, read_scores, table
+    from nashward.llm.delivery.benchmarks.leaderboard_tasks import (
+        VERSION,
+        changes,
+        check_results,
+        command,
+        read_scores,
+        table,
+    )
 
     if args.policy is None:
         raise NashwardError("--policy is missing: the base, which is before; or --format, for answers that are judged")
@@ -105,6 +112,9 @@ def _tasks(args: argparse.Namespace) -> int:
         "before": command(args.policy, args.out / "before", None, tasks, args.limit, dtype),
         "after": command(after, args.out / "after", args.adapter, tasks, args.limit, dtype),
     }
+    for name, base, adapter in (("before", args.policy, None), ("after", after, args.adapter)):
+        if _done(args.out / name):
+            check_results(args.out / name, base, adapter, args.limit)
     for line in lines.values():
         print(shlex.join(line))
     if args.run:

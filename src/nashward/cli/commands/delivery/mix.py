@@ -14,6 +14,7 @@ from nashward.errors import NashwardError
 from .answer import SAMPLING, answers_of, check_out, loaded
 
 RULES = ("uniform", "linear", "nash")
+OF_TOURNAMENT = ("oracle", "combine", "correct", "prompts", "prompt-field", *SAMPLING)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,11 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="average the networks' weights into one adapter, in place of a mixture",
     )
-    names = ("policy", "oracle", "combine", "correct", "prompts", "prompt-field", *SAMPLING)
-    options.add_groups(parser, options.select({**options.INPUTS, **options.RUN}, names))
+    options.add_groups(parser, options.select({**options.INPUTS, **options.RUN}, ("policy", *OF_TOURNAMENT)))
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.weights != "nash" and (given := configuration.flags(args, OF_TOURNAMENT)):
+        raise NashwardError(f"--{next(iter(given))} is of the tournament of --weights nash; leave it out")
+
     from nashward.llm.policy.adapters.lora import interpolate
     from nashward.llm.policy.mixture import Mixture, adapter_folders, linear, nash_weights, uniform
 
