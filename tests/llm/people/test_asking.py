@@ -150,3 +150,11 @@ def test_the_same_seed_asks_the_same(store: VoteStore, tmp_path: Path) -> None:
 def test_shares_that_are_none(settings: dict[str, float]) -> None:
     with pytest.raises(NashwardError, match="expected"):
         Asking(**settings)  # type: ignore[arg-type]
+
+
+def test_who_has_answered_little_is_asked_nothing_again(store: VoteStore) -> None:
+    for seed in range(4):
+        asker = Asker(store, Asking(random_share=0.0, repeats=1.0, seed=seed))
+        pairs = [pair for pair, _ in session(store, asker, f"ann {seed}", 6)]
+        own = [pair for k, pair in enumerate(pairs) if pair in pairs[:k]]
+        assert own == [], pairs
