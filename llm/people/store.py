@@ -85,14 +85,14 @@ class VoteStore(VoteFile):
             return int(after - before)
 
     def pairs(self) -> list[PairRow]:
-        """All pairs, with the votes on them."""
+        """All pairs of different responses, with the votes on them; equal ones, as a file may have, are not asked."""
         votes: dict[int, list[str]] = {}
         with self._lock:
             for pair, winner in self._rows(
                 "SELECT pair, winner FROM question WHERE winner IS NOT NULL AND winner != ? ORDER BY number", (SKIP,)
             ):
                 votes.setdefault(pair, []).append(winner)
-            rows = self._rows("SELECT id, prompt, a, b, logit, error FROM pair ORDER BY id")
+            rows = self._rows("SELECT id, prompt, a, b, logit, error FROM pair WHERE a != b ORDER BY id")
         return [
             PairRow(pair, prompt, a, b, logit, error, tuple(votes.get(pair, ())))
             for pair, prompt, a, b, logit, error in rows
