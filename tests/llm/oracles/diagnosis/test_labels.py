@@ -165,3 +165,12 @@ def test_two_pairs_of_the_same_authors_on_a_prompt_are_one_judgement() -> None:
     assert tables[0, 1, 0] == pytest.approx(0.4)
     assert tables[0, 0, 2] == pytest.approx(0.9)
     assert np.isnan(tables[0, 1, 2])
+
+
+def test_of_two_authors_of_a_text_the_vote_says_whose_it_is() -> None:
+    answers = {"ann": ["Hi."], "bob": ["Hello."], "cyd": ["Hello."]}
+    votes = [Vote("p", "Hi.", "Hello.", wins=1, n=1, models=("", "bob"))]
+    (pair,) = probe_pairs(votes, ["p"], answers)
+    assert (pair.author_a, pair.author_b) == ("ann", "bob")
+    (unknown,) = probe_pairs([replace(votes[0], models=("", ""))], ["p"], answers)
+    assert (unknown.author_a, unknown.author_b) == ("ann", None)
