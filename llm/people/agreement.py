@@ -147,7 +147,7 @@ def by_annotator(votes: Sequence[CastVote]) -> Mapping[str, Mapping[str, float |
     for name, cast in sorted(of.items()):
         own = [vote for vote in cast if vote.winner != SKIP]
         seconds = [vote.seconds for vote in own if vote.seconds is not None]
-        decided = [vote for vote in own if vote.winner in ("a", "b")]
+        decided = [vote for vote in own if vote.winner in ("a", "b") and vote.shown_first]
         with_oneself = agreement(own)
         found[name] = {
             "votes": len(own),

@@ -161,8 +161,9 @@ def _objects(value: Any, name: str) -> list[Mapping[str, Any]]:
 
 
 def _first(value: Any) -> str:
-    if value in (None, ""):
-        return "a"
+    """Which response was shown first; "" where that is not known, as of chosen and rejected ones."""
+    if is_missing(value) or value == "":
+        return ""
     if value not in ("a", "b"):
         raise NashwardError(f"has shown_first {quoted(value, 40)}, expected a or b")
     return str(value)
@@ -255,7 +256,7 @@ def _from_battles(row: Mapping[str, Any]) -> list[CastVote]:
 def _to_label_studio(votes: Sequence[CastVote]) -> list[dict[str, Any]]:
     tasks: dict[tuple[str, str, str], dict[str, Any]] = {}
     for vote in votes:
-        vote = vote if vote.shown_first == "a" else vote.swapped()
+        vote = vote if vote.shown_first != "b" else vote.swapped()
         task = tasks.setdefault(
             (vote.prompt, vote.a, vote.b),
             {"data": {"prompt": vote.prompt, "answer1": vote.a, "answer2": vote.b}, "annotations": []},
@@ -318,7 +319,7 @@ def _to_argilla(votes: Sequence[CastVote]) -> list[dict[str, Any]]:
     for vote in votes:
         if vote.winner == SKIP:
             continue
-        vote = vote if vote.shown_first == "a" else vote.swapped()
+        vote = vote if vote.shown_first != "b" else vote.swapped()
         record = records.setdefault(
             (vote.prompt, vote.a, vote.b),
             {

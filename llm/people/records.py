@@ -21,7 +21,7 @@ class CastVote:
         winner: "a", "b", "tie", "both_bad", or "skip" for a question that was left out.
         annotator: the name that was given.
         seconds: how long the question was looked at; None: not known.
-        shown_first: "a" or "b", the one on the left or above.
+        shown_first: "a" or "b", the one on the left or above; "": not known, as of a file that does not say.
         why: what the question was chosen for: "change" of the equilibrium, "random", a "repeat", or an "import".
         number: votes are numbered as they arrive, from 1.
         id: of the question.
