@@ -93,7 +93,8 @@ class PairRow:
     Attributes:
         id, prompt, a, b: numbers of the pair, of its prompt and of its two responses.
         logit, error: the log-odds that a beats b by an oracle, and their standard error; None: no oracle was asked.
-        votes: the winners of the votes on it, as they arrived; without skips.
+        votes: the winners of the votes on it, as they arrived; without skips, and without those that the oracle was
+            fitted to.
     """
 
     id: int
