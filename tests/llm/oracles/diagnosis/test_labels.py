@@ -13,6 +13,7 @@ from nashward.llm.config import DiagnosisLimits
 from nashward.llm.oracles import Calibrated, Function, Length
 from nashward.llm.oracles.diagnosis import biases
 from nashward.llm.oracles.diagnosis.diagnose import cost, diagnose
+from nashward.llm.oracles.diagnosis.finding import Finding
 from nashward.llm.oracles.diagnosis.probe import Pair, judge_pairs, probe_pairs
 from nashward.llm.oracles.diagnosis.style_fit import style_fit
 from nashward.llm.oracles.fitting.votes import Vote
@@ -146,7 +147,8 @@ def test_several_votes_on_a_pair_are_as_many_labels() -> None:
     favours, by_labels = {}, {}
     for name, own in {"often": often, "copies": [*labelled, *labelled[:60] * 4]}.items():
         judged = judge_pairs(judge, own)
-        favours[name] = [found.estimate for found in biases.favours(judged, DiagnosisLimits())]
+        found = biases.favours(judged, DiagnosisLimits())
+        favours[name] = [one.estimate for one in found if isinstance(one, Finding)]
         fit = style_fit(judged, judged.labels, "wins")
         assert fit is not None
         by_labels[name] = [fit.fit.coefficients / fit.fit.scale, fit.fit.slope_errors]
