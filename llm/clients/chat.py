@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from nashward.errors import EndpointError
 
 from .client import Client
@@ -184,11 +186,12 @@ def _tokens(logprobs: Any) -> tuple[Token, ...] | None:
 
 
 def _likeliest(entry: Any) -> dict[str, float]:
-    """Log-probabilities by text; of one text that several tokens have, their sum's."""
+    """Log-probabilities by text; of one text that several tokens have, their sum's; without NaN, which is none."""
     found: dict[str, float] = {}
     for one in entry.get("top_logprobs") or [entry]:
-        text, value = str(one["token"]), min(0.0, float(one["logprob"]))
-        found[text] = math.log(math.exp(found[text]) + math.exp(value)) if text in found else value
+        text, value = str(one["token"]), float(one["logprob"])
+        if not math.isnan(value):
+            found[text] = float(np.logaddexp(found.get(text, -math.inf), min(0.0, value)))
     return found
 
 

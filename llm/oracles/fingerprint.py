@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,11 @@ def _of_member(source: Any) -> str | None:
 def _description(function: Any) -> str:
     """A function as text: its name, its source, and the plain values of its defaults and its closure.
 
-    Of a callable object it is the name of its class.
+    Of a partial one they are those of what it calls, with the plain values that are bound; of another callable object
+    it is the name of its class.
     """
+    if isinstance(function, partial):
+        return "\n".join([_description(function.func), _plain(function.args), _plain(function.keywords)])
     if not hasattr(function, "__code__"):
         function = type(function)
         return f"{function.__module__}.{function.__qualname__}"

@@ -140,11 +140,14 @@ def by_annotator(votes: Sequence[CastVote]) -> Mapping[str, Mapping[str, float |
         >>> by_annotator([CastVote("p", "x", "y", "a", "ann", 4.0, "a")])["ann"]["shown_first"]
         1.0
     """
+    of: dict[str, list[CastVote]] = {}
+    for vote in votes:
+        of.setdefault(vote.annotator, []).append(vote)
     found = {}
-    for name in sorted({vote.annotator for vote in votes}):
-        own = [vote for vote in votes if vote.annotator == name and vote.winner != SKIP]
+    for name, cast in sorted(of.items()):
+        own = [vote for vote in cast if vote.winner != SKIP]
         seconds = [vote.seconds for vote in own if vote.seconds is not None]
-        decided = [vote for vote in own if vote.winner in ("a", "b")]
+        decided = [vote for vote in own if vote.winner in ("a", "b") and vote.shown_first]
         with_oneself = agreement(own)
         found[name] = {
             "votes": len(own),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
@@ -23,7 +24,7 @@ DRAWS = 32  # tables a prompt
 PROMPTS = 64  # that are looked at for one list of questions
 LISTED = 24  # questions of a list, after which the votes since then are counted in
 DECAY = 0.5  # what the next pair of the same prompt is worth: the first one may settle it as well
-APART = 5  # answers between a question and its repetition, where there are as many
+APART = 5  # answers between a question and its repetition, at least
 
 
 def belief(row: PairRow) -> tuple[float, float]:
@@ -194,7 +195,8 @@ class Asker:
 
     def _repeat(self, answered: Sequence[int]) -> int | None:
         """A pair that this person answered once, some answers ago, or one that only others did."""
-        once = [pair for pair in answered[: len(answered) - APART] if answered.count(pair) == 1]
+        times = Counter(answered)
+        once = [pair for pair in answered[:-APART] if times[pair] == 1]
         others = sorted(self.store.voted_pairs() - set(answered))
         kinds = [kind for kind in (once, others) if kind]
         if not kinds:

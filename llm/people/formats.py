@@ -17,7 +17,7 @@ from nashward.winners import MODELS, SKIP, is_skip, winner_of
 
 from ..config.people import VoteFormat
 from ..data.rows import is_missing, is_unicode, likely_field, numbered_rows, read_rows
-from ..oracles.fitting.votes import compared_texts, fields_of_vote, vote_of_row, winner_of_row
+from ..oracles.fitting.votes import compared_texts, fields_of_vote, models_of_row, vote_of_row, winner_of_row
 from ..store.files import atomic_write, to_jsonl
 from .records import CastVote
 
@@ -161,8 +161,9 @@ def _objects(value: Any, name: str) -> list[Mapping[str, Any]]:
 
 
 def _first(value: Any) -> str:
-    if value in (None, ""):
-        return "a"
+    """Which response was shown first; "" where that is not known, as of chosen and rejected ones."""
+    if is_missing(value) or value == "":
+        return ""
     if value not in ("a", "b"):
         raise NashwardError(f"has shown_first {quoted(value, 40)}, expected a or b")
     return str(value)
@@ -187,8 +188,10 @@ def _sources(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _from_jsonl(row: Mapping[str, Any]) -> list[CastVote]:
-    winner = SKIP if is_skip(row.get("winner"), _sources(row)) else row.get("winner")
+    winner = SKIP if is_skip(row.get("winner"), models_of_row(row)) else row.get("winner")
     vote = vote_of_row({**row, "winner": "tie"} if winner == SKIP else row)
+    if vote.weight != 1:
+        raise NashwardError(f"has the weight {vote.weight:g}; a person's vote counts once, leave rows out or the field")
     outcome = {0.0: "b", 0.5: "tie", 1.0: "a"}.get(vote.wins)
     if vote.n != 1 or outcome is None:
         raise NashwardError(f"has {vote.wins:g} wins of {vote.n:g}; expected one vote a row")
@@ -198,7 +201,7 @@ def _from_jsonl(row: Mapping[str, Any]) -> list[CastVote]:
     return [
         CastVote(
             vote.prompt, vote.a, vote.b, str(winner), vote.annotator or NOBODY, seconds, first,
-            id=_name(row.get("id")), sources=_sources(row),
+            id=_name(row.get("id")), sources=(_name(vote.models[0]), _name(vote.models[1])),
         )
     ]  # fmt: skip
 
@@ -253,7 +256,7 @@ def _from_battles(row: Mapping[str, Any]) -> list[CastVote]:
 def _to_label_studio(votes: Sequence[CastVote]) -> list[dict[str, Any]]:
     tasks: dict[tuple[str, str, str], dict[str, Any]] = {}
     for vote in votes:
-        vote = vote if vote.shown_first == "a" else vote.swapped()
+        vote = vote if vote.shown_first != "b" else vote.swapped()
         task = tasks.setdefault(
             (vote.prompt, vote.a, vote.b),
             {"data": {"prompt": vote.prompt, "answer1": vote.a, "answer2": vote.b}, "annotations": []},
@@ -316,7 +319,7 @@ def _to_argilla(votes: Sequence[CastVote]) -> list[dict[str, Any]]:
     for vote in votes:
         if vote.winner == SKIP:
             continue
-        vote = vote if vote.shown_first == "a" else vote.swapped()
+        vote = vote if vote.shown_first != "b" else vote.swapped()
         record = records.setdefault(
             (vote.prompt, vote.a, vote.b),
             {

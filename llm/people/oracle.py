@@ -130,7 +130,7 @@ class PeopleOracle(StepwiseOracle):
             store.add_responses(prompt, list(sources), list(sources.values()))
         previous = None if before is None else as_oracle(before, device=self.device)
         if previous is not None:
-            update_beliefs(store, previous, {prompt: list(sources) for prompt, sources in texts.items()})
+            update_beliefs(store, previous, {prompt: list(sources) for prompt, sources in texts.items()}, used)
         self._wait(store, folder, used, pause)
         votes = store.votes()
         with atomic_folder(place) as unfinished:
@@ -181,7 +181,9 @@ class PeopleOracle(StepwiseOracle):
             pause(POLL)
 
 
-def update_beliefs(store: VoteStore, oracle: PreferenceOracle, texts: Mapping[str, Sequence[str]]) -> None:
+def update_beliefs(
+    store: VoteStore, oracle: PreferenceOracle, texts: Mapping[str, Sequence[str]], fitted: int = 0
+) -> None:
     """Keep what an oracle says of the pairs of these responses, for the choice of the questions.
 
     The spread of an ensemble becomes a standard error by its ``error_factor``; log-odds have it by the delta method.
@@ -190,6 +192,7 @@ def update_beliefs(store: VoteStore, oracle: PreferenceOracle, texts: Mapping[st
         store: has the responses.
         oracle: judges them.
         texts: the responses to each prompt.
+        fitted: the number of the newest of the store's votes that the oracle was fitted to.
 
     Source: Shao and Tu 1995, "The Jackknife and Bootstrap", for the jackknife.
     """
@@ -209,4 +212,4 @@ def update_beliefs(store: VoteStore, oracle: PreferenceOracle, texts: Mapping[st
         if std is not None and members is not None:
             error = oracle.error_factor(len(members)) * float(std[i, j]) / (p * (1 - p))
         beliefs.append((pair, float(np.log(p / (1 - p))), max(LEAST_ERROR, error)))
-    store.set_beliefs(beliefs)
+    store.set_beliefs(beliefs, fitted)

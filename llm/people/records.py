@@ -21,7 +21,7 @@ class CastVote:
         winner: "a", "b", "tie", "both_bad", or "skip" for a question that was left out.
         annotator: the name that was given.
         seconds: how long the question was looked at; None: not known.
-        shown_first: "a" or "b", the one on the left or above.
+        shown_first: "a" or "b", the one on the left or above; "": not known, as of a file that does not say.
         why: what the question was chosen for: "change" of the equilibrium, "random", a "repeat", or an "import".
         number: votes are numbered as they arrive, from 1.
         id: of the question.
@@ -93,7 +93,8 @@ class PairRow:
     Attributes:
         id, prompt, a, b: numbers of the pair, of its prompt and of its two responses.
         logit, error: the log-odds that a beats b by an oracle, and their standard error; None: no oracle was asked.
-        votes: the winners of the votes on it, as they arrived; without skips.
+        votes: the winners of the votes on it, as they arrived; without skips, and without those that the oracle was
+            fitted to.
     """
 
     id: int

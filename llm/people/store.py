@@ -85,14 +85,18 @@ class VoteStore(VoteFile):
             return int(after - before)
 
     def pairs(self) -> list[PairRow]:
-        """All pairs, with the votes on them."""
+        """All pairs of different responses, with the votes on them that are not in what an oracle says of them; equal
+        ones, as a file may have, are not asked."""
         votes: dict[int, list[str]] = {}
         with self._lock:
             for pair, winner in self._rows(
-                "SELECT pair, winner FROM question WHERE winner IS NOT NULL AND winner != ? ORDER BY number", (SKIP,)
+                "SELECT question.pair, winner FROM question LEFT JOIN believed ON believed.pair = question.pair "
+                "WHERE winner IS NOT NULL AND winner != ? AND question.number > coalesce(believed.number, 0) "
+                "ORDER BY question.number",
+                (SKIP,),
             ):
                 votes.setdefault(pair, []).append(winner)
-            rows = self._rows("SELECT id, prompt, a, b, logit, error FROM pair ORDER BY id")
+            rows = self._rows("SELECT id, prompt, a, b, logit, error FROM pair WHERE a != b ORDER BY id")
         return [
             PairRow(pair, prompt, a, b, logit, error, tuple(votes.get(pair, ())))
             for pair, prompt, a, b, logit, error in rows
@@ -112,11 +116,17 @@ class VoteStore(VoteFile):
                 found[pair] = (texts[0], texts[1], texts[2])
         return found
 
-    def set_beliefs(self, beliefs: Iterable[tuple[int, float, float]]) -> None:
-        """Keep what an oracle says of pairs: (pair, log-odds that a beats b, their standard error)."""
+    def set_beliefs(self, beliefs: Iterable[tuple[int, float, float]], fitted: int = 0) -> None:
+        """Keep what an oracle says of pairs.
+
+        Args:
+            beliefs: (pair, log-odds that a beats b, their standard error).
+            fitted: the number of the newest vote that the oracle was fitted to: those up to it count by the oracle.
+        """
         with self._transaction() as run:
             for pair, logit, error in beliefs:
                 run("UPDATE pair SET logit = ?, error = ? WHERE id = ?", (logit, error, pair))
+                run("INSERT OR REPLACE INTO believed VALUES (?, ?)", (pair, fitted))
 
     # who votes
 

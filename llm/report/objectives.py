@@ -167,7 +167,7 @@ def _floor_sentence(name: str, floor: float, newest: Mapping[str, Any]) -> str:
     elif room <= 2 * (error or 0.0) and multiplier > BINDS:
         state = "binds"
     else:
-        state = "is kept with room to spare"
+        state = "is kept with room to spare" if room >= 0 else "is missed within noise"
     return (
         f"The floor of {name}, {floor:g}, {state}: {newest['policy']} wins {with_error(rate, error, 3)} there, at a "
         f"multiplier of {multiplier:.3f}."

@@ -20,7 +20,7 @@ from ..run.inputs.augmented_prompts import played_prompts
 from ..run.rollouts import table_name
 from ..run.selfplay import iterates
 from ..store.files import read_jsonl, read_shard, shards
-from ..store.run_folder import RunFolder
+from ..store.run_folder import RunFolder, step_order
 from ..store.step_shards import shard_names, texts_by_prompt
 from .content import Alert, Content, Heading, Paragraph, Table
 from .results import command, read_evaluation
@@ -90,7 +90,7 @@ def judged_responses(step: Path, prompts: Mapping[str, str], count: int) -> list
 
 def newest_sampled(step: Path) -> str:
     """The newest policy that a step sampled: in ``iteration-05`` it is iteration-04, which the step before had made."""
-    return max({*shard_names(step / "responses")} - {START}, default=START)
+    return max({*shard_names(step / "responses")} - {START}, key=lambda name: step_order(Path(name)), default=START)
 
 
 def sampled_steps(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from nashward.games.shapes import Float
 from ...oracles import Vote
 
 TO_LABEL = "to-label.jsonl"  # in the folder of evaluations
+Z = 1.96  # standard errors of a 95% interval
 
 
 def labelled_win_rate(
@@ -23,11 +25,16 @@ def labelled_win_rate(
     opponents: Sequence[str],
     judged: Float[np.ndarray, " N"],
 ) -> dict[str, Any] | None:
-    """The prediction-powered win rate of responses over opponents, in percent.
+    r"""The prediction-powered win rate of responses over opponents, in percent.
+
+    .. math::  \tfrac{1}{2} + s \, (\theta - \tfrac{1}{2})
+
+    with s the share of the N prompts whose two texts differ, and theta the rate on these: equal texts tie, and nobody
+    votes on them. An end of the interval is as far away as that of theta and the error of s are together.
 
     Args:
         votes: of people, on pairs of these texts in either order; others are of other pairs and are left out. The
-            prompts that were voted on are a random part of all.
+            prompts that were voted on are a random part of those with two different texts.
         prompts, responses, opponents: N texts each.
         judged: [N], P(response beats opponent); NaN: not judged, left out.
 
@@ -59,13 +66,24 @@ def labelled_win_rate(
     here = known & ~np.isnan(label)
     if here.sum() < FEWEST:
         return None
-    found = prediction_powered(label[here], judged[here], judged[known & ~here])
+    different = known & np.array([text != other for _, text, other in keys])
+    found = prediction_powered(label[here], judged[here], judged[different & ~here])
+    share = float(different.sum() / known.sum())
+
+    def over_all(rate: float) -> float:
+        return 100 * (0.5 + share * (rate - 0.5))
+
+    def interval(rate: float, ends: tuple[float, float]) -> list[float]:
+        of_share = Z * (rate - 0.5) * math.sqrt(share * (1 - share) / known.sum())
+        return [over_all(rate) + 100 * side * math.hypot(share * (end - rate), of_share)
+                for side, end in zip((-1, 1), ends, strict=True)]  # fmt: skip
+
     return {
-        "win_rate": 100 * found.value,
-        "interval": [100 * end for end in found.interval],
-        "labels_alone": 100 * found.labels_alone,
-        "labels_interval": [100 * end for end in found.labels_interval],
-        "oracle_alone": 100 * found.judge_alone,
+        "win_rate": over_all(found.value),
+        "interval": interval(found.value, found.interval),
+        "labels_alone": over_all(found.labels_alone),
+        "labels_interval": interval(found.labels_alone, found.labels_interval),
+        "oracle_alone": over_all(found.judge_alone),
         "weight": found.weight,
         "labels": found.labels,
     }

@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from nashward.counted import counted
 from nashward.errors import NashwardError
+from nashward.games.analysis.confidence import least_error
 from nashward.games.forms.keyed import by_key, counts_rows, is_series
 from nashward.games.shapes import Float
 from nashward.shortened import quoted
@@ -73,7 +74,8 @@ class LengthControlled:
 
     Attributes:
         value, standard_error: of the win rate at equal lengths; the standard error is the sampling error over prompts
-            and their judgements, that of the fitted weights included.
+            and their judgements, that of the fitted weights included. Of few prompts that are alike, as where all are
+            won, it is no less than ``games.analysis.confidence.least_error``.
         alpaca_eval_standard_error: the figure that AlpacaEval publishes, the spread of the predictions over prompts for
             fixed weights: 0 without difficulties, and several times too small with them.
         win_rate, win_rate_error: the mean preference, uncontrolled.
@@ -188,7 +190,8 @@ def length_controlled_win_rate(
     penalty: float = 0.0 if isinstance(regularisation, str) else regularisation
     error = 0.0
     identified = gamed is not None or length_difference.min() <= 0 <= length_difference.max()
-    if not length_difference.any() and (y == 0.5).all():  # the outputs of the baseline
+    same = not length_difference.any() and bool((y == 0.5).all())  # the outputs of the baseline
+    if same:
         weights = Weights(0.0, 0.0, 0.0)
     else:
         spread = length_difference.std(ddof=1)
@@ -211,6 +214,8 @@ def length_controlled_win_rate(
         error = 100 * standard_error(Fitted(*fitted)) if identified else np.nan
         weights = Weights(float(coefficients[0]), 0.0 if d is None else float(coefficients[1]), float(coefficients[-1]))
     value, alpaca_error = predict(weights, np.zeros(len(y)) if d is None else d)
+    if not same:
+        error = max(error, 100 * float(least_error(value / 100, len(y))))  # NaN stays
     if gamed is None:
         _warn_not_comparable(value, length_difference, identified=bool(identified))
     discrete = np.where(y == 0.5, 0.5, y > 0.5)

@@ -53,7 +53,7 @@ class Corrected(PreferenceOracle):
             raise NashwardError(f"{oracle.name} has the aggregation {oracle.aggregation!r}; corrected are 'calibrated'")
         self.oracle, self.parameters = oracle, repr(parameters)
         self.name = f"{oracle.name}, {self.what}"
-        self.pairs_per_call = oracle.pairs_per_call
+        self.pairs_per_call, self.sees_copies = oracle.pairs_per_call, oracle.sees_copies
 
     @property
     def consulted(self) -> tuple[PreferenceOracle, ...]:

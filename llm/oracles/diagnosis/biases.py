@@ -228,7 +228,7 @@ def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
 
 def _calibration(judged: Judged, known: Bool[np.ndarray, " N"], limits: DiagnosisLimits) -> Finding:
     """By what factor its log-odds are too large, a certain verdict counting as ``probe.CERTAIN`` nats."""
-    y, A, certain = judged.labels[known], judged.log_odds[known], judged.certain[known]
+    y, A, certain, n = (of[known] for of in (judged.labels, judged.log_odds, judged.certain, judged.votes))
     slope, error, count = _slope_of_labels(judged, known)
     factor = min(1 / slope, LARGEST_FACTOR) if slope > 0 else LARGEST_FACTOR
     too = "large" if factor > 1 else "small"
@@ -242,8 +242,8 @@ def _calibration(judged: Judged, known: Bool[np.ndarray, " N"], limits: Diagnosi
         P = np.where(certain, (A > 0).astype(float), 0.5 + np.tanh(A / 2) / 2)
         text += (
             f"; it is certain (P of 0 or 1) of {certain.sum()} of {len(y)} pairs and wrong in {wrong.sum()} of them: "
-            f"its log-loss has no bound, its Brier score is {((P - y) ** 2).mean():.3f} "
-            f"(a coin {((0.5 - y) ** 2).mean():.3f})"
+            f"its log-loss has no bound, its Brier score is {np.average((P - y) ** 2, weights=n):.3f} "
+            f"(a coin {np.average((0.5 - y) ** 2, weights=n):.3f})"
         )
     return Finding(
         "calibration", factor, factor * error / slope if factor < LARGEST_FACTOR else math.nan,
@@ -271,7 +271,7 @@ def favours(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
         own = known & (sign != 0)
         if len(names) < 2 or own.sum() < FEW:
             continue
-        lead, error, count = clustered_mean((sign * excess)[own], judged.clusters[own])
+        lead, error, count = clustered_mean((sign * excess)[own], judged.clusters[own], judged.votes[own])
         found.append((one_sided(lead, error, count), lead, error, name))
     if not found:
         yield NotMeasured("favour", f"two authors (--responses), one of them in {FEW} labelled pairs")
@@ -291,11 +291,16 @@ def cycles(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
         yield NotMeasured("cycles", f"three authors (--responses), given: {len(names)}")
         return
     clusters = judged.clusters
-    tables = np.full((int(clusters.max()) + 1, len(names), len(names)), np.nan)
-    tables[:, range(len(names)), range(len(names))] = 0.5
+    place, P = {name: i for i, name in enumerate(names)}, judged.P
+    wins = np.zeros((int(clusters.max()) + 1, len(names), len(names)))
     for k in pairs:
-        i, j = (names.index(str(name)) for name in (judged.pairs[k].author_a, judged.pairs[k].author_b))
-        tables[clusters[k], i, j], tables[clusters[k], j, i] = judged.P[k], 1 - judged.P[k]
+        i, j = place[str(judged.pairs[k].author_a)], place[str(judged.pairs[k].author_b)]
+        if not np.isnan(P[k]):
+            wins[clusters[k], i, j] += P[k]
+            wins[clusters[k], j, i] += 1 - P[k]
+    with np.errstate(invalid="ignore"):  # 0 / 0: not judged
+        tables = wins / (wins + wins.swapaxes(1, 2))  # on a prompt with several pairs of two authors their mean
+    tables[:, range(len(names)), range(len(names))] = 0.5
     found = significant_cycles(tables, level=limits.level / TESTS)
     of_labels = _cycles_of_labels(judged, pairs)
     known = {_from_first(cycle.names) for cycle in of_labels}

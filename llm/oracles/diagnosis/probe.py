@@ -63,18 +63,17 @@ def probe_pairs(
         [('bob', 'ann', 0.0, 1.0)]
     """
     answers = answers or {}
-    author = {
-        (prompt, text): name
-        for name, texts in answers.items()
-        for prompt, text in zip(prompts, texts, strict=True)
-        if text is not None
-    }
+    author: dict[tuple[str, str], str | None] = {}
+    for name, texts in answers.items():
+        for prompt, text in zip(prompts, texts, strict=True):
+            if text is not None:  # of two authors of a text neither is known to be the one that was compared
+                author[prompt, text] = name if (prompt, text) not in author else None
     found: dict[tuple[str, frozenset[str]], Pair] = {}
     for vote in labels:
         if vote.a != vote.b and vote.weight > 0:
             key = (vote.prompt, frozenset((vote.a, vote.b)))
-            one = author.get((vote.prompt, vote.a), vote.models[0] or None)
-            other = author.get((vote.prompt, vote.b), vote.models[1] or None)
+            one = author.get((vote.prompt, vote.a)) or vote.models[0] or None
+            other = author.get((vote.prompt, vote.b)) or vote.models[1] or None
             before = found.get(key) or Pair(vote.prompt, vote.a, vote.b, one, other)
             wins = vote.wins if before.a == vote.a else vote.n - vote.wins
             found[key] = Pair(

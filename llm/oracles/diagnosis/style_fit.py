@@ -28,6 +28,7 @@ class StyleFit:
         outcomes, a, b, clusters, scale: what is fitted: [N], the counts of both responses [N, 4] (``style_counts``),
             the prompts [N].
         first, second: [N], the authors; None: not known.
+        weights: [N], of the outcomes; None: equal ones.
     """
 
     outcomes: Float[np.ndarray, " N"]
@@ -37,6 +38,7 @@ class StyleFit:
     scale: Literal["wins", "log-odds"]
     first: Int[np.ndarray, " N"] | None = None
     second: Int[np.ndarray, " N"] | None = None
+    weights: Float[np.ndarray, " N"] | None = None
 
     @cached_property
     def fit(self) -> ContextualBradleyTerry:
@@ -123,7 +125,9 @@ class StyleFit:
 
     def _fit(self, features: Float[np.ndarray, "N d"], authors: bool) -> ContextualBradleyTerry:
         first, second = (self.first, self.second) if authors else (None, None)
-        return contextual_bradley_terry(self.outcomes, features, first, second, self.clusters, self.scale)
+        return contextual_bradley_terry(
+            self.outcomes, features, first, second, self.clusters, self.scale, weights=self.weights
+        )
 
     def _left(self, column: Float[np.ndarray, " N"], features: Float[np.ndarray, "N d"]) -> float:
         """The sum of squares of a column that a number for each author, and features, leave over."""
@@ -155,4 +159,5 @@ def style_fit(judged: Judged, outcomes: Float[np.ndarray, " N"], scale: Literal[
         first, second = (
             np.array([names.index(str(getattr(pair, side))) for pair in pairs]) for side in ("author_a", "author_b")
         )
-    return StyleFit(outcomes[known], a, b, judged.clusters[known], scale, first, second)
+    votes = judged.votes[known] if scale == "wins" else None  # of labels, each a share of so many comparisons
+    return StyleFit(outcomes[known], a, b, judged.clusters[known], scale, first, second, votes)

@@ -13,6 +13,7 @@ import numpy as np
 from nashward.errors import NashwardError
 
 from ..cache import AnyCache
+from ..diagnosis.probe import probe_pairs
 from ..fitting.fit import warn_of_fitted
 from ..fitting.votes import Vote, read_votes
 from ..protocol import PreferenceOracle
@@ -120,8 +121,8 @@ class EnsembleSource:
         if self.rule not in ("accuracy", "dawid-skene"):
             return Ensemble(members, self.rule, weights, pessimism=pessimism)  # type: ignore[arg-type]
         votes = read_votes(Path(self.settings["pairs"]).expanduser())
-        if len(votes) < LEAST:
-            logger.warning("the accuracies of %d oracles are measured on %d pairs alone", len(members), len(votes))
+        if (pairs := len(probe_pairs(votes))) < LEAST:
+            logger.warning("the accuracies of %d oracles are measured on %d pairs alone", len(members), pairs)
         weights = self._measured(members, votes, cache)
         for member, weight in zip(members, weights, strict=True):
             accuracy = 1 / (1 + np.exp(-weight))

@@ -12,7 +12,7 @@ from nashward.games.analysis.dawid_skene import DawidSkene, dawid_skene
 from nashward.games.shapes import Float
 
 from ..cache import AnyCache
-from ..diagnosis.probe import Pair, judge_pairs
+from ..diagnosis.probe import Pair, judge_pairs, probe_pairs
 from ..fitting.votes import Vote
 from ..protocol import PreferenceOracle
 
@@ -34,22 +34,23 @@ def accuracy_weights(members: Sequence[PreferenceOracle], votes: Sequence[Vote],
         >>> [round(weight, 2) for weight in accuracy_weights([Length(), Length(-1.0)], votes)]
         [1.07, -1.07]
     """
-    weights = []
-    wins, n = (np.array([getattr(vote, name) * vote.weight for vote in votes]) for name in ("wins", "n"))
+    weights, pairs = [], probe_pairs(votes)
+    wins, n = (np.array([getattr(pair, name) for pair in pairs]) for name in ("wins", "n"))
     for member in members:
-        p = _probabilities(member, votes, cache)
+        p = _probabilities(member, pairs, cache)
         right = np.where(p > 0.5, wins, n - wins)[(p != 0.5) & ~np.isnan(p)].sum()
         total = n[(p != 0.5) & ~np.isnan(p)].sum()
         if not total > 0:
-            raise NashwardError(f"{member.name} decides none of {len(votes)} labelled pairs: its accuracy is unknown")
+            of = counted(len(pairs), "labelled pair")
+            raise NashwardError(f"{member.name} decides none of {of}: its accuracy is unknown")
         weights.append(float(np.log(0.5 + right) - np.log(0.5 + total - right)))
     return weights
 
 
 def unlabelled_accuracies(
-    members: Sequence[PreferenceOracle], pairs: Sequence[Vote], cache: AnyCache = None
+    members: Sequence[PreferenceOracle], votes: Sequence[Vote], cache: AnyCache = None
 ) -> DawidSkene:
-    """The members' accuracies from their verdicts on the same pairs; who won these is not read.
+    """The members' accuracies from their verdicts on the pairs of votes, each pair once; who won these is not read.
 
     Raises:
         ValueError: as ``dawid_skene``: fewer than three members, or one that decides no pair.
@@ -60,6 +61,7 @@ def unlabelled_accuracies(
         >>> unlabelled_accuracies([Length(), Length(2.0), Length(-1.0)], pairs).suspect.tolist()
         [False, False, True]
     """
+    pairs = probe_pairs(votes)
     verdicts = np.stack([_probabilities(member, pairs, cache) for member in members])
     for member, row in zip(members, verdicts, strict=True):
         if not ((row != 0.5) & ~np.isnan(row)).any():
@@ -67,7 +69,6 @@ def unlabelled_accuracies(
     return dawid_skene(verdicts)
 
 
-def _probabilities(oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache) -> Float[np.ndarray, " votes"]:
-    """An oracle's P(a beats b) on the pairs of votes; NaN where it has no judgement."""
-    pairs = [Pair(vote.prompt, vote.a, vote.b) for vote in votes]
+def _probabilities(oracle: PreferenceOracle, pairs: Sequence[Pair], cache: AnyCache) -> Float[np.ndarray, " pairs"]:
+    """An oracle's P(a beats b) on pairs; NaN where it has no judgement."""
     return judge_pairs(oracle, pairs, cache if oracle.cache_key() else None).P

@@ -15,7 +15,7 @@ from ...processes import processes
 from ..models.network import NetworkOracle, by_length
 from . import augment
 from .progress import shown
-from .settings import FitSettings, folds
+from .settings import FitSettings, fold_key, folds
 from .votes import Vote
 
 # The states of rows that some network has read: of token ids and positions.
@@ -41,7 +41,7 @@ class VoteExamples:
         pairs: how many are labelled, and how many were added by each augmentation.
         rows: the rows of tokens.
         of_vote: the examples of each vote, one an order.
-        fold: ``[examples]``, by prompt.
+        fold: ``[examples]``, by prompt; those without a weight are spread over no folds, as nothing is learned of them.
         texts, cut: how many prompts and responses the votes have, and how many of these a row had no room for.
     """
 
@@ -72,7 +72,9 @@ class VoteExamples:
         for place, example in enumerate(self.examples):
             if example.vote >= 0:
                 self.of_vote.setdefault(example.vote, []).append(place)
-        self.fold = folds([example.prompt for example in self.examples], settings.folds, settings.seed)
+        counted = [example.prompt for example in self.examples if example.weight > 0]
+        of = dict(zip(map(fold_key, counted), folds(counted, settings.folds, settings.seed).tolist(), strict=True))
+        self.fold = np.array([of.get(fold_key(example.prompt), 0) for example in self.examples])
 
     def _add(self, vote: Vote, number: int) -> int:
         """Add a vote; returns how many of its texts were cut."""

@@ -151,6 +151,8 @@ class VoteTraining:
                 parameter.copy_(self.start[key])
             if self.heads is not None and penalty is not None:
                 self.heads.use(self.heads.path(usable.tolist(), penalty + 1)[penalty])
+        # votes of a fold that weigh nothing, as of annotators who are no better than a coin, stop nothing
+        decides = bool((self.data.weights([k for vote in held_out for k in self.data.of_vote[vote]]) > 0).any())
         best: tuple[float, int, checkpoint.Member] | None = None
         history: list[np.ndarray] = []
         with self._tuned() as (parameters, member), shown(name, epochs, "epochs", self.progress) as advance:
@@ -171,6 +173,9 @@ class VoteTraining:
                     advance(1 if epoch else 0)
                     continue
                 history.append(self._predict(held_out))
+                if not decides:
+                    advance(1 if epoch else 0)
+                    continue
                 loss = self.data.loss(held_out, history[-1])
                 if not math.isfinite(loss):
                     raise NashwardError(

@@ -129,9 +129,10 @@ def _vote_unless_skipped(row: Any) -> Vote | None:
 
 
 def _kinds(row: Mapping[str, Any]) -> list[str]:
-    """The results that a row has; a preference is one of AlpacaEval's outputs alone."""
+    """The results that a row has, NaN where all are; a preference is one of AlpacaEval's outputs alone."""
     of_outputs = response_fields(row) == OUTPUTS
-    return [kind for kind in _KINDS if row.get(kind) is not None and (kind != PREFERENCE or of_outputs)]
+    given = [kind for kind in _KINDS if row.get(kind) is not None and (kind != PREFERENCE or of_outputs)]
+    return [kind for kind in given if not is_missing(row[kind])] or given
 
 
 def fields_of_vote(row: Mapping[str, Any]) -> set[str]:
@@ -164,7 +165,7 @@ def vote_of_row(row: Any) -> Vote:
         )
     prompt, a, b, wins, n = _KINDS[kinds[0]](row)
     annotator = next((row[name] for name in VOTERS if not is_missing(row.get(name))), None)
-    weight = 1.0 if row.get("weight") in (None, "") else _number(row, "weight")
+    weight = 1.0 if is_missing(row.get("weight")) or row["weight"] == "" else _number(row, "weight")
     annotator = None if annotator in (None, "") else str(annotator)
     models = ("", "") if kinds == ["chosen"] else models_of_row(row)  # which of them is model_a's is not known
     return Vote(prompt, a, b, wins, n, annotator, weight, models)

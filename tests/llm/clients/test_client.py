@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import logging
+import math
 import time
 import traceback
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from nashward.errors import EndpointError, NashwardError
 from nashward.llm.clients import client as client_module
-from nashward.llm.clients.chat import Chat
+from nashward.llm.clients.chat import Chat, _tokens
 from nashward.llm.clients.client import Client
 from nashward.llm.config import Endpoint, JudgeSettings
 from nashward.llm.config.endpoint import check_url
@@ -228,3 +229,14 @@ def test_thirty_percent_of_failures_end_within_eight_retries() -> None:
     assert len(results) == 200
     assert set(script.faults) == set(kinds)
     assert sum(script.faults.values()) > 40  # each of them was sent again
+
+
+def test_log_probabilities_that_servers_write_for_nothing() -> None:
+    listed = [("A", -0.1), ("x", -9999.0), ("x", -9999.0), ("B", float("nan")), ("C", -2.0), ("C", -2.0)]
+    content = [{"token": "A", "top_logprobs": [{"token": text, "logprob": value} for text, value in listed]}]
+    found = _tokens({"content": content})
+    assert found is not None
+    assert found[0].likeliest.keys() == {"A", "x", "C"}
+    assert found[0].likeliest["A"] == -0.1
+    assert math.exp(found[0].likeliest["x"]) == 0
+    assert math.exp(found[0].likeliest["C"]) == pytest.approx(2 * math.exp(-2))

@@ -18,8 +18,9 @@ from nashward.llm.evaluation.evaluate import _against_start, evaluate
 from nashward.llm.evaluation.players import policies, with_room
 from nashward.llm.evaluation.tables import TournamentTables, tournament_tables
 from nashward.llm.evaluation.tournament import tournament
+from nashward.llm.evaluation.win_rates.labelled import labelled_win_rate
 from nashward.llm.evaluation.win_rates.win_rate import win_rate
-from nashward.llm.oracles import Function, Length
+from nashward.llm.oracles import Function, Length, Vote
 from nashward.llm.policy.adapters.peft_format import WEIGHTS
 from nashward.llm.policy.mixture import Mixture
 from nashward.llm.report.results import role
@@ -363,3 +364,17 @@ def test_nothing_is_said_of_equal_lengths_that_no_prompt_is_near() -> None:
         found = _against_start(wins, ["x" * count for count in lengths], ["x" * 20] * 12)
         assert (found["minimal"] is not None) == known
         assert found["win_rate"] == pytest.approx(100 * wins.mean())
+
+
+def test_equal_responses_tie_in_a_win_rate_by_labels() -> None:
+    prompts = [f"p{k}" for k in range(200)]
+    own = ["yes" if k % 5 == 0 else "no" for k in range(200)]  # 40 differ from the start's
+    judged = np.array([0.8 if text == "yes" else 0.5 for text in own])
+    votes = [Vote(prompts[k], "yes", "no", wins=1, n=1) for k in range(0, 100, 5)]
+    found = labelled_win_rate(votes, prompts, own, ["no"] * 200, judged)
+    assert found is not None
+    assert (found["win_rate"], found["labels_alone"], found["labels"]) == (pytest.approx(60), pytest.approx(60), 20)
+    assert found["oracle_alone"] == pytest.approx(56)
+    low, high = found["interval"]
+    assert low < 60 - 1.96 * 100 * 0.5 * (0.2 * 0.8 / 200) ** 0.5 + 1e-9  # by the share that differs alone
+    assert 60 < high < 63

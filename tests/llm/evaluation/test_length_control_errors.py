@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from nashward.games.analysis.confidence import least_error
 from nashward.llm.evaluation import NotComparable, length_controlled_win_rate
 
 from .length_rows import gamed, random_rows
@@ -84,3 +85,11 @@ def test_half_won_and_all_alike_have_an_error_too() -> None:
     with pytest.warns(NotComparable):
         alike = controlled(*columns, np.ones(60))  # a prompt as difficult as the other: w_d and w_m are one
     assert alike.standard_error == pytest.approx(without.standard_error, rel=0.3)
+
+
+def test_few_prompts_that_are_all_won_are_no_certainty() -> None:
+    with pytest.warns(NotComparable):
+        found = length_controlled_win_rate([1.0] * 10, [5, 4, 3, 2, 1, 6, 7, 8, 9, 10], [5] * 10)
+    assert found.standard_error == pytest.approx(100 * least_error(found.value / 100, 10))
+    with pytest.warns(NotComparable):
+        assert length_controlled_win_rate([0.5] * 10, [5] * 10, [5] * 10).standard_error == 0  # the baseline itself

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from nashward.llm.oracles import Cache, Function, Length, PairRM, preference_matrices
+from nashward.llm.oracles import Cache, Function, Length, PairRM, RewardFunction, preference_matrices
+from nashward.llm.oracles.fingerprint import oracle_fingerprint
 from nashward.llm.pocket import PAIRRM
 
 PROMPTS = [f"prompt {n}" for n in range(40)]
@@ -296,3 +298,17 @@ def test_a_cache_is_opened_when_another_process_lets_it(tmp_path: Path, monkeypa
         cache.put({b"k" * 16: np.array([1.0])})
         assert len(cache) == 1
     assert len(refused) == 3
+
+
+def test_partial_functions_are_told_apart_by_what_is_bound() -> None:
+    def longer(completions: list[str], scale: float) -> list[float]:
+        return [scale * len(text) for text in completions]
+
+    def shorter(completions: list[str], scale: float) -> list[float]:
+        return [-scale * len(text) for text in completions]
+
+    def found(function: Any, scale: float) -> str | None:
+        return oracle_fingerprint(RewardFunction(partial(function, scale=scale)))
+
+    assert len({found(longer, 1.0), found(longer, 2.0), found(shorter, 1.0)}) == 3
+    assert found(longer, 1.0) == found(longer, 1.0)

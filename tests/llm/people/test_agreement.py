@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nashward.llm.people.agreement import agreement, by_annotator, krippendorff_alpha
+from nashward.llm.people.formats import read_cast_votes
 from nashward.llm.people.records import CastVote
 
 
@@ -72,3 +73,10 @@ def test_what_is_told_of_each_person() -> None:
     told = by_annotator([cast("a", "ann"), cast("b", "ann", "q"), cast("tie", "ann", "r"), cast("skip", "bob")])
     assert told["ann"] == {"votes": 3, "seconds": 2.0, "consistency": None, "repeated": 0, "shown_first": 0.5}
     assert told["bob"]["votes"] == 0
+
+
+def test_nothing_is_said_of_sides_that_are_not_known() -> None:
+    rows = [{"prompt": f"p{k}", "chosen": "x", "rejected": "y", "annotator": "ann"} for k in range(4)]
+    assert by_annotator(read_cast_votes(rows))["ann"]["shown_first"] is None
+    (shown,) = read_cast_votes([{"prompt": "p", "a": "x", "b": "y", "winner": "a", "voter": "ann", "shown_first": "b"}])
+    assert by_annotator([*read_cast_votes(rows), shown])["ann"]["shown_first"] == 0

@@ -150,3 +150,21 @@ def test_the_same_seed_asks_the_same(store: VoteStore, tmp_path: Path) -> None:
 def test_shares_that_are_none(settings: dict[str, float]) -> None:
     with pytest.raises(NashwardError, match="expected"):
         Asking(**settings)  # type: ignore[arg-type]
+
+
+def test_who_has_answered_little_is_asked_nothing_again(store: VoteStore) -> None:
+    for seed in range(4):
+        asker = Asker(store, Asking(random_share=0.0, repeats=1.0, seed=seed))
+        pairs = [pair for pair, _ in session(store, asker, f"ann {seed}", 6)]
+        own = [pair for k, pair in enumerate(pairs) if pair in pairs[:k]]
+        assert own == [], pairs
+
+
+def test_votes_that_an_oracle_was_fitted_to_are_in_what_it_says(store: VoteStore) -> None:
+    for name, choice in (("ann", "first"), ("bob", "first"), ("cyd", "second")):
+        question = store.open_question(name, 1, "random", "a")
+        store.vote(question.id, name, choice)
+    store.set_beliefs([(1, 0.5, 0.8), (2, 0.5, 0.8)], fitted=2)
+    assert [row.votes for row in store.pairs()[:2]] == [("b",), ()]
+    store.set_beliefs([(1, 0.5, 0.8)])  # of an oracle that knows none of them
+    assert store.pairs()[0].votes == ("a", "a", "b")

@@ -261,11 +261,32 @@ def test_records_of_other_tools(kind: VoteFormat, row: dict[str, object], expect
     assert (vote.prompt, vote.a, vote.b, vote.winner, vote.annotator) == expected
 
 
+def test_whose_responses_are_is_said_of_what_is_known() -> None:
+    models, generators = ({f"model_{side}": name for side, name in zip("ab", ("m", "n"), strict=True)},
+                          {"generator_1": "m", "generator_2": "n"})  # fmt: skip
+    rows = [
+        {"prompt": "p", "a": "x", "b": "y", "winner": "n", **models},
+        {"instruction": "p", "output_1": "x", "output_2": "y", "preference": 2, **generators},
+        {"prompt": "p", "chosen": "y", "rejected": "x", **models},  # the chosen one may be either's
+    ]
+    found = read_cast_votes(rows)
+    assert [vote.sources for vote in found] == [("m", "n"), ("m", "n"), ("", "")]
+    assert [vote.winner for vote in found] == ["b", "b", "a"]
+
+
+def test_equal_responses_of_a_file_are_not_asked(store: VoteStore) -> None:
+    before = store.pairs()
+    assert store.add_votes([CastVote(PROMPT, "No.", "No.", "tie", "ann", id="7")]) == 1
+    assert store.pairs() == before
+    assert [vote.winner for vote in store.votes()] == ["tie"]
+
+
 @pytest.mark.parametrize(
     ("kind", "row", "match"),
     [
         ("jsonl", {"prompt": "p", "a": "x", "b": "y", "wins": 3, "n": 4}, "row 2 has 3 wins of 4"),
         ("jsonl", {"prompt": "p", "a": "x", "b": "y", "winner": "c"}, "row 2 has winner 'c'"),
+        ("jsonl", {"prompt": "p", "a": "x", "b": "y", "winner": "a", "weight": 0}, "row 2 has the weight 0"),
         ("jsonl", {"prompt": "p", "a": "x", "b": "y", "winner": "a", "shown_first": "left"}, "shown_first 'left'"),
         ("jsonl", {"prompt": "p", "a": "x", "b": "y", "winner": "b", "id": 1}, "has the id '1' of an earlier row"),
         ("jsonl", ["p"], "row 2 is list"),

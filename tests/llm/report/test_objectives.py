@@ -19,6 +19,7 @@ from nashward.llm.report.objectives import _floor_sentence
         (0.44, 2.0, "binds"),
         (0.47, 2.0, "binds"),
         (0.47, 0.0, "is kept with room"),
+        (0.44, 0.0, "is missed within noise"),
         (0.60, 2.0, "is kept with room"),
     ],
 )

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from nashward.llm import report
 from nashward.llm.report.responses import JudgedResponses, judged_responses, newest_sampled, responses
 from nashward.llm.report.summary import run_name
-from nashward.llm.store.files import read_shard, write_json
+from nashward.llm.store.files import read_shard, write_json, write_shard
 
 from .section import section
 
@@ -24,6 +24,12 @@ def test_responses_stand_under_the_policy_that_wrote_them(runs: dict[str, Path])
     assert [newest_sampled(runs["whole"] / f"iteration-0{t}") for t in (1, 2)] == ["start", "iteration-01"]
     heads = [part.head for part in responses(runs["whole"]) if isinstance(part, report.Table)]
     assert [head.split()[0] for head in heads[0]] == ["prompt", "start", "iteration-01"]
+
+
+def test_the_hundredth_policy_is_newer_than_the_one_before(tmp_path: Path) -> None:
+    for name in ("start", "iteration-99", "iteration-100", "iteration-100-half-1"):
+        write_shard(tmp_path / "responses", name, 0, [{"prompt": "p", "text": "x"}])
+    assert newest_sampled(tmp_path) == "iteration-100"
 
 
 def test_verdicts_are_those_of_the_judgements(runs: dict[str, Path]) -> None:

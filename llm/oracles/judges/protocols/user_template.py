@@ -135,7 +135,10 @@ def protocol_of(source: str, name: str) -> UserProtocol:
     if groups != 1:
         raise NashwardError(f"{name}: {pattern!r} has {groups} groups; expected one, around the verdict")
     lead = str(getattr(module, "lead", ""))
-    return UserProtocol(name, answers, pattern, "", "", "", lead, frame="".join(set(lead) - set(" ")), source=source)
+    # letters would be taken off an answer; sorted, as the order of a set is another one in each process
+    own = "".join(answer.text for answer in answers)
+    frame = "".join(sorted(c for c in set(lead) if not (c.isalnum() or c.isspace() or c in own)))
+    return UserProtocol(name, answers, pattern, "", "", "", lead, frame, source=source)
 
 
 def read_rubric(path: str | Path) -> str:

@@ -15,6 +15,7 @@ from nashward.errors import NashwardError
 from nashward.llm.oracles import (
     Calibrated,
     CorrectedSource,
+    Diversity,
     EnsembleSource,
     Function,
     Length,
@@ -313,3 +314,11 @@ def test_a_regression_fits_the_unclipped_targets(
     expected = [np.mean(of_prompt[k][others[k]]) for of_prompt in table for k in range(3)]
     assert sorted(payoffs) == pytest.approx(sorted(expected), abs=1e-6)
     assert (payoffs.max() > 1) == unclipped
+
+
+def test_what_a_corrected_oracle_sees_is_what_the_oracle_sees() -> None:
+    prompts, texts = ["Say it."], [["a b c", "a b c", "x y z", "a b d"]]  # of which copies count
+    plain, corrected = (
+        preference_matrices(oracle, prompts, texts)[0].P for oracle in (Diversity(), Calibrated(Diversity(), 1.0))
+    )
+    assert corrected == pytest.approx(plain)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
+from nashward.llm.config import DiagnosisLimits
 from nashward.llm.oracles import Calibrated, Function, Length
+from nashward.llm.oracles.diagnosis import biases
 from nashward.llm.oracles.diagnosis.diagnose import cost, diagnose
+from nashward.llm.oracles.diagnosis.finding import Finding
 from nashward.llm.oracles.diagnosis.probe import Pair, judge_pairs, probe_pairs
+from nashward.llm.oracles.diagnosis.style_fit import style_fit
 from nashward.llm.oracles.fitting.votes import Vote
 
 from .planted import Simulated, World
@@ -131,3 +136,43 @@ def test_a_judge_that_is_the_opposite_of_the_others_has_one_problem_and_one_advi
     assert "the other way round" in found.text + found.advice
     good = diagnose(judge(0.9), pairs, {"fair": judge(0.9), "biased": judge(0.8)})
     assert not {"accuracy", "agreement"} & {finding.kind for finding in good.named}
+
+
+def test_several_votes_on_a_pair_are_as_many_labels() -> None:
+    world = World(3)
+    pairs = probe_pairs(world.votes, world.prompts, world.answers)
+    labelled = [pair for pair in pairs if pair.n]
+    often = [replace(pair, wins=5 * pair.wins, n=5 * pair.n) if k < 60 else pair for k, pair in enumerate(labelled)]
+    judge = Simulated(world, "favour")
+    favours, by_labels = {}, {}
+    for name, own in {"often": often, "copies": [*labelled, *labelled[:60] * 4]}.items():
+        judged = judge_pairs(judge, own)
+        found = biases.favours(judged, DiagnosisLimits())
+        favours[name] = [one.estimate for one in found if isinstance(one, Finding)]
+        fit = style_fit(judged, judged.labels, "wins")
+        assert fit is not None
+        by_labels[name] = [fit.fit.coefficients / fit.fit.scale, fit.fit.slope_errors]
+    assert favours["often"] == pytest.approx(favours["copies"], rel=1e-3)
+    np.testing.assert_allclose(by_labels["often"], by_labels["copies"], rtol=2e-2)
+
+
+def test_two_pairs_of_the_same_authors_on_a_prompt_are_one_judgement() -> None:
+    wins = {"x1": 0.9, "x2": 0.3}
+    judge = Function(lambda prompt, a, b: wins[a] if a in wins else 1 - wins[b], symmetric=True)
+    pairs = [Pair("p", f"x{k}", f"y{k}", "x", "y") for k in (1, 2)] + [Pair("p", "x1", "z", "x", "z")]
+    with patch.object(biases, "significant_cycles", return_value=[]) as tested:
+        _ = [*biases.cycles(judge_pairs(judge, pairs), DiagnosisLimits())]
+    ((tables,), _) = tested.call_args
+    assert tables[0, 0, 1] == pytest.approx(0.6)
+    assert tables[0, 1, 0] == pytest.approx(0.4)
+    assert tables[0, 0, 2] == pytest.approx(0.9)
+    assert np.isnan(tables[0, 1, 2])
+
+
+def test_of_two_authors_of_a_text_the_vote_says_whose_it_is() -> None:
+    answers = {"ann": ["Hi."], "bob": ["Hello."], "cyd": ["Hello."]}
+    votes = [Vote("p", "Hi.", "Hello.", wins=1, n=1, models=("", "bob"))]
+    (pair,) = probe_pairs(votes, ["p"], answers)
+    assert (pair.author_a, pair.author_b) == ("ann", "bob")
+    (unknown,) = probe_pairs([replace(votes[0], models=("", ""))], ["p"], answers)
+    assert (unknown.author_a, unknown.author_b) == ("ann", None)

@@ -16,6 +16,7 @@ from nashward.llm.oracles import (
     Function,
     Length,
     PreferenceOracle,
+    Vote,
     as_oracle,
     check_oracle,
     check_source,
@@ -177,3 +178,12 @@ def test_annotators_are_weighed_and_a_bad_one_is_found() -> None:
     assert {vote.annotator: vote.weight for vote in weighed} == {"ann": 3.0, "bob": 1.0, "eve": 0.0}
     with pytest.raises(NashwardError, match="joe gave no vote"):
         weighted_annotators(votes, {"joe": 1.0})
+
+
+def test_a_pair_with_several_votes_tells_of_judges_once() -> None:
+    members, votes = [_noisy(0.8, seed) for seed in range(3)], read_votes(_pairs(60))
+    turned = [Vote(vote.prompt, vote.b, vote.a, 1, 1) for vote in votes]
+    once, often = (unlabelled_accuracies(members, given) for given in (votes, [*votes, *turned, *votes]))
+    assert often.standard_error == pytest.approx(once.standard_error)
+    # labels are votes, and each counts
+    assert accuracy_weights(members, [*votes, *votes])[0] > accuracy_weights(members, votes)[0]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from nashward.errors import NashwardError
 from nashward.llm import read_prompts
 from nashward.llm.oracles.fitting.votes import Vote, read_votes
 from nashward.llm.people import read_cast_votes
@@ -220,3 +221,11 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "one.json").write_text(json.dumps(GOOD))
     with pytest.raises(ValueError, match="must hold a list of votes"):
         read_votes(tmp_path / "one.json")
+
+
+def test_fields_that_pandas_left_empty_are_not_there() -> None:
+    nothing = float("nan")
+    row = {"prompt": "p", "a": "x", "b": "y", "winner": "b", "p": nothing, "chosen": nothing, "weight": nothing}
+    assert read_votes([row]) == [Vote("p", "x", "y", wins=0, n=1)]
+    with pytest.raises(NashwardError, match="no result"):
+        read_votes([{**row, "winner": nothing, "p": nothing, "a": "z"}, {"prompt": "p", "a": "x", "b": "y"}])

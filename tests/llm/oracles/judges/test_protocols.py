@@ -206,3 +206,11 @@ def test_a_rubric(tmp_path: Path) -> None:
         read_rubric(file)
     file.write_text("Brevity counts.\n")
     assert read_rubric(file) == "Brevity counts."
+
+
+def test_the_words_before_a_verdict_take_nothing_off_it() -> None:
+    lead = "{% set answer = 'Answer: (A|B)' %}{% set first, second = 'A', 'B' %}{% set lead = 'Answer: **' %}"
+    protocol = protocol_of(f"{lead}{{{{ prompt }}}} {{{{ response_a }}}} {{{{ response_b }}}}", "own.jinja")
+    assert protocol.frame == "*:"  # in this order in every process, as it is a part of the fingerprint
+    found = token_log_odds(protocol.answers, {"A": math.log(0.6), "**B": math.log(0.2)}, protocol.frame)
+    assert found == pytest.approx(math.log(3))

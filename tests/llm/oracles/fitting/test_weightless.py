@@ -1,0 +1,47 @@
+"""Votes that weigh nothing: they are predicted, and nothing is learned of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nashward.llm.oracles import FitSettings, PairRM, Vote, fit_oracle
+from nashward.llm.oracles.fitting.examples import VoteExamples
+from nashward.llm.oracles.fitting.train import VoteTraining
+from nashward.llm.pocket import PAIRRM
+
+
+def _votes(counted: int, others: int) -> list[Vote]:
+    return [
+        Vote(f"Prompt {k}", "Yes. " * k, "No.", 1, 1, weight=float(k <= counted))
+        for k in range(1, counted + others + 1)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_fold_has_prompts_that_count(seed: int) -> None:
+    votes = _votes(3, 9)
+    data = VoteExamples(PairRM.from_pretrained(PAIRRM, device="cpu"), votes, FitSettings(folds=3, seed=seed))
+    assert {int(data.fold[data.of_vote[k][0]]) for k in range(3)} == {0, 1, 2}
+    every = VoteExamples(data.oracle, _votes(12, 0), FitSettings(folds=3, seed=seed))
+    assert sorted(map(len, (every.fold[every.fold == k] for k in range(3)))) == [8, 8, 8]  # in both orders
+
+
+def test_prompts_without_a_weight_take_no_part(tmp_path: Path) -> None:
+    settings = FitSettings(folds=5, epochs=1)
+    fit = fit_oracle(_votes(3, 6), PAIRRM, "pairrm", tmp_path / "judge", settings, progress=False, device="cpu")
+    assert fit.held_out.shape == (9,)
+    assert 0 < fit.log_loss < 2
+
+
+def test_a_fold_of_annotators_who_count_nothing_stops_no_training() -> None:
+    votes = [Vote(f"Prompt {k}", "Yes. " * k, "No.", 1, 1, annotator="ann" if k < 3 else "coin") for k in range(1, 5)]
+    settings = FitSettings(folds=2, epochs=5, patience=1)
+    with torch.random.fork_rng():
+        training = VoteTraining(PairRM.from_pretrained(PAIRRM, device="cpu"), votes, settings, progress=False)
+        training.weigh({"ann": 1.0, "coin": 0.0})
+        chosen = [place for vote in (0, 1) for place in training.data.of_vote[vote]]
+        found = training.train(chosen, [2, 3], None, "fold")
+    assert (found.best, len(found.history)) == (5, 5)
