@@ -322,7 +322,7 @@ def _prompt(row: Mapping[Any, Any]) -> Hashable:
         >>> _prompt({"model_a": "x"}) is None
         True
     """
-    prompt = row.get("prompt", row.get("instruction"))
+    prompt = row.get("instruction") if is_missing(row.get("prompt")) else row["prompt"]
     if isinstance(prompt, np.ndarray):
         prompt = prompt.tolist()
     if isinstance(prompt, list | tuple | Mapping):

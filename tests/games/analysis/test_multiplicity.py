@@ -76,3 +76,8 @@ def test_no_count_of_a_row_is_dropped() -> None:
     assert from_battles([_counts(1, 0, ties=None, draws=4)]).total.tolist() == [[0, 3], [2, 0]]
     with pytest.raises(NashwardError, match="winner and counts"):
         from_battles([_row() | _counts(1, 5)])
+
+
+def test_a_prompt_is_found_beside_an_empty_column() -> None:
+    rows = [_row(prompt=None, instruction="one"), _row(prompt="", instruction="two")]
+    assert from_battles(rows).by_prompt
