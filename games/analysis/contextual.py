@@ -135,7 +135,7 @@ def contextual_bradley_terry(
             break
     residual = y - mean
     if clusters is None:
-        count, squares = len(y), design.squares(times * residual**2)
+        count, squares = round(float(times.sum())), design.squares(times * residual**2)
     else:
         numbers = np.unique(clusters, return_inverse=True)[1].reshape(-1)
         count = int(numbers.max()) + 1

@@ -17,7 +17,7 @@ import numpy as np
 from nashward import winners
 from nashward.counted import counted
 from nashward.errors import NashwardError
-from nashward.text_rows import csv_rows, json_rows, jsonl_rows
+from nashward.text_rows import as_whole, csv_rows, is_missing, json_rows, jsonl_rows
 from nashward.winners import GENERATORS, MODELS, PREFERENCE, RESPONSES, is_skip, response_fields, winner_of
 
 from .confidence import JEFFREYS
@@ -61,7 +61,8 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False, wi
             and one of ``winner`` (the name of either, "model_a", "model_b", "tie" or "both_bad", and what
             ``nashward.winners`` reads beside), ``wins_a`` with ``wins_b`` (and ``ties`` or ``draws``), counts, and
             ``winner_model_a`` with ``winner_model_b`` (and ``winner_tie``), of which one is 1; or AlpacaEval's rows;
-            optionally ``prompt``, text or a list of messages (else what the user said first in ``conversation_a``).
+            optionally ``prompt``, text or a list of messages (else what the user said first in ``conversation_a``);
+            where only some rows have one, each of the others counts as a prompt of its own.
             Models may be numbers. A row whose ``winner`` is empty or "skip", and without counts, is no battle; a
             warning of the logger has their number. As LMArena's files have it, ``language``, ``is_code`` and
             ``category_tag`` are the categories, and ``conv_metadata`` has the style.
@@ -119,6 +120,11 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False, wi
         raise NashwardError(f"there are no battles{but}; expected rows with model_a, model_b and winner")
     if skipped:
         logger.warning("%s without a winner (skipped), which are no battles", counted(skipped, "row"))
+    of_prompt, by_prompt = np.array(prompt), len(prompts) > 1 or None not in prompts
+    alone = np.flatnonzero(of_prompt == prompts.get(None, -1)) if by_prompt else ()
+    if len(alone):  # as one prompt they would count once
+        logger.warning("%s without a prompt, each of which counts as one", counted(len(alone), "row"))
+        of_prompt[alone[1:]] = len(prompts) + np.arange(len(alone) - 1)
     from .battles import Battles  # with torch: what is refused is refused before
 
     labels = _labels(names)
@@ -130,8 +136,8 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False, wi
     by_size = sorted(flags, key=lambda name: (-int(flags[name].sum()), name))
     sides = np.array(styles).reshape(-1, 2, len(STYLE)) if style else None
     return Battles(
-        labels, pairs[:, 0], pairs[:, 1], counts[:, 0], counts[:, 1], np.array(prompt), len(prompts),
-        by_prompt=len(prompts) > 1 or None not in prompts, smoothing=smoothing,
+        labels, pairs[:, 0], pairs[:, 1], counts[:, 0], counts[:, 1], of_prompt, int(of_prompt.max()) + 1, by_prompt,
+        smoothing=smoothing,
         style=None if sides is None else relative_differences(sides[:, 0], sides[:, 1]),
         categories={name: flags[name] for name in by_size},
     )  # fmt: skip
@@ -230,7 +236,7 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float] | None]:
         raise NashwardError(f"has {len(row[None])} cells more than there are columns")
     fields = next((fields for fields in NAMES if any(field in row for field in fields)), NAMES[0])
     texts = response_fields(row)
-    if not _names_models(row) and (texts != NAMES[-1] or (texts == fields and not _missing(row.get("prompt")))):
+    if not _names_models(row) and (texts != NAMES[-1] or (texts == fields and not is_missing(row.get("prompt")))):
         raise NashwardError(
             f"has response texts {' and '.join(texts)} to a prompt, and no model_a and model_b: these are votes on "
             "responses, from which nashward fit-oracle makes an oracle; where these are names of models, call the "
@@ -240,20 +246,23 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float] | None]:
     if a == b:
         raise NashwardError(f"lets {a} play itself")
     if fields == GENERATORS:
-        first = None if _missing(row.get(PREFERENCE)) else winners.first_wins(row[PREFERENCE])
+        first = None if is_missing(row.get(PREFERENCE)) else winners.first_wins(row[PREFERENCE])
         return a, b, None if first is None else (first, 1 - first)
     result = row.get("winner")
     if is_skip(result, (a, b)):
         return a, b, None
-    if not _missing(result):
+    if not is_missing(result):
+        if not all(is_missing(row.get(name)) for name in COUNTS):
+            raise NashwardError("has a winner and counts; expected one of them: leave out a column")
+        result = as_whole(result)
         return a, b, _result(str(result) if isinstance(result, int | float) else result, a, b)
-    if any(not _missing(row.get(name)) for name in ONE_HOT):
+    if any(not is_missing(row.get(name)) for name in ONE_HOT):
         hot = [_count(row, name) for name in ONE_HOT]
         if sorted(hot) != [0.0, 0.0, 1.0]:
             raise NashwardError(f"has {', '.join(ONE_HOT)} of {hot}; expected a single 1")
         return a, b, (hot[0] + hot[2] / 2, hot[1] + hot[2] / 2)
-    won, lost, ties = (_count(row, name) for name in (*COUNTS, "ties" if "ties" in row else "draws"))
-    lacking = [name for name in COUNTS if _missing(row.get(name))]
+    won, lost, ties = (_count(row, name) for name in (*COUNTS, "draws" if is_missing(row.get("ties")) else "ties"))
+    lacking = [name for name in COUNTS if is_missing(row.get(name))]
     if len(lacking) == 1:
         raise NashwardError(f"has no {lacking[0]}; it has {', '.join(map(str, row))}, expected both counts, 0 for none")
     if "winner" in row and len(lacking) == len(COUNTS) and not ties:
@@ -269,24 +278,12 @@ def _names_models(row: Mapping[Any, Any]) -> bool:
     return any(field in row for field in (*MODELS, *GENERATORS))
 
 
-def _missing(value: Any) -> bool:
-    """Whether a cell is empty: None, NaN or what pandas has for it, or no text."""
-    if isinstance(value, str):
-        return value == ""
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or (
-        not isinstance(value, np.ndarray) and value != value
-    )  # fmt: skip
-
-
 def _name(row: Mapping[Any, Any], field: str) -> str:
     name = row.get(field)
     if isinstance(name, str) and name:
         return name
-    if isinstance(name, np.generic):
-        name = name.item()
-    if isinstance(name, float) and name.is_integer():  # as a data frame with missing cells makes of whole numbers
-        name = int(name)
-    if _missing(name) or isinstance(name, bool) or not isinstance(name, str | int | float):
+    name = as_whole(name)
+    if is_missing(name) or isinstance(name, bool) or not isinstance(name, str | int | float):
         raise NashwardError(
             f"has no {field}; it has {', '.join(map(str, row))}, expected for example {EXAMPLE}: rename the column"
         )
@@ -308,7 +305,7 @@ def _result(result: Any, a: str, b: str) -> tuple[float, float]:
 def _count(row: Mapping[Any, Any], field: str) -> float:
     value = row.get(field)
     try:
-        count = 0.0 if _missing(value) else float(value)  # type: ignore[arg-type]
+        count = 0.0 if is_missing(value) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         raise NashwardError("has counts that are no numbers; expected wins_a, wins_b and ties") from None
     if not 0 <= count < math.inf:
@@ -325,12 +322,12 @@ def _prompt(row: Mapping[Any, Any]) -> Hashable:
         >>> _prompt({"model_a": "x"}) is None
         True
     """
-    prompt = row.get("prompt", row.get("instruction"))
+    prompt = row.get("instruction") if is_missing(row.get("prompt")) else row["prompt"]
     if isinstance(prompt, np.ndarray):
         prompt = prompt.tolist()
     if isinstance(prompt, list | tuple | Mapping):
         return json.dumps(prompt, sort_keys=True, ensure_ascii=False, default=str)
-    if not _missing(prompt):
+    if not is_missing(prompt):
         return prompt
     return next((text for role, text in _turns(row.get("conversation_a")) if role == "user"), None)
 
@@ -374,7 +371,7 @@ def _style(row: Mapping[Any, Any]) -> tuple[list[float], list[float]] | None:
         ([100.0, 0.05, 0.0, 0.02], [50.0, 0.0, 0.0, 0.0])
     """
     source = _parsed(row.get("conv_metadata"), dict) or row
-    length = next((name for name in LENGTHS if not _missing(source.get(name.format("a")))), None)
+    length = next((name for name in LENGTHS if not is_missing(source.get(name.format("a")))), None)
     if length is not None:
         return _counted(source, length, "a"), _counted(source, length, "b")
     for fields in (CONVERSATIONS, response_fields(row))[: 1 + _names_models(row)]:  # a and b may be models
@@ -396,14 +393,14 @@ def _number(source: Mapping[str, Any], field: str) -> float:
         return float(value)
     if type(value) is dict and all(type(part) is int and part >= 0 for part in value.values()):
         return float(sum(value.values()))
-    if _missing(value):
+    if is_missing(value):
         raise NashwardError(
             f"has no {field}; its style needs {', '.join((LENGTHS[0], *MARKS)).replace('{}', 'a')}, and of b"
         )
     parts: Any = _parsed(value, dict)
     kinds: list[Any] = [value] if parts is None else list(parts.values())
     try:
-        numbers = [0.0 if _missing(part) else float(part) for part in kinds]
+        numbers = [0.0 if is_missing(part) else float(part) for part in kinds]
     except (TypeError, ValueError, OverflowError):
         numbers = [math.nan]
     if not all(0 <= number < math.inf for number in numbers):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nashward.errors import NashwardError
+from nashward.games.averaging import uniform
 from nashward.games.policy import Blend, Policy
 from nashward.games.step import Solver, Step, steps_of
 
@@ -53,6 +54,18 @@ class Together:
         """The number of Steps after which the Steps repeat, if it is the same for all solvers; else None."""
         periods = {getattr(solver, "period", None) for solver in self.solvers}
         return periods.pop() if len(periods) == 1 else None
+
+    @property
+    def averaging(self) -> Callable[[int], float]:
+        """The weights of the average that ``games.solve`` would take for each of them.
+
+        Raises:
+            ApartError: they differ.
+        """
+        kinds = [getattr(solver, "averaging", uniform) for solver in self.solvers]
+        if any(kind != kinds[0] for kind in kinds):
+            raise ApartError("the solvers weigh their averages in different ways")
+        return kinds[0]
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         import torch  # the solvers' names and settings do not need it

@@ -141,6 +141,31 @@ def _long_cells() -> Iterator[None]:
             csv.field_size_limit(before)
 
 
+def is_missing(cell: Any) -> bool:
+    """Whether a cell is empty: None, NaN or what pandas has for it, or no text.
+
+    Example:
+        >>> [is_missing(cell) for cell in (None, "", float("nan"), 0, [])]
+        [True, True, True, False, False]
+    """
+    if isinstance(cell, str):
+        return cell == ""
+    return cell is None or type(cell).__name__ in ("NAType", "NaTType") or (
+        not hasattr(cell, "__len__") and bool(cell != cell)
+    )  # fmt: skip
+
+
+def as_whole(cell: Any) -> Any:
+    """A whole number as such, anything else as it is: a data frame with missing cells makes 1.0 of 1.
+
+    Example:
+        >>> as_whole(1.0), as_whole(1.5), as_whole("1.0")
+        (1, 1.5, '1.0')
+    """
+    cell = cell.item() if hasattr(cell, "item") and not hasattr(cell, "__len__") else cell
+    return int(cell) if isinstance(cell, float) and cell.is_integer() else cell
+
+
 def parse_json(text: str) -> Any:
     """A JSON value.
 

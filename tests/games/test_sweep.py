@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -216,3 +217,18 @@ def test_solvers_that_differ_in_more_than_numbers_are_apart() -> None:
         for traced in (False, True) if accelerator.ACCELERATED else (False,):
             with pytest.raises(ApartError):
                 games.solve(COMAL, Together(pair), 10, traced=traced)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Weighted(games.MWU):
+    averaging: Callable[[int], float] = games.averaging.linear
+
+
+def test_a_solver_of_ones_own_is_averaged_as_it_says() -> None:
+    game, start = games.zoo.comal_cycle(), [0.6, 0.3, 0.1]
+    for settings in ({"step": [0.1, 0.4]}, {"averaging": [games.averaging.uniform, games.averaging.linear]}):
+        found = games.sweep(game, _Weighted(step=0.1), 40, start=start, **settings)
+        for solution, values in zip(found.values(), zip(*settings.values(), strict=True), strict=True):
+            solver = dataclasses.replace(_Weighted(step=0.1), **dict(zip(settings, values, strict=True)))
+            alone = games.solve(game, solver, 40, start)
+            assert (solution.average - alone.average).abs().max() < 1e-12

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse.csgraph import connected_components
 from scipy.special import expit, logit
 
 from nashward.errors import NashwardError
@@ -151,7 +152,8 @@ class Battles:
         record = self._record if self.by_prompt else np.arange(len(i))
         p = np.where(self.first > self.second, 1 - p, p)
         won = met * (margin + 0.5)
-        return misfit_p_value(won, met, p, i * n + j, None if counts else record, n - 1 + len(fit.slopes))
+        groups = int(connected_components(self.met > 0)[0])  # between which scores are free
+        return misfit_p_value(won, met, p, i * n + j, None if counts else record, n - groups + len(fit.slopes))
 
     def cycles(self, level: float = 0.05, draws: int = 20_000, seed: int = 0) -> list[Cycle]:
         """The cycles of three that are no chance of the prompts, or of the battles where prompts are not given.
@@ -255,7 +257,7 @@ class Battles:
             ValueError: the style is not known, or records are counts of several battles.
         """
         features = self._known_style() if style else np.zeros((len(self.first), 0))
-        clusters = self.prompt if self.by_prompt and len(np.unique(self.prompt)) < len(self.prompt) else None
+        clusters = self.prompt if self.by_prompt else None
         least = 0.0 if prior or has_maximum(self.total) else 0.1
         won, first, second, weights = self.won, self.first, self.second, None
         if self._counts:  # the wins, then the losses

@@ -58,8 +58,8 @@ class InCategory:
             overall: [n], the ratings in all battles. Those of the models that have one here have the same mean there.
             style: rate at equal style.
         """
-        battles = own.met.sum(1)
-        variance = P * (1 - P) / (own.met + 2 * own.smoothing + 1) * ~np.eye(len(P), dtype=bool)
+        battles, known = own.met.sum(1), own.compared if own.by_prompt else own.met  # those of a prompt repeat it
+        variance = P * (1 - P) / (known + 2 * own.smoothing + 1) * ~np.eye(len(P), dtype=bool)
         fought, enough = battles > 0, battles >= ENOUGH
         ratings, errors = np.full((2, len(P)), np.nan)
         fit = own.without_idle().scores(style, prior=True)
@@ -98,12 +98,13 @@ def by_category(
         >>> from nashward.games.analysis.battles import Battles
         >>> tables = np.array([[[0.0, 30.0], [10.0, 0.0]], [[0.0, 10.0], [30.0, 0.0]]])
         >>> battles = replace(Battles.of_tables(("x", "y"), tables), categories={"one": np.array([True, False])})
-        >>> by_category(battles, np.array([0.5, 0.5]), np.full(2, 1500.0))  # of 30 records
-        []
+        >>> [(found.name, found.battles) for found in by_category(battles, np.array([0.5, 0.5]), np.full(2, 1500.0))]
+        [('one', 40.0)]
     """
     found = []
     for name, flags in battles.categories.items():
-        if not flags.all() and flags.sum() >= max(LEAST, len(battles.labels)):
+        fought = round(float((battles.won + battles.lost)[flags].sum()))
+        if not flags.all() and fought >= max(LEAST, len(battles.labels)):
             own = battles.of_category(name)
             P = (own.style_controlled()[0] if style else own).game.P.numpy()
             found.append(InCategory.of(name, own, P, lottery, overall, style))

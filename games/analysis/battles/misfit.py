@@ -33,7 +33,8 @@ def misfit_p_value(
         p: [battles], its fitted win probability.
         pair: [battles], a number of each pair.
         record: [battles], a number of each record; None: counts of battles, of which nothing else is known.
-        fitted: numbers of the fit: for n models n - 1, and one for each feature of style.
+        fitted: numbers of the fit: for n models n - 1, less one for each further group of models that never met the
+            others, and one for each feature of style.
 
     Returns:
         the p-value; NaN (not tested) without pairs to spare, or with fewer than 10 of them where pairs have less than

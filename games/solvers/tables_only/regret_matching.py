@@ -21,11 +21,11 @@ def _regrets(x: Players, payoffs: Players) -> Players:
     return tuple(g - (p * g).sum(-1, keepdim=True) for p, g in zip(x, payoffs, strict=True))
 
 
-def _matched(regrets: Players) -> Players:
-    """Probabilities in proportion to the positive regrets; uniform where there are none."""
+def _matched(regrets: Players, start: Players) -> Players:
+    """Probabilities in proportion to the positive regrets; the start, which plays no padding, where there are none."""
     positive = [r.clamp_min(0) for r in regrets]
     totals = [p.sum(-1, keepdim=True) for p in positive]
-    return tuple((p / total).where(total > 0, 1 / p.shape[-1]) for p, total in zip(positive, totals, strict=True))
+    return tuple((p / total).where(total > 0, x) for p, total, x in zip(positive, totals, start, strict=True))
 
 
 def _sum(a: Players, b: Players) -> Players:
@@ -47,7 +47,7 @@ class RegretMatching:
     .. math::
         R_{t+1} = R_t + r_t - \\langle \\pi_t, r_t \\rangle, \\qquad \\pi_{t+1} \\propto [R_{t+1}]_+
 
-    with r_t = P pi_t and R_1 = 0; uniform where no regret is positive.
+    with r_t = P pi_t and R_1 = 0; the start where no regret is positive.
 
     The uniform average's duality gap is at most ``2 sqrt((n - 1) / T)`` for payoffs in [0, 1]. The last iterate does
     not converge.
@@ -63,10 +63,10 @@ class RegretMatching:
     nearest: ClassVar[Any] = MWU
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        regrets = _zeros(x)
+        regrets, start = _zeros(x), x
         while True:
             regrets = _sum(regrets, _regrets(x, payoffs(x)))
-            x = _matched(regrets)
+            x = _matched(regrets, start)
             yield x
 
 
@@ -91,10 +91,10 @@ class RegretMatchingPlus:
     averaging: ClassVar[Any] = staticmethod(linear)
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        regrets = _zeros(x)
+        regrets, start = _zeros(x), x
         while True:
             regrets = _floored(_sum(regrets, _regrets(x, payoffs(x))))
-            x = _matched(regrets)
+            x = _matched(regrets, start)
             yield x
 
 
@@ -122,9 +122,9 @@ class PredictiveRegretMatchingPlus:
     averaging: ClassVar[Any] = staticmethod(linear)
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        regrets = _zeros(x)
+        regrets, start = _zeros(x), x
         while True:
             last = _regrets(x, payoffs(x))
             regrets = _floored(_sum(regrets, last))
-            x = _matched(_sum(regrets, last))
+            x = _matched(_sum(regrets, last), start)
             yield x

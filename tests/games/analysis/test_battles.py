@@ -109,7 +109,7 @@ def test_prompts_may_be_lists_of_messages() -> None:
         {"model_a": "x", "model_b": "y", "winner": "x", "prompt": prompt}
         for prompt in (chat, [{"content": "hi", "role": "user"}], [*chat, *chat], None, float("nan"), "hi")
     ]
-    assert len(from_battles(rows).wins) == 4  # one conversation twice, another one, none twice, and text
+    assert len(from_battles(rows).wins) == 5  # one conversation twice, another one, text, and two without
 
 
 def test_files_keep_line_breaks_and_other_separators(tmp_path: Path) -> None:

@@ -220,3 +220,12 @@ def test_who_asks_for_steps_hears_of_the_nearest_mirror_step(kind: type) -> None
     policy = games.Policy(None)
     with pytest.raises(ValueError, match=nearest):
         games.driver.drive(kind(), policy, policy, lambda step: policy, lambda step, made: True, 1)
+
+
+@pytest.mark.parametrize("kind", [RegretMatching, RegretMatchingPlus, PredictiveRegretMatchingPlus])
+def test_without_regrets_nothing_plays_padding(kind: type) -> None:
+    """Of two even actions, beside a game of three, no regret is positive: a third was played on the padding."""
+    game = games.ContextualGame([games.zoo.rock_paper_scissors().P, [[0.5, 0.5], [0.5, 0.5]]])
+    solution = games.solve(game, kind(), 1)
+    assert solution.last.tolist() == game.uniform().tolist()
+    assert solution.gaps["last"][-1].abs().max() < 1e-12

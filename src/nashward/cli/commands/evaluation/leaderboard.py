@@ -363,7 +363,7 @@ def _categories(standings: Standings) -> list[games.analysis.leaderboard.InCateg
 
 def _worst(categories: list[games.analysis.leaderboard.InCategory], model: int) -> dict[str, Any] | None:
     """The category in which a model is most surely low: by the upper end of its rating there, since few battles err."""
-    known = [category for category in categories if category.elo[model] == category.elo[model]]  # not NaN
+    known = [category for category in categories if category.elo_error[model] == category.elo_error[model]]  # not NaN
     if not known:
         return None
     worst = min(known, key=lambda category: category.elo[model] + CERTAIN * category.elo_error[model])
