@@ -184,14 +184,17 @@ class _Drawn:
     ) -> _Drawn:
         """Sample the responses of the players, to which those that are stored come."""
 
-        def sample(requests: Sequence[Prompt], count: int) -> dict[str, list[list[Response]]]:
-            return sample_responses(home, players, lambda: run.model, requests, count, run.sampling, seed, progress)
+        def sample(requests: Sequence[Prompt], count: int, common: bool) -> dict[str, list[list[Response]]]:
+            return sample_responses(
+                home, players, lambda: run.model, requests, count, run.sampling, seed, progress, common=common
+            )
 
-        responses = {name: [row[0] for row in rows] for name, rows in sample(prompts, 1).items()} | dict(stored)
+        sampled = sample(prompts, 1, common=False)  # to be judged against each other
+        responses = {name: [row[0] for row in rows] for name, rows in sampled.items()} | dict(stored)
         probes = [Prompt(({"role": "user", "content": text},)) for text in PROBES]
         refusal_rates = {
             name: [sum(refuses(response.text) for response in row) / PROBE_RESPONSES for row in rows]
-            for name, rows in sample(probes, PROBE_RESPONSES).items()
+            for name, rows in sample(probes, PROBE_RESPONSES, common=True).items()
         }
         if "model" in vars(run):  # the model was loaded: policy and oracle take turns on the device
             run.model.offload()

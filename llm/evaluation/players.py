@@ -79,12 +79,15 @@ def sample_responses(
     seed: int,
     progress: Callable[[str], object] = lambda message: None,
     remaining: Remaining | None = None,
+    common: bool = False,
 ) -> dict[str, list[list[Response]]]:
     """``count`` responses of each player to each prompt; stored responses are read, not sampled again.
 
-    Stored responses are identified by the checksums of the adapters, the prompts, the sampler and the seed. All players
-    use the same random numbers: equal policies give equal responses, and their win rate is exactly 1/2. Several
-    processes divide the shards of all players.
+    Stored responses are identified by the checksums of the adapters, the prompts, the sampler and the seed. Players
+    draw independently of each other, as a win rate needs: with random numbers in common the responses of like policies
+    go together. Equal policies draw the same, so that neither wins. Where only means are compared, random numbers in
+    common (``common``) make the errors of their differences smaller. Several processes divide the shards of all
+    players.
 
     Args:
         home: the run folder.
@@ -93,9 +96,10 @@ def sample_responses(
         prompts: N prompts.
         count: K, the responses to each prompt.
         source: the sampler or its settings.
-        seed: of the sampler.
+        seed: of the sampler for the first player; those of the others follow from it and from their names.
         progress: called with a message before responses are sampled, which says the time left once that is known.
         remaining: of more calls than this one, in responses; None: of this call.
+        common: whether all players have random numbers in common; what judges pairs is then biased.
 
     Returns:
         for each player N rows of K responses.
@@ -104,7 +108,8 @@ def sample_responses(
         ``stored_responses``: of other models.
     """
     folder = home / FOLDER / "responses"
-    labels = {name: f"{name}-{digest(player, prompts, count, source, seed)}" for name, player in players.items()}
+    seeds = dict.fromkeys(players, seed) if common else _seeds(home, players, seed)
+    labels = {name: f"{name}-{digest(player, prompts, count, source, seeds[name])}" for name, player in players.items()}
     starts = range(0, len(prompts), SHARD_PROMPTS)
 
     def lacking() -> list[tuple[str, int]]:
@@ -119,7 +124,7 @@ def sample_responses(
         part = prompts[starts[number] : starts[number] + SHARD_PROMPTS]
         left = f"; sampling: {remaining.text}" if remaining.text else ""
         progress(f"sampling {name}: {len(part)} x {count}{left}")
-        shard_seed = seed if number == 0 else seed_of(seed, "part", number)
+        shard_seed = seeds[name] if number == 0 else seed_of(seeds[name], "part", number)
         loaded = model()
         with remaining.timed(count * len(part)):
             rows = _sampled_rows(players[name], loaded, part, count, source, shard_seed)
@@ -222,6 +227,20 @@ def remade(home: RunFolder, measured: Mapping[str, str]) -> list[str]:
             return None
 
     return [name for name, before in measured.items() if now(name) != before]
+
+
+def _seeds(home: RunFolder, players: Mapping[str, Mixture], seed: int) -> dict[str, int]:
+    """The sampler's seed of each player, which equal policies share."""
+    first: dict[frozenset[tuple[str, float]], int] = {}
+    seeds = {}
+    for name, player in players.items():
+        weights: dict[str, float] = {}
+        for adapter, weight in player.members:
+            key = START if is_start(home, adapter) else _adapter_identity(adapter)
+            weights[key] = weights.get(key, 0.0) + weight
+        own = seed_of(seed, "player", name) if seeds else seed
+        seeds[name] = first.setdefault(frozenset(weights.items()), own)
+    return seeds
 
 
 def _members(player: Mixture) -> list[list[Any]]:

@@ -307,9 +307,9 @@ def evaluation(folder: Path) -> list[Content]:
     results = read_evaluation(folder)
     content: list[Content] = []
     if results.get("games"):
-        note = f"By `nashward evaluate`: a response of each policy to {prompts_in_words(results)}, drawn with the same "
+        note = f"By `nashward evaluate`: a response of each policy to {prompts_in_words(results)}, drawn "
         mixed = " The mixture draws each response from one of the policies that were played."
-        note += f"random numbers, and judged against each other.{mixed if MIXTURE in results['tokens'] else ''}"
+        note += f"independently and judged against each other.{mixed if MIXTURE in results['tokens'] else ''}"
         if "payoff" in results:
             note += f" Under the oracle it was trained on that is what is played for: {results['payoff']}."
         content.append(Paragraph(note))
