@@ -159,7 +159,7 @@ def measure(cell: Cell, out: Path) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     last = run.metrics[-1]["iteration"]
     start = drawn_once(shared / "evaluation-start.jsonl", play, run.folder / "start" / "adapter", texts, RESPONSES, 1)
-    ours = drawn_once(folder / f"evaluation-{last}.jsonl", play, run.folder / last / "adapter", texts, RESPONSES, 1)
+    ours = drawn_once(folder / f"evaluation-{last}.jsonl", play, run.folder / last / "adapter", texts, RESPONSES, 2)
     first, second = ([[response.text for response in row] for row in policy] for policy in (ours, start))
     rates = [win_rate(oracle, texts, first, second) for oracle in judges.values()]
     write_json(

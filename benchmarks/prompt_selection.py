@@ -80,8 +80,8 @@ def main() -> int:
         )  # fmt: skip
         run = play.run(progress=False)
         start, ours = (
-            drawn_once(args.out / f"{name}-responses.jsonl", play, adapter, unseen, args.responses, args.seed + 1)
-            for name, adapter in (("start", run.folder / "start" / "adapter"), (arm, run.last))
+            drawn_once(args.out / f"{name}-responses.jsonl", play, adapter, unseen, args.responses, args.seed + number)
+            for number, name, adapter in ((1, "start", run.folder / "start" / "adapter"), (2, arm, run.last))
         )
         rates[arm] = over_the_start(oracle, unseen, ours, start)
         rows[arm] = {**counts(run.folder), "r2": [row["held_out"].get("r2") for row in run.metrics]}

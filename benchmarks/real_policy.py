@@ -119,8 +119,8 @@ def main() -> int:
     seconds.lap("self-play")
     texts = alpaca.evaluated
     responses = {
-        name: drawn_once(args.out / f"evaluation-{name}.jsonl", play, folder, texts, args.responses, seed=1)
-        for name, folder in players.items()
+        name: drawn_once(args.out / f"evaluation-{name}.jsonl", play, folder, texts, args.responses, seed)
+        for seed, (name, folder) in enumerate(players.items(), 1)  # a win rate is of independent draws
     }
     seconds.lap("responses of the evaluation")
     results = {name: compared(responses[name], responses["start"], texts, oracles) for name in [*players][1:]}
