@@ -159,7 +159,8 @@ def _with_diagonal(table: np.ndarray, total: float | None, labels: list[str] | N
         ValueError: percents, or another diagonal than the total's half where all other pairs sum to the total.
     """
     diagonal, own = table.diagonal(), np.eye(len(table), dtype=bool)
-    others, pairs = table[~own], (table + table.T)[~own]
+    with np.errstate(over="ignore"):  # of payoffs that the game refuses
+        others, pairs = table[~own], (table + table.T)[~own]
     if total is None:
         if np.allclose(pairs, 100) and np.isin(diagonal[~np.isnan(diagonal)], (0.0, 50.0)).all():
             counts = "" if (diagonal == 50).all() else "; counts of 100 battles a pair go to nashward leaderboard"

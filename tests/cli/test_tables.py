@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import re
 from fractions import Fraction
@@ -387,3 +388,16 @@ def test_what_helps_a_solver_that_missed_the_tolerance(
     assert main(command) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "not reached" in line]
     assert line.endswith(advice)
+
+
+def test_files_are_written_though_the_reader_of_the_output_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", Closed())
+    files = [tmp_path / "nash.png", tmp_path / "nash.json"]
+    assert main(["solve", "comal_cycle", "--solver", "mwu", "--plot", str(files[0]), "--json", str(files[1])]) == 141
+    assert all(file.stat().st_size for file in files)

@@ -155,7 +155,7 @@ def test_of_several_equilibria_the_one_nearest_to_a_run_is_drawn() -> None:
     assert float(solution.gaps["last"][-1]) < 1e-3
     figure = games.plots.trajectories({"run": solution}, games.face(game), actions=[0, 1])
     (star,) = [line for line in figure.axes[0].lines if "several" in str(line.get_label())]
-    np.testing.assert_allclose(star.get_xydata()[0], solution.last[:2], atol=1e-3)
+    np.testing.assert_allclose(np.asarray(star.get_xydata())[0], solution.last[:2], atol=1e-3)
     vertex = games.nash(game)
     assert float((vertex.policy[:2] - solution.last[:2]).abs().max()) > 0.05
     figure = games.plots.trajectories({"run": solution}, vertex)

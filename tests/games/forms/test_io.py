@@ -85,7 +85,9 @@ def test_an_empty_diagonal_comments_and_rounded_pairs(tmp_path: Path) -> None:
     """Of a game between the same actions the diagonal is half of the total; another one there would be another game."""
     file = tmp_path / "t.csv"
     file.write_text("# of May,,\n,a,b\na,,0.7\nb,0.3,\n")
-    torch.testing.assert_close(games.load(file).P, torch.tensor([[0.5, 0.7], [0.3, 0.5]], dtype=torch.float64))
+    empty = games.load(file)
+    assert isinstance(empty, games.PreferenceGame)
+    torch.testing.assert_close(empty.P, torch.tensor([[0.5, 0.7], [0.3, 0.5]], dtype=torch.float64))
     file.write_text(",a,b\na,,14\nb,6,\n")
     counts = games.load(file, total=20)
     assert isinstance(counts, games.ConstantSumGame)
@@ -94,14 +96,18 @@ def test_an_empty_diagonal_comments_and_rounded_pairs(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\[a, a\] is 10, but it holds 0"):
         games.load(file, total=20)
     file.write_text(",c,d\na,0,14\nb,6,0\n")  # two different players
-    assert games.load(file, total=20).payoff.tolist() == [[0, 14], [6, 0]]
+    two = games.load(file, total=20)
+    assert isinstance(two, games.ConstantSumGame)
+    assert two.payoff.tolist() == [[0, 14], [6, 0]]
     file.write_text(",a,b\na,,14\nb,7,\n")
     with pytest.raises(ValueError, match=r"entry \[a, a\]"):
         games.load(file, total=20)
     file.write_text("0.5,0.71\n0.3,0.5\n")
     with pytest.raises(ValueError, match=r"tolerance=0.011 .*--rounding"):
         games.load(file)
-    assert float(games.load(file, tolerance=0.011).P[0, 1]) == pytest.approx(0.705)
+    rounded = games.load(file, tolerance=0.011)
+    assert isinstance(rounded, games.PreferenceGame)
+    assert float(rounded.P[0, 1]) == pytest.approx(0.705)
     with pytest.raises(ValueError, match="total"):
         games.load(file, 1.0, tolerance=0.011)
 
