@@ -171,7 +171,7 @@ def _with_diagonal(table: np.ndarray, total: float | None, labels: list[str] | N
         filled = 0.5 if others.max() <= 1 else others.min()  # of no win probabilities the range is told
         return np.where(own & np.isnan(table), filled, table)
     exact = np.allclose(pairs, total, rtol=1e-9, atol=1e-9 * np.abs(others).max())
-    if not exact or not (labelled or len(table) > 2):
+    if not exact or (others == total / 2).all() or not (labelled or len(table) > 2):  # equal: hide and seek, say
         return table
     half = np.where(np.isnan(diagonal), total / 2, diagonal)
     if (wrong := np.flatnonzero(~np.isclose(half, total / 2))).size:

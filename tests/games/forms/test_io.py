@@ -99,6 +99,8 @@ def test_an_empty_diagonal_comments_and_rounded_pairs(tmp_path: Path) -> None:
     two = games.load(file, total=20)
     assert isinstance(two, games.ConstantSumGame)
     assert two.payoff.tolist() == [[0, 14], [6, 0]]
+    file.write_text(",a,b\na,2,0\nb,0,3\n")  # hide and seek
+    assert isinstance(games.load(file, total=0), games.ConstantSumGame)
     file.write_text(",a,b\na,,14\nb,7,\n")
     with pytest.raises(ValueError, match=r"entry \[a, a\]"):
         games.load(file, total=20)
