@@ -103,17 +103,14 @@ def _game(
     table: np.ndarray, total: float | None, rows: list[str] | None, columns: list[str] | None,
     tolerance: dict[str, float],
 ) -> PreferenceGame | ConstantSumGame:  # fmt: skip
-    square = table.ndim == 2 and table.shape[0] == table.shape[1] > 1
-    if (
-        square
-        and (rows == columns or None in (rows, columns))
-        and np.isfinite(table[~np.eye(len(table), dtype=bool)]).all()
-    ):
+    square = table.ndim == 2 and table.shape[0] == table.shape[1] > 1 and (rows == columns or None in (rows, columns))
+    if square and np.isfinite(table[~np.eye(len(table), dtype=bool)]).all():
         table = _with_diagonal(table, total, rows or columns, rows is not None and columns is not None)
     if table.ndim == 2 and not np.isfinite(table).all():
         i, j = np.argwhere(~np.isfinite(table))[0]
         place = f"{rows[i] if rows else i}, {columns[j] if columns else j}"
-        raise NashwardError(f"entry [{place}] is not a finite number: {table[i, j]}")
+        empty = "empty, or " * bool(np.isnan(table[i, j]))
+        raise NashwardError(f"entry [{place}] is {empty}not a finite number: {table[i, j]}")
     if total is not None:
         return ConstantSumGame(table, total, rows, columns)
     if rows is not None and columns is not None and len(rows) != len(columns):
@@ -171,10 +168,11 @@ def _with_diagonal(table: np.ndarray, total: float | None, labels: list[str] | N
         filled = 0.5 if others.max() <= 1 else others.min()  # of no win probabilities the range is told
         return np.where(own & np.isnan(table), filled, table)
     exact = np.allclose(pairs, total, rtol=1e-9, atol=1e-9 * np.abs(others).max())
-    if not exact or (others == total / 2).all() or not (labelled or len(table) > 2):  # equal: hide and seek, say
+    if not exact or not (labelled or len(table) > 2):
         return table
     half = np.where(np.isnan(diagonal), total / 2, diagonal)
-    if (wrong := np.flatnonzero(~np.isclose(half, total / 2))).size:
+    alike = (others == total / 2).all()  # two players, say one who hides and one who seeks
+    if not alike and (wrong := np.flatnonzero(~np.isclose(half, total / 2))).size:
         i = wrong[0]
         name = labels[i] if labels else str(i)
         raise NashwardError(

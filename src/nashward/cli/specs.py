@@ -45,7 +45,7 @@ def game(
                 raise NashwardError(
                     f"{text} holds battles, who won how often, not a table of payoffs: nashward leaderboard {text}"
                 ) from None
-            if total is not None or (advice := _advice(path, labels)) is None:
+            if not (total is None is rounding) or (advice := _advice(path, labels)) is None:
                 raise
             raise NashwardError(f"{error}; {advice}") from None
     for option, value in (("--labels", labels), ("--rounding", rounding)):
