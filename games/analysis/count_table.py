@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,18 +10,21 @@ from typing import Any
 from nashward.errors import NashwardError
 from nashward.text_rows import field_name
 
+logger = logging.getLogger(__name__)
+
 
 def pairs_of_counts(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """A row for each pair that met, where rows are a square table of counts; else the rows as they are.
 
     In a square table the first column has the names of the others, in any order. What is on its diagonal does not
-    count, and a pair with two empty cells never met.
+    count, and a pair with two empty cells never met. Where all pairs sum to 100, a warning says that they are read as
+    counts.
 
     Args:
         rows: of a text file, the names of their columns as ``field_name`` has them.
 
     Raises:
-        ValueError: a cell that is no count, or a table of win probabilities.
+        ValueError: a cell that is no count, or a table of win probabilities or of percents with fractions.
 
     Example:
         >>> pairs_of_counts([{"": "X", "x": None, "y": "3"}, {"": "Y", "x": "1", "y": None}])
@@ -44,6 +48,12 @@ def pairs_of_counts(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, 
     shares = all(abs(pair["wins_a"] + pair["wins_b"] - 1) < 1e-6 for pair in pairs)
     if shares and any(pair["wins_a"] % 0.5 for pair in pairs):  # pairs that met once have 0, 1/2 or 1
         raise NashwardError("these are win probabilities, not how often each model won: nashward solve reads them")
+    if pairs and all(abs(pair["wins_a"] + pair["wins_b"] - 100) < 1e-6 for pair in pairs):
+        if any(pair["wins_a"] % 0.5 for pair in pairs):
+            raise NashwardError("these are percents, not how often each model won: divide by 100 for nashward solve")
+        logger.warning(
+            "all pairs sum to 100: read as 100 battles each; percents, divided by 100, are for nashward solve"
+        )
     return pairs
 
 

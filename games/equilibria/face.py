@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from scipy.optimize import linprog
+from scipy.optimize import linprog, nnls
 
 from ..shapes import Bool, Float
 from .certificates.decision import decide
@@ -197,6 +197,33 @@ def maximum_entropy(face: Face) -> Float[np.ndarray, " n"]:
         [0.1667, 0.1667, 0.1667, 0.1667, 0.1667, 0.1667]
     """
     return _least(face, barriers=tuple(10.0**-k for k in range(13)), entropy=True)
+
+
+def nearest(face: Face, policy: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The equilibrium at the least Euclidean distance from a policy.
+
+    Args:
+        face: the face of all equilibria, as ``games.face`` gives it.
+        policy: [n] probabilities.
+
+    Returns:
+        [n] probabilities.
+
+    Source: Lawson & Hanson 1974, chapter 23 (least distance programming by nonnegative least squares).
+
+    Example:
+        >>> face = face_of_margins(np.array([[0.0, 0.0, 0.4], [0.0, 0.0, 0.4], [-0.4, -0.4, 0.0]]))
+        >>> nearest(face, np.array([0.7, 0.1, 0.2])).round(4).tolist()
+        [0.8, 0.2, 0.0]
+    """
+    at = face.directions.T @ (policy - face.interior)
+    room, moves = slacks(face)
+    limits = np.c_[moves, -(room + moves @ at)].T
+    weights, distance = nnls(limits, np.r_[np.zeros(len(at)), 1.0])
+    residual = limits @ weights - np.r_[np.zeros(len(at)), 1.0]
+    move = -residual[:-1] / residual[-1] if distance > 0 else 0.0
+    x = (face.interior + face.directions @ (at + move)).clip(0)
+    return x / x.sum()
 
 
 def slacks(face: Face) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n d"]]:

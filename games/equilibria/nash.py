@@ -152,6 +152,12 @@ class Equilibrium:
         return array.reshape(self.gap.shape)
 
     def __repr__(self) -> str:
+        if self.gap.numel() > 1:
+            shapes = [list(p.shape) for p in (self.policy if isinstance(self.policy, Profile) else (self.policy,))]
+            policies = " and ".join(map(str, shapes))
+            return (
+                f"Equilibrium(batch {list(self.gap.shape)}, policy {policies}, largest gap {float(self.gap.max()):.3g})"
+            )
         return f"Equilibrium(policy={self.policy}, value={self.value}, gap={self.gap}, support={self.support})"
 
 
@@ -173,7 +179,7 @@ def nash(
 
     Raises:
         ValueError: a ``point`` for a game that has no table.
-        TypeError: not a game.
+        TypeError: not a game, or a point that is no function.
 
     See also:
         ``nash_fractions`` for small tables in exact arithmetic, ``face`` for all equilibria, ``regularised_nash`` for
@@ -188,6 +194,8 @@ def nash(
         (tensor([4.0000, 3.0000, 4.0000], dtype=torch.float64), tensor(True))
     """
     table: Any
+    if not (point is None or callable(point)):
+        raise TypeError(f"a point is a function, as games.equilibria.centre, got {point!r}")
     if isinstance(game, PreferenceGame):
         table = game.single_table
         if table is not None and point is None:
@@ -260,6 +268,7 @@ def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
 
     Raises:
         ValueError: a batch of games, or a payoff that is no such fraction (the entry is named).
+        TypeError: not a preference game.
         ArithmeticError: the vertex in fractions is no equilibrium.
 
     Source: the project's own: Gauss-Jordan elimination in fractions.
@@ -270,6 +279,10 @@ def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
         ['4/11', '3/11', '4/11']
     """
     check_table(game)
+    if not isinstance(game, PreferenceGame):
+        raise TypeError(
+            f"fractions are of a PreferenceGame, got {type(game).__name__}; of an n x m game nashward solve prints them"
+        )
     if game.batch_shape:
         raise NashwardError(f"fractions are of one game, got a batch of shape {tuple(game.batch_shape)}")
     P = game.P.detach().cpu().numpy().astype(np.float64)

@@ -65,7 +65,7 @@ def fractions(P: Float[np.ndarray, "n n"], denominator: int) -> list[list[Fracti
             p = found[i][j]
             if p is None:
                 raise NashwardError(
-                    f"P[{i}, {j}] = {P[i, j]!r} is no fraction with a denominator of at most {denominator}"
+                    f"P[{i}, {j}] = {float(P[i, j])!r} is no fraction with a denominator of at most {denominator}"
                 )
             table[i][j], table[j][i] = p, 1 - p
     return table

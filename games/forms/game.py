@@ -145,8 +145,16 @@ class PreferenceGame:
         off = table + table.mT - 1
         *batch, i, j = (off.abs() > tolerance).nonzero()[0].tolist()
         where = f" of game {tuple(batch)}" if batch else ""
+        if i == j:
+            raise NashwardError(
+                f"P + P^T must be 1{where}: P[{self.labels[i]}, {self.labels[i]}] = {table[(*batch, i, i)]:g} on the "
+                "diagonal, where an action meets itself; expected 1/2"
+            )
         most = math.ceil(1000 * float(off.abs().max())) / 1000
-        rounded = f"; where that is rounding, games.PreferenceGame(P, tolerance={most:g}) takes it" * (most < _ROUNDED)
+        rounded = (
+            f"; where that is rounding, tolerance={most:g} of games.PreferenceGame and games.load takes it, in the "
+            f"shell --rounding {most:g}"
+        ) * (most < _ROUNDED)
         raise NashwardError(
             f"P + P^T must be 1{where}: P[{self.labels[i]}, {self.labels[j]}] = {table[(*batch, i, j)]:g} and "
             f"P[{self.labels[j]}, {self.labels[i]}] = {table[(*batch, j, i)]:g} sum to "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -19,7 +20,7 @@ TYPES = (".csv", ".npy", ".npz", ".parquet")
 
 
 def load(
-    path: str | Path, total: float | None = None, labels: Labels | None = None
+    path: str | Path, total: float | None = None, labels: Labels | None = None, *, tolerance: float | None = None
 ) -> PreferenceGame | ConstantSumGame:
     """Read a payoff table.
 
@@ -29,17 +30,23 @@ def load(
     - ``.parquet``: one column per action, and one with labels: the index of the data frame, or the first column (needs
       pyarrow, in the ``llm`` extra).
 
+    Where rows and columns are the same actions, the diagonal may be empty: it is half of the total. In a ``.csv`` file
+    a line whose only cell begins with # is a comment.
+
     Args:
         path: the file.
         total: None reads a preference game, P + P^T = 1; a number reads the row player's payoffs of a constant-sum
             game whose payoffs sum to it.
         labels: where a ``.csv`` or ``.parquet`` file has labels: "both" (in the first row and column), "columns" (in
             the first row), "rows" (in the first column) or "none". None finds them, and refuses a file in doubt.
+        tolerance: how far P + P^T may be from 1 in a table that was rounded, as for ``PreferenceGame`` (default: its
+            1e-6).
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: another file type, a cell that is not a number, ragged rows, repeated labels, labels that cannot be
-            told from payoffs, or a table that is not a game of this kind. The entry is named.
+            told from payoffs, a table that is not a game of this kind, or one with the same actions in rows and
+            columns whose diagonal is not half of the total. The entry is named.
 
     Example:
         >>> from nashward import games
@@ -47,6 +54,30 @@ def load(
         ('rock', 'paper', 'scissors')
     """
     file = Path(path)
+    if tolerance is not None and total is not None:
+        raise NashwardError(f"{file}: a tolerance (--rounding) is of P + P^T = 1; a table with a total has none")
+    table, rows, columns = read_table(file, labels, total is None)
+    try:
+        return _game(table, total, rows, columns, {} if tolerance is None else {"tolerance": tolerance})
+    except ValueError as error:
+        raise NashwardError(f"{file}: {error}") from None
+
+
+_Read = tuple[np.ndarray, list[str] | None, list[str] | None]
+
+
+def read_table(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
+    """The numbers in a file, with NaN where the diagonal is empty, and the labels of rows and columns.
+
+    Args:
+        file: as for ``load``.
+        labels: where its labels are.
+        symmetric: the table is of a preference game.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file that cannot be read as a table of numbers.
+    """
     if not file.is_file():
         what = "is a folder, not a file" if file.is_dir() else "does not exist"
         raise FileNotFoundError(f"{file} {what}; expected a payoff table ({', '.join(TYPES)})")
@@ -57,26 +88,29 @@ def load(
         raise NashwardError(f"labels is {labels!r}; expected {', '.join(LABELS)}, or None to find them")
     try:
         if kind == ".csv":
-            table, rows, columns = _csv(file, labels, total is None)
-        elif kind == ".parquet":
-            table, rows, columns = _parquet(file, labels, total is None)
-        elif labels is not None:
+            return _csv(file, labels, symmetric)
+        if kind == ".parquet":
+            return _parquet(file, labels, symmetric)
+        if labels is not None:
             raise NashwardError(f"labels are stored by name in {kind} files: leave labels out")
-        else:
-            table, rows, columns = _npy(file) if kind == ".npy" else _npz(file)
-        return _game(table, total, rows, columns)
+        return _npy(file) if kind == ".npy" else _npz(file)
     except ValueError as error:
         told = str(error)
         raise NashwardError(told if told.startswith(str(file)) else f"{file}: {told}") from None
 
 
 def _game(
-    table: np.ndarray, total: float | None, rows: list[str] | None, columns: list[str] | None
-) -> PreferenceGame | ConstantSumGame:
+    table: np.ndarray, total: float | None, rows: list[str] | None, columns: list[str] | None,
+    tolerance: dict[str, float],
+) -> PreferenceGame | ConstantSumGame:  # fmt: skip
+    square = table.ndim == 2 and table.shape[0] == table.shape[1] > 1 and (rows == columns or None in (rows, columns))
+    if square and np.isfinite(table[~np.eye(len(table), dtype=bool)]).all():
+        table = _with_diagonal(table, total, rows or columns, rows is not None and columns is not None)
     if table.ndim == 2 and not np.isfinite(table).all():
         i, j = np.argwhere(~np.isfinite(table))[0]
         place = f"{rows[i] if rows else i}, {columns[j] if columns else j}"
-        raise NashwardError(f"entry [{place}] is not a finite number: {table[i, j]}")
+        empty = "empty, or " * bool(np.isnan(table[i, j]))
+        raise NashwardError(f"entry [{place}] is {empty}not a finite number: {table[i, j]}")
     if total is not None:
         return ConstantSumGame(table, total, rows, columns)
     if rows is not None and columns is not None and len(rows) != len(columns):
@@ -97,26 +131,64 @@ def _game(
             "turn counts into shares, or give the file to nashward leaderboard, which reads counts; "
             "for payoffs give the total of the two players (0 where one wins what the other loses)"
         )
-        if table.ndim == 2 and table.min() >= 0 and np.allclose(table + table.T, 100):
-            advice = "these are percents: divide by 100"
         raise NashwardError(
             f"a preference game holds win probabilities, got numbers from {table.min():g} to {table.max():g}; {advice}"
         )
     if rows is not None and columns is not None and rows != columns:  # before the payoffs, which are then wrong too
-        wrong = next((r, c) for r, c in zip(rows, columns, strict=True) if r != c)
+        k = next(k for k, row in enumerate(rows) if row != columns[k])
         raise NashwardError(
-            f"row and column labels must be the same in the same order, got {wrong[0]} and {wrong[1]} in one place"
+            "row and column labels must be the same in the same order, "
+            f"got {rows[k]} and {columns[k]} as row and column {k + 1}"
         )
-    return PreferenceGame(table, rows)
+    return PreferenceGame(table, rows, **tolerance)
 
 
-_Read = tuple[np.ndarray, list[str] | None, list[str] | None]
+def _with_diagonal(table: np.ndarray, total: float | None, labels: list[str] | None, labelled: bool) -> np.ndarray:
+    """A table of the same actions in rows and columns, with half of the total where its diagonal is empty.
+
+    Args:
+        table: [n, n], NaN where a cell is empty.
+        total: None for win probabilities.
+        labels: of the actions; None where they have none.
+        labelled: rows and columns have the same labels, so that no chance has made their pairs sum to the total.
+
+    Raises:
+        ValueError: percents, or another diagonal than the total's half where all other pairs sum to the total.
+    """
+    diagonal, own = table.diagonal(), np.eye(len(table), dtype=bool)
+    with np.errstate(over="ignore"):  # of payoffs that the game refuses
+        others, pairs = table[~own], (table + table.T)[~own]
+    if total is None:
+        if np.allclose(pairs, 100) and np.isin(diagonal[~np.isnan(diagonal)], (0.0, 50.0)).all():
+            counts = "" if (diagonal == 50).all() else "; counts of 100 battles a pair go to nashward leaderboard"
+            raise NashwardError(
+                f"a preference game holds win probabilities, got numbers from {others.min():g} to {others.max():g}; "
+                f"all pairs sum to 100, so these are percents: divide by 100{counts}"
+            )
+        filled = 0.5 if others.max() <= 1 else others.min()  # of no win probabilities the range is told
+        return np.where(own & np.isnan(table), filled, table)
+    exact = np.allclose(pairs, total, rtol=1e-9, atol=1e-9 * np.abs(others).max())
+    if not exact or not (labelled or len(table) > 2):
+        return table
+    half = np.where(np.isnan(diagonal), total / 2, diagonal)
+    alike = (others == total / 2).all()  # two players, say one who hides and one who seeks
+    if not alike and (wrong := np.flatnonzero(~np.isclose(half, total / 2))).size:
+        i = wrong[0]
+        name = labels[i] if labels else str(i)
+        raise NashwardError(
+            f"entry [i, j] and [j, i] sum to {total:g}, as of one set of actions, so [{name}, {name}] is "
+            f"{total / 2:g}, but it holds {half[i]:g}: write {total / 2:g} there or leave the diagonal empty (if "
+            f"{half[i]:g} is meant, give the columns other labels)"
+        )
+    filled = table.copy()
+    np.fill_diagonal(filled, half)
+    return filled
 
 
 def _csv(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
     try:
         with file.open(newline="", encoding="utf-8-sig") as handle:
-            lines = [row for row in csv.reader(handle) if any(cell.strip() for cell in row)]
+            lines = [row for row in csv.reader(handle) if any(cell.strip() for cell in row) and not _is_comment(row)]
     except UnicodeDecodeError as error:
         raise NashwardError(f"{file} cannot be read as CSV in UTF-8: {error}; save it as UTF-8") from None
     except csv.Error as error:
@@ -138,15 +210,30 @@ def _csv(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
             lacking = f": none in the column {columns[len(row)]!r}" if columns and len(row) < width else ""
             raise NashwardError(f"{file}: row {name} has {len(row)} numbers, expected {width}{lacking}")
         for j, cell in enumerate(row):
-            value = number(cell)
+            value = math.nan if i == j and not cell.strip() else number(cell)
             if value is None:
                 column = columns[j] if columns else str(j)
-                percent = "; divide percents by 100" * cell.strip().endswith("%")
-                raise NashwardError(f"{file}: entry [{name}, {column}] is not a number: {cell!r}{percent}")
+                if cell.strip():
+                    what = f"is not a number: {cell!r}" + "; divide percents by 100" * cell.strip().endswith("%")
+                else:
+                    what = f"is empty{_opposite(cells, i, j) if symmetric else ''}"
+                raise NashwardError(f"{file}: entry [{name}, {column}] {what}")
             table[i, j] = value
     if symmetric and (rows is None) != (columns is None):  # the same actions in both directions
         rows = columns = rows or columns
     return table, rows, columns
+
+
+def _is_comment(row: list[str]) -> bool:
+    return row[0].lstrip().startswith("#") and not any(cell.strip() for cell in row[1:])
+
+
+def _opposite(cells: list[list[str]], i: int, j: int) -> str:
+    """What the win probability of j against i says of an empty cell of i against j."""
+    opposite = number(cells[j][i]) if j < len(cells) and i < len(cells[j]) else None
+    if opposite is None or not 0 <= opposite <= 1:
+        return ""
+    return f"; the opposite cell says {opposite:g}, so this one would be {1 - opposite:g}"
 
 
 def _npy(file: Path) -> _Read:

@@ -10,6 +10,7 @@ import numpy as np
 from nashward.errors import NashwardError
 from nashward.shortened import cut
 
+from ..equilibria.face import Face, nearest
 from ..equilibria.nash import Equilibrium
 from ..equilibria.regularised import RegularisedEquilibrium
 from ..forms.game import Profile
@@ -36,7 +37,8 @@ def simplex(
     Args:
         policies: by name, solutions with ``keep_policies=True``, whose last iterates are drawn; or [records, 3]
             probabilities.
-        equilibrium: [3], or as ``games.nash`` gives it, drawn as a star.
+        equilibrium: [3], or as ``games.nash`` gives it, drawn as a star; or of a game with several the set of all, as
+            ``games.face`` gives it, of which the one nearest to the end of a trajectory is drawn.
         labels: the names of the three corners.
         title: above the picture.
         axes: to draw on; a new figure when None.
@@ -50,7 +52,7 @@ def simplex(
     paths = _paths(policies)
     if wrong := [f"{name} has {path.shape}" for name, path in paths.items() if path.shape[1] != 3]:
         raise NashwardError(f"a trajectory on the simplex has shape [records, 3], {wrong[0]}; see plots.trajectories")
-    first, star = _point(start, 3, "start"), _point(equilibrium, 3, "equilibrium")
+    first, (star, called) = _point(start, 3, "start"), _star(equilibrium, paths, 3)
     _check_labels(labels, 3)
     figure, axes = drawn_on(axes, 4.8, 4.4)
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
@@ -61,7 +63,7 @@ def simplex(
         axes.text(x, y, as_label(label), ha="center", va="center")
     _draw(axes, {name: path @ corners for name, path in paths.items()}, None if first is None else first @ corners)
     if star is not None:
-        axes.plot(*(star @ corners), "*", color="black", markersize=14, label="Nash")
+        axes.plot(*(star @ corners), "*", color="black", markersize=14, label=called)
     axes.set(title=title, aspect="equal")
     axes.axis("off")
     axes.legend(fontsize=8, loc="upper right")
@@ -88,7 +90,8 @@ def trajectories(
     Args:
         policies: by name, solutions with ``keep_policies=True``, whose last iterates are drawn; or [records, n]
             probabilities.
-        equilibrium: [n], or as ``games.nash`` gives it, drawn as a star.
+        equilibrium: [n], or as ``games.nash`` gives it, drawn as a star; or of a game with several the set of all, as
+            ``games.face`` gives it, of which the one nearest to the end of a trajectory is drawn.
         labels: the names of the n actions.
         actions: the numbers of two actions whose probabilities are the axes; None: the principal plane.
         title: above the picture.
@@ -108,15 +111,14 @@ def trajectories(
     (n,) = sizes
     names = tuple(map(str, range(n))) if labels is None else tuple(labels)
     _check_labels(names, n)
-    star = _point(equilibrium, n, "equilibrium")
     if actions is None and n == 3:
-        return simplex(policies, star, names, title=title, axes=axes, start=start)
-    first = _point(start, n, "start")
+        return simplex(policies, equilibrium, names, title=title, axes=axes, start=start)
+    first, (star, called) = _point(start, n, "start"), _star(equilibrium, paths, n)
     figure, axes = drawn_on(axes, 5.6, 4.6)
     if actions is not None:
-        _plane_of_actions(axes, paths, star, first, names, actions)
+        _plane_of_actions(axes, paths, star, called, first, names, actions)
     else:
-        _principal_plane(axes, paths, star, first, names)
+        _principal_plane(axes, paths, star, called, first, names)
     axes.set(title=title)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)  # below the names of the actions
@@ -166,6 +168,21 @@ def _point(given: Any, n: int, name: str) -> Float[np.ndarray, " n"] | None:
     return point
 
 
+def _star(
+    equilibrium: Any, paths: Mapping[str, Float[np.ndarray, "_ n"]], n: int
+) -> tuple[Float[np.ndarray, " n"] | None, str]:
+    """The equilibrium to mark, and what the legend calls it."""
+    if isinstance(equilibrium, Face):
+        at = _point(equilibrium.interior, n, "equilibrium")
+        if equilibrium.dimension == 0:
+            return at, "Nash"
+        ends = [(path[-1], nearest(equilibrium, path[-1])) for path in paths.values()]
+        closest = min(ends, key=lambda pair: float(np.linalg.norm(pair[0] - pair[1])))[1]
+        return closest, "Nash nearest to an end, one of several"
+    one_of = isinstance(equilibrium, Equilibrium) and equilibrium.unique is not None and not bool(equilibrium.unique)
+    return _point(equilibrium, n, "equilibrium"), "Nash, one of several" if one_of else "Nash"
+
+
 def _check_labels(labels: Sequence[str], n: int) -> None:
     if len(labels) != n:
         raise NashwardError(f"there are {n} actions, got {len(labels)} labels: {cut(', '.join(map(str, labels)), 60)}")
@@ -188,7 +205,7 @@ def _draw(
 
 def _plane_of_actions(
     axes: Axes, paths: Mapping[str, Float[np.ndarray, "_ n"]], star: Float[np.ndarray, " n"] | None,
-    first: Float[np.ndarray, " n"] | None, names: Sequence[str], actions: Sequence[int],
+    called: str, first: Float[np.ndarray, " n"] | None, names: Sequence[str], actions: Sequence[int],
 ) -> None:  # fmt: skip
     chosen = list(actions)
     if len(set(chosen)) != 2 or len(chosen) != 2 or not all(0 <= action < len(names) for action in chosen):
@@ -196,14 +213,14 @@ def _plane_of_actions(
     axes.plot([0, 0, 1, 0], [0, 1, 0, 0], color="black", linewidth=1)  # all policies lie within
     _draw(axes, {name: path[:, chosen] for name, path in paths.items()}, None if first is None else first[chosen])
     if star is not None:
-        axes.plot(*star[chosen], "*", color="black", markersize=14, label="Nash")
+        axes.plot(*star[chosen], "*", color="black", markersize=14, label=called)
     x, y = (f"P({as_label(names[action])})" for action in chosen)
     axes.set(xlabel=x, ylabel=y, aspect="equal")
 
 
 def _principal_plane(
     axes: Axes, paths: Mapping[str, Float[np.ndarray, "_ n"]], star: Float[np.ndarray, " n"] | None,
-    first: Float[np.ndarray, " n"] | None, names: Sequence[str],
+    called: str, first: Float[np.ndarray, " n"] | None, names: Sequence[str],
 ) -> None:  # fmt: skip
     points = np.concatenate([*paths.values(), *([] if first is None else [first[None]])])
     centre = points.mean(0) if star is None else star
@@ -215,7 +232,7 @@ def _principal_plane(
     begin = None if first is None else (first - centre) @ plane.T
     _draw(axes, {name: (path - centre) @ plane.T for name, path in paths.items()}, begin)
     if star is not None:
-        axes.plot(0, 0, "*", color="black", markersize=14, label="Nash")
+        axes.plot(0, 0, "*", color="black", markersize=14, label=called)
     reach = np.abs((points - centre) @ plane.T).max() or 1.0
     largest = np.linalg.norm(plane, axis=0)
     for action in largest.argsort(kind="stable")[::-1][:3]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import re
 from fractions import Fraction
@@ -240,7 +241,10 @@ def test_text_json_and_zoo_have_the_same_equilibrium(
     assert main(["zoo", name, "--json", str(zoo)]) == 0
     content = json.loads(file.read_text())
     nash, labels = content["nash"], content["game"]["labels"]
-    shown = {label: (float(p), fraction) for label, p, fraction in map(str.split, lines[3:-1])}
+    played = sum(p > 0 for p in nash["policy"])
+    copies = [line for line in lines[3 + played : -1] if "copies" in line]
+    assert len(copies) == len(lines) - 4 - played == {"cloned_rock": 1, "indifference": 1}.get(name, 0)
+    shown = {label: (float(p), fraction) for label, p, fraction in map(str.split, lines[3 : 3 + played])}
     assert shown == {
         label: (pytest.approx(p, abs=5e-4), fraction)
         for label, p, fraction in zip(labels, nash["policy"], nash["fractions"], strict=True)
@@ -366,7 +370,8 @@ def test_whether_a_last_iterate_is_at_the_regularised_nash_is_said(capsys: pytes
     [
         ("random_preferences", "MWU", 99, 1e-9, "OptimisticMWU, whose last iterate converges"),  # 4e7 times as many
         ("random_preferences", "MWU", 99, 1e-3, "more --iterations"),
-        ("random_preferences", "OptimisticMWU", 99, 1e-9, "another step"),
+        ("random_preferences", "OptimisticMWU", 99, 1e-9, "more --iterations"),  # its last iterate converges
+        ("mujoco_soccer", "ExtraGradient", 1000, 1e-6, "more --iterations"),  # 6018 do
         ("random_preferences", "OptimisticMWU", 1, 1e-9, "more --iterations"),
         ("random_preferences", "INPO:tau=0.2", 9, 1e-9, "a smaller tau"),
         ("random_preferences", "NashEMA:tau=0.2", 9, 1e-9, "a smaller tau"),
@@ -383,3 +388,16 @@ def test_what_helps_a_solver_that_missed_the_tolerance(
     assert main(command) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "not reached" in line]
     assert line.endswith(advice)
+
+
+def test_files_are_written_though_the_reader_of_the_output_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", Closed())
+    files = [tmp_path / "nash.png", tmp_path / "nash.json"]
+    assert main(["solve", "comal_cycle", "--solver", "mwu", "--plot", str(files[0]), "--json", str(files[1])]) == 141
+    assert all(file.stat().st_size for file in files)

@@ -86,6 +86,20 @@ def test_payoff_table_of_two_players_shows_both() -> None:
     assert sorted(text.get_text() for text in table.texts) == sorted(["3", "-1", "5", "-1", "1", "9"])
     assert [bar.get_width() for bar in row.patches] == pytest.approx([2 / 3, 1 / 3])  # type: ignore[attr-defined]
     assert [bar.get_width() for bar in column.patches] == pytest.approx([2 / 3, 1 / 3, 0], abs=1e-12)  # type: ignore[attr-defined]
+    (heat,) = table.images
+    white = np.asarray(heat.norm(np.zeros(1)))[0]  # of a zero-sum game 0, though -1 is nearer to it than 9
+    assert white == pytest.approx(0.5)
+
+
+def test_of_many_actions_every_k_th_is_named_at_its_place() -> None:
+    game = games.zoo.random_preferences(100)
+    table, bars = games.plots.payoff_table(game, games.nash(game), order=range(100)).axes[:2]
+    for axis in (table.xaxis, table.yaxis, bars.yaxis):
+        named = {
+            round(place): tick.get_text()
+            for place, tick in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
+        }
+        assert named == {k: str(k) for k in range(0, 100, 4)}
 
 
 def _named(figure: Figure) -> list[Any]:
@@ -254,6 +268,7 @@ def test_the_cycle_graph_points_from_winner_to_loser_and_marks_upsets() -> None:
     legend = axes.get_legend()
     assert legend is not None
     assert [line.get_linestyle() for line in legend.get_lines()] == ["-", "--"]
+    assert "win rate" in legend.get_title().get_text()
     assert games.plots.cycle_graph(games.zoo.bradley_terry()).axes[0].get_legend() is None
     tied = games.plots.cycle_graph(games.zoo.indifference()).axes[0]
     assert not [a for a in tied.texts if isinstance(a, Annotation)]

@@ -145,3 +145,38 @@ def test_all_paths_go_from_the_start_that_is_marked(game: games.PreferenceGame, 
     assert "start" not in _principal(paths, actions=actions)[1]
     with pytest.raises(ValueError, match=rf"shape \[{n}\]"):
         games.plots.trajectories(paths, actions=actions, start=start[1:])
+
+
+def test_of_several_equilibria_the_one_nearest_to_a_run_is_drawn() -> None:
+    """Optimistic MWU goes to an equilibrium that is no vertex; the first one found is far from it."""
+    game = games.zoo.two_rings()
+    start = np.array([0.3, 0.1, 0.1, 0.2, 0.2, 0.1])
+    solution = games.solve(game, games.OptimisticMWU(0.5), 3000, start, keep_policies=True)
+    assert float(solution.gaps["last"][-1]) < 1e-3
+    figure = games.plots.trajectories({"run": solution}, games.face(game), actions=[0, 1])
+    (star,) = [line for line in figure.axes[0].lines if "several" in str(line.get_label())]
+    np.testing.assert_allclose(np.asarray(star.get_xydata())[0], solution.last[:2], atol=1e-3)
+    vertex = games.nash(game)
+    assert float((vertex.policy[:2] - solution.last[:2]).abs().max()) > 0.05
+    figure = games.plots.trajectories({"run": solution}, vertex)
+    assert [str(line.get_label()) for line in figure.axes[0].lines if "several" in str(line.get_label())]
+
+
+def test_the_nearest_equilibrium_is_that_of_a_quadratic_program() -> None:
+    from scipy.optimize import minimize
+
+    from nashward.games.equilibria.face import nearest
+
+    generator = np.random.default_rng(0)
+    for game in (games.zoo.two_rings(), games.zoo.cloned_rock(), games.zoo.comal_cycle()):
+        face = games.face(game)
+        for policy in generator.dirichlet(np.ones(game.sizes[0]), size=5):
+            found = nearest(face, policy)
+            assert float(games.duality_gap(game, found)) < 1e-10
+            sums = {"type": "eq", "fun": lambda x: x.sum() - 1}
+            loses = {"type": "ineq", "fun": lambda x, face=face: -face.margins @ x}
+            other = minimize(
+                lambda x, policy=policy: ((x - policy) ** 2).sum(), face.interior, bounds=[(0, 1)] * len(policy),
+                constraints=[sums, loses],
+            )  # fmt: skip
+            np.testing.assert_allclose(found, other.x, atol=1e-5)

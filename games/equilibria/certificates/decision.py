@@ -44,7 +44,7 @@ class Decision(NamedTuple):
     face: ExactFace | None = None
 
 
-PROVED = Decision(True, 0, "proved: every other action loses, even with all rounding in its favour")
+PROVED = Decision(True, 0, "proved: every other action loses, even with all floating-point rounding in its favour")
 
 
 def decide(

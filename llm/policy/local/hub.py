@@ -31,6 +31,8 @@ def fetch(name: str, file: str, patterns: Iterable[str] = (), kind: str = "model
     See also:
         ``check_on_hub``, which asks the hub only for what is not in the cache.
     """
+    if Path(name).suffix == ".json":  # a mixture, or another file
+        raise FileNotFoundError(f"there is no file {name} here{near_path(name)}")
     try:
         folder = Path(snapshot_download(name, allow_patterns=[file, *patterns]))
         if (folder / file).is_file():

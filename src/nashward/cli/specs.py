@@ -24,26 +24,33 @@ SOLVER = {option.path[1]: name for name, option in solver_options.SOLVER.items()
 
 
 def game(
-    text: str, total: float | None = None, labels: Labels | None = None
+    text: str, total: float | None = None, labels: Labels | None = None, rounding: float | None = None
 ) -> games.PreferenceGame | games.ConstantSumGame:
-    """The game of a file, of ``zoo:NAME`` or ``generator:NAME``, or of a name in the zoo alone; a file wins."""
+    """The game of a file, of ``zoo:NAME`` or ``generator:NAME``, or of a name in the zoo alone; a file wins.
+
+    Args:
+        text: as it was typed.
+        total, labels: as for ``games.load``.
+        rounding: its tolerance.
+    """
     path, (kind, _, rest) = Path(text), text.partition(":")
     prefixed = kind in ("zoo", "generator")
     if path.exists() or not (prefixed or kind in games.zoo.GAMES):
         if not (path.exists() or path.suffix):
             raise NashwardError(f"there is no file {text}, nor a {_unknown('game', text, games.zoo.names())}")
         try:
-            return games.load(path, total, labels)
+            return games.load(path, total, labels, tolerance=rounding)
         except NashwardError as error:
             if _holds_battles(path):
                 raise NashwardError(
                     f"{text} holds battles, who won how often, not a table of payoffs: nashward leaderboard {text}"
                 ) from None
-            if total is not None or (advice := _advice(path, labels)) is None:
+            if not (total is None is rounding) or (advice := _advice(path, labels)) is None:
                 raise
             raise NashwardError(f"{error}; {advice}") from None
-    if labels is not None:
-        raise NashwardError(f"--labels goes with a file; {text} is not one")
+    for option, value in (("--labels", labels), ("--rounding", rounding)):
+        if value is not None:
+            raise NashwardError(f"{option} goes with a file; {text} is not one")
     if total is not None:
         raise NashwardError(f"--total goes with a file; {text} is a preference game")
     name, settings = _split(rest if prefixed else text)
@@ -58,8 +65,10 @@ def game(
 
 def _holds_battles(path: Path) -> bool:
     """Whether a file that is no table of numbers is one of battles."""
+    from nashward.games.forms.io import read_table  # brings torch
+
     try:
-        games.load(path, 0.0)
+        read_table(path, None, symmetric=True)
     except NashwardError:
         try:
             games.analysis.leaderboard.read_battles(path)
@@ -102,9 +111,15 @@ def solvers(texts: list[str], shared: Settings) -> list[Any]:
     A solver of one's own is module:Class, or module:name for an object, with its settings behind further colons.
 
     Raises:
-        ValueError: no such solver, a setting that it has not, one solver twice.
+        ValueError: no such solver, a setting that it has not, one solver twice, a shared setting that each of them
+            gives itself.
     """
     chosen: list[Any] = []
+    own_settings = [split_settings(text)[1] for several in texts for text in several.split(",")]
+    for name, setting in shared.items():
+        key = solver_options.SOLVER[name].path[1]
+        if texts and all(key in own for own in own_settings):
+            raise NashwardError(f"--{name} {setting.value} is for no solver: {','.join(texts)} gives {key} itself")
     for text in [one for several in texts for one in several.split(",")]:
         if _is_own(text):
             solver = _own_solver(text, shared)

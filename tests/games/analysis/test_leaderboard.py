@@ -295,7 +295,7 @@ def test_bad_rows(row: object, message: str) -> None:
         from_battles([row])
 
 
-def test_a_square_table_of_counts_is_read_as_its_pairs(tmp_path: Path) -> None:
+def test_a_square_table_of_counts_is_read_as_its_pairs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "square.csv").write_text("model,GPT-4,y,z\ny,2,,0\nGPT-4,-,3,7.5\nz,1.5,0,9\n")
     battles = read_battles(tmp_path / "square.csv")
     assert battles.labels == ("GPT-4", "y", "z")
@@ -303,8 +303,14 @@ def test_a_square_table_of_counts_is_read_as_its_pairs(tmp_path: Path) -> None:
     assert battles.missing == [("y", "z")]
     (tmp_path / "once.csv").write_text(",x,y\nx,,1\ny,0,\n")
     assert read_battles(tmp_path / "once.csv").total.tolist() == [[0, 1], [0, 0]]
+    assert not caplog.messages
+    (tmp_path / "hundred.csv").write_text(",x,y,z\nx,,70,20\ny,30,,60\nz,80,40,\n")  # counts, or percents
+    assert read_battles(tmp_path / "hundred.csv").total.sum() == 300
+    (said,) = caplog.messages
+    assert "percents" in said
     for table, message in ((",x,y\nx,,3\ny,-1,", "has -1 where y beat x"), (",x,y\nx,,3\ny,,", "nothing where y beat"),
-                           (",x,y\nx,.5,.7\ny,.3,.5", "nashward solve")):  # fmt: skip
+                           (",x,y\nx,.5,.7\ny,.3,.5", "nashward solve"),
+                           (",x,y\nx,50,70.3\ny,29.7,50", "percents.* nashward solve")):  # fmt: skip
         (tmp_path / "bad.csv").write_text(table)
         with pytest.raises(ValueError, match=message):
             read_battles(tmp_path / "bad.csv")

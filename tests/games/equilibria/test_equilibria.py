@@ -289,6 +289,17 @@ def test_fractions() -> None:
         games.nash_fractions(games.zoo.random_preferences(4))
     with pytest.raises(ValueError, match=r"one game, got a batch of shape \(2,\)"):
         games.nash_fractions(games.PreferenceGame(np.full((2, 3, 3), 0.5)))
+    with pytest.raises(TypeError, match="PreferenceGame, got ConstantSumGame"):
+        games.nash_fractions(games.ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], 0.0))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"games\.equilibria\.centre, got 'centre'"):
+        games.nash(games.zoo.cloned_rock(), "centre")  # type: ignore[arg-type]
+
+
+def test_a_batch_of_equilibria_is_shown_in_one_line() -> None:
+    shown = repr(games.nash(games.PreferenceGame(np.full((50, 40, 40), 0.5))))
+    assert "[50]" in shown
+    assert "[50, 40]" in shown
+    assert len(shown) < 120
 
 
 def test_payoffs_are_fractions_within_a_rounding_of_their_own_size() -> None:

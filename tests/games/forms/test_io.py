@@ -56,6 +56,10 @@ def test_a_table_of_two_different_players(tmp_path: Path) -> None:
         (",a,b\na,0.5,0_9\nb,0_1,0.5\n", r"entry \[a, b\] is not a number: '0_9'$"),  # 9 to Python
         (",a,b\na,50%,90%\nb,10%,50%\n", "'50%'; divide percents by 100"),
         (",a,b\na,50,90\nb,10,50\n", "from 10 to 90; .* divide by 100"),
+        (",a,b\na,,90\nb,10,\n", "from 10 to 90; .* divide by 100; .*leaderboard"),
+        (",a,b\na,0,90\nb,10,0\n", "from 10 to 90; .* divide by 100; .*leaderboard"),
+        (",a,b\na,0.5,\nb,0.25,0.5\n", r"entry \[a, b\] is empty; .* 0.25, so this one would be 0.75$"),
+        (",a,b\na,0,0.9\nb,0.1,0\n", r"P\[a, a\] = 0 on the diagonal.*1/2$"),
         (" a b\na 0.5 0.9\nb 0.1 0.5\n", "separated by blanks; expected commas"),
         (",a,a\na,0.5,0.9\na,0.1,0.5\n", "distinct, repeated: a"),
         (",a,b\na,0.5\nb,0.1,0.5\n", "row a has 1 numbers, expected 2"),
@@ -75,6 +79,39 @@ def test_bad_tables(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         games.load(file)
     assert str(file) in str(error.value)
+
+
+def test_an_empty_diagonal_comments_and_rounded_pairs(tmp_path: Path) -> None:
+    """Of a game between the same actions the diagonal is half of the total; another one there would be another game."""
+    file = tmp_path / "t.csv"
+    file.write_text("# of May,,\n,a,b\na,,0.7\nb,0.3,\n")
+    empty = games.load(file)
+    assert isinstance(empty, games.PreferenceGame)
+    torch.testing.assert_close(empty.P, torch.tensor([[0.5, 0.7], [0.3, 0.5]], dtype=torch.float64))
+    file.write_text(",a,b\na,,14\nb,6,\n")
+    counts = games.load(file, total=20)
+    assert isinstance(counts, games.ConstantSumGame)
+    assert counts.payoff.tolist() == [[10, 14], [6, 10]]
+    file.write_text(",a,b\na,0,14\nb,6,0\n")
+    with pytest.raises(ValueError, match=r"\[a, a\] is 10, but it holds 0"):
+        games.load(file, total=20)
+    file.write_text(",c,d\na,0,14\nb,6,0\n")  # two different players
+    two = games.load(file, total=20)
+    assert isinstance(two, games.ConstantSumGame)
+    assert two.payoff.tolist() == [[0, 14], [6, 0]]
+    file.write_text(",a,b\na,2,0\nb,0,3\n")  # hide and seek
+    assert isinstance(games.load(file, total=0), games.ConstantSumGame)
+    file.write_text(",a,b\na,,14\nb,7,\n")
+    with pytest.raises(ValueError, match=r"entry \[a, a\]"):
+        games.load(file, total=20)
+    file.write_text("0.5,0.71\n0.3,0.5\n")
+    with pytest.raises(ValueError, match=r"tolerance=0.011 .*--rounding"):
+        games.load(file)
+    rounded = games.load(file, tolerance=0.011)
+    assert isinstance(rounded, games.PreferenceGame)
+    assert float(rounded.P[0, 1]) == pytest.approx(0.705)
+    with pytest.raises(ValueError, match="total"):
+        games.load(file, 1.0, tolerance=0.011)
 
 
 def test_missing_file_folder_and_unknown_type(tmp_path: Path) -> None:

@@ -61,3 +61,9 @@ def test_a_model_without_the_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(hub, "snapshot_download", lambda name, **_: str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"owner/name of the hub has no config\.json"):
         hub.check_on_hub("owner/name", "config.json")
+
+
+def test_a_file_that_is_not_there_is_no_name_on_the_hub() -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file mixture\.json") as caught:
+        hub.fetch("mixture.json", "adapter_config.json", "adapter")
+    assert "hf download" not in str(caught.value)

@@ -47,10 +47,10 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
             + (f"  {worst['name']} {worst['elo']:.0f} ± {worst['elo_error']:.0f}" if worst is not None else "")
         )
     for clones in content["clones"]:
-        print(f"the same win probabilities: {', '.join(clones)}; they have equal shares of one weight in the Nash")
+        print(f"the same win probabilities: {', '.join(clones)}; the Nash divides one weight equally among them")
     if not content["nash_unique"]:
         known = "is not" if content["nash_unique"] is False else "may not be"
-        print(f"the Nash {known} the only one: the bands hold what any of them gives a model")
+        print(f"the Nash {known} the only one: a band covers the weights that a model has in any of them")
     if not content["nash_unique_over_classes"]:
         print("shown is the Nash of the largest entropy")
     if content["leans_on"] is not None:

@@ -67,7 +67,7 @@ def draw(
         paths = {name: solution.policies["last"] for name, solution in solutions.items()}
         first = [1 / game.sizes[0]] * game.sizes[0] if start is None else start
         figure = games.plots.trajectories(
-            paths, equilibrium.policy, game.labels, actions=actions, title=title, start=first
+            paths, _all_or_one(game, equilibrium), game.labels, actions=actions, title=title, start=first
         )
     elif len(solutions) == 1 and picture == "gaps":
         figure = games.plots.gap_curves(solutions, title=title)
@@ -76,6 +76,17 @@ def draw(
     path.parent.mkdir(parents=True, exist_ok=True)
     if lacking := games.plots.save(figure, path, dpi=150, format=outputs.kind_of_picture(path)):
         print(f"warning: boxes in {path} for what its font lacks: {games.plots.some_of(lacking)}", file=sys.stderr)
+
+
+def _all_or_one(game: Any, equilibrium: games.equilibria.Equilibrium) -> Any:
+    """The equilibria, of which the picture shows the nearest; the one that is printed where it is the only one."""
+    if equilibrium.unique is None or bool(equilibrium.unique):
+        return equilibrium
+    try:
+        face = games.face(game)
+    except ArithmeticError:  # too badly conditioned
+        return equilibrium
+    return face if face.dimension else equilibrium  # without rounding there may be one
 
 
 def _both_iterates(picture: str, solutions: Mapping[str, games.Solution], title: str) -> Any:

@@ -6,7 +6,8 @@ import argparse
 import dataclasses
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +30,7 @@ DRAWN = (  # to the reference, for good
 )  # fmt: skip
 THERE = 1e-3  # total variation
 ROUNDING = 1e-12  # of a gap
+CIRCLE = (games.MWU, games.Momentum, games.GDA, games.Replicator, games.FictitiousPlay)  # the last iterate, in a cycle
 FAR = 100  # times the iterations of a run, from which on an average is no way to a tolerance
 AVERAGES = {"linear": games.averaging.linear}
 
@@ -65,6 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", choices=LABELS,
         help="where the file has labels: in the first row and column (both), in one of them (columns: in the first "
         "row; rows: in the first column), or none (default: what is no number, or what fits the shape)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rounding", type=options.number,
+        help="how far two win probabilities of a pair, rounded to few digits, may sum from 1, as 0.01 (default: 1e-6)",
     )  # fmt: skip
     parser.add_argument(
         "--solver", action="append", default=[], type=SOLVER["solver"].parse, metavar="SOLVER",
@@ -109,7 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    game = specs.game(args.table, args.total, args.labels)
+    game = specs.game(args.table, args.total, args.labels, args.rounding)
     if game.batch_shape:
         raise NashwardError(f"{args.table} holds a batch of games of shape {tuple(game.batch_shape)}; give one game")
     shared = configuration.flags(args, SETTINGS)
@@ -128,7 +134,9 @@ def run(args: argparse.Namespace) -> int:
 
     entry = specs.entry(args.table)
     equilibrium, fractions = _without_rounding(game, games.nash(game) if entry is None else entry.equilibrium(), entry)
-    _print_nash(args.table, game, equilibrium, entry, fractions)
+    closed: list[BrokenPipeError] = []  # by head, say: the files are written nevertheless
+    with _later(closed):
+        _print_nash(args.table, game, equilibrium, entry, fractions)
     played = []
     for solver in solvers:
         with warnings.catch_warnings(record=True) as caught:
@@ -145,18 +153,11 @@ def run(args: argparse.Namespace) -> int:
         played.append(Played(solver, solution, told, *_drawn_to(game, solver, start, solution)))
         for message in played[-1].warnings:
             print(f"warning: {message}", file=sys.stderr)
-    if played:
-        drawn = "" if args.feedback == "exact" else f", feedback {args.feedback}, seed {args.seed or 0}"
-        _print_gaps(played, ("uniform" if start is None else args.start) + drawn)
-        _print_drawn(played)
-        for one in played:
-            if one.solution.status is games.Status.NOT_CONVERGED:
-                advice = _advice(one, args.tolerance, args.feedback == "exact")
-                print(f"  a gap of {args.tolerance:g} was not reached by {one.label}: {advice}")
+    with _later(closed):
+        _print_played(args, played)
     if args.plot is not None:
         solutions = {one.label: one.solution for one in played}
         pictures.draw(args.plot, picture, Path(args.table).name, game, equilibrium, solutions, actions, start)
-        print(f"picture: {args.plot}")
     if args.json is not None:
         content = {
             "table": args.table,
@@ -178,8 +179,21 @@ def run(args: argparse.Namespace) -> int:
             ],
         }  # fmt: skip
         json_output.write(args.json, content)
-        print(f"json: {args.json}")
+    if closed:
+        raise closed[0]
+    for name in ("plot", "json"):
+        if (file := getattr(args, name)) is not None:
+            print(f"{'picture' if name == 'plot' else name}: {file}")
     return 0
+
+
+@contextmanager
+def _later(closed: list[BrokenPipeError]) -> Iterator[None]:
+    """Within the block, keep the error of a reader of the output that has gone."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        closed.append(error)
 
 
 def _start(text: str, game: Any) -> Any:
@@ -240,6 +254,22 @@ def _print_nash(
         for i in most_played_first(policy):
             if policy[i] > 0:
                 print(f"  {side}{labels[i]:<{width}}  {float(policy[i]):.3f}" + (f"  {known[i]}" if known else ""))
+    if equilibrium.unique is not None and not bool(equilibrium.unique):
+        _print_copies(game, equilibrium)
+
+
+def _print_copies(game: Any, equilibrium: games.equilibria.Equilibrium) -> None:
+    """Actions that are played and earn the same as others: the first reason for several equilibria."""
+    from nashward.games.analysis.game_ratings import clone_classes
+
+    tables = [game.P] if isinstance(game, games.PreferenceGame) else [game.payoff, game.payoff.mT]
+    for (side, labels, policy), table in zip(_sides(game, equilibrium.policy), tables, strict=True):
+        classes = clone_classes(table.cpu())
+        for number in range(classes.max() + 1):
+            alike = (classes == number).nonzero()[0].tolist()
+            if len(alike) > 1 and any(policy[i] > 0 for i in alike):
+                names = games.plots.some_of([labels[i] for i in alike])
+                print(f"  {side}copies of each other: {names}; they may share their probability in any way")
 
 
 def _without_rounding(
@@ -260,6 +290,18 @@ def _without_rounding(
     decision = Decision(found.unique, None, "decided in fractions, without rounding")
     exact = games.equilibria.Equilibrium(equilibrium.policy, equilibrium.value, 0.0, lambda: [decision])
     return exact, [*(found.row, found.column)[: len(policies)]]
+
+
+def _print_played(args: argparse.Namespace, played: Sequence[Played]) -> None:
+    if not played:
+        return
+    drawn = "" if args.feedback == "exact" else f", feedback {args.feedback}, seed {args.seed or 0}"
+    _print_gaps(played, ("uniform" if args.start is None else args.start) + drawn)
+    _print_drawn(played)
+    for one in played:
+        if one.solution.status is games.Status.NOT_CONVERGED:
+            advice = _advice(one, args.tolerance, args.feedback == "exact")
+            print(f"  a gap of {args.tolerance:g} was not reached by {one.label}: {advice}")
 
 
 def _print_gaps(played: Sequence[Played], start: str) -> None:
@@ -311,13 +353,12 @@ def _advice(one: Played, tolerance: float, exact: bool) -> str:
     nearer = not before.any() or any(float(gap[later].max()) < 0.9 * float(gap[before].max()) for gap in gaps)
     last, average = (float(gap[-1]) for gap in gaps)
     times = average / max(tolerance, ROUNDING)
-    if nearer and (average >= last or times < FAR):
-        return "more --iterations"
-    if nearer:
-        optimistic = isinstance(one.solver, games.OptimisticMWU)
-        other = ", or another step" if optimistic else ", or OptimisticMWU, whose last iterate converges"
-        longer = f"at least {times:.0e} times the --iterations{other if exact else ''}"
+    if nearer and isinstance(one.solver, CIRCLE) and average < last and times >= FAR:
+        other = ", or, where the Nash is unique, OptimisticMWU, whose last iterate converges" if exact else ""
+        longer = f"about {times:.0e} times the --iterations{other}"
         return f"it was nearer with the average, whose gap falls as 1/T at best: {longer}"
+    if nearer:
+        return "more --iterations"
     other = "more --iterations with a smaller step" if hasattr(one.solver, "step") else "another solver"
     return f"neither last nor average came much nearer in the second half of the run: try {other}"
 
