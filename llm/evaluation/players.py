@@ -232,7 +232,7 @@ def remade(home: RunFolder, measured: Mapping[str, str]) -> list[str]:
 def _seeds(home: RunFolder, players: Mapping[str, Mixture], seed: int) -> dict[str, int]:
     """The sampler's seed of each player, which equal policies share."""
     first: dict[frozenset[tuple[str, float]], int] = {}
-    seeds = {}
+    seeds: dict[str, int] = {}
     for name, player in players.items():
         weights: dict[str, float] = {}
         for adapter, weight in player.members:

@@ -26,6 +26,7 @@ from .bands import WHOLE, Bands, lotteries
 from .copies import copies
 from .misfit import misfit_p_value
 from .style_control import FittedStyle, at_equal_style, known_style, scores_beside, style_within, variance_by_slopes
+from .win_tables import win_tables
 
 FLOOR = 1e-9  # of wins that are drawn, so that scores stay finite
 PAIRS = 3  # of a model, whose prior its rating has: fewer make the bands of few prompts too narrow
@@ -110,7 +111,7 @@ class Battles:
     @cached_property
     def game(self) -> PreferenceGame:
         """P_ij = (wins_ij + a) / (met_ij + 2 a), the mean of the posterior Beta."""
-        return PreferenceGame(_table(self.total[None], self.smoothing)[0], self.labels)
+        return PreferenceGame(win_tables(self.total[None], self.smoothing)[0], self.labels)
 
     @cached_property
     def ratings(self) -> Ratings:
@@ -334,7 +335,7 @@ class Battles:
         chunk = max(1, CHUNK // len(self.labels) ** 2)  # draws whose tables stay in the processor's cache
         for k in range(0, draws, chunk):
             some, of_prior = wins[k : k + chunk], prior[k : k + chunk] * self._prior_counts
-            ends.append(lotteries(_table(some + of_prior, 0.0), same))
+            ends.append(lotteries(win_tables(some + of_prior, 0.0), same))
             of_prior, start = (of_prior + needed) * share_of_prior, self.ratings.scores
             if self.fitted is None:
                 ratings.append(elo(scores(torch.from_numpy(some + of_prior), start=start)))
@@ -442,11 +443,3 @@ class Battles:
         i, j = self.first if i is None else i, self.second if j is None else j
         there, back = np.bincount(i * n + j, won, n * n), np.bincount(j * n + i, lost, n * n)
         return (there + back).reshape(n, n)
-
-
-def _table(wins: Float[np.ndarray, "tables n n"], smoothing: float) -> Float[np.ndarray, "tables n n"]:
-    met = wins + wins.swapaxes(-1, -2) + 2 * smoothing
-    P = np.where(met > 0, (wins + smoothing) / np.where(met > 0, met, 1.0), 0.5)
-    upper = np.triu(np.ones(P.shape[-2:], dtype=bool))
-    P = P.clip(0.0, 1.0)  # at equal style it may be below 0 by rounding
-    return np.where(upper, P, 1 - P.swapaxes(-1, -2))  # so that P + P^T = 1 holds after rounding
