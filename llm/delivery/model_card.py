@@ -13,7 +13,7 @@ from ..evaluation.players import TRAINING
 from ..oracles.ensembles.objectives import Combination
 from ..policy.local.names import local_model
 from ..report.alerts import ALERTS, alerts
-from ..report.objectives import objective_sentences
+from ..report.objectives import most_exact, objective_sentences
 from ..report.results import oracle_of_run, read_evaluation, short_source, win_sentence
 from ..run.selfplay import SelfPlay, iterates, kl_to_start
 from ..store.run_folder import RunFolder
@@ -237,8 +237,9 @@ def _figures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     rates = evaluation.get("against_start", {})
     for oracle, players in rates.items():
         lines += [win_sentence(player, oracle, evaluation) for player in players]
+    exact = most_exact(evaluation, folder)
     for player in rates.get(TRAINING, {}):
-        lines += objective_sentences(player, evaluation)
+        lines += objective_sentences(player, exact)
     if evaluation.get("same_as_start"):
         lines.append(f"{same_as_start(evaluation['same_as_start'])}.")
     elif not rates:

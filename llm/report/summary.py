@@ -17,7 +17,7 @@ from ..store.run_folder import RunFolder
 from ..training.diagnostics import went_too_far
 from .alerts import ALERTS, alerts
 from .content import Alert, Content, Headline, Paragraph, Pointer, with_error
-from .objectives import objective_sentences
+from .objectives import most_exact, objective_sentences
 from .results import (
     TRAINING,
     command,
@@ -131,7 +131,7 @@ def _evaluated(folder: Path, newest: str, results: Mapping[str, Any], tried: boo
         )
     ]
     verdicts = [win_sentence(newest, oracle, results) for oracle in results["against_start"]]
-    content.append(Paragraph(" ".join([*verdicts, *objective_sentences(newest, results)])))
+    content.append(Paragraph(" ".join([*verdicts, *objective_sentences(newest, most_exact(results, folder))])))
     game = results["games"].get(TRAINING)
     if game is None:  # of the worst case
         return content

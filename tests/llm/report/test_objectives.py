@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from nashward.llm.report import objectives
 from nashward.llm.report.content import Paragraph
-from nashward.llm.report.objectives import _floor_sentence
+from nashward.llm.report.objectives import _floor_sentence, most_exact, objective_sentences
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,23 @@ def test_of_a_single_step_the_start_is_not_measured_against_itself(
     (said,) = objectives.objectives(tmp_path)
     assert isinstance(said, Paragraph)
     assert "`nashward frontier" in said.text
+
+
+def test_of_two_measures_of_a_floor_the_more_exact_one_is_told(tmp_path: Path) -> None:
+    """Of the same policy alone: another one of that name has nothing to do with it."""
+    rate = {"win_rate": 52.6, "standard_error": 2.7, "kept": True}
+    objectives = {"plain": {"floor": 45.0, "against_start": {"new": rate, "other": rate, "sure": rate}}}
+    results = {"objectives": objectives, "policies": {"new": "a", "other": "b", "sure": "c"}}
+    identities, close = {"new": "a", "other": "was", "sure": "c"}, {"value": 0.466, "standard_error": 0.012}
+    rates = {"new": {"plain": close}, "other": {"plain": close}, "sure": {"plain": {**close, "standard_error": 0.03}}}
+    measured = {"prompts": 160, "responses": 4, "policies": rates, "identities": identities}
+    (tmp_path / "frontier.json").write_text(json.dumps(measured))
+    exact = most_exact(results, tmp_path)
+    (new,), (other,), (sure,) = (objective_sentences(player, exact) for player in ("new", "other", "sure"))
+    assert "46.6 ± 1.2%" in new
+    assert "nashward frontier" in new
+    assert "within noise" in new
+    for kept in (other, sure):
+        assert "52.6 ± 2.7%" in kept
+        assert "nashward evaluate" in kept
+        assert "kept beyond noise" in kept
