@@ -31,7 +31,7 @@ from nashward.llm.report.results import (
     win_sentence,
     winner_sentence,
 )
-from nashward.llm.report.summary import gap_among
+from nashward.llm.report.summary import gap_among, summary
 from nashward.llm.store.files import read_jsonl, write_json, write_jsonl
 from nashward.llm.store.run_folder import RunFolder
 
@@ -93,6 +93,13 @@ def test_what_was_evaluated_is_on_the_page(runs: dict[str, Path], tiny_folder: P
     assert "has not responded yet" not in responses_shown
     assert "nashward exploit" in head
     assert "Who beats start" not in page
+    record = RunFolder(home).read()
+    floors = {"oracle": None, "objective": ["long=my:Long", "plain=my:Plain"], "combine": "floors:plain=0.4"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "read", lambda self: {**record, "config": {**record["config"], **floors}})
+        parts = summary(home)
+    assert any("duality gap" in str(part) for part in parts)
+    assert not any("nashward exploit" in str(part) for part in parts)  # which refuses floors
     write_json(home / "evaluation" / "exploit-start.json", {
         "of": "start", "theorem": ["no theorem bounds it"], "train": 3,
         "adversaries": [{"name": "best of 2", "wins": {"value": 0.75, "standard_error": 0.125}, "gap": 0.5,
