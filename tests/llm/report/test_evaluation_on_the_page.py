@@ -27,6 +27,7 @@ from nashward.llm.report.results import (
     evaluation_alerts,
     exploit_sentence,
     exploited,
+    game_sentences,
     read_evaluation,
     win_sentence,
     winner_sentence,
@@ -200,5 +201,11 @@ def test_nothing_is_said_to_beat_within_noise() -> None:
     assert winner_sentence(game).startswith("last and start are not told apart")
     clear = np.where(np.eye(2), 0.5, np.array([[0.5, 0.6], [0.4, 0.5]])) + 0 * level
     assert winner_sentence(TournamentTables(("last", "start"), clear).summary()).startswith("last beats start")
+    few = np.array([[0.5, 0.54], [0.46, 0.5]]) + 0 * level[:20]  # no resample of them says otherwise
+    (said,) = game_sentences(TournamentTables(("last", "start"), few).summary())
+    assert "are not told apart" in said
+    assert "0% of resamples" in said
+    assert "one more prompt" in said
+    assert "one more prompt" not in game_sentences(game)[0]
     duel = {"players": ["a", "b"], "P": [[0.5, 0.6], [0.4, 0.5]], "standard_errors": [[0.0, 0.02], [0.02, 0.0]]}
     assert gap_among(duel, "b") == (0.2, "a", 0.04)
