@@ -12,9 +12,10 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.plots import COLOURS, MARKS, as_label
 
+from ..evaluation.evaluate import same_as_start
 from ..evaluation.objectives.by_objective import over_start
 from ..evaluation.objectives.frontier import FILE, figure
-from ..evaluation.players import START
+from ..evaluation.players import START, is_start
 from ..evaluation.win_rates.win_rate import WinRate
 from ..oracles.ensembles.objectives import Combination
 from ..run.selfplay import iterates
@@ -24,6 +25,7 @@ from .results import TRAINING, command, prompts_in_words, read_evaluation
 
 logger = logging.getLogger(__name__)
 KEPT = {True: "kept beyond noise", False: "missed beyond noise", None: "within noise"}  # a floor
+MULTIPLIERS = {"floors": "multiplier", "worst-case": "the adversary's weight"}  # by the rule; of others weights
 BINDS = 0.01  # a multiplier from here on binds: the win rate under the first objective that a unit of the floor costs
 
 
@@ -147,7 +149,10 @@ def _course(folder: Path) -> list[Content]:
         return [] if (folder / FILE).is_file() else [unknown]
     floors = _floors(folder)
     charged = list(rows[0]["objectives"]["multipliers"])
-    head = ("policy", *(f"wins, {name}" for name in names), *(f"multiplier, {name}" for name in charged))
+    what = MULTIPLIERS.get(_rule(folder), "weight")
+    head = ("policy", *(f"wins, {name}" for name in names), *(f"{what}, {name}" for name in charged))
+    played = [row["objectives"]["policy"] for row in rows]
+    unmoved = [name for name in played if name != START and is_start(RunFolder(folder), folder / name / "adapter")]
     sentences = [
         "Each step is played against a policy, whose win rate over the run's start is measured under each objective on "
         "the step's own responses, with standard errors over prompts; the newest iterate is not among them until a "
@@ -157,6 +162,8 @@ def _course(folder: Path) -> list[Content]:
         newest = rows[-1]["objectives"]
         sentences += [_floor_sentence(name, floor, newest) for name, floor in floors.items()]
         sentences.append("Multipliers start as equal shares of their limit, and rise while a floor is missed.")
+    if unmoved:
+        sentences.append(f"{same_as_start(unmoved)}: that its win rate is not 0.5 is the luck of what was drawn.")
     table = [_row(row["objectives"], names, charged) for row in rows]
     return [Paragraph(" ".join(sentences)), Table(head, table), Picture(_figure(rows, names, floors), "by objective")]
 
@@ -167,6 +174,11 @@ def _row(found: Mapping[str, Any], names: Sequence[str], charged: Sequence[str])
         *(with_error(found["win_rates"][name], found["standard_errors"][name], 3) for name in names),
         *(found["multipliers"][name] for name in charged),
     )
+
+
+def _rule(folder: Path) -> str:
+    """How the objectives of a run are combined."""
+    return str(RunFolder(folder).read().get("config", {}).get("combine")).partition(":")[0]
 
 
 def _floors(folder: Path) -> dict[str, float]:
