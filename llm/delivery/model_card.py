@@ -222,7 +222,8 @@ def _sum(parts: Mapping[str, float]) -> str:
 
 
 def _figures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    table = ["| policy | KL from the start, nats per response | R2 on held-out prompts | tokens |", "|---|---|---|---|"]
+    head = ("policy", "KL from the start, nats per response", "R2 on held-out prompts", "tokens (samples reweighted)")
+    table = [f"| {' | '.join(head)} |", "|---|---|---|---|"]
     moved = kl_to_start(rows)
     for row in rows:
         cells = [
