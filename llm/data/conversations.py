@@ -152,7 +152,7 @@ def given_turns(row: Any, column: str | None = None) -> list[Mapping[str, Any]]:
     """
     field = prompt_field(row, column) if isinstance(row, Mapping) else None
     value = None if field is None else conversation_of(row[field]) if field in CHAT_FIELDS else row[field]
-    return list(value) if _is_chat(value) else []
+    return list(value) if isinstance(value, list | tuple) and _is_chat(value) else []
 
 
 def lacks_content(message: Mapping[str, Any]) -> bool:
