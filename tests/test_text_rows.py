@@ -19,6 +19,15 @@ from nashward.llm.oracles.fitting.votes import read_votes
 SEPARATORS = ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"]
 
 
+@pytest.mark.parametrize(
+    ("line", "told"), [('{"a": "x"', "line 1: it ends before"), ('{"a": "x" 3}', "at character 11")]
+)
+def test_of_a_line_that_is_no_json_the_place_is_told(tmp_path: Path, line: str, told: str) -> None:
+    (tmp_path / "rows.jsonl").write_text(line + "\n")
+    with pytest.raises(NashwardError, match=told):
+        read_prompts(tmp_path / "rows.jsonl")
+
+
 def _battles(prompts: list[str]) -> list[dict[str, str]]:
     """x beats y on the first prompt and loses on the others."""
     return [

@@ -51,17 +51,16 @@ class Inputs:
     )
     objective: str | tuple[str, ...] | None = setting(
         None,
-        "NAME=ORACLE, an objective; given two times or more in place of --oracle, and --combine says how they are "
-        "combined",
+        "NAME=ORACLE, an objective; given two times or more in place of --oracle. --combine is then weights:NAME=2 "
+        "(default: weights), worst-case:tau=0.1, floors:NAME=0.45 (the least win rate over the start; sft=0.05: the "
+        "most that the NLL of the SFT texts rises), lexicographic:epsilon=0.1, or majority",
         "models",
     )
     combine: str | None = setting(
         None,
         "how several oracles are one (--oracle given several times): log-odds, probability, majority, "
         "accuracy:pairs=FILE (labelled pairs), dawid-skene:pairs=FILE (three or more); each with :pessimism=K "
-        "(default: log-odds). Of objectives of a run: weights:NAME=2, worst-case:tau=0.1, floors:NAME=0.45 (the least "
-        "win rate over the start; sft=0.05: the most that the NLL of the SFT texts rises), lexicographic:epsilon=0.1, "
-        "majority (default: weights)",
+        "(default: log-odds)",
         "models",
     )
     correct: str | tuple[str, ...] | None = setting(

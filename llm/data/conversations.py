@@ -26,6 +26,7 @@ INPUT_FIELDS = ("input", "context")  # what an instruction or a question is abou
 NO_INPUT = "<noinput>"  # what some data sets write where there is no input
 HISTORY = "history"  # the turns before an instruction: pairs of the user's text and the response to it
 COMPARED_FIELDS = ("chosen", "rejected")  # the fields of a vote: the response, with or without the turns before it
+CALLS = ("tool_calls", "function_call")
 _ROLES = ("system", "user", "assistant")
 _SPEAKERS = {**{role: role for role in _ROLES}, "human": "user", "gpt": "assistant", "chatgpt": "assistant"}
 
@@ -140,6 +141,29 @@ def chat_messages(value: Any, field: str) -> list[Message]:
     if not isinstance(value, list | tuple):
         raise NashwardError(f"has a {field} that is {type(value).__name__}, expected text or a list of messages")
     return [_message(message) for message in value]
+
+
+def given_turns(row: Any, column: str | None = None) -> list[Mapping[str, Any]]:
+    """The messages of a row's prompt as they stand there, also a response at their end; none of a text.
+
+    Example:
+        >>> given_turns({"messages": [{"role": "user", "content": None}]})
+        [{'role': 'user', 'content': None}]
+    """
+    field = prompt_field(row, column) if isinstance(row, Mapping) else None
+    value = None if field is None else conversation_of(row[field]) if field in CHAT_FIELDS else row[field]
+    return list(value) if isinstance(value, list | tuple) and _is_chat(value) else []
+
+
+def lacks_content(message: Mapping[str, Any]) -> bool:
+    """Whether a message says nothing, which null stands for; one that calls a tool has its content elsewhere.
+
+    Example:
+        >>> lacks_content({"role": "user", "content": None}), lacks_content({"role": "user", "content": ""})
+        (True, False)
+    """
+    name = "value" if "from" in message else "content"
+    return name in message and is_missing(message[name]) and not any(message.get(call) for call in CALLS)
 
 
 def response_text(value: Any, field: str) -> tuple[tuple[Message, ...], str]:
@@ -276,7 +300,7 @@ def _message(message: Any) -> Message:
         raise NashwardError(
             f"has a message without a role ({', '.join(_ROLES)}) and a content that is text: {quoted(message, 200)}"
         )
-    if any(message.get(name) for name in ("tool_calls", "function_call")):
+    if any(message.get(name) for name in CALLS):
         raise NashwardError(f"has a message that calls a tool, which is not read: {quoted(message, 200)}")
     return {"role": role, "content": content}
 

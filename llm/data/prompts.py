@@ -14,7 +14,15 @@ from typing import Any
 from nashward.counted import counted
 from nashward.errors import NashwardError
 
-from .conversations import PROMPT_FIELDS, Message, fields_of_prompt, prompt_messages
+from .conversations import (
+    PROMPT_FIELDS,
+    Message,
+    chat_messages,
+    fields_of_prompt,
+    given_turns,
+    lacks_content,
+    prompt_messages,
+)
 from .rows import is_missing, is_unicode, numbered_rows, read_rows
 
 OWN_FIELDS = {"weight", "iteration", "id", "tokens"}  # columns of the prompts that a run folder keeps
@@ -66,17 +74,19 @@ class Prompts:
         read: how many the source has.
         dropped: how many were dropped, by the reason.
         examples: for some reasons, one prompt that was dropped for it.
+        answered: how many of the kept ones ended with the assistant, whose turn is left out.
     """
 
     kept: list[Prompt]
     read: int
     dropped: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
+    answered: int = 0
 
     def __str__(self) -> str:
-        return f"{counted(self.read, 'prompt')} read, {len(self.kept)} kept, {self.dropped.total()} dropped" + (
-            self.reasons
-        )
+        text = f"{counted(self.read, 'prompt')} read, {len(self.kept)} kept, {self.dropped.total()} dropped"
+        end = f"; {self.answered} ended with the assistant, whose last turn is left out" if self.answered else ""
+        return text + self.reasons + end
 
     @property
     def reasons(self) -> str:
@@ -109,7 +119,8 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
         column: the name of the field that holds the prompt, instead of those.
 
     Returns:
-        The prompts, without empty and repeated ones and those that are not Unicode.
+        The prompts, without empty and repeated ones, those with a turn whose content is null, and those that are not
+        Unicode.
 
     Raises:
         FileNotFoundError: no such file and no such dataset.
@@ -124,12 +135,18 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
     by_id: dict[str, Prompt] = {}
     result = Prompts([], 0)
 
-    def parse(row: Any) -> Prompt:
-        return Prompt(prompt_messages(row, column), _weight(row), _iteration(row))
+    def parse(row: Any) -> tuple[Prompt | None, bool]:
+        turns = given_turns(row, column)
+        if any(map(lacks_content, turns)):
+            return None, False
+        prompt = Prompt(prompt_messages(row, column), _weight(row), _iteration(row))
+        return prompt, bool(turns and chat_messages(turns[-1:], "turn")[0]["role"] == "assistant")
 
-    for prompt in numbered_rows(rows, name, parse, lambda row: fields_of_prompt(row, column) | OWN_FIELDS):
+    for prompt, answered in numbered_rows(rows, name, parse, lambda row: fields_of_prompt(row, column) | OWN_FIELDS):
         result.read += 1
-        if not prompt.messages or not prompt.messages[-1]["content"].strip():
+        if prompt is None:
+            result.dropped["with a turn of null"] += 1
+        elif not prompt.messages or not prompt.messages[-1]["content"].strip():
             result.dropped["empty"] += 1
         elif not is_unicode(prompt.text):
             result.dropped["not Unicode"] += 1
@@ -137,6 +154,7 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
             result.dropped["repeated"] += 1
         else:
             by_id[prompt.id] = prompt
+            result.answered += answered
     result.kept = list(by_id.values())
     if not result.kept:
         row = "line" if name.removesuffix(".gz").endswith(".txt") else "row"

@@ -10,19 +10,16 @@ from typing import Any
 
 from ..evaluation.evaluate import same_as_start
 from ..evaluation.players import TRAINING
+from ..oracles.ensembles.objectives import Combination
 from ..policy.local.names import local_model
 from ..report.alerts import ALERTS, alerts
-from ..report.objectives import objective_sentences
+from ..report.objectives import most_exact, objective_sentences
 from ..report.results import oracle_of_run, read_evaluation, short_source, win_sentence
 from ..run.selfplay import SelfPlay, iterates, kl_to_start
 from ..store.run_folder import RunFolder
 
 PAPER = "arXiv 2405.00675"
-LIMITS = (
-    "It was trained to win comparisons under one preference oracle. Where the oracle rewards style or length, so does "
-    "it; a gain under that oracle is no gain under another, nor under people, until that is measured.",
-    "Safety training of the base is not part of what the oracle sees, unless its verdicts say so.",
-)
+SAFETY = "Safety training of the base is not part of what the oracle sees, unless its verdicts say so."
 
 
 @dataclass(frozen=True)
@@ -79,9 +76,9 @@ def model_card(run: SelfPlay, name: str, base_name: str | None = None) -> str:
         "Base": _base(base, licence),
         "Data": _data(record),
         "Oracle": _oracle(record),
-        "Method": _method(record, rows),
+        "Method": _method(record, rows, run.combination),
         "Figures": _figures(folder, rows),
-        "Limits": [*LIMITS, *(alert.text for section in ALERTS for alert in alerts(folder, section))],
+        "Limits": [_limit(run.combination), SAFETY, *(one.text for part in ALERTS for one in alerts(folder, part))],
         "Versions": [", ".join(f"{package} {version}" for package, version in record.get("versions", {}).items())],
     }
     head = [*front, "---", f"# {short_source(base)}, {name} of a self-play run", ""]
@@ -134,7 +131,16 @@ def _oracle(record: Mapping[str, Any]) -> list[str]:
     return [f"`{oracle_of_run(config)}`{content}: P(y beats y'), of both orders of each pair."]
 
 
-def _method(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _limit(combination: Combination | None) -> str:
+    several = "" if combination is None else f"the preference oracles of {_listed(combination.names)}"
+    under = several or "one preference oracle"
+    return (
+        f"It was trained to win comparisons under {under}. Where an oracle rewards style or length, so does it; a gain "
+        "under that oracle is no gain under another, nor under people, until that is measured."
+    )
+
+
+def _method(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], combination: Combination | None) -> list[str]:
     config = record["config"]
     solver = ", ".join(f"{key} {value}" for key, value in config["solver"].items() if key != "name")
     fit, lora = config["fit"], config["lora"]
@@ -147,21 +153,64 @@ def _method(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> lis
     ]
     if rows:
         which = "the only step" if len(rows) == 1 else f"the last of {len(rows)} steps"
-        lines += ["```text\n" + equation(rows[-1]) + "\n```", f"which is {which}."]
+        lines += ["```text\n" + equation(rows[-1], combination) + "\n```", f"which is {which}."]
+        if combination is not None:
+            lines.append(f"{_terms(rows[-1], combination)}.")
     return lines
 
 
-def equation(row: Mapping[str, Any]) -> str:
+def equation(row: Mapping[str, Any], combination: Combination | None = None) -> str:
     """The Step of a row of metrics.
 
+    Args:
+        row: of the Step.
+        combination: of several objectives; None: there is one oracle.
+
     Example:
-        >>> print(equation({"anchor": {"a": 1.0}, "opponent": {"a": 2.0, "b": -1.0}, "size": 2.5}))
+        >>> row = {"anchor": {"a": 1.0}, "opponent": {"a": 2.0, "b": -1.0}, "size": 2.5}
+        >>> print(equation(row))
         log next(y) = log a(y) + 2.5 (2 P(y beats a) - P(y beats b)) + constant
+        >>> print(equation({**row, "opponent": {"a": 1.0}}, Combination.read(("long", "plain"), "floors:plain=0.4")))
+        log next(y) = log a(y) + 2.5 (P_long(y beats a) + m_plain P_plain(y beats start)) + constant
     """
     anchor = _sum({f"log {name}(y)": weight for name, weight in row["anchor"].items()})
-    payoff = _sum({f"P(y beats {name})": weight for name, weight in (row["opponent"] or {}).items()})
-    payoff = f"({payoff})" if payoff.startswith("-") or len(row["opponent"] or {}) > 1 else payoff
+    terms = _payoff(row, combination) if row["opponent"] else {}
+    payoff = _sum(terms)
+    payoff = f"({payoff})" if payoff.startswith("-") or len(terms) > 1 else payoff
     return f"log next(y) = {anchor}" + (f" + {row['size']:g} {payoff}" if payoff else "") + " + constant"
+
+
+def _payoff(row: Mapping[str, Any], combination: Combination | None) -> dict[str, float]:
+    """What a response is paid, a weight for each term; those of floors have multipliers, which are symbols."""
+    rule = None if combination is None else combination.rule
+    if combination is None or rule not in ("floors", "worst-case"):
+        return {f"P(y beats {name})": weight for name, weight in row["opponent"].items()}
+    if rule == "worst-case":
+        return {f"{weight:.3g} P_{name}(y beats q)": 1.0 for name, weight in row["objectives"]["multipliers"].items()}
+    first = {f"P_{combination.names[0]}(y beats {name})": weight for name, weight in row["opponent"].items()}
+    return first | {f"m_{name} P_{name}(y beats start)": 1.0 for name in combination.floors}
+
+
+def _terms(row: Mapping[str, Any], combination: Combination) -> str:
+    """What the letters of the equation of several objectives are."""
+    if combination.rule == "worst-case":
+        return (
+            "P_NAME is the win probability under the objective NAME, its weight the adversary's, and q the adversary's "
+            "replies: the start's responses, the likelier the less the opponent wins against them"
+        )
+    if combination.rule != "floors":
+        return f"P is {combination.payoff}"
+    found = row["objectives"]
+    at = _listed([f"{value:.3g} for {name}" for name, value in found["multipliers"].items()])
+    sft = "; that of sft weighs the SFT texts in the loss" if combination.sft is not None else ""
+    return (
+        "P_NAME is the win probability under the objective NAME, and m_NAME the multiplier of its floor at the "
+        f"opponents, weighted as they are: at {found['policy']} it was {at}{sft}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else names[0]
 
 
 def _sum(parts: Mapping[str, float]) -> str:
@@ -173,7 +222,8 @@ def _sum(parts: Mapping[str, float]) -> str:
 
 
 def _figures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    table = ["| policy | KL from the start, nats per response | R2 on held-out prompts | tokens |", "|---|---|---|---|"]
+    head = ("policy", "KL from the start, nats per response", "R2 on held-out prompts", "tokens (samples reweighted)")
+    table = [f"| {' | '.join(head)} |", "|---|---|---|---|"]
     moved = kl_to_start(rows)
     for row in rows:
         cells = [
@@ -188,8 +238,9 @@ def _figures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     rates = evaluation.get("against_start", {})
     for oracle, players in rates.items():
         lines += [win_sentence(player, oracle, evaluation) for player in players]
+    exact = most_exact(evaluation, folder)
     for player in rates.get(TRAINING, {}):
-        lines += objective_sentences(player, evaluation)
+        lines += objective_sentences(player, exact)
     if evaluation.get("same_as_start"):
         lines.append(f"{same_as_start(evaluation['same_as_start'])}.")
     elif not rates:

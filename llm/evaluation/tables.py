@@ -130,6 +130,19 @@ class TournamentTables:
         return dict(zip(self.players, values.tolist(), strict=True))
 
 
+def clear_in_resamples(game: Mapping[str, Any]) -> bool:
+    """Whether resamples of the prompts of a ``summary`` hardly doubt the winner that its test is not sure of.
+
+    Example:
+        >>> band = {"whole": {"new": 1.0, "old": 0.0}}
+        >>> clear_in_resamples({"condorcet_winner": "new", "condorcet_p_value": 0.7, "lottery_band": band})
+        True
+    """
+    winner, p = game["condorcet_winner"], game.get("condorcet_p_value")
+    whole = (game.get("lottery_band") or {}).get("whole")
+    return p is not None and whole is not None and p > LEVEL >= 1 - whole[winner]
+
+
 def tournament_tables(
     oracle: PreferenceOracle,
     prompts: Sequence[str],

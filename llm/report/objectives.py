@@ -12,8 +12,11 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.plots import COLOURS, MARKS, as_label
 
+from ..evaluation.evaluate import same_as_start
+from ..evaluation.objectives.by_objective import over_start
 from ..evaluation.objectives.frontier import FILE, figure
-from ..evaluation.players import START
+from ..evaluation.players import START, is_start
+from ..evaluation.win_rates.win_rate import WinRate
 from ..oracles.ensembles.objectives import Combination
 from ..run.selfplay import iterates
 from ..store.run_folder import RunFolder
@@ -22,6 +25,7 @@ from .results import TRAINING, command, prompts_in_words, read_evaluation
 
 logger = logging.getLogger(__name__)
 KEPT = {True: "kept beyond noise", False: "missed beyond noise", None: "within noise"}  # a floor
+MULTIPLIERS = {"floors": "multiplier", "worst-case": "the adversary's weight"}  # by the rule; of others weights
 BINDS = 0.01  # a multiplier from here on binds: the win rate under the first objective that a unit of the floor costs
 
 
@@ -65,13 +69,33 @@ def objective_sentences(player: str, results: Mapping[str, Any]) -> list[str]:
     for name, found in results.get("objectives", {}).items():
         rate = found["against_start"][player]
         state = f": the floor of {found['floor']:g}% is {KEPT[rate['kept']]}" if "floor" in found else ""
-        sentences.append(f"Under {name} {player} wins {with_error(rate['win_rate'], rate['standard_error'])}%{state}.")
+        wins = f"{with_error(rate['win_rate'], rate['standard_error'])}%{rate.get('by', '')}"
+        sentences.append(f"Under {name} {player} wins {wins}{state}.")
     return sentences
+
+
+def most_exact(results: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """``evaluation.json`` with the win rates under objectives that ``nashward frontier`` measured of the same policies,
+    where their error is the smaller one; each then says ``by`` which command it is."""
+    measured = _measured(folder) or {}
+    same = dict(measured.get("identities", {}).items() & results.get("policies", {}).items())
+    exact: dict[str, Any] = {}
+    for name, found in results.get("objectives", {}).items():
+        floor = found["floor"] / 100 if "floor" in found else None
+        rates = {player: {**rate, "by": " (nashward evaluate)"} for player, rate in found["against_start"].items()}
+        for player in rates.keys() & same.keys():
+            other, error = measured["policies"][player].get(name), rates[player]["standard_error"]
+            if other is not None and error is not None and 100 * other["standard_error"] < error:
+                rate = WinRate(other["value"], other["standard_error"], measured["prompts"])
+                each = f"{counted(measured['responses'], 'response')} to each of {measured['prompts']} prompts"
+                rates[player] = {**over_start(rate, floor), "by": f" (nashward frontier, {each})"}
+        exact[name] = {**found, "against_start": rates}
+    return {**results, "objectives": exact} if exact else dict(results)
 
 
 def floor_alerts(folder: Path) -> list[Alert]:
     """A warning for each floor that a policy misses beyond noise, of those that ``nashward evaluate`` compared."""
-    results = read_evaluation(folder)
+    results = most_exact(read_evaluation(folder), folder)
     objectives = results.get("objectives", {})
     missed = [
         sentence
@@ -125,7 +149,10 @@ def _course(folder: Path) -> list[Content]:
         return [] if (folder / FILE).is_file() else [unknown]
     floors = _floors(folder)
     charged = list(rows[0]["objectives"]["multipliers"])
-    head = ("policy", *(f"wins, {name}" for name in names), *(f"multiplier, {name}" for name in charged))
+    what = MULTIPLIERS.get(_rule(folder), "weight")
+    head = ("policy", *(f"wins, {name}" for name in names), *(f"{what}, {name}" for name in charged))
+    played = [row["objectives"]["policy"] for row in rows]
+    unmoved = [name for name in played if name != START and is_start(RunFolder(folder), folder / name / "adapter")]
     sentences = [
         "Each step is played against a policy, whose win rate over the run's start is measured under each objective on "
         "the step's own responses, with standard errors over prompts; the newest iterate is not among them until a "
@@ -135,6 +162,8 @@ def _course(folder: Path) -> list[Content]:
         newest = rows[-1]["objectives"]
         sentences += [_floor_sentence(name, floor, newest) for name, floor in floors.items()]
         sentences.append("Multipliers start as equal shares of their limit, and rise while a floor is missed.")
+    if unmoved:
+        sentences.append(f"{same_as_start(unmoved)}: that its win rate is not 0.5 is the luck of what was drawn.")
     table = [_row(row["objectives"], names, charged) for row in rows]
     return [Paragraph(" ".join(sentences)), Table(head, table), Picture(_figure(rows, names, floors), "by objective")]
 
@@ -145,6 +174,11 @@ def _row(found: Mapping[str, Any], names: Sequence[str], charged: Sequence[str])
         *(with_error(found["win_rates"][name], found["standard_errors"][name], 3) for name in names),
         *(found["multipliers"][name] for name in charged),
     )
+
+
+def _rule(folder: Path) -> str:
+    """How the objectives of a run are combined."""
+    return str(RunFolder(folder).read().get("config", {}).get("combine")).partition(":")[0]
 
 
 def _floors(folder: Path) -> dict[str, float]:
@@ -169,8 +203,8 @@ def _floor_sentence(name: str, floor: float, newest: Mapping[str, Any]) -> str:
     else:
         state = "is kept with room to spare" if room >= 0 else "is missed within noise"
     return (
-        f"The floor of {name}, {floor:g}, {state}: {newest['policy']} wins {with_error(rate, error, 3)} there, at a "
-        f"multiplier of {multiplier:.3f}."
+        f"The floor of {name}, {floor:g}, {state} on the responses of the run: {newest['policy']} wins "
+        f"{with_error(rate, error, 3)} there, at a multiplier of {multiplier:.3f}."
     )
 
 
@@ -200,13 +234,18 @@ def _figure(rows: Sequence[Mapping[str, Any]], names: Sequence[str], floors: Map
     return page
 
 
-def _frontier(folder: Path) -> list[Content]:
+def _measured(folder: Path) -> dict[str, Any] | None:
+    """What ``nashward frontier`` measured; None where it did not, or where its file is damaged."""
     file = folder / FILE
     try:
-        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
     except ValueError:
         logger.warning("%s is damaged; nashward frontier writes it again", file)
-        return []
+        return None
+
+
+def _frontier(folder: Path) -> list[Content]:
+    found = _measured(folder)
     if found is None:
         return []
     names = list(dict.fromkeys(name for rates in found["policies"].values() for name in rates))
@@ -219,8 +258,8 @@ def _frontier(folder: Path) -> list[Content]:
     return [
         Heading("What a win rate costs"),
         Paragraph(
-            f"Win rates over the start on {counted(found['prompts'], 'prompt')} with "
-            f"{counted(found['responses'], 'response')} each, with "
+            f"By `nashward frontier`: win rates over the start on {counted(found['prompts'], 'prompt')} with "
+            f"{counted(found['responses'], 'response')} each, drawn anew, with "
             "standard errors over prompts. Grey policies are dominated: another one is better in one and not worse in "
             f"the other. Not dominated are, {fronts}."
         ),

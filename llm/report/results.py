@@ -14,8 +14,8 @@ from nashward.shortened import shortened
 
 from ..evaluation.exploit import TRAINED
 from ..evaluation.players import EVALUATION, FOLDER, MIXTURE, START, TRAINING, remade
-from ..evaluation.tables import LEVEL
-from ..evaluation.win_rates.win_rate import UNDECIDED
+from ..evaluation.tables import LEVEL, clear_in_resamples
+from ..evaluation.win_rates.win_rate import COUNTS_A_LOSS, UNDECIDED
 from ..store.run_folder import RunFolder
 from .content import Alert, Content, Details, Download, Heading, Paragraph, Picture, Table, with_error
 
@@ -263,6 +263,8 @@ def game_sentences(game: Mapping[str, Any]) -> list[str]:
         ['new and old are even.']
     """
     winner = winner_sentence(game, untested="one prompt is no test")
+    if clear_in_resamples(game):
+        winner += f" Resamples are of the {counted(game['prompts'], 'prompt')} alone; {COUNTS_A_LOSS}."
     if len(game["players"]) == 2:
         return [winner]
     cycles = "; ".join(" > ".join([*cycle["players"], cycle["players"][0]]) for cycle in game["cycles"])
@@ -408,9 +410,7 @@ def _over_optimisation(results: dict[str, Any]) -> list[Content]:
         if any(measure["exceeded"] is None for measure in measures.values())
     ]
     if for_scale:
-        note = "is there for scale: it is known by its responses alone, and gave nothing up for this oracle"
-        if len(for_scale) > 1:
-            note = "are there for scale: they are known by their responses alone, and gave nothing up for this oracle"
+        note = f"{'is' if len(for_scale) == 1 else 'are'} there for scale: known by responses alone, with no verdict"
         content.append(Paragraph(f"{', '.join(for_scale)} {note}."))
     return content
 

@@ -11,13 +11,14 @@ from nashward.counted import counted
 from ..config.fit import Fit
 from ..evaluation.evaluate import GAIN, same_as_start
 from ..evaluation.players import is_start
+from ..oracles.ensembles.objectives import plays_against_the_start
 from ..run.inputs.prompts import few_prompts
 from ..run.selfplay import iterates
 from ..store.run_folder import RunFolder
 from ..training.diagnostics import went_too_far
 from .alerts import ALERTS, alerts
 from .content import Alert, Content, Headline, Paragraph, Pointer, with_error
-from .objectives import objective_sentences
+from .objectives import most_exact, objective_sentences
 from .results import (
     TRAINING,
     command,
@@ -71,7 +72,9 @@ def summary(folder: Path) -> list[Content]:
             Paragraph(GAIN),
         ]
     elif newest["iteration"] in evaluation.get("against_start", {}).get(TRAINING, {}):
-        content += _evaluated(folder, newest["iteration"], evaluation, newest["iteration"] in tried)
+        rule = str(run["config"].get("combine")).partition(":")[0]
+        looked = newest["iteration"] in tried or plays_against_the_start(rule)  # which exploit does not judge
+        content += _evaluated(folder, newest["iteration"], evaluation, looked)
     else:
         moved = with_error(newest["after"]["kl_to_reference"], newest["after"].get("kl_to_reference_error"), 2)
         of = f"per response: how far {newest['iteration']} is from"
@@ -114,11 +117,11 @@ def _what_it_is(folder: Path, run: Mapping[str, Any], finished: int) -> str:
     )
 
 
-def _evaluated(folder: Path, newest: str, results: Mapping[str, Any], tried: bool) -> list[Content]:
+def _evaluated(folder: Path, newest: str, results: Mapping[str, Any], looked: bool) -> list[Content]:
     """The win rate of the newest iterate over the start, with its verdict, and its duality gap among the players.
 
     Args:
-        tried: whether ``nashward exploit`` has looked for opponents that beat it.
+        looked: whether ``nashward exploit`` has looked for opponents that beat it, or cannot.
     """
     rate = results["against_start"][TRAINING][newest]
     figure = with_error(rate["win_rate"], rate["standard_error"])
@@ -131,7 +134,7 @@ def _evaluated(folder: Path, newest: str, results: Mapping[str, Any], tried: boo
         )
     ]
     verdicts = [win_sentence(newest, oracle, results) for oracle in results["against_start"]]
-    content.append(Paragraph(" ".join([*verdicts, *objective_sentences(newest, results)])))
+    content.append(Paragraph(" ".join([*verdicts, *objective_sentences(newest, most_exact(results, folder))])))
     game = results["games"].get(TRAINING)
     if game is None:  # of the worst case
         return content
@@ -139,7 +142,7 @@ def _evaluated(folder: Path, newest: str, results: Mapping[str, Any], tried: boo
     among = (
         f" That of {newest} among the policies that were compared here is {with_error(gap, error, 2)}"
         + (f" (its best opponent is {opponent})." if gap > 0 else ".")
-        + ("" if tried else f" Others were not tried: `{command('exploit', folder, '--of', newest)}` looks for them.")
+        + ("" if looked else f" Others were not tried: `{command('exploit', folder, '--of', newest)}` looks for them.")
     )
     return [*content, Paragraph(DUALITY_GAP + among)]
 

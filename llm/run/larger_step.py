@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..config.fit import Fit
-from ..training.diagnostics import SURE
+from ..training.diagnostics import HANDFUL, SURE
 
 CYCLIC = 0.1  # share of cyclic prompts: with more of them large steps circle around the Nash
-HANDFUL = 8  # held-out prompts: what fewer say of others, and their error, is chance
 NEAR = 0.5  # nats per response (KL) between two iterates: beyond it a larger step leaves what was sampled
 FACTORS = {0.1: 4, NEAR: 2}  # of the step, where the KL is below that: it grows as the square of the step
 

@@ -210,7 +210,8 @@ class RunFolder:
             content = f"{key}_content"
             moved = key in self.MOVABLE and before.get(content) == now.get(content) is not None
             if before.get(key) != now.get(key) and not moved:
-                differing.append(f"{key} {before.get(key)!r} there, {now.get(key)!r} now")
+                of = f" (of {record['prompts']})" if key == "prompts" and record.get("prompts") else ""
+                differing.append(f"{key} {before.get(key)!r}{of} there, {now.get(key)!r} now")
         if differing:
             raise NashwardError(f"{self.path} holds another run ({'; '.join(differing)}); choose another folder")
         return merged | self._given(config)

@@ -24,6 +24,7 @@ UNREACHABLE = 20.0  # nats rms: a target this far away is not met by any fit
 TOLERANCE = 0.01  # relative change of a loss: less is no change
 LEAST_ESS = 0.02  # effective share of the responses: what fewer of them carry is not known
 MOST_EXCESS = 9.0  # excess of the mean of e^r over 1, its expectation: a sample with more misses it
+HANDFUL = 8  # held-out prompts: what fewer say of others, and their error, is chance
 SURE = 2.0  # standard errors beyond which a figure of a fit is more than noise
 MISMATCH = 0.05  # share of the expected loss by which the first one in training may differ
 

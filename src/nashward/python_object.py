@@ -20,6 +20,7 @@ LIBRARY_ERRORS = (
 """What code outside of this package raises on wrong input, or where it is wrong itself."""
 
 
+NAMED = 5  # of a module, in place of a name that it lacks
 LARGEST = 2**63 - 1  # what torch takes as a seed or a size
 EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}  # of a setting
 EXAMPLES = {bool: "true", int: "5", float: "0.6", str: "word"}
@@ -64,10 +65,22 @@ def python_object(source: str) -> Any:
         raise NashwardError(f"{module} cannot be imported: {type(error).__name__}: {first_line(error)}") from error
     try:
         for part in name.split("."):
+            holder = value
             value = getattr(value, part)
     except AttributeError as error:
-        raise NashwardError(f"{source}: {first_line(error)}; {expected}") from error
+        raise NashwardError(f"{source}: {first_line(error)}{_made_in(holder, part)}; {expected}") from error
     return value
+
+
+def _made_in(holder: Any, name: str) -> str:
+    """What a module has in place of a name that it lacks: the nearest, and the classes and functions made in it."""
+    if not inspect.ismodule(holder):
+        return ""
+    made = [key for key, one in vars(holder).items() if getattr(one, "__module__", None) == holder.__name__]
+    named = [key for key in made if not key.startswith("_")]
+    near = difflib.get_close_matches(name, named, 1, 0.5)
+    others = [key for key in named if key not in near][: NAMED - len(near)]
+    return f"; it has {', '.join([*near, *others])}" + (", ..." if len(named) > NAMED else "") if named else ""
 
 
 def instantiate(

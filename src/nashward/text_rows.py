@@ -70,18 +70,22 @@ def jsonl_rows(handle: TextIO, path: Path) -> Iterator[Any]:
         except ValueError as error:
             broken += 1
             if broken <= NAMED_LINES:
-                told = (
-                    f"{error.msg.removesuffix(' at')} at {error.colno}"
-                    if isinstance(error, json.JSONDecodeError)
-                    else error
-                )
-                shown.append(f"line {number}: {told}")
+                shown.append(f"line {number}: {_told(error, line)}")
         else:
             if not broken:
                 yield row
     if broken:
         more = f"; {broken - len(shown)} more" if broken > len(shown) else ""
         raise NashwardError(f"{path} is not valid JSONL: {'; '.join(shown)}{more}")
+
+
+def _told(error: ValueError, line: str) -> str:
+    """What is wrong with a line that is no JSON, and at which of its characters."""
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    if error.pos >= len(line.rstrip()):
+        return f"it ends before its JSON does ({error.msg})"
+    return f"{error.msg.removesuffix(' at')} at character {error.colno}"
 
 
 def csv_rows(handle: TextIO, path: Path) -> list[dict[str, Any]]:

@@ -378,6 +378,21 @@ def test_phases_are_read_kept_and_printed(capsys: pytest.CaptureFixture[str]) ->
     assert "run holds another run (phases" in capsys.readouterr().err
 
 
+def test_a_flag_that_phases_override_is_refused_or_told(caplog: pytest.LogCaptureFixture) -> None:
+    """One that no phase takes has no effect; one that some take is told."""
+    Path("mine.toml").write_text(
+        "[[phases]]\niterations = 2\nstep = 2.0\nlearning_rate = 1e-4\n[[phases]]\niterations = 1\nstep = 0.5\n"
+    )
+    given = ["--config", "mine.toml", "--out", "new"]
+    configuration.self_play(_settings(*given))
+    assert not caplog.messages
+    with pytest.raises(ValueError, match=r"--step .*\(2 in phase 1, 0\.5 in phase 2"):
+        configuration.self_play(_settings(*given, "--step", "4"))
+    assert configuration.self_play(_settings(*given, "--learning-rate", "3e-5")).config.fit.learning_rate == 3e-5
+    (told,) = caplog.messages
+    assert "0.0001 in phase 1" in told
+
+
 def test_sft_texts_and_limits_are_kept_in_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
     rows = "prompt,output\nName a river.,The Rhine.\nName a lake.,Lake Constance.\nName a sea.,The North Sea.\n"
     Path("work.csv").write_text(rows)

@@ -45,6 +45,7 @@ NASHWARD: list[tuple[list[str], str]] = [
     ([*ALIGN, "--solver", "nashward.games:MWU:step=2"], "'nashward.games:MWU:step=2' | module:Class | as --step"),
     ([*ALIGN, "--solver", "MWU:step=2"], "'MWU:step=2' | as --step"),
     ([*ALIGN, "--people-votes", "9"], "--people-votes | --oracle people:FOLDER"),
+    (["best-of-n", "--objective", "a=b"], "--objective | one oracle | --combine"),
     (["mix", "a", *OUT, *ORACLE], "--oracle | --weights nash"),
     (["mix", "a", *OUT, "--temperature", "0.5", "--weights", "linear"], "--temperature | --weights nash"),
 ]

@@ -89,21 +89,20 @@ class ObjectiveTables:
             rates = {player: table.rate(player, START) for player in table.players if player != START}
             found[name] = {
                 **({} if floor is None else {"floor": 100 * floor}),
-                "against_start": {
-                    player: _in_percent(rate) | ({} if floor is None else {"kept": _floor_met(rate, floor)})
-                    for player, rate in rates.items()
-                },
+                "against_start": {player: over_start(rate, floor) for player, rate in rates.items()},
             }
         return {"payoff": self.combination.payoff, "objectives": found}
 
 
-def _in_percent(rate: WinRate) -> dict[str, Any]:
+def over_start(rate: WinRate, floor: float | None = None) -> dict[str, Any]:
+    """A win rate over the start in percent, as ``evaluation.json`` has it; with a floor also whether it is ``kept``."""
     known = rate.prompts > 1
     return {
         "win_rate": 100 * rate.value,
         "standard_error": 100 * rate.standard_error if known else None,
         "interval": [100 * end for end in rate.interval] if known else None,
         "verdict": rate.verdict if known else None,
+        **({} if floor is None else {"kept": _floor_met(rate, floor)}),
     }
 
 

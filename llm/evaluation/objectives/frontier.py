@@ -100,6 +100,7 @@ def frontier(
             rates[name][SFT] = likelihood
         found = {
             "prompts": len(prompts), "responses": responses, "seed": seed, "objectives": names, "policies": rates,
+            "identities": {name: identity(player) for name, player in players.items() if name not in blends},
             "fronts": _fronts([*names, *([SFT] if run.has_sft else [])], rates),
         }  # fmt: skip
         processes.decided(lambda: write_json(home / FILE, found))

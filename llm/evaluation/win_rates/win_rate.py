@@ -15,6 +15,7 @@ from ...oracles import PairwiseResult, PreferenceOracle, preference_matrices
 from ...oracles.ensembles.objectives import check_judges_pairs
 
 UNDECIDED = "is not told apart from"
+COUNTS_A_LOSS = "verdicts, and p, count one more prompt as lost, which a sample may have missed (docs/evaluation.md)"
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ class EnsembleSource:
         if not self.names and rule in OWN and rule not in SETTINGS:
             raise NashwardError(
                 f"combine {self.combine!r}: {rule} combines the objectives of a run: give nashward align each as "
-                "--objective NAME=ORACLE, in place of --oracle"
+                "--objective NAME=ORACLE, in place of --oracle; several oracles are one by log-odds, probability or "
+                "majority, as log-odds:weights=2,1"
             )
         if self.names:
             _ = self.combination  # its own checks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -300,7 +301,15 @@ def check_local_judge(source: str, settings: JudgeSettings | None) -> None:
     check_settings(settings or JudgeSettings())
     if not source.strip():
         raise NashwardError(f"{LOCAL_JUDGE} lacks a model: {LOCAL_JUDGE}MODEL, a folder, a hub id or a GGUF file")
-    check_policy(local_model(source))
+    try:
+        check_policy(local_model(source))
+    except FileNotFoundError as error:
+        modules = [file.stem for file in Path.cwd().glob("*.py") if source.isidentifier()]
+        meant = difflib.get_close_matches(LOCAL_JUDGE.rstrip(":"), modules, 1)
+        if not meant:
+            raise
+        here = f"{LOCAL_JUDGE}MODEL is a language model; what {meant[0]}.py has is {meant[0]}:{source}"
+        raise FileNotFoundError(f"{error}; {here}") from None
 
 
 def _answer_tokens(tokenizer: Any, protocol: JudgeProtocol) -> tuple[list[int], Float[np.ndarray, "2 tokens"]]:

@@ -88,7 +88,7 @@ class RunPrompts:
                 return parsed
         if parsed is None:
             raise NashwardError(f"{self.home.path} holds no prompts yet; give a file or a dataset id")
-        prompts = Prompts(list(parsed.kept), parsed.read, Counter(parsed.dropped))
+        prompts = Prompts(list(parsed.kept), parsed.read, Counter(parsed.dropped), answered=parsed.answered)
         if self.drop_similar is not None:
             drop_near_duplicates(prompts, self.drop_similar)
         if tokenizer is not None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from nashward.counted import counted
+
 from ...training.diagnostics import (
+    HANDFUL,
     LEAST_ESS,
     SURE,
     TOLERANCE,
@@ -127,13 +130,18 @@ class FitResult:
                 f"{self.line_fraction:.2g} of the way that the fit went. Take no larger step until it falls: "
                 "--target-kl holds the adapter back, and more prompts help too."
             )
+        held = self.scores.held_out
         if self.line_fraction > 0 and rose(self.scores.loss, before.loss):
-            lines.append(
-                f"The loss on {self.scores.prompts} prompts rose from {before.loss:.4g} to {self.scores.loss:.4g} "
-                "nats^2: take a lower learning_rate, fewer epochs or more prompts, or allow refits (--learning-rate, "
+            advice = (
+                ": take a lower learning_rate, fewer epochs or more prompts, or allow refits (--learning-rate, "
                 "--epochs, --refits)."
             )
-        held = self.scores.held_out
+            if held is not None and len(held.now) < HANDFUL:
+                advice = f"; {counted(len(held.now), 'prompt')} may do so by chance: hold out {HANDFUL} (--held-out)."
+            lines.append(
+                f"The loss on {self.scores.prompts} prompts rose from {before.loss:.4g} to {self.scores.loss:.4g} "
+                f"nats^2{advice}"
+            )
         # where nothing validated, the held-out prompts decided, and the sentence above is about them
         if self.line_fraction > 0 and self.scores.validation and held is not None and held.loss_value is None:
             more, error = rise(held)

@@ -12,6 +12,7 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games import Policy, Step
 
+from ...config.phase import Phase
 from ...config.run import RunConfig
 from ...data.prompts import Prompt
 from ...data.rollouts import Rollout, Text
@@ -22,7 +23,7 @@ from ...policy.model import LanguageModel
 from ...policy.sampling import seed_of
 from ...processes import processes
 from ...store.files import to_jsonl
-from ...store.run_folder import RunFolder
+from ...store.run_folder import RunFolder, iteration_of
 from ...training import sft
 from ...training.batches import MicroBatch, micro_batches
 from ...training.diagnostics import (
@@ -41,6 +42,7 @@ from ..payoffs.step_payoffs import StepPayoffs
 from ..payoffs.union import ResponseUnion
 from ..progress import Progress
 from ..rollouts import PromptNumbers, RolloutStore
+from ..step_control import phase_of
 from .fit_result import FitResult
 from .refit import StepFit
 from .score import ScoreStage
@@ -50,6 +52,13 @@ from .summary import fit_summary, step_summary, unjudged_pairs
 logger = logging.getLogger(__name__)
 
 SAME = 1e-3  # nats rms: a mixture this near to the policy that its fit starts from is that policy, up to rounding
+
+
+def of_phase(phase: Phase | None, warnings: Sequence[str]) -> list[str]:
+    """Where the learning rate that warnings would change is, if a phase has it, where no flag changes it."""
+    if phase is None or phase.learning_rate is None or "--learning-rate" not in " ".join(warnings):
+        return []
+    return ["Its learning rate is that of its phase: change it there, as learning_rate in phases."]
 
 
 @dataclass
@@ -145,6 +154,7 @@ class TrainStage:
             fitted_to = fit_summary(result, settings.max_grad_norm)
             far = went_too_far(fitted_to["after"], fitted_to["train"]["kl"])
             warnings = [*result.warnings(before, len(steps) // settings.epochs), *exceeded, *([far] if far else [])]
+            warnings += of_phase(phase_of(self.config.phases, iteration_of(name)), warnings)
             for line in warnings:
                 logger.warning(f"{name}: {line}")
             summary = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from nashward.llm import SelfPlay
     from nashward.llm.store.run_folder import RunFolder
 
+logger = logging.getLogger(__name__)
 PLACES = {option.path: name for name, option in ALL.items()}
 # prompts and SFT texts are in files beside; a folder may be from elsewhere: no program that it names is started
 UNREAD = ("prompts", "sft", "out", "engine-python", "engine-options")
@@ -301,6 +303,7 @@ def self_play(chosen: Settings) -> SelfPlay:
     if "folder" not in top:
         raise NashwardError('a run folder is needed: --out FOLDER, or folder = "FOLDER" in the file of --config')
     phases = tuple(Phase.read(row) for row in top.pop("phases", []))
+    _check_phases(phases, chosen)
     inputs: dict[str, Any] = {"policy": None, "oracle": None, "prompts": None}
     inputs |= {key: top.pop(key) for key in [option.key for option in options.INPUTS.values()] if key in top}
     usual = JudgeSettings()
@@ -337,6 +340,18 @@ def self_play(chosen: Settings) -> SelfPlay:
     play = SelfPlay(**inputs, solver=wrapped, opponents=opponents, config=config)
     play.check_settings()
     return play
+
+
+def _check_phases(phases: Sequence[Phase], chosen: Settings) -> None:
+    """What a phase has of its own stands above a flag: one that no phase takes is refused, one that some do is told."""
+    for name in ("step", "learning-rate"):
+        key, flag = name.replace("-", "_"), name in chosen and chosen[name].source == "flag"
+        own = [f"{given:g} in phase {n}" for n, p in enumerate(phases, 1) if flag and (given := getattr(p, key))]
+        listed = ", ".join(own)
+        if own and len(own) == len(phases):
+            raise NashwardError(f"--{name} has no effect: each phase has its own {key} ({listed}); change it there")
+        if own:
+            logger.warning(f"--{name} is for the phases without a {key} of their own, which is {listed}")
 
 
 def oracle_source(oracle: Any, combine: str | None = None, correct: Any = None, objectives: Any = None) -> Any:

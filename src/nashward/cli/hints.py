@@ -122,6 +122,8 @@ def of_option(flag: str, known: Collection[str], elsewhere: Sequence[str] = ()) 
     for option, others in OTHER_NAMES.items():
         if name in others.split() and f"--{option}" in known:
             return f"; it is --{option}"
+    if name == "objective" and "--oracle" in known:
+        return "; this command judges by one oracle: give one objective's as --oracle, or several with --combine"
     if near := difflib.get_close_matches(name, [option.lstrip("-") for option in known], 1, NEAR):
         return f"; the nearest is --{near[0]}"
     if not elsewhere:

@@ -144,7 +144,7 @@ def test_a_row_is_the_same_prompt_in_every_kind_of_file(
         ({"messages": [HI, {**YES, "tool_calls": [{"id": 1}]}, HI]}, "calls a tool"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "url": "x"}]}]}, "content that is text"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": t} for t in "ab"]}]}, "content that is"),
-        ({"messages": [{"role": "user", "content": None}]}, "content that is text"),
+        ({"messages": [{"role": "user", "content": 22}]}, "content that is text"),
         ({"messages": [{"role": ["user"], "content": "Hi"}]}, "without a role"),
         ({"prompt": {"role": "user", "content": "Hi"}}, "prompt that is dict"),
     ],

@@ -78,6 +78,20 @@ def test_bad_rows_are_named(rows: list[object], message: str) -> None:
         read_prompts(rows)
 
 
+def test_turns_of_null_are_dropped_and_responses_at_the_end_counted() -> None:
+    """One such row ended the reading of a file, where an empty one was counted."""
+    asked, said = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}
+    bad = [{**asked, "content": None}], [{"role": "system", "content": None}, asked]
+    prompts = read_prompts([{"messages": turns} for turns in ([asked, said], [asked], *bad)])
+    assert [prompt.text for prompt in prompts.kept] == ["Hi"]
+    assert prompts.dropped == {"with a turn of null": 2, "repeated": 1}
+    assert prompts.answered == 1
+    with pytest.raises(ValueError, match="calls a tool"):
+        read_prompts([{"messages": [asked, {**said, "tool_calls": [{"id": "1"}]}, asked]}])
+    with pytest.raises(ValueError, match="content that is text"):
+        read_prompts([{"messages": [asked, {**said, "content": None, "tool_calls": [{"id": "1"}]}, asked]}])
+
+
 def test_another_column_can_be_named() -> None:
     assert read_prompts([{"ask": "a", "prompt": "b"}], column="ask").kept[0].text == "a"
     with pytest.raises(ValueError, match="row 1 has no ask"):

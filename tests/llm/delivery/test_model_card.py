@@ -8,7 +8,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from nashward.cli.main import main
-from nashward.llm.delivery.model_card import _oracle, equation, licence_of
+from nashward.llm.delivery.model_card import _method, _oracle, equation, licence_of
+from nashward.llm.oracles.ensembles.objectives import Combination
 
 from .. import tiny_run
 
@@ -64,3 +65,18 @@ def test_a_card_of_a_run(tiny_folder: Path, tmp_path: Path) -> None:
         assert told in card.content
     row = play.run(progress=False).metrics[-1]
     assert f"{row['after']['kl_to_reference']:.3f} ± {row['after']['kl_to_reference_error']:.3f}" in card.content
+
+
+def test_the_equation_of_several_objectives_has_the_terms_of_what_is_played_for() -> None:
+    """Floors: those of the multipliers, against the start; the worst case: by the adversary's weights."""
+    found = {"policy": "a", "multipliers": {"long": 0.75, "plain": 0.25}}
+    row = {"anchor": {"a": 1.0}, "opponent": {"a": 2.0, "start": -1.0}, "size": 2.0, "objectives": found}
+    names = ("long", "plain")
+    floors = equation(row, Combination.read(names, "floors:plain=0.4"))
+    assert "2 P_long(y beats a) - P_long(y beats start) + m_plain P_plain(y beats start)" in floors
+    worst = equation(row, Combination.read(names, "worst-case"))
+    assert "2 (0.75 P_long(y beats q) + 0.25 P_plain(y beats q))" in worst
+    assert equation(row, Combination.read(names, "majority")) == equation(row)
+    method = {"solver": {"name": "MWU"}, "fit": {"loss": "mirror", "epochs": 1}, "lora": {"rank": 1}, "responses": 4}
+    *_, said = _method({"config": {**method, "quantise": None}}, [row], Combination.read(names, "floors:plain=0.4"))
+    assert "0.25 for plain" in said

@@ -313,6 +313,21 @@ def test_a_module_may_be_called_py(tmp_path, monkeypatch):
         python_object("absent.py:answer")
 
 
+def test_what_a_module_has_is_named_and_a_judge_that_may_be_of_one(tmp_path, monkeypatch):
+    (tmp_path / "judges.py").write_text("import os\nclass Short: pass\nclass Questions: pass\n_hidden = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NashwardError, match="it has Questions, Short;"):
+        python_object("judges:Question")
+    with pytest.raises(NashwardError, match="has no attribute"):
+        python_object("judges:_hidden.more")
+    with pytest.raises(FileNotFoundError, match="judges:Questions"):
+        check_source("judge:Questions")
+    with pytest.raises(FileNotFoundError) as other:
+        check_source("judge:models/Questions")
+    assert "judges:" not in str(other.value)
+
+
 class Evil:
     def __reduce__(self):
         return (print, ("code in a pickle was run",))

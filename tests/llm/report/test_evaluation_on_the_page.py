@@ -27,11 +27,12 @@ from nashward.llm.report.results import (
     evaluation_alerts,
     exploit_sentence,
     exploited,
+    game_sentences,
     read_evaluation,
     win_sentence,
     winner_sentence,
 )
-from nashward.llm.report.summary import gap_among
+from nashward.llm.report.summary import gap_among, summary
 from nashward.llm.store.files import read_jsonl, write_json, write_jsonl
 from nashward.llm.store.run_folder import RunFolder
 
@@ -93,6 +94,13 @@ def test_what_was_evaluated_is_on_the_page(runs: dict[str, Path], tiny_folder: P
     assert "has not responded yet" not in responses_shown
     assert "nashward exploit" in head
     assert "Who beats start" not in page
+    record = RunFolder(home).read()
+    floors = {"oracle": None, "objective": ["long=my:Long", "plain=my:Plain"], "combine": "floors:plain=0.4"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "read", lambda self: {**record, "config": {**record["config"], **floors}})
+        parts = summary(home)
+    assert any("duality gap" in str(part) for part in parts)
+    assert not any("nashward exploit" in str(part) for part in parts)  # which refuses floors
     write_json(home / "evaluation" / "exploit-start.json", {
         "of": "start", "theorem": ["no theorem bounds it"], "train": 3,
         "adversaries": [{"name": "best of 2", "wins": {"value": 0.75, "standard_error": 0.125}, "gap": 0.5,
@@ -193,5 +201,11 @@ def test_nothing_is_said_to_beat_within_noise() -> None:
     assert winner_sentence(game).startswith("last and start are not told apart")
     clear = np.where(np.eye(2), 0.5, np.array([[0.5, 0.6], [0.4, 0.5]])) + 0 * level
     assert winner_sentence(TournamentTables(("last", "start"), clear).summary()).startswith("last beats start")
+    few = np.array([[0.5, 0.54], [0.46, 0.5]]) + 0 * level[:20]  # no resample of them says otherwise
+    (said,) = game_sentences(TournamentTables(("last", "start"), few).summary())
+    assert "are not told apart" in said
+    assert "0% of resamples" in said
+    assert "one more prompt" in said
+    assert "one more prompt" not in game_sentences(game)[0]
     duel = {"players": ["a", "b"], "P": [[0.5, 0.6], [0.4, 0.5]], "standard_errors": [[0.0, 0.02], [0.02, 0.0]]}
     assert gap_among(duel, "b") == (0.2, "a", 0.04)

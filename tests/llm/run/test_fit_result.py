@@ -35,6 +35,16 @@ def test_a_rate_is_too_high_where_the_fit_gained_nothing_by_it() -> None:
     assert any("too high" in line for line in alone.warnings(FitScores(_experience(0.0)), 2))
 
 
+@pytest.mark.parametrize(("prompts", "advised"), [(1, False), (7, False), (8, True)])
+def test_a_handful_of_held_out_prompts_advises_no_other_learning_rate(prompts: int, advised: bool) -> None:
+    before, after = (FitScores(_experience(moved), None, _experience(moved, prompts)) for moved in (0.0, 2.5))
+    result = dataclasses.replace(_result(0.8, 1.0), scores=after, records=[{"loss": 0.25}, {"loss": 0.2}])
+    (said,) = result.warnings(before, 2)
+    assert "held-out prompts rose from" in said
+    assert ("--learning-rate" in said) is advised
+    assert ("chance" in said) is not advised
+
+
 def test_a_win_rate_needs_the_responses_that_the_fit_saw_as_well() -> None:
     far = dataclasses.replace(_experience(0.0, 100), now=torch.zeros(100, 2) - 30)
     far.now[0, 0] = 0.0  # one of 200 responses carries all

@@ -59,7 +59,7 @@ def test_run_json_tells_what_ran(tiny_folder: Path, tmp_path: Path) -> None:
         ({"lora": llm.Lora(rank=2, alpha=400.0)}, "lora.alpha None there, 400.0 now"),
         ({"prompts_per_iteration": 3}, "prompts_per_iteration None there, 3 now"),
         ({"chat_template": tiny.TEMPLATE}, "chat_template None there"),
-        ({"prompts": ["other"]}, "prompts '"),
+        ({"prompts": ["other"]}, r"prompts '[0-9a-f]+' \(of rows\) there"),
         ({"max_prompt_tokens": 100}, "max_prompt_tokens 512 there, 100 now"),
         ({"solver": games.OptimisticMWU(lambda t: 2.0)}, r"solver.step 2.0 there, \[2.0"),
     ],

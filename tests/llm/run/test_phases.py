@@ -11,6 +11,7 @@ import pytest
 from nashward import games, llm
 from nashward.llm import Phase
 from nashward.llm.run.checks import check_rate
+from nashward.llm.run.stages.train import of_phase
 from nashward.llm.run.step_control import with_phases
 from nashward.llm.store.files import read_jsonl
 from nashward.llm.store.run_folder import RunFolder
@@ -51,6 +52,14 @@ def test_a_run_takes_the_phases_one_after_another(tiny_folder: Path, tmp_path: P
             assert (sizes[name], rates[name]) == (size, {rate})
     with pytest.raises(ValueError, match=r"holds another run \(phases .* there, None now\)"):
         quick_run(tiny_folder, tmp_path / "run", solver=games.ExtraGradient(0.5), iterations=5, fit=fit).run()
+
+
+def test_advice_on_a_rate_of_a_phase_names_the_phase() -> None:
+    lower = ["--learning-rate 1e-4 is worth a try."]
+    (said,) = of_phase(Phase(1, learning_rate=2e-4), lower)
+    assert "phase" in said
+    for phase, warnings in ((Phase(1, step=2.0), lower), (None, lower), (Phase(1, learning_rate=2e-4), [])):
+        assert of_phase(phase, warnings) == []
 
 
 def test_a_step_is_not_made_again_at_a_rate_that_its_phase_overrides(tmp_path: Path) -> None:

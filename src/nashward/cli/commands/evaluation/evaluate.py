@@ -144,6 +144,7 @@ def _name(path: Path) -> str:
 
 
 def _show(oracle: str, results: dict[str, Any]) -> None:
+    from nashward.llm.evaluation.win_rates.win_rate import COUNTS_A_LOSS
     from nashward.llm.report.results import game_sentences, missing_sentences, role
 
     game, rates = results["games"][oracle], results["against_start"][oracle]
@@ -167,10 +168,7 @@ def _show(oracle: str, results: dict[str, Any]) -> None:
     if any(rate["standard_error"] is None for rate in rates.values()):
         print("one prompt is too few for an error (?): --prompts FILE with more of them")
     if any(_beyond_two_errors(rate) for rate in rates.values()):
-        print(
-            "not told apart though two errors away: verdicts, and p below, count one more prompt as lost, which a "
-            "sample may have missed (docs/evaluation.md)"
-        )
+        print(f"not told apart though two errors away: {COUNTS_A_LOSS}")
     print("\n".join([*game_sentences(game), *missing_sentences(oracle, results)]))
 
 
