@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     fitted = {one: seen for one in base_sources(given) if (seen := fitted_to(one, labelled))}
     seen_by_any = set().union(*fitted.values())
     diagnosis = diagnose(oracle, pairs, others, limits, args.cache, args.seed, seen_by_any)
-    bound = None if diagnosis.cost is None else float(OracleError(diagnosis.cost.error).value())
+    bound = None if diagnosis.cost is None else min(float(OracleError(diagnosis.cost.error).value()), 1.0)
     print(diagnosis.headline)
     print(f"examined on {counted(diagnosis.pairs, 'pair')}, {diagnosis.labelled} of them labelled")
     in_sample = [
