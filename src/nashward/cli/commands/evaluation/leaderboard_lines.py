@@ -65,7 +65,8 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
     p = content["cycle_p_value"]
     if p is not None and p != p:  # NaN
         if (battles.met > 0).sum() >= 2 * len(rows):  # pairs beyond those that scores need
-            print("whether scores explain the battles is not tested: the pairs met too rarely, or are too few")
+            new = _new(battles) if content["leans_on"] is None else ""
+            print(f"whether scores explain the battles is not tested: the pairs met too rarely, or are too few{new}")
     elif p is not None:
         within = "what scores leave unexplained is within noise, which proves no absence of cycles"
         verdict = within if p > 0.05 else "scores do not explain the battles"
@@ -74,6 +75,16 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
     if content["style"] is not None:
         _print_style(content["style"])
     _print_categories(content["categories"])
+
+
+def _new(battles: Battles) -> str:
+    """Whose few battles are in the way of the others', and what leaves them out."""
+    from nashward.games.analysis.battles import settled
+
+    few = [label for label, often in zip(battles.labels, settled(battles.met), strict=True) if not often]
+    names = shortened(few, WIDTH)[:EXAMPLES]
+    more = ", ..." * (len(few) > EXAMPLES)
+    return f" ({', '.join(names)}{more} fought few battles: --without-model {names[0]})" if few else ""
 
 
 def _print_style(style: Mapping[str, Any]) -> None:
