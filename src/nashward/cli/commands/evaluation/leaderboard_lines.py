@@ -36,7 +36,9 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
         rate = f"  {row['battles']:7g}"
         if judged:
             error = row["win_rate_error"]
-            rate = f"  {row['win_rate']:6.3f} ± " + (f"{error:<6.3f}" if error == error else "?     ")  # NaN is not NaN
+            rate = f"  {row['win_rate']:6.3f} ± " + (
+                f"{error:<6.3f}" if error == error else "?     "
+            )  # NaN: of one prompt
         nash, elo, averaging = row["nash_band"], row["elo_band"], row["nash_averaging"]
         worst = row["worst_category"]
         print(
@@ -128,6 +130,8 @@ def _winner(content: Mapping[str, Any], battles: Battles) -> str:
     fewest = int(battles.compared[winner, other])
     whole = {row["model"]: row["nash_alone"] for row in content["models"]}
     game = {**content, "players": battles.labels, "lottery_band": {"whole": whole}}
+    if content["hollow"]:
+        return winner_sentence(game, "model", f"not tested: but for {content['style_left']:.0%} its verdicts are style")
     if any(content["condorcet_winner"] in pair for pair in content["lengths_apart"]):
         return winner_sentence(game, "model", "not tested, its length and others' hardly overlap")
     what = "prompt" if battles.by_prompt else "battle"
