@@ -86,8 +86,8 @@ def files_of_pairs(source: Any) -> dict[str, str]:
     """The files of pairs that corrections and rules of ensembles are fitted to, by their specs.
 
     Example:
-        >>> files_of_pairs(CorrectedSource(CorrectedSource("judge-a", "temperature:by=2"), "style:pairs=p.jsonl"))
-        {'style:pairs=p.jsonl': 'p.jsonl'}
+        >>> files_of_pairs(CorrectedSource("judge-a", "temperature:by=2"))  # fitted to nothing
+        {}
     """
     if not isinstance(source, EnsembleSource | CorrectedSource):
         return {}

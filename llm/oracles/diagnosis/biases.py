@@ -224,13 +224,14 @@ def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     coin = one_sided(rate - 0.5, error, count) > limits.level  # not shown to be better than one
     worse = one_sided(0.5 - rate, error, count) <= limits.level
     of = f"{known.sum()} pairs" if votes.sum() == known.sum() else f"{votes.sum():g} votes on {known.sum()} pairs"
+    ties = int((y[known] == 0.5).sum())
     verdict = ", worse than a coin" if worse else ", not told apart from a coin" if coin else ""
     yield Finding(
         "accuracy", rate, error, 0.0 if coin else 1.0, coin,
         f"agrees with the labels in {rate:.1%} ± {error:.1%} of {of}{verdict}",
         INVERTED if worse
         else "do not train on it yet: give more labels, take another judge, or fit one to them (nashward fit-oracle)",
-        note=f"{counted(ties, 'tie')}, each half right" if (ties := int((y[known] == 0.5).sum())) else "",
+        note=f"{counted(ties, 'tie')} (or as many votes for each side), each half right" if ties else "",
     )  # fmt: skip
     if coin:  # its log-odds say nothing, whatever their size
         yield NotMeasured("calibration", COIN)
@@ -380,7 +381,7 @@ def coverage(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     missing = float(np.isnan(judged.log_odds).mean())
     yield Finding(
         "missing", missing, math.nan, 0.0, missing > limits.missing, f"leaves {missing:.0%} of the pairs unjudged",
-        "look at what it answered there",
+        "look at what it answered there: of a judge behind a server that is in *.verdicts.sqlite beside the --cache",
     )  # fmt: skip
     yield Finding(
         "truncated", judged.truncated, math.nan, 0.0, judged.truncated > limits.truncated,

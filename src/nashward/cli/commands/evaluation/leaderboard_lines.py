@@ -48,6 +48,8 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
             + f"  {row['copeland']:+8d}"
             + (f"  {worst['name']} {worst['elo']:.0f} ± {worst['elo_error']:.0f}" if worst is not None else "")
         )
+    if judged and any(row["win_rate_error"] != row["win_rate_error"] for row in rows):
+        print("±  ?: an error takes two prompts on which a model met each other one")
     for clones in content["clones"]:
         print(f"the same win probabilities: {', '.join(clones)}; they have equal shares of one weight in the Nash")
     if not content["nash_unique"]:
