@@ -101,7 +101,7 @@ def style(
             yield NotMeasured(kind, f"labels of which {WORDS[kind]} do not decide every one")
             continue
         effect = _effect(fit, k)
-        slope, error, of_labels, net = _excess(k, effect, votes and votes.of(k), own)
+        slope, error, of_labels, net = _excess(k, effect, None if votes is None else votes.of(k), own)
         clusters, how, note = fit.clusters, ", within authors" * (found.within is not None), ""
         agreed = True
         if by_itself is None:
@@ -165,7 +165,8 @@ def _between(k: int, found: StyleFit, votes: StyleFit | None, labelled: StyleFit
     """What of a feature the authors' scores take; that they are not known."""
     if found.within is None or (alone := found.alone(k)) is None:
         return "who wrote the responses is not known: what it thinks of the authors is in it"
-    value, error, *_ = _excess(k, _effect(alone, k), votes and votes.alone(k), labelled and labelled.alone(k))
+    drawn, own = (None if fit is None else fit.alone(k) for fit in (votes, labelled))
+    value, error, *_ = _excess(k, _effect(alone, k), drawn, own)
     return (
         f"within authors; {1 - found.within[k]:.0%} of the differences are habits of authors, whose quality differs "
         f"too: with them {value:z.3f} ± {error:.3f}"
