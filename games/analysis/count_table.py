@@ -43,8 +43,6 @@ def pairs_of_counts(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, 
         return rows
     pairs: list[dict[str, Any]] = []
     columns = list(by_column)
-    if own := [str(row[names[0]]) for name, row in by_column.items() if _is_count(row[name])]:
-        logger.warning("of %s the table has counts against itself, which do not count", ", ".join(own[:NAMED]))
     for i, a in enumerate(columns):
         for b in columns[i + 1 :]:
             first, second = (str(by_column[one][names[0]]) for one in (a, b))
@@ -57,6 +55,8 @@ def pairs_of_counts(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, 
     shares = all(abs(pair["wins_a"] + pair["wins_b"] - 1) < 1e-6 for pair in pairs)
     if shares and any(pair["wins_a"] % 0.5 for pair in pairs):  # pairs that met once have 0, 1/2 or 1
         raise NashwardError("these are win probabilities, not how often each model won: nashward solve reads them")
+    if own := [str(row[names[0]]) for name, row in by_column.items() if _is_count(row[name])]:
+        logger.warning("of %s the table has counts against itself, which do not count", ", ".join(own[:NAMED]))
     return pairs
 
 
