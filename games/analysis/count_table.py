@@ -10,6 +10,8 @@ from typing import Any
 from nashward.errors import NashwardError
 from nashward.text_rows import field_name
 
+NAMED = 5  # models in a message
+
 logger = logging.getLogger(__name__)
 
 
@@ -17,14 +19,15 @@ def pairs_of_counts(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, 
     """A row for each pair that met, where rows are a square table of counts; else the rows as they are.
 
     In a square table the first column has the names of the others, in any order. What is on its diagonal does not
-    count, and a pair with two empty cells never met. Where all pairs sum to 100, a warning says that they are read as
-    counts.
+    count (a warning says so), and a pair with two empty cells never met. Where all pairs sum to 100, a warning says
+    that they are read as counts.
 
     Args:
         rows: of a text file, the names of their columns as ``field_name`` has them.
 
     Raises:
-        ValueError: a cell that is no count, or a table of win probabilities or of percents with fractions.
+        ValueError: a cell that is no count, a table of win probabilities or of percents with fractions, or one that is
+            square but for some names.
 
     Example:
         >>> pairs_of_counts([{"": "X", "x": None, "y": "3"}, {"": "Y", "x": "1", "y": None}])
@@ -33,6 +36,12 @@ def pairs_of_counts(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, 
     names = list(rows[0]) if rows else []
     by_column = {field_name(str(row[names[0]])): row for row in rows}
     if len(rows) < 2 or sorted(names[1:]) != sorted(by_column):
+        if len(shared := by_column.keys() & set(names[1:])) >= max(2, len(rows) / 2):
+            other = sorted({str(name) for name in by_column.keys() ^ set(names[1:])}) or ["a row that is there twice"]
+            raise NashwardError(
+                f"is a table of counts that is not square: {len(shared)} models are rows and columns, and not "
+                f"{', '.join(other[:NAMED])}; give each model a row and a column, and leave out totals"
+            )
         return rows
     pairs: list[dict[str, Any]] = []
     columns = list(by_column)
@@ -54,7 +63,17 @@ def pairs_of_counts(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, 
         logger.warning(
             "all pairs sum to 100: read as 100 battles each; percents, divided by 100, are for nashward solve"
         )
+    if own := [str(row[names[0]]) for name, row in by_column.items() if _is_count(row[name])]:
+        logger.warning("of %s the table has counts against itself, which do not count", ", ".join(own[:NAMED]))
     return pairs
+
+
+def _is_count(cell: Any) -> bool:
+    """Whether a cell has a number above 0."""
+    try:
+        return float(cell) > 0
+    except (TypeError, ValueError):
+        return False
 
 
 def _count(cell: Any, winner: str, loser: str) -> float:

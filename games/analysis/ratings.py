@@ -37,7 +37,7 @@ class Ratings:
     """Scores r with P(i beats j) = sigmoid(r_i - r_j), and the residual.
 
     Attributes:
-        scores: [n], in nats, with mean 0.
+        scores: [n], in nats, with mean 0 (of battles: over the models that fought enough).
         P: [n, n], the fitted probabilities.
         residual: [n, n], the share of wins minus P; 0 where a pair has not met.
         met: [n, n], the number of games of each pair, smoothing included.

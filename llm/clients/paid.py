@@ -70,6 +70,7 @@ class Budget:
         self, limits: dict[str, float], prices: tuple[float, float] | None = None, name: str = "budget"
     ) -> None:
         self.limits, self.prices = limits, prices
+        self.in_memory = True  # what is paid, so that another command pays for it again
         self._account = processes.shared(name, _Account())
 
     @property
@@ -113,7 +114,12 @@ class Budget:
                     spent = "" if processes.count > 1 else self._known(account, unit)
                     raise BudgetError(
                         f"the budget of {limit:g} {unit} is spent ({spent}the next call may exceed it): "
-                        "raise it (--judge-budget), and the same command continues with what is paid"
+                        "raise it (--judge-budget)"
+                        + (
+                            " and name a file with --cache: what is paid is in memory alone, and gone now"
+                            if self.in_memory
+                            else ", and the same command continues with what is paid"
+                        )
                     )
             return replace(account, reserved=account.reserved + most)
 
@@ -124,7 +130,7 @@ class Budget:
         """What of a unit is spent, and what the calls take at most that are on their way."""
         spent, ahead = (amounts.amounts(self.prices)[unit] for amounts in (account.spent, account.reserved))
         if unit == "calls":
-            return f"{spent + ahead:.6g} sent, {spent:.6g} answered; "
+            return f"{spent + ahead:.6g} sent, {spent:.6g} answered so far; "
         return f"{spent:.6g} so far" + (f", at most {ahead:.6g} for the calls on their way" if ahead else "") + "; "
 
     def settle(self, reserved: Spent, spent: Spent | None) -> None:

@@ -109,6 +109,7 @@ class PaidCalls:
         if before is not None and path is not None and before.path == path:
             return
         self._paid = PaidOutputs(path)
+        self.budget.in_memory = path is None
         if path is not None:
             self.budget.count(path, self._paid.spent(self.model))
         if before is not None:

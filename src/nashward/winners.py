@@ -28,7 +28,7 @@ NAMED = 10  # names in an error about another one
 SHOWN = {"left": "a", "first": "a", "right": "b", "second": "b"}  # where a side stands
 NOUNS = ("", "model", "response", "answer", "assistant")
 TIES = {
-    **dict.fromkeys(("tie", "draw", "both", "bothgood", "tiebothgood", "neither"), "tie"),
+    **dict.fromkeys(("tie", "draw", "both", "bothgood", "tiebothgood", "neither", "equal", "same"), "tie"),
     **dict.fromkeys(("bothbad", "tiebothbad"), "both_bad"),
 }
 PLACES = {place + noun: side for noun in NOUNS for place, side in SHOWN.items()}
@@ -146,13 +146,15 @@ def winner_of(said: Any, names: tuple[str, str] = ("", ""), swapped: bool = Fals
     Example:
         >>> winner_of("Left"), winner_of("gpt", ("opt", "gpt")), winner_of("tie (bothbad)"), winner_of("1")
         ('a', 'b', 'both_bad', None)
+        >>> winner_of("="), winner_of("Equal"), winner_of("equal", ("equal", "opt"))
+        ('tie', 'tie', 'a')
     """
     if not isinstance(said, str):
         return None
     for compared in filter(None, (said, said.strip())):
         if compared in names:
             return None if names[0] == names[1] else "ab"[names.index(compared)]
-    word = _letters(said)
+    word = "tie" if said.strip() == "=" else _letters(said)
     side = WORDS.get(word)
     if side in ("a", "b") and (_letters(names["ab".index(side) - 1]) == word or (swapped and word in PLACES)):
         return None

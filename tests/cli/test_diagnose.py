@@ -67,6 +67,14 @@ def test_labels_that_length_decides_alone_accuse_nobody(capsys: pytest.CaptureFi
     assert "not measured: calibration" in out
 
 
+@pytest.mark.parametrize("other", [False, True])
+def test_a_correction_that_was_fitted_to_the_pairs_is_said(other: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = Path("pairs.jsonl").read_text()
+    Path("fitted.jsonl").write_text(rows.replace('"prompt": "', '"prompt": "Not the same. ') if other else rows)
+    main(["diagnose", *LENGTH, "--labels", "pairs.jsonl", "--correct", "style:pairs=fitted.jsonl"])
+    assert ("in-sample: style:pairs=fitted.jsonl" in capsys.readouterr().out) == (not other)
+
+
 def test_limits_decide(capsys: pytest.CaptureFixture[str]) -> None:
     responses = ["--responses", "answers", "--prompts", "prompts.txt", "--report", "judge.html"]
     assert main(["diagnose", *LENGTH, *responses]) == 3

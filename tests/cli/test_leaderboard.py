@@ -173,6 +173,10 @@ def test_at_equal_style_no_verdict_is_on_models_whose_lengths_hardly_overlap(
     if not overlap:
         assert content["condorcet_p_value"] is None
         assert "beyond noise (p" not in said
+    assert content["hollow"]
+    assert content["style_left"] < 0.2
+    if overlap:  # what is left of a judge of length alone is no verdict
+        assert content["condorcet_winner"] is None or (content["condorcet_p_value"] is None and "style)" in said)
 
 
 def test_battles_at_equal_style_have_pairs_whose_lengths_hardly_overlap(tmp_path: Path) -> None:

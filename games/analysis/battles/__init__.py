@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .categories import by_category as by_category
     from .sparse import FewBattles as FewBattles
     from .sparse import few_battles as few_battles
+    from .sparse import settled as settled
     from .sparse import without_models as without_models
     from .style_control import lengths_apart as lengths_apart
 
@@ -22,6 +23,7 @@ _PLACES = {
     "by_category": ".categories",
     "few_battles": ".sparse",
     "lengths_apart": ".style_control",
+    "settled": ".sparse",
     "without_models": ".sparse",
 }
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "by_category",
     "few_battles",
     "lengths_apart",
+    "settled",
     "without_models",
 ]
 

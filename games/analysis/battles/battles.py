@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit, logit
+from torch import Tensor
 
 from nashward.errors import NashwardError
 
@@ -25,8 +26,9 @@ from ..significant_cycles import Cycle, cycles_below
 from .bands import WHOLE, Bands, lotteries
 from .copies import copies
 from .misfit import misfit_p_value
+from .sparse import settled
 from .style_control import FittedStyle, at_equal_style, known_style, scores_beside, style_within, variance_by_slopes
-from .win_tables import win_tables
+from .win_tables import smoothed, summed
 
 FLOOR = 1e-9  # of wins that are drawn, so that scores stay finite
 PAIRS = 3  # of a model, whose prior its rating has: fewer make the bands of few prompts too narrow
@@ -111,7 +113,7 @@ class Battles:
     @cached_property
     def game(self) -> PreferenceGame:
         """P_ij = (wins_ij + a) / (met_ij + 2 a), the mean of the posterior Beta."""
-        return PreferenceGame(win_tables(self.total[None], self.smoothing)[0], self.labels)
+        return PreferenceGame(smoothed(self.total[None], self.smoothing)[0], self.labels)
 
     @cached_property
     def ratings(self) -> Ratings:
@@ -119,13 +121,14 @@ class Battles:
 
         With one on each pair the ratings of many models, whose pairs met a few times each, would shrink. At equal
         style they are those of the battles as they were fought, beside the effects of style, with the same prior.
+        Their mean is that of ``settled`` models: a few battles of a new one would move and widen all others.
         """
-        if self.fitted is None:
-            return bradley_terry(self.total.clip(0), self._prior_of_ratings)
-        n = len(self.labels)
-        prior = self._prior_of_ratings / 2 * (1 - np.eye(n))
-        scores = self._scores_beside(np.ones(len(self.won)), prior, np.zeros(n))
-        return Ratings.of(torch.from_numpy(scores), torch.from_numpy(self.total.clip(0) + prior))
+        found = bradley_terry(self.total.clip(0), self._prior_of_ratings)
+        if self.fitted is not None:
+            prior = self._prior_of_ratings / 2 * (1 - np.eye(len(self.labels)))
+            beside = self._scores_beside(np.ones(len(self.won)), prior, np.zeros(len(self.labels)))
+            found = Ratings.of(torch.from_numpy(beside), torch.from_numpy(self.total.clip(0) + prior))
+        return replace(found, scores=self._anchored(found.scores))
 
     @cached_property
     def lottery(self) -> ClassLottery:
@@ -335,13 +338,13 @@ class Battles:
         chunk = max(1, CHUNK // len(self.labels) ** 2)  # draws whose tables stay in the processor's cache
         for k in range(0, draws, chunk):
             some, of_prior = wins[k : k + chunk], prior[k : k + chunk] * self._prior_counts
-            ends.append(lotteries(win_tables(some + of_prior, 0.0), same))
+            ends.append(lotteries(smoothed(some + of_prior, 0.0), same))
             of_prior, start = (of_prior + needed) * share_of_prior, self.ratings.scores
             if self.fitted is None:
-                ratings.append(elo(scores(torch.from_numpy(some + of_prior), start=start)))
+                ratings.append(elo(self._anchored(scores(torch.from_numpy(some + of_prior), start=start))))
             else:
                 drawn = [self._scores_beside(next(weights), one, start.numpy()) for one in of_prior]
-                ratings.append(elo(torch.from_numpy(np.stack(drawn))))
+                ratings.append(elo(self._anchored(torch.from_numpy(np.stack(drawn)))))
         at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
         least, most = (torch.from_numpy(np.concatenate(end)) for end in zip(*ends, strict=True))
         low, high = torch.quantile(least, at[0], dim=0), torch.quantile(most, at[1], dim=0)
@@ -354,6 +357,10 @@ class Battles:
             rating, torch.minimum(elo_low, rating), torch.maximum(elo_high, rating), share,
             (least > WHOLE).to(torch.float64).mean(0),
         )  # fmt: skip
+
+    def _anchored(self, scores: Float[Tensor, "*draws n"]) -> Float[Tensor, "*draws n"]:
+        """Scores whose mean over the settled models is 0."""
+        return scores - scores[..., settled(self.met)].mean(-1, keepdim=True)
 
     @property
     def _prior_of_ratings(self) -> float:
@@ -378,7 +385,6 @@ class Battles:
     ) -> tuple[Float[np.ndarray, "draws n n"], Float[np.ndarray, "draws n n"]]:
         """[draws, n, n] each: wins drawn from the bootstrap or the posterior, and the prior's."""
         n = len(self.labels)
-        off = 1 - np.eye(n)
         battles = np.ones((n, n))
         if self.by_prompt or self.fitted is not None:
             wins = np.empty((draws, n, n))
@@ -392,7 +398,7 @@ class Battles:
             prompts = self._summed(np.ones(len(i)), np.zeros(len(i)), i, j)
             prompts = prompts + prompts.T
             battles = self.met / np.maximum(prompts, 1) + (prompts == 0)  # of a pair on a prompt, on average
-        prior = np.maximum(random.gamma(self.smoothing or JEFFREYS, size=wins.shape), FLOOR) * off
+        prior = np.maximum(random.gamma(self.smoothing or JEFFREYS, size=wins.shape), FLOOR) * (1 - np.eye(n))
         return np.maximum(wins, 0.0), battles * prior
 
     def _weights(self, draws: int, random: np.random.Generator) -> Iterator[Float[np.ndarray, " battles"]]:
@@ -439,7 +445,5 @@ class Battles:
         self, won: Float[np.ndarray, " m"], lost: Float[np.ndarray, " m"], i: Any = None, j: Any = None
     ) -> Float[np.ndarray, "n n"]:
         """[n, n], the sums over records: ``won`` of i over j and ``lost`` of j over i."""
-        n = len(self.labels)
         i, j = self.first if i is None else i, self.second if j is None else j
-        there, back = np.bincount(i * n + j, won, n * n), np.bincount(j * n + i, lost, n * n)
-        return (there + back).reshape(n, n)
+        return summed(len(self.labels), i, j, won, lost)

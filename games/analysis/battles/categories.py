@@ -72,9 +72,13 @@ class InCategory:
         )  # fmt: skip
 
     def beats_most(self, categories: int) -> tuple[int, bool]:
-        """Who beats the lottery most surely here, and whether that is beyond noise over all models and categories."""
+        """Who beats the lottery most surely here, and whether that is beyond noise over all models and categories.
+
+        Of those that win against it, as one always does: a sure loser may have the highest lower end.
+        """
         least = self.rate - ndtri(1 - LEVEL / (len(self.rate) * categories)) * self.rate_error
-        return int(least.argmax()), bool(least.max() > 0.5)
+        surest = np.where(self.rate < min(0.5, self.rate.max()), -np.inf, least)
+        return int(surest.argmax()), bool(least.max() > 0.5)
 
 
 def by_category(

@@ -39,6 +39,20 @@ class FewBattles:
     moved: float
 
 
+def settled(met: Float[np.ndarray, "n n"]) -> Bool[np.ndarray, " n"]:
+    """[n], the models that met the others more than twice on average; all, where fewer than two are.
+
+    Args:
+        met: [n, n], the battles of each pair.
+
+    Example:
+        >>> settled(np.array([[0.0, 9.0, 1.0], [9.0, 0.0, 1.0], [1.0, 1.0, 0.0]])).tolist()
+        [True, True, False]
+    """
+    often = met.sum(1) > FEW * (len(met) - 1)
+    return often | (often.sum() < 2)
+
+
 def few_battles(battles: Battles) -> FewBattles | None:
     """The models that met the others twice at most on average, where the maximal lottery leans on them; else None.
 

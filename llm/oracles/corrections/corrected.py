@@ -92,6 +92,7 @@ class StyleControl(Corrected):
 
     Attributes:
         fit: of which g are the slopes; None where they were given.
+        left: the share of the log-odds (mean square) that the fit leaves over.
 
     Args:
         oracle: the oracle.
@@ -114,6 +115,7 @@ class StyleControl(Corrected):
     what = "style controlled"
     by_labels = False
     fit: ContextualBradleyTerry | None = None
+    left: float = 1.0
 
     def __init__(self, oracle: PreferenceOracle, coefficients: Sequence[float]) -> None:
         self.coefficients = np.asarray(coefficients, dtype=np.float64)
@@ -147,11 +149,12 @@ class StyleControl(Corrected):
         control = cls(oracle, fit.slopes.tolist())
         control.fit = fit
         texts = ([getattr(pair, side) for pair in judged.pairs] for side in "ab")
-        left = np.nanmean(control.corrected(judged.log_odds, *texts) ** 2) / (np.nanmean(judged.log_odds**2) or 1.0)
-        if left < MOST_TAKEN:
+        over = np.nanmean(control.corrected(judged.log_odds, *texts) ** 2) / (np.nanmean(judged.log_odds**2) or 1.0)
+        control.left = float(over)
+        if control.left < MOST_TAKEN:
             logger.warning(
                 "%s: style control takes %.0f%% of its log-odds (mean square) out: what is left may say little",
-                oracle.name, 100 * (1 - left),
+                oracle.name, 100 * (1 - control.left),
             )  # fmt: skip
         return control
 

@@ -82,6 +82,20 @@ class CorrectedSource:
         return corrected
 
 
+def files_of_pairs(source: Any) -> dict[str, str]:
+    """The files of pairs that corrections and rules of ensembles are fitted to, by their specs.
+
+    Example:
+        >>> files_of_pairs(CorrectedSource("judge-a", "temperature:by=2"))  # fitted to nothing
+        {}
+    """
+    if not isinstance(source, EnsembleSource | CorrectedSource):
+        return {}
+    spec = source.combine if isinstance(source, EnsembleSource) else source.correct
+    own = {spec: source.settings["pairs"]} if "pairs" in source.settings else {}
+    return own | {spec: file for member in source.members for spec, file in files_of_pairs(member).items()}
+
+
 def base_sources(source: Any) -> list[Any]:
     """The sources of the oracles that an ensemble or a correction consults, or the source itself.
 

@@ -68,8 +68,10 @@ def order(judged: Judged, limits: DiagnosisLimits, symmetric: bool) -> Iterator[
 def style(
     judged: Judged, limits: DiagnosisLimits, marks: Mapping[str, ContextualBradleyTerry] | None = None
 ) -> Iterator[Measure]:
-    """What length and layout add, beyond what they add for the labels where that is beyond chance itself.
+    """What length and layout add, beyond what they add for the labels where these have them.
 
+    Beyond labels is compared on their scale: what a judge without error adds to votes drawn with its P on the same
+    pairs is what it adds to the labels. In log-odds it is more, as a logistic fit leaves out what else these go by.
     Of authors' responses it is what they add within authors: an author's own length is a part of the author's score.
     Of layout it is what its marks add to the same response (``effects_of_marks``); without that, what layout adds
     beside length in whatever form (``StyleFit.beyond``).
@@ -79,7 +81,10 @@ def style(
         needs = f"{FEW_PAIRS} judged pairs, given: {(~np.isnan(judged.log_odds)).sum()}"
         yield from (NotMeasured(kind, needs) for kind in STYLE)
         return
-    labelled = style_fit(judged, judged.labels, "wins") if (~np.isnan(judged.labels)).sum() >= FEW else None
+    labels = judged.labels
+    enough = (~np.isnan(labels + judged.log_odds)).sum() >= FEW
+    labelled = style_fit(judged, np.where(np.isnan(judged.log_odds), np.nan, labels), "wins") if enough else None
+    votes = style_fit(judged, np.where(np.isnan(labels), np.nan, judged.P), "wins") if enough else None
     for k, kind in enumerate(STYLE):
         by_itself = (marks or {}).get(kind)
         if by_itself is None and found.hidden(k):
@@ -96,30 +101,34 @@ def style(
             yield NotMeasured(kind, f"labels of which {WORDS[kind]} do not decide every one")
             continue
         effect = _effect(fit, k)
-        slope, error, of_labels, net = _excess(k, effect, own)
-        clusters, how, note = (
-            fit.clusters,
-            ", within authors" * (found.within is not None),
-            _between(k, found, labelled),
-        )
+        slope, error, of_labels, net = _excess(k, effect, None if votes is None else votes.of(k), own)
+        clusters, how, note = fit.clusters, ", within authors" * (found.within is not None), ""
         agreed = True
-        if by_itself is not None:
-            # labels are known across responses alone: what is beyond theirs has to be so there too
+        if by_itself is None:
+            note = _between(k, found, votes, labelled)
+        else:  # labels are known across responses alone: what is beyond theirs has to be so there too
             across, how, note = slope, ", in the same responses with its marks and without", _across(k, found)
             effect = _effect(by_itself, 0, float(found.rms[k]))
-            slope, error, of_labels, net = _excess(k, effect, own)
+            slope, error, of_labels, net = _excess(k, effect, None, own)
             clusters, agreed = by_itself.clusters, not of_labels or math.copysign(across, across * slope) > limits.style
-        size = f"by {abs(slope):.2f} ± {error:.2f} in log-odds a standard deviation{how}"
-        text = f"{'prefers' if slope > 0 else 'dislikes'} {WORDS[kind]}, {size}" + (f" ({net})" if net else "")
+        size = f"by {abs(effect[0]):.2f} ± {effect[1]:.2f} in log-odds a standard deviation{how}"
+        text = f"{'prefers' if effect[0] > 0 else 'dislikes'} {WORDS[kind]}, {size}"
+        alone, p_value = two_sided(*effect[:2], clusters), two_sided(slope, error, clusters)
+        large = min(abs(effect[0]), abs(slope)) > limits.style
+        if net and not of_labels and large and alone <= limits.level < p_value:
+            needs = f"more labels, to tell whether they prefer {WORDS[kind]} as it does"
+            yield NotMeasured(kind, needs, f"{text} ({net})")
+            continue
         advice = "take it out: --correct style:pairs=FILE, or for length fit-oracle --length remove"
-        if of_labels:
+        if net:
+            size = f"by {abs(slope):.2f} ± {error:.2f} in log-odds a standard deviation{how}"
             text = f"prefers {WORDS[kind]} {'more' if slope > 0 else 'less'} than the labels do, {size} ({net})"
-            against = slope * effect[0] > 0 and two_sided(effect[0], effect[1], clusters) < CHANCE
+            against = slope * effect[0] > 0 and alone < CHANCE
             if slope * of_labels < 0 and not against:
                 agreed = False
                 net += ". The labels go by it more: they may be biased, nothing is to be taken out of the judge"
         yield Finding(
-            kind, slope, error, two_sided(slope, error, clusters), agreed and abs(slope) > limits.style, text, advice,
+            kind, slope, error, p_value, agreed and abs(slope) > limits.style, text, advice,
             note="; ".join(filter(None, (net, note))),
         )  # fmt: skip
 
@@ -131,26 +140,33 @@ def _effect(fit: ContextualBradleyTerry, k: int, scale: float | None = None) -> 
 
 
 def _excess(
-    k: int, effect: tuple[float, float, float], own: ContextualBradleyTerry | None
+    k: int,
+    effect: tuple[float, float, float],
+    votes: ContextualBradleyTerry | None,
+    own: ContextualBradleyTerry | None,
 ) -> tuple[float, float, float, str]:
     """What feature k adds beyond its part of the labels, the error of that, this part, 0 where it may be chance, and
-    what is to be said of it."""
+    what is to be said of it. Of ``votes``, a fit to the judge's P, the labels' part is taken off; else of its effect.
+    """
     slope, error, scale = effect
     if own is None or math.isnan(own.slope_errors[k]):
         return slope, error, 0.0, ""
     of_labels, its_error, _ = _effect(own, k, scale)
-    said = f"{of_labels:+z.2f} ± {its_error:.2f}"
-    if not two_sided(of_labels, its_error, own.clusters) < CHANCE:
-        return slope, error, 0.0, f"that of the labels, {said}, may be chance and is not taken off"
-    net = f"beyond the {said} of the labels; its own is {slope:+z.2f} ± {error:.2f}"
-    return slope - of_labels, math.hypot(error, its_error), of_labels, net
+    said, drawn = f"its own is {slope:+z.2f} ± {error:.2f}", ""
+    if votes is not None:
+        slope, error, _ = _effect(votes, k, scale)
+        drawn = f", on votes drawn with its P {slope:+z.2f} ± {error:.2f}"
+    chance = not two_sided(of_labels, its_error, own.clusters) < CHANCE
+    of = f"that of the labels is {of_labels:+z.2f} ± {its_error:.2f}" + ", which may be chance" * chance
+    return slope - of_labels, math.hypot(error, its_error), 0.0 if chance else of_labels, f"{of}; {said}{drawn}"
 
 
-def _between(k: int, found: StyleFit, labelled: StyleFit | None) -> str:
+def _between(k: int, found: StyleFit, votes: StyleFit | None, labelled: StyleFit | None) -> str:
     """What of a feature the authors' scores take; that they are not known."""
     if found.within is None or (alone := found.alone(k)) is None:
         return "who wrote the responses is not known: what it thinks of the authors is in it"
-    value, error, *_ = _excess(k, _effect(alone, k), None if labelled is None else labelled.alone(k))
+    drawn, own = (None if fit is None else fit.alone(k) for fit in (votes, labelled))
+    value, error, *_ = _excess(k, _effect(alone, k), drawn, own)
     return (
         f"within authors; {1 - found.within[k]:.0%} of the differences are habits of authors, whose quality differs "
         f"too: with them {value:z.3f} ± {error:.3f}"
@@ -209,13 +225,14 @@ def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     coin = one_sided(rate - 0.5, error, count) > limits.level  # not shown to be better than one
     worse = one_sided(0.5 - rate, error, count) <= limits.level
     of = f"{known.sum()} pairs" if votes.sum() == known.sum() else f"{votes.sum():g} votes on {known.sum()} pairs"
+    ties = int((y[known] == 0.5).sum())
     verdict = ", worse than a coin" if worse else ", not told apart from a coin" if coin else ""
     yield Finding(
         "accuracy", rate, error, 0.0 if coin else 1.0, coin,
         f"agrees with the labels in {rate:.1%} ± {error:.1%} of {of}{verdict}",
         INVERTED if worse
         else "do not train on it yet: give more labels, take another judge, or fit one to them (nashward fit-oracle)",
-        note=f"{counted(ties, 'tie')}, each half right" if (ties := int((y[known] == 0.5).sum())) else "",
+        note=f"{counted(ties, 'tie')} (or as many votes for each side), each half right" if ties else "",
     )  # fmt: skip
     if coin:  # its log-odds say nothing, whatever their size
         yield NotMeasured("calibration", COIN)
@@ -365,7 +382,7 @@ def coverage(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     missing = float(np.isnan(judged.log_odds).mean())
     yield Finding(
         "missing", missing, math.nan, 0.0, missing > limits.missing, f"leaves {missing:.0%} of the pairs unjudged",
-        "look at what it answered there",
+        "look at what it answered there: of a judge behind a server that is in *.verdicts.sqlite beside the --cache",
     )  # fmt: skip
     yield Finding(
         "truncated", judged.truncated, math.nan, 0.0, judged.truncated > limits.truncated,

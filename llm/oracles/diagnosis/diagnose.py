@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit, logit
 
 from nashward import games
 from nashward.counted import counted
@@ -23,7 +24,7 @@ from . import biases
 from .agreement import agreement
 from .finding import Finding, NotMeasured
 from .marks import effects_of_marks, unmarked
-from .probe import Judged, Pair, judge_pairs
+from .probe import LARGEST, Judged, Pair, judge_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -199,15 +200,16 @@ def noise(judged: Judged, again: Judged) -> float:
     """The standard deviation of a judgement averaged over both orders, in log-odds.
 
     The larger of two: that of (L_ab + L_ba) / 2 over pairs, which has the noise of (L_ab - L_ba) / 2 and no quality in
-    it; and that of judging again. Of an ensemble the spread of its members, if that is larger still.
+    it; and that of judging again. Of an oracle that was fitted the error that its folds show, if that is larger still.
     """
     halves = (judged.forward + judged.backward) / 2
     changes = (again.log_odds - judged.log_odds[: len(again.log_odds)]) / np.sqrt(2)
     changes = changes[~np.isnan(changes)]
     found = [np.nanstd(halves), np.sqrt((changes**2).sum() / max(len(changes), 1))]
-    if judged.spread is not None:
-        slope = np.maximum(judged.P * (1 - judged.P), 1e-3)
-        found.append(np.sqrt(np.nanmean((judged.spread / slope) ** 2)))
+    if judged.error is not None:
+        ends = np.clip([judged.P - judged.error, judged.P + judged.error], expit(-LARGEST), expit(LARGEST))
+        low, high = logit(ends)
+        found.append(np.sqrt(np.nanmean((high - low) ** 2)) / 2)
     return float(max(found))
 
 

@@ -15,6 +15,7 @@ from nashward.games.shapes import Bool, Float, Int
 from ..cache import Cache
 from ..fitting.votes import Vote
 from ..matrices import average_orders, preference_matrices
+from ..models.network import NetworkOracle
 from ..protocol import PreferenceOracle
 
 CERTAIN = 4.0  # nats that a certain judgement counts as: 98%
@@ -100,7 +101,8 @@ class Judged:
             judgement counts as ``CERTAIN`` nats.
         log_odds: [N], that a is better, both orders averaged.
         certain: [N], whether P is 0 or 1.
-        spread: [N], the standard deviation of P over the members of an ensemble; None without.
+        error: [N], the standard error of P by the models of the folds of a fit; None without. Judges who differ, of an
+            ensemble, are no noise of what they pool.
         truncated: the share of the pairs' texts that were truncated.
         fitted: prompts whose labels the judge was fitted to, so that they say nothing of how right it is.
     """
@@ -110,7 +112,7 @@ class Judged:
     backward: Float[np.ndarray, " N"]
     log_odds: Float[np.ndarray, " N"]
     certain: Bool[np.ndarray, " N"]
-    spread: Float[np.ndarray, " N"] | None
+    error: Float[np.ndarray, " N"] | None
     truncated: float
     fitted: Collection[str] = ()
 
@@ -149,11 +151,15 @@ def judge_pairs(oracle: PreferenceOracle, pairs: Sequence[Pair], cache: Cache | 
     raw = np.array([result.logits[:, 0, 0] for result in results])
     forward, backward = countable(raw).T
     averaged = average_orders(*raw.T)
-    stds = [result.std[0, 0] for result in results if result.std is not None]
+    errors = [
+        oracle.error_factor(len(result.members)) * result.std[0, 0]
+        for result in results
+        if isinstance(oracle, NetworkOracle) and result.members is not None and result.std is not None
+    ]
     truncated = sum(result.meta["truncated"] for result in results) / (3 * len(pairs))  # prompt and both responses
     return Judged(
         list(pairs), forward, backward, countable(averaged), np.isinf(averaged),
-        np.array(stds) if len(stds) == len(pairs) else None, truncated,
+        np.array(errors) if len(errors) == len(pairs) else None, truncated,
     )  # fmt: skip
 
 

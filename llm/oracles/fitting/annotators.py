@@ -43,6 +43,11 @@ class Reliability:
         return side_of_zero(self.slope - 0.5, self.standard_error, self.votes) < 0
 
     @property
+    def against(self) -> bool:
+        """Whether the votes are, at 95%, against what the others' say."""
+        return side_of_zero(self.slope, self.standard_error, self.votes) < 0
+
+    @property
     def verdict(self) -> str:
         """What the votes of a suspect are, by the 95% interval of the slope."""
         return {

@@ -103,9 +103,10 @@ class VoteExamples:
         """The weights ``[len(places)]`` of examples."""
         return np.array([self.weight(self.examples[k]) for k in places])
 
-    def counts(self) -> tuple[Num[np.ndarray, " votes"], Num[np.ndarray, " votes"]]:
-        """Wins and comparisons of each vote, times its weight, ``[votes]``."""
-        weight = np.array([vote.weight for vote in self.votes])
+    def counts(self, weighed: bool) -> tuple[Num[np.ndarray, " votes"], Num[np.ndarray, " votes"]]:
+        """Wins and comparisons of each vote, times its weight, ``[votes]``; with ``weighed`` its annotator's too."""
+        of = self.annotator_weights if weighed else {}
+        weight = np.array([vote.weight * of.get(vote.annotator or "", 1.0) for vote in self.votes])
         wins, n = (np.array([getattr(vote, name) for vote in self.votes]) for name in ("wins", "n"))
         return weight * wins, weight * n
 

@@ -49,7 +49,8 @@ class OracleFit:
 
     Attributes:
         folder: of the oracle; ``as_oracle`` loads it, with the models of the folds.
-        log_loss: of the held-out votes, nats a comparison, each from the model of the fold that did not see its prompt.
+        log_loss: of the held-out votes, nats a comparison, each from the model of the fold that did not see its prompt;
+            votes count here and below with their weights in the fit, those of annotators too.
         standard_error: of ``log_loss``, from the spread over prompts.
         accuracy: the share of held-out comparisons on the predicted side.
         chance: the log-loss of a coin, log 2.

@@ -341,17 +341,17 @@ class VoteTraining:
         return predicted
 
     def annotators(self, results: Sequence[Trained]) -> dict[str, Reliability]:
-        """Each annotator's reliability, from the held-out predictions."""
+        """Each annotator's reliability, from the held-out predictions; also of those whose votes weigh nothing."""
         names = [vote.annotator for vote in self.votes]
-        return reliabilities(names, self.held_out(results), *self.data.counts())
+        return reliabilities(names, self.held_out(results), *self.data.counts(weighed=False))
 
     def cycles(self, results: Sequence[Trained]) -> list[VoteCycle]:
         """The cycles that the votes confirm, with the held-out predictions of their pairs."""
         return vote_cycles(self.votes, self.held_out(results))
 
     def summary(self, results: Sequence[Trained]) -> dict[str, Any]:
-        """The fields of ``OracleFit`` that are numbers."""
-        wins, n = self.data.counts()
+        """The fields of ``OracleFit`` that are numbers, each vote weighed as in the fit."""
+        wins, n = self.data.counts(weighed=True)
         predicted = self.held_out(results)
         folds = [result.held_out for result in results]
         length, majority = by_length_alone(self.votes, folds, wins, n), by_majority(folds, wins, n)

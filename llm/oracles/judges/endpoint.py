@@ -207,11 +207,12 @@ class EndpointJudge(PreferenceOracle):
             *_, last = self._without.values()
             answers = ", ".join(answer.text for answer in self.protocol.answers)
             cut = "" if last.finished else f", cut off at {self._longest} tokens (--judge-max-tokens)"
+            kept = "" if self.calls.budget.in_memory else "What is paid stays kept. "
             raise EndpointError(
                 f"{self.name}: none of its first {UNREAD} answers holds a verdict, and it is called no more; expected "
                 f"is one of {answers} as the pattern {self.protocol.pattern} finds it, and the last answer is "
-                f"{_shown(last.text)}{cut}. What is paid stays kept; take a model that writes verdicts, or another "
-                "--judge-protocol"
+                f"{_shown(last.text)}{cut}. {kept}Take a model that writes verdicts, or "
+                "another --judge-protocol"
             )
 
     def _is_unread(self, output: Completion | None) -> bool:

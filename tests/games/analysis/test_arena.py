@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nashward.cli.main import main
-from nashward.games.analysis.battles import by_category
+from nashward.games.analysis.battles import by_category, without_models
 from nashward.games.analysis.leaderboard import Battles, from_battles, read_battles
 from nashward.games.analysis.ratings import ELO, bradley_terry
 from nashward.games.analysis.style import style_differences
@@ -279,7 +279,7 @@ def test_a_few_battles_of_any_kind_have_a_leaderboard(counts: bool, by_prompt: b
 
 @pytest.mark.parametrize("length", [0.0, 0.3])
 def test_a_model_that_won_its_few_battles_is_rated_alike_with_style_and_without(length: float) -> None:
-    """The prior is the same: by maximum likelihood it would have no rating, and the others' mean would fall."""
+    """The prior is the same: by maximum likelihood it would have no rating. It neither moves nor widens the others."""
     random, n = np.random.default_rng(0), 5
     pairs = np.array([random.permutation(n - 1)[:2] for _ in range(400)] + [[n - 1, k] for k in range(n - 1)])
     won = np.r_[random.integers(0, 2, 400) * 1.0, np.ones(n - 1)]
@@ -290,8 +290,12 @@ def test_a_model_that_won_its_few_battles_is_rated_alike_with_style_and_without(
     controlled, fit = battles.style_controlled()
     plain, fair = battles.bands(draws=200), controlled.bands(draws=200)
     near = 0.01 if length == 0 else 15.0
-    np.testing.assert_allclose(fair.elo, 1500 + ELO * fit.scores, atol=0.01)
+    np.testing.assert_allclose(fair.elo, 1500 + ELO * (fit.scores - fit.scores[:-1].mean()), atol=0.01)
     np.testing.assert_allclose(fair.elo, plain.elo, atol=near)
+    for bands, given in ((plain, battles), (fair, controlled)):
+        alone = without_models(given, ["e"]).bands(draws=200)
+        np.testing.assert_allclose(bands.elo[:-1], alone.elo, atol=8.0)
+        np.testing.assert_allclose((bands.elo_high - bands.elo_low)[:-1], alone.elo_high - alone.elo_low, rtol=0.3)
     width, own = (bands.elo_high - bands.elo_low for bands in (plain, fair))
     np.testing.assert_allclose(own, width, rtol=0.35)
     assert float(own[-1]) > 3 * float(own[0])

@@ -9,7 +9,7 @@ import pandas
 import pytest
 
 from nashward.errors import NashwardError
-from nashward.games.analysis.battles import Battles, by_category
+from nashward.games.analysis.battles import Battles, InCategory, by_category
 from nashward.games.analysis.leaderboard import from_battles
 from nashward.games.analysis.pair_tests import MIN_PROMPTS
 
@@ -51,6 +51,13 @@ def test_battles_of_a_prompt_are_no_further_evidence_in_a_category() -> None:
     (found,) = by_category(from_battles(once * 50 + rest), lottery, overall)
     assert found.rate_error[0] > 0.15  # as of 6 battles; of 300 it is 0.03
     assert not found.beats_most(1)[1]
+
+
+def test_who_beats_the_lottery_in_a_category_wins_against_it() -> None:
+    """The sure loser's lower end is above that of the one who wins within noise."""
+    rates, errors = np.array([0.47, 0.55, 0.3]), np.array([0.02, 0.2, 0.1])
+    found = InCategory("one", 60, np.full(3, 1500.0), np.full(3, 9.0), rates, errors)
+    assert found.beats_most(1) == (1, False)
 
 
 def test_the_battles_of_a_category_are_counted_and_not_its_rows() -> None:

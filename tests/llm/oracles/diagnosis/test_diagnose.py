@@ -16,12 +16,13 @@ from nashward.errors import NashwardError
 from nashward.games.analysis.contextual import ContextualBradleyTerry
 from nashward.games.analysis.style import STYLE, style_differences
 from nashward.llm.config import DiagnosisLimits
-from nashward.llm.oracles import Ensemble, Function, Length, Plain, StyleControl
+from nashward.llm.oracles import Ensemble, Function, Length, PairRM, Plain, StyleControl
 from nashward.llm.oracles.diagnosis import biases
 from nashward.llm.oracles.diagnosis.diagnose import cost, diagnose, noise
 from nashward.llm.oracles.diagnosis.finding import clustered_mean
 from nashward.llm.oracles.diagnosis.probe import Pair, judge_pairs, probe_pairs
 from nashward.llm.oracles.fitting.votes import Vote
+from nashward.llm.pocket import PAIRRM
 from nashward.llm.report import write_diagnosis
 from nashward.llm.report.diagnosis import MEANING
 
@@ -115,12 +116,26 @@ def test_pairs_have_their_labels_and_their_authors() -> None:
         probe_pairs([Vote("p", "x", "x", 1, 1)])
 
 
-def test_of_an_ensemble_the_spread_is_noise() -> None:
+def test_judges_who_differ_are_no_noise_of_their_ensemble() -> None:
+    """Near 0 and 1 their spread was 100 nats of noise of an oracle that always says the same."""
     pairs = [Pair(f"p{k}", "Yes. " * (k + 1), "No, never at all.") for k in range(12)]
-    ensemble = Ensemble([Length(), Length(3.0), Plain()])
-    judged = judge_pairs(ensemble, pairs)
-    assert judged.spread is not None
-    assert noise(judged, judged) > 0.3
+    judged = judge_pairs(Ensemble([Length(50.0), Length(30.0), Plain()]), pairs)
+    assert judged.error is None
+    assert cost(judged, judged) is None
+
+
+def test_what_the_folds_of_a_fit_differ_in_is_noise() -> None:
+    pairs = [Pair(f"p{k}", "Yes. " * (k + 1), "No, never at all.") for k in range(12)]
+    oracle = PairRM.from_pretrained(PAIRRM, device="cpu")
+    heads = {name: value for name, value in oracle.model.named_parameters() if name.startswith(oracle.model.head_names)}
+    oracle.members = [{name: factor * value.detach() for name, value in heads.items()} for factor in (1.0, 1.2)]
+    judged = judge_pairs(oracle, pairs)
+    assert judged.error is not None
+    alike = replace(judged, forward=judged.log_odds, backward=-judged.log_odds)  # the orders differ in nothing
+    delta = judged.error / (judged.P * (1 - judged.P))
+    assert noise(alike, alike) == pytest.approx(float(np.sqrt((delta**2).mean())), rel=0.1)
+    certain = replace(alike, log_odds=np.full(12, 9.0), error=np.full(12, 0.5))
+    assert noise(certain, certain) < 10  # the log-odds of a judgement go no further
 
 
 def test_labels_that_prefer_length_excuse_a_judge_that_does() -> None:

@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from nashward.llm.config import DiagnosisLimits
 from nashward.llm.oracles import Calibrated, Function, Length
@@ -95,17 +96,43 @@ def test_accuracy_is_worded_by_what_the_labels_tell_apart(right: int, verdict: s
     )
 
 
-def test_what_labels_add_by_chance_is_shown_with_its_error_and_not_taken_off() -> None:
+def test_labels_too_few_to_say_whether_length_is_right_leave_it_undecided() -> None:
+    """What they add by chance is no 0 either: a large effect is said, and whose fault it is stays open."""
     random = np.random.default_rng(3)
     pairs = [Pair(f"p{k}", "x" * int(a), "y" * int(b), wins=float(random.integers(2)), n=1) for k, (a, b) in
              enumerate(random.integers(10, 90, (60, 2)))]  # fmt: skip
-    (length,) = (finding for finding in diagnose(Length(), pairs).named if finding.kind == "length")
-    (alone,) = (one for one in diagnose(Length(), [replace(pair, n=0) for pair in pairs]).named if one.kind == "length")
-    assert (length.estimate, length.standard_error) == (alone.estimate, alone.standard_error)
-    labels = re.search(r"that of the labels, (\S+) ± (\S+), may be chance", length.text)
+    diagnosis = diagnose(Length(), pairs)
+    assert "length" not in {finding.kind for finding in diagnosis.findings}
+    (length,) = (one for one in diagnosis.not_measured if one.kind == "length")
+    labels = re.search(r"of the labels is (\S+) ± (\S+), which may be chance", length.text)
     assert labels is not None
     assert abs(float(labels[1])) < 2.1 * float(labels[2])
-    assert labels[0] in length.note
+    assert "more labels" in length.needs
+    (alone,) = (one for one in diagnose(Length(), [replace(pair, n=0) for pair in pairs]).named if one.kind == "length")
+    assert f"{alone.estimate:.2f} ± {alone.standard_error:.2f}" in length.text
+
+
+@pytest.mark.parametrize(("beyond", "least", "most"), [(0.0, 0, 0), (2.5, 27, 30)])
+def test_labels_drawn_from_the_judge_itself_accuse_it_of_no_length(beyond: float, least: int, most: int) -> None:
+    """Quality goes with length; a judge of it alone is right to, and one that adds length is not."""
+    random = np.random.default_rng(5)
+    lengths = random.integers(10, 90, (300, 2))
+    share = (lengths[:, 0] - lengths[:, 1]) / lengths.sum(1)
+    quality = 1.0 * share + random.normal(0, 1.8, 300)
+    pairs = [Pair(f"p{k}", "x" * int(a), "y" * int(b), n=1) for k, (a, b) in enumerate(lengths)]
+    size = {(pair.prompt, pair.a): k for k, pair in enumerate(pairs)}
+
+    def judge(prompt: str, a: str, b: str) -> float:
+        sign, k = (1, size[prompt, a]) if (prompt, a) in size else (-1, size[prompt, b])
+        return float(expit(sign * (quality[k] + beyond * share[k])))
+
+    judged, named = judge_pairs(Function(judge, symmetric=True), pairs), 0
+    for _ in range(30):
+        won = random.random(300) < expit(quality)
+        labelled = replace(judged, pairs=[replace(p, wins=float(w)) for p, w in zip(pairs, won, strict=True)])
+        found = [one for one in biases.style(labelled, DiagnosisLimits()) if isinstance(one, Finding)]
+        named += any(one.kind == "length" and one.beyond and one.p_value < 0.02 for one in found)
+    assert least <= named <= most
 
 
 def test_labels_on_other_responses_than_the_authors_leave_the_cost_measured() -> None:

@@ -113,3 +113,21 @@ def test_a_cycle_that_is_not_held_and_weights_of_few_pairs_are_said(
     assert cycle.index("--kind hrc") < cycle.index("more votes")
     (weights,) = [line for line in warnings if "weights" in line]
     assert "bob, cleo" in weights
+
+
+def test_who_votes_against_the_others_is_not_said_to_go_by_length(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The longer response wins with the others, and so the shorter one with whoever turns their votes round."""
+    rng, rows = np.random.default_rng(1), []
+    for k in range(40):
+        texts = {side: "good " * int(rng.integers(1, 20)) for side in "ab"}
+        for who in ("ann", "bob", "cem", "dora"):
+            right = (texts["a"] > texts["b"]) != (rng.random() < 0.1)
+            rows.append({"prompt": f"p{k}", **texts, "winner": "ba"[right != (who == "dora")], "annotator": who})
+    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fit = ["fit-oracle", str(tmp_path / "votes.jsonl"), "--base", "pocket:policy", "--out", str(tmp_path / "mine")]
+    assert main([*fit, "--quiet"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("annotator dora")]
+    assert any("against what the others" in line for line in lines)
+    assert not any("goes by length" in line for line in lines)

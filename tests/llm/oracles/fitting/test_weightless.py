@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from nashward.llm.oracles import FitSettings, PairRM, Vote, fit_oracle
 from nashward.llm.oracles.fitting.examples import VoteExamples
+from nashward.llm.oracles.fitting.summary import score
 from nashward.llm.oracles.fitting.train import VoteTraining
 from nashward.llm.pocket import PAIRRM
 
@@ -45,3 +47,20 @@ def test_a_fold_of_annotators_who_count_nothing_stops_no_training() -> None:
         chosen = [place for vote in (0, 1) for place in training.data.of_vote[vote]]
         found = training.train(chosen, [2, 3], None, "fold")
     assert (found.best, len(found.history)) == (5, 5)
+
+
+def test_what_a_fit_is_worth_is_of_the_votes_that_it_counts(tmp_path: Path) -> None:
+    """Who votes against all others weighs nothing in the fit, and nothing in what it says of itself."""
+    votes = [
+        Vote(f"Prompt {k}", "Yes. " * (1 + k % 5), "No, never.", float((k % 5 > 2) != (who == "dora")), 1, who)
+        for k in range(24) for who in ("ann", "bob", "cem", "dora")
+    ]  # fmt: skip
+    settings = FitSettings(folds=2, epochs=2, weigh_annotators=True)
+    fit = fit_oracle(votes, PAIRRM, "pairrm", tmp_path / "judge", settings, progress=False, device="cpu")
+    assert fit.weights["dora"] == 0
+    assert fit.annotators["dora"].votes == 24
+    weight = np.array([fit.weights[str(vote.annotator)] for vote in votes])
+    wins = np.array([vote.wins for vote in votes])
+    assert fit.log_loss == pytest.approx(score(fit.held_out, weight * wins, weight).log_loss)
+    assert fit.log_loss != pytest.approx(score(fit.held_out, wins, np.ones(len(votes))).log_loss, abs=1e-3)
+    assert fit.accuracy == pytest.approx(score(fit.held_out, weight * wins, weight).accuracy)

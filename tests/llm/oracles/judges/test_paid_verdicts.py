@@ -184,11 +184,16 @@ def test_the_budget_counts_earlier_starts(tmp_path: Path) -> None:
     cache = tmp_path / "judgements.sqlite"
     with serve(Script(shorter)) as script:
         for _ in range(3):
-            with pytest.raises(BudgetError, match=r"5 calls is spent \(5 sent, [0-5] answered"):
+            with pytest.raises(BudgetError, match=r"5 calls is spent \(5 sent, [0-5] answered") as spent:
                 preference_matrices(judge_of(script, budget="5 calls"), PROMPTS, RESPONSES, cache=cache)
             assert len(script.verdicts) == 5
+            assert "--cache" not in str(spent.value)
+        with pytest.raises(BudgetError, match="--cache") as spent:  # in memory alone nothing is continued
+            preference_matrices(judge_of(script, budget="5 calls"), PROMPTS, RESPONSES)
+        assert "continues" not in str(spent.value)
+        assert len(script.verdicts) == 10
         preference_matrices(judge_of(script, budget="100 calls"), PROMPTS, RESPONSES, cache=cache)
-        assert len(script.verdicts) == PAIRS
+        assert len(script.verdicts) == PAIRS + 5
 
 
 @pytest.mark.parametrize("limit", ["4000 tokens", "0.01 USD"])

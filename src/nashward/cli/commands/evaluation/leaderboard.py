@@ -39,6 +39,7 @@ class Standings:
         logits_curl: the mean share of a prompt's logits that no score explains; None without an oracle.
         apart: [n, n], the pairs whose lengths hardly overlap, where they are taken out: there is no verdict on these.
         style: the fit of it, where style was taken out.
+        style_left: the share of an oracle's log-odds (mean square) that this leaves over; 1 where it was not.
     """
 
     battles: games.analysis.leaderboard.Battles
@@ -48,6 +49,14 @@ class Standings:
     original: games.analysis.leaderboard.Battles | None = None
     apart: Any = None
     style: games.analysis.contextual.ContextualBradleyTerry | None = None
+    style_left: float = 1.0
+
+    @property
+    def hollow(self) -> bool:
+        """Whether an oracle judges by style all but alone, so that there is no verdict on what is left of it."""
+        from nashward.llm.oracles.corrections.corrected import MOST_TAKEN
+
+        return self.style_left < MOST_TAKEN
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -188,12 +197,13 @@ def _judged(args: argparse.Namespace) -> Standings:
     source = configuration.oracle_of(args)
     oracle = oracles.as_oracle(source, **configuration.judge(args, base_sources(source)), cache=args.cache)
     apart = style = None
+    left = 1.0
     if args.style_control:
         pairs = probe_pairs((), prompts, responses)
         control = oracles.StyleControl.of(oracle, judge_pairs(oracle, pairs, args.cache))
         taken_out = dict(zip(games.analysis.style.STYLE, control.coefficients, strict=True))
         apart = _lengths_apart(pairs, list(responses)) if taken_out["length"] else None
-        oracle, style = control, control.fit
+        oracle, style, left = control, control.fit, control.left
     with tqdm(
         total=len(prompts),
         desc=f"judging {counted(len(responses), 'model')}",
@@ -216,7 +226,7 @@ def _judged(args: argparse.Namespace) -> Standings:
         origin.append(f"each pair was judged on at least {judged} of {counted(len(prompts), 'prompt')}")
     origin += [] if apart is None else _apart_line(tuple(responses), apart)
     rates = result.win_rate, result.win_rate_error
-    return Standings(result.battles, origin, rates, result.curl, apart=apart, style=style)
+    return Standings(result.battles, origin, rates, result.curl, apart=apart, style=style, style_left=left)
 
 
 def _lengths_apart(pairs: Sequence[Pair], names: list[str]) -> Any:
@@ -269,6 +279,8 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
     apart = standings.apart
 
     def untested(model: int) -> bool:
+        if standings.hollow:
+            return True
         fewest = battles.compared[model, battles.fewest_with(model)]
         return fewest < games.analysis.pair_tests.MIN_PROMPTS or (apart is not None and bool(apart[model].any()))
 
@@ -308,8 +320,10 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
         "curl": float(social_choice.curl_fraction(game.P - 0.5)),
         "logits_curl": standings.logits_curl,
         "cycle_p_value": _cycle_p_value(standings),
-        "cycles": _cycles(battles, apart, seed),
+        "cycles": [] if standings.hollow else _cycles(battles, apart, seed),
         "style": None if standings.style is None else _style(standings.style),
+        "style_left": standings.style_left,
+        "hollow": standings.hollow,
         "categories": [
             {
                 "name": category.name, "battles": category.battles,

@@ -36,7 +36,9 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
         rate = f"  {row['battles']:7g}"
         if judged:
             error = row["win_rate_error"]
-            rate = f"  {row['win_rate']:6.3f} ± " + (f"{error:<6.3f}" if error == error else "?     ")  # NaN is not NaN
+            rate = f"  {row['win_rate']:6.3f} ± " + (
+                f"{error:<6.3f}" if error == error else "?     "
+            )  # NaN: of one prompt
         nash, elo, averaging = row["nash_band"], row["elo_band"], row["nash_averaging"]
         worst = row["worst_category"]
         print(
@@ -46,6 +48,8 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
             + f"  {row['copeland']:+8d}"
             + (f"  {worst['name']} {worst['elo']:.0f} ± {worst['elo_error']:.0f}" if worst is not None else "")
         )
+    if judged and any(row["win_rate_error"] != row["win_rate_error"] for row in rows):
+        print("±  ?: an error takes two prompts on which a model met each other one")
     for clones in content["clones"]:
         print(f"the same win probabilities: {', '.join(clones)}; the Nash divides one weight equally among them")
     if not content["nash_unique"]:
@@ -65,7 +69,8 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
     p = content["cycle_p_value"]
     if p is not None and p != p:  # NaN
         if (battles.met > 0).sum() >= 2 * len(rows):  # pairs beyond those that scores need
-            print("whether scores explain the battles is not tested: the pairs met too rarely, or are too few")
+            new = _new(battles) if content["leans_on"] is None else ""
+            print(f"whether scores explain the battles is not tested: the pairs met too rarely, or are too few{new}")
     elif p is not None:
         within = "what scores leave unexplained is within noise, which proves no absence of cycles"
         verdict = within if p > 0.05 else "scores do not explain the battles"
@@ -74,6 +79,16 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
     if content["style"] is not None:
         _print_style(content["style"])
     _print_categories(content["categories"])
+
+
+def _new(battles: Battles) -> str:
+    """Whose few battles are in the way of the others', and what leaves them out."""
+    from nashward.games.analysis.battles import settled
+
+    few = [label for label, often in zip(battles.labels, settled(battles.met), strict=True) if not often]
+    names = shortened(few, WIDTH)[:EXAMPLES]
+    more = ", ..." * (len(few) > EXAMPLES)
+    return f" ({', '.join(names)}{more} fought few battles: --without-model {names[0]})" if few else ""
 
 
 def _print_style(style: Mapping[str, Any]) -> None:
@@ -117,6 +132,8 @@ def _winner(content: Mapping[str, Any], battles: Battles) -> str:
     fewest = int(battles.compared[winner, other])
     whole = {row["model"]: row["nash_alone"] for row in content["models"]}
     game = {**content, "players": battles.labels, "lottery_band": {"whole": whole}}
+    if content["hollow"]:
+        return winner_sentence(game, "model", f"not tested: but for {content['style_left']:.0%} its verdicts are style")
     if any(content["condorcet_winner"] in pair for pair in content["lengths_apart"]):
         return winner_sentence(game, "model", "not tested, its length and others' hardly overlap")
     what = "prompt" if battles.by_prompt else "battle"

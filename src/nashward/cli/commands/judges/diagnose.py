@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
-    from nashward.llm.oracles.corrections.correction import base_sources
+    from nashward.llm.oracles.corrections.correction import base_sources, files_of_pairs
     from nashward.llm.oracles.diagnosis.diagnose import diagnose
     from nashward.llm.oracles.fitting.fit import fitted_to
     from nashward.llm.report.diagnosis import MEANING, write_diagnosis
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     fitted = {one: seen for one in base_sources(given) if (seen := fitted_to(one, labelled))}
     seen_by_any = set().union(*fitted.values())
     diagnosis = diagnose(oracle, pairs, others, limits, args.cache, args.seed, seen_by_any)
-    bound = None if diagnosis.cost is None else float(OracleError(diagnosis.cost.error).value())
+    bound = None if diagnosis.cost is None else min(float(OracleError(diagnosis.cost.error).value()), 1.0)
     print(diagnosis.headline)
     print(f"examined on {counted(diagnosis.pairs, 'pair')}, {diagnosis.labelled} of them labelled")
     in_sample = [
@@ -77,6 +77,13 @@ def run(args: argparse.Namespace) -> int:
         "to be fitted to others"
         for one, seen in fitted.items()
     ]
+    examined = {pair.prompt for pair in pairs}
+    for spec, file in files_of_pairs(given).items():
+        if known := examined & {vote.prompt for vote in oracles.read_votes(file)}:
+            in_sample.append(
+                f"in-sample: {spec} was fitted to pairs on {len(known)} of the {counted(len(examined), 'prompt')}, "
+                "where what it corrects or weighs looks better than elsewhere: examine it on others"
+            )
     for line in in_sample:
         print(line)
     for finding in diagnosis.findings:

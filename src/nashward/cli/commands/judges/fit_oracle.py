@@ -71,8 +71,9 @@ def run(args: argparse.Namespace) -> int:
     if settings.train != "head":
         advice = "more votes or another base may help"
     _print_votes(used, fit)
-    _print_held_out(used, fit)
-    _print_worth(used, fit, settings, advice)
+    counted_votes = [vote for vote in used if fit.weights.get(vote.annotator or "", 1.0) > 0]
+    _print_held_out(counted_votes, fit)
+    _print_worth(counted_votes, fit, settings, advice)
     _print_cycles(fit, advice)
     _print_annotators(votes, fit, settings)
     print(f"oracle: {fit.folder}")
@@ -148,9 +149,12 @@ def _print_annotators(votes: list[Vote], fit: OracleFit, settings: FitSettings) 
 
     accuracies = annotator_accuracies(votes)
     less = "these votes count less" if fit.weights else "--weigh-annotators counts these votes less"
+    against = {name for name, own in fit.annotators.items() if own.against}
+    against |= {name for name, own in accuracies.items() if own.interval[1] < 0.5}
     by_length = {
         name: habit for name, habit in length_habits(votes).items()
-        if name in fit.annotators and habit.followed >= fit.annotators[name].agreement
+        # of who votes against the others what these like is disliked, length too
+        if name in fit.annotators and name not in against and habit.followed >= fit.annotators[name].agreement
     }  # fmt: skip
     if fit.annotators:
         print("slope of an annotator: 1 follows what the fit predicts as all votes do, 0 is a coin, below 0 against it")

@@ -96,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
         elif args.export is not None:
             votes = store.votes(skipped=True)
             formats.write_votes(args.export, votes, args.format)
-            print(f"{args.export}: {counted(store.count(), 'vote')} of {folder}")
+            skips = sum(vote.winner == SKIP for vote in votes)
+            beside = f" and {counted(skips, 'skip')}" if skips and args.format == "jsonl" else ""
+            print(f"{args.export}: {counted(store.count(), 'vote')}{beside} of {folder}")
             nameless = sum(not all(vote.sources) for vote in votes if vote.winner != SKIP)
             if nameless and args.format == "battles":
                 print(
