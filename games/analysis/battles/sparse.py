@@ -12,11 +12,11 @@ from nashward import winners
 
 from ...shapes import Bool, Float
 from ..game_ratings import class_lottery
+from .settled import FEW
 
 if TYPE_CHECKING:
     from .battles import Battles
 
-FEW = 2  # battles with each other model, on average
 MOVED = 0.1  # of the lottery's weight, from which on it leans on them
 
 
@@ -37,20 +37,6 @@ class FewBattles:
     few: Bool[np.ndarray, " n"]
     without: Float[np.ndarray, " n"] | None
     moved: float
-
-
-def settled(met: Float[np.ndarray, "n n"]) -> Bool[np.ndarray, " n"]:
-    """[n], the models that met the others more than twice on average; all, where fewer than two are.
-
-    Args:
-        met: [n, n], the battles of each pair.
-
-    Example:
-        >>> settled(np.array([[0.0, 9.0, 1.0], [9.0, 0.0, 1.0], [1.0, 1.0, 0.0]])).tolist()
-        [True, True, False]
-    """
-    often = met.sum(1) > FEW * (len(met) - 1)
-    return often | (often.sum() < 2)
 
 
 def few_battles(battles: Battles) -> FewBattles | None:
