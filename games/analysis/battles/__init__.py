@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .battles import Battles as Battles
     from .categories import InCategory as InCategory
     from .categories import by_category as by_category
-    from .settled import settled as settled
+    from .settled_models import settled as settled
     from .sparse import FewBattles as FewBattles
     from .sparse import few_battles as few_battles
     from .sparse import without_models as without_models
@@ -23,7 +23,7 @@ _PLACES = {
     "by_category": ".categories",
     "few_battles": ".sparse",
     "lengths_apart": ".style_control",
-    "settled": ".settled",
+    "settled": ".settled_models",
     "without_models": ".sparse",
 }
 __all__ = [

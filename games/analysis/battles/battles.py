@@ -26,7 +26,7 @@ from ..significant_cycles import Cycle, cycles_below
 from .bands import WHOLE, Bands, lotteries
 from .copies import copies
 from .misfit import misfit_p_value
-from .settled import settled
+from .settled_models import settled
 from .style_control import FittedStyle, at_equal_style, known_style, scores_beside, style_within, variance_by_slopes
 from .win_tables import smoothed, summed
 

@@ -12,7 +12,7 @@ from nashward import winners
 
 from ...shapes import Bool, Float
 from ..game_ratings import class_lottery
-from .settled import FEW
+from .settled_models import FEW
 
 if TYPE_CHECKING:
     from .battles import Battles
