@@ -14,6 +14,7 @@ from torch import Tensor
 from nashward.errors import NashwardError
 
 from ..shapes import Float
+from .goodness_of_fit import pearson_p_value
 
 ELO = 400 / math.log(10)  # Elo points per nat
 FLOOR = 1e-12
@@ -77,54 +78,12 @@ class Ratings:
         """How likely shares so far from P are if scores explain all: ``pearson_p_value``; NaN without spare pairs."""
         upper = torch.triu(self.met > 0, 1)
         met, p = self.met[upper].numpy(), self.P[upper].numpy()
-        misfit, spare = met * self.residual[upper].numpy(), len(met) - (len(upper) - 1)
-        return pearson_p_value(misfit, met * p * (1 - p), met, spare)
+        return pearson_p_value(met * self.residual[upper].numpy(), p, met, upper.nonzero().numpy())
 
     @property
     def elo(self) -> Float[Tensor, " n"]:
         """The scores on Elo's scale."""
         return elo(self.scores)
-
-
-def pearson_p_value(
-    misfit: Float[np.ndarray, " pairs"], variance: Float[np.ndarray, " pairs"], met: Float[np.ndarray, " pairs"],
-    spare: int,
-) -> float:  # fmt: skip
-    """How likely the pairs' wins are so far from their fitted values: Pearson's chi-squared.
-
-    .. math::  X^2 = \\sum_k (w_k - n_k p_k)^2 / (n_k p_k q_k), \\qquad
-        \\operatorname{Var} X^2 = \\sum_k \\left(2 + \\frac{1 / (p_k q_k) - 6}{n_k}\\right)
-
-    over the K pairs that met, with ``spare`` degrees of freedom. The variance is the exact one of binomial counts with
-    these p; a chi-squared with it has 2 K. The p-value is that of a scaled chi-squared with the mean ``spare`` and the
-    variance ``Var spare / K``. Of large counts it is the plain one; where pairs met rarely and one of two
-    nearly always wins, the plain one accuses too many tables that scores explain, and this one too few.
-
-    Args:
-        misfit: [pairs], wins minus expected wins.
-        variance: [pairs], the variance of the wins.
-        met: [pairs], the number of games.
-        spare: the number of pairs beyond the fitted parameters.
-
-    Returns:
-        the p-value; NaN without pairs to spare.
-
-    Source: Pearson 1900; Haldane 1937 (the variance); Satterthwaite 1946 (the scaled chi-squared).
-
-    Example:
-        >>> round(pearson_p_value(np.array([5.0, -5.0, 5.0]), np.full(3, 10.0), np.full(3, 40.0), 1), 4)
-        0.0058
-    """
-    from scipy.stats import chi2
-
-    if spare <= 0:
-        return math.nan
-    statistic = float((misfit**2 / variance).sum())
-    spread = float((2 + (met / variance - 6) / met).sum()) * spare / len(met)
-    if spread < 1e-9 * spare:  # pairs that met once: the statistic is the same for all outcomes
-        return 1.0
-    factor = spread / (2 * spare)  # factor * chi2(spare / factor) has its mean and variance
-    return float(chi2.sf(statistic / factor, spare / factor))
 
 
 def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> Ratings:
@@ -200,11 +159,12 @@ def scores(
     return r - r.mean(-1, keepdim=True)
 
 
-def has_maximum(wins: Any) -> bool:
+def has_maximum(wins: Any, groups: bool = False) -> bool:
     """Whether the likelihood of a table of wins has a maximum: each player beat each other, directly or in a chain.
 
     Args:
         wins: [n, n], how often i beat j.
+        groups: whether players may be in groups that never met, each of which has a maximum.
 
     Source: Ford 1957.
 
@@ -213,4 +173,5 @@ def has_maximum(wins: Any) -> bool:
         (True, False)
     """
     beats = np.asarray(wins) > 0
-    return int(connected_components(beats, directed=True, connection="strong")[0]) == 1
+    met = int(connected_components(beats, directed=False)[0]) if groups else 1
+    return int(connected_components(beats, directed=True, connection="strong")[0]) == met

@@ -119,7 +119,6 @@ GAMES = [
     Method("Bradley-Terry", "games/analysis/ratings.py", CHOICE, [
         ("sign", "scores", "wins - met * p", "met * p - wins"),
         ("factor", "", "400 / math.log(10)", "800 / math.log(10)"),
-        ("factor", "pearson_p_value", "spread / (2 * spare)", "spread / spare"),
         ("factor", "bradley_terry", "smoothing / 2", "smoothing"),
         ("anchor", "scores", "r.mean(-1, keepdim=True)", "r[..., :1]"),
         ("anchor", "Ratings.of", "share - p", "share"),

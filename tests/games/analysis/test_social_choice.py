@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from scipy.stats import chi2
 
 from nashward import games
-from nashward.games.analysis import ratings, social_choice
+from nashward.games.analysis import goodness_of_fit, ratings, social_choice
 from nashward.llm.oracles import curl
 
 
@@ -190,14 +190,22 @@ def test_bad_counts_are_refused_in_one_line(build, message: str) -> None:
     assert bool(ratings.bradley_terry([[0, 2], [0, 0]], smoothing=1.0).scores.isfinite().all())
 
 
-def test_pearsons_chi_squared_of_many_games_is_that_of_the_books_and_of_few_has_its_own_spread() -> None:
-    met, misfit = np.full(4, 1e6), 100 * np.array([12.0, -9.0, 4.0, 2.0])
-    found = ratings.pearson_p_value(misfit, met / 4, met, 4)
-    assert found == pytest.approx(chi2.sf((144 + 81 + 16 + 4) / 25, 4), abs=1e-6)
-    random, accused = np.random.default_rng(0), 0
-    for _ in range(2000):  # 300 pairs that met three times each
-        won = random.binomial(3, 0.7, 300)
-        accused += ratings.pearson_p_value(won - 2.1, np.full(300, 0.63), np.full(300, 3.0), 300) < 0.05
-    assert 0.035 < accused / 2000 < 0.065
-    assert math.isnan(ratings.pearson_p_value(np.ones(3), np.ones(3), np.ones(3), 0))  # no pair to spare
-    assert ratings.pearson_p_value(np.full(3, 0.5), np.full(3, 0.25), np.ones(3), 2) == 1.0  # pairs that met once
+def test_pearsons_chi_squared_of_many_games_is_that_of_the_books_and_of_few_that_of_all_outcomes() -> None:
+    circle = np.array([[0, 1], [1, 2], [0, 2]])
+    met, misfit = np.full(3, 1e6), 500 * np.array([1.5, 1.5, -1.5])
+    found = goodness_of_fit.pearson_p_value(misfit, np.full(3, 0.5), met, circle)
+    assert found == pytest.approx(chi2.sf(3 * 1.5**2, 1), abs=0.003)
+    far = goodness_of_fit.pearson_p_value(4 * misfit, np.full(3, 0.5), met, circle)
+    assert far == pytest.approx(chi2.sf(48 * 1.5**2, 1), rel=0.9)
+    # three games among equal players: two of the eight outcomes go in a circle
+    one = goodness_of_fit.pearson_p_value(np.array([0.5, 0.5, -0.5]), np.full(3, 0.5), np.ones(3), circle)
+    assert one == pytest.approx(0.25, abs=0.02)
+    line = np.array([[0, 1], [1, 2]])  # no pair beyond those that scores need
+    assert math.isnan(goodness_of_fit.pearson_p_value(np.ones(2), np.full(2, 0.5), np.ones(2), line))
+
+
+def test_wins_as_expected_of_scores_far_apart_are_explained() -> None:
+    """Rare upsets have nearly all the variance of the chi-squared; one of its mean and variance lies at 0."""
+    scores = 2.0 * np.arange(9)
+    wins = np.rint(36 / (1 + np.exp(scores[None] - scores[:, None]))) * (1 - np.eye(9))
+    assert ratings.bradley_terry(wins).cycle_p_value > 0.5

@@ -357,7 +357,7 @@ def _leans_on(standings: Standings) -> dict[str, Any] | None:
 
 def _cycle_p_value(standings: Standings) -> float | None:
     if standings.original is not None:
-        return standings.original.fit_p_value(standings.original.scores(style=True))
+        return standings.original.fit_p_value(style=True)
     return standings.battles.cycle_p_value if standings.rates is None else None
 
 
