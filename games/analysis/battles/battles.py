@@ -160,11 +160,11 @@ class Battles:
         effect = within.style @ fit.slopes if style and within.style is not None else 0.0
         p = expit(fit.scores[within.first] - fit.scores[within.second] + effect)
         (i, j, margin), met = within._each, within.won + within.lost
-        prompt = None if self._counts else np.arange(len(i))  # which of counts were ties is not known
-        if self.by_prompt:
-            prompt = within.prompt
+        alone = None if self._counts else np.arange(len(i))  # which of counts were ties is not known
         p = np.where(within.first > within.second, 1 - p, p)
-        return misfit_p_value(met * (margin + 0.5), met, p, np.stack([i, j], 1), prompt)
+        return misfit_p_value(
+            met * (margin + 0.5), met, p, np.stack([i, j], 1), within.prompt if self.by_prompt else alone
+        )
 
     def cycles(self, level: float = 0.05, draws: int = 20_000, seed: int = 0) -> list[Cycle]:
         """The cycles of three that are no chance of the prompts, or of the battles where prompts are not given.

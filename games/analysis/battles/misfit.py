@@ -47,7 +47,7 @@ def misfit_p_value(
         True
     """
     pairs, pair = np.unique(players, axis=0, return_inverse=True)
-    pair, known = pair.reshape(-1), prompt is not None
+    pair = pair.reshape(-1)
     if prompt is None:
         record, share = np.arange(len(won)), np.ones(len(won))
     else:
@@ -63,7 +63,7 @@ def misfit_p_value(
     if spare <= 0 or (spare < MANY and ENOUGH * (1 / games).mean() > 1 + 1e-9):
         return math.nan
     design = 1.0
-    if known:
+    if prompt is not None:
         left = len(misfit) - incidence.shape[1]  # records beyond the fitted scores
         if left <= 0:
             return math.nan

@@ -103,7 +103,7 @@ def test_wins_without_an_upset_are_explained_by_scores_far_apart() -> None:
 
 def test_style_that_no_response_has_changes_no_p_value() -> None:
     """Four features took four degrees of freedom: a quarter of the boards that scores explain were accused."""
-    metadata = {f"sum_assistant_{side}_tokens": 100 for side in "ab"}
+    metadata: dict[str, Any] = {f"sum_assistant_{side}_tokens": 100 for side in "ab"}
     metadata |= {f"{kind}_count_{side}": {} for kind in ("header", "list", "bold") for side in "ab"}
     random = np.random.default_rng(0)
     rows = []
