@@ -2,69 +2,119 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .accelerator import compiled
-from .trace import PADDING, REFERENCE, START
+from .trace import PADDING, REFERENCE, START, Recurrence
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+NEWEST, LINE, AVERAGED, ITERATIONS, RECORDS = range(5)  # of a position
+
+
+class Tables(NamedTuple):
+    """The games.
+
+    Attributes:
+        A: [games, n, n], skew.
+        edges: [games, players + 1], where each player's actions begin; behind the last edge there is padding.
+        use_loops: multiply by loops instead of BLAS.
+    """
+
+    A: Array
+    edges: Indices
+    use_loops: bool
+
+
+class State(NamedTuple):
+    """Where a run is; changed in place.
+
+    The newest ``depth`` policies of each game lie in a ring buffer of slots, followed by START and REFERENCE.
+
+    Attributes:
+        logs, probabilities: [games, depth + 2, starts, n].
+        payoffs: [games, depth + 3, starts, n], the last slot for those of blends.
+        sums: [games, 2 averages, starts, n], alternating sums of policies and of payoffs.
+        known: [depth + 2], whether the payoffs of a slot are known.
+        weights: [averages], the sum of the weights so far.
+        position: the newest slot, the line, and the numbers of policies averaged, iterations done and records done, at
+            ``NEWEST``, ``LINE``, ``AVERAGED``, ``ITERATIONS`` and ``RECORDS``.
+    """
+
+    logs: Array
+    probabilities: Array
+    payoffs: Array
+    sums: Array
+    known: Flags
+    weights: Array
+    position: Indices
+
+
+class Records(NamedTuple):
+    """What is recorded, and when; of the last iterate and of the averages.
+
+    Attributes:
+        points: [records], the iterations to record.
+        gaps: [1 + averages, records, games, starts]; those of the last iterate and of the first average decide when the
+            run ends.
+        policies: [1 + averages, records or 0, games, starts, n].
+    """
+
+    points: Indices
+    gaps: Array
+    policies: Array
 
 
 @compiled
 def run_recurrence(
-    A: Array, edges: Indices,
-    anchor: Indices, anchor_weight: Array, opponent: Indices, opponent_weight: Array,
-    averaged: Indices, averaged_weight: Array,
-    size: Array, whose: Indices, is_iterate: Flags, lead: int, weights: Array, points: Indices, tolerance: float,
-    sum_payoffs: bool, use_loops: bool, chunk: int, stop: int,
-    all_logs: Array, all_probabilities: Array, all_payoffs: Array, all_total: Array, known: Flags, position: Indices,
-    total_weights: Array,
-    gaps: Array, recorded_policies: Array,
+    tables: Tables, recurrence: Recurrence, whose: Indices, weights: Array, state: State, records: Records,
+    tolerance: float, chunk: int, stop: int,
 ) -> bool:  # fmt: skip
-    """Run up to ``stop`` iterations, or to the first of ``points`` at which all gaps are small or one is not finite.
+    """Run up to ``stop`` iterations, or to the first record at which all gaps are small or one is not finite.
 
-    The newest ``depth`` policies of each game lie in a ring buffer, followed by START and REFERENCE. A policy's payoffs
-    are computed once, when first needed; those of blends, and with ``sum_payoffs`` those of the average, are sums of
-    these. So a Step costs at most one product, and a record costs none that the next Step does not need.
+    A policy's payoffs are computed once, when first needed; those of blends, and with ``sum_payoffs`` those of the
+    average, are sums of these. So a Step costs at most one product, and a record costs none that the next Step does not
+    need.
 
     Args:
-        A: [games, n, n], skew.
-        edges: [games, players + 1], where each player's actions begin; behind the last edge there is padding.
-        anchor, opponent, averaged, size: see ``trace.Recurrence``.
         whose: [starts], which solver's weights and sizes a start has.
-        sum_payoffs: the averaged policies are among the opponents of the same Step.
-        use_loops: multiply by loops instead of BLAS.
         weights: [averages, policies], the weights of the policies averaged in this call; [averages, 0] where all are 1.
+        state, records: changed in place.
+        tolerance: below 0 the run ends only where a gap is not finite.
         chunk: how many records each game makes before the next game's turn; a run may stop only at the end of a chunk.
-        stop: no more than the last of ``points``.
-        all_logs, all_probabilities, all_payoffs, all_total: [games, depth + 2, starts, n], the same, [games, depth + 3,
-            starts, n] (the last slot for blends) and [games, 2 averages, starts, n] (alternating sums of policies and
-            of payoffs); these and the arrays below are changed in place.
-        known: [depth + 2], whether the payoffs of a slot are known.
-        position: the newest slot, the line, and the numbers of policies averaged, iterations done and records done.
-        total_weights: [averages], the sum of the weights so far.
-        gaps: [1 + averages, records, games, starts], the gaps of the last iterate and of the averages; those of the
-            last iterate and of the first average decide when the run ends.
-        recorded_policies: [1 + averages, records or 0, games, starts, n], the same for the policies.
+        stop: no more than the last of the points.
 
     Returns:
         Whether the run ended before ``stop``.
     """
+    # One function: with the parts of a Step in functions of their own, inlined or not, small games took 2 to 13 times
+    # as long, and with the test for the end in one a record took an eighth longer.
+    A, edges, use_loops = tables
+    anchor, anchor_weight = recurrence.anchor
+    opponent, opponent_weight = recurrence.opponent
+    averaged, averaged_weight = recurrence.averaged
+    size, is_iterate = recurrence.size, recurrence.is_iterate
+    lead, sum_payoffs = recurrence.lead, recurrence.sum_payoffs
+    points, gaps, recorded_policies = records
+    known, total_weights, position = state.known, state.weights, state.position
     # In arrays of their own, which the compiler knows not to overlap: a fifth faster.
-    logs, probabilities = all_logs.copy(), all_probabilities.copy()
-    payoffs, total = all_payoffs.copy(), all_total.copy()
+    logs, probabilities, payoffs, total = (
+        state.logs.copy(), state.probabilities.copy(), state.payoffs.copy(), state.sums.copy()
+    )  # fmt: skip
     depth, ended = logs.shape[1] - 2, False
     blend = depth + 2  # the slot of a blend's payoffs
-    known_now, weight, counted = known.copy(), total_weights.copy(), position[2]
-    while position[3] < stop and not ended:
-        records_done = position[4]
+    known_now, weight, counted = known.copy(), total_weights.copy(), position[AVERAGED]
+    while position[ITERATIONS] < stop and not ended:
+        records_done = position[RECORDS]
         end = min(stop, points[min(records_done + chunk, len(points)) - 1])
         newest, line, played, done, point = -1, -1, 0, 0, 0
         for game in range(len(A)):
-            newest, line, played, done, point = position[0], position[1], position[2], position[3], records_done
+            newest, line, played, done = position[NEWEST], position[LINE], position[AVERAGED], position[ITERATIONS]
+            point = records_done
             known_now[:], weight[:] = known, total_weights
             table, edge = A[game], edges[game]
             log, probability, payoff, sums = logs[game], probabilities[game], payoffs[game], total[game]
@@ -76,15 +126,8 @@ def run_recurrence(
                 if size[line, 0] != 0.0:  # size 0 for one solver is size 0 for all
                     for k in range(opponent.shape[1]):
                         if opponent[line, k] != PADDING:
-                            compute_payoffs(
-                                table,
-                                probability,
-                                payoff,
-                                known_now,
-                                slot_of(opponent[line, k], newest, depth),
-                                n,
-                                use_loops,
-                            )
+                            source = slot_of(opponent[line, k], newest, depth)
+                            compute_payoffs(table, probability, payoff, known_now, source, n, use_loops)
                     if opponent.shape[1] == 1 or opponent[line, 1] == PADDING:  # weights sum to 1, so it is 1
                         against = slot_of(opponent[line, 0], newest, depth)
                     else:
@@ -133,10 +176,10 @@ def run_recurrence(
                                 sums[2 * m] / weight[m] if has_average else probability[newest]
                             )
                     point += 1
-        position[0], position[1], position[2], position[3] = newest, line, played, done
+        position[NEWEST], position[LINE], position[AVERAGED], position[ITERATIONS] = newest, line, played, done
         known[:], total_weights[:] = known_now, weight
         for record in range(records_done, point):
-            position[4] += 1
+            position[RECORDS] += 1
             finite, small = True, tolerance >= 0.0
             for game in range(len(A)):
                 for r in range(logs.shape[2]):
@@ -146,7 +189,7 @@ def run_recurrence(
             if small or not finite:
                 ended = True
                 break
-    all_logs[:], all_probabilities[:], all_payoffs[:], all_total[:] = logs, probabilities, payoffs, total
+    state.logs[:], state.probabilities[:], state.payoffs[:], state.sums[:] = logs, probabilities, payoffs, total
     return ended
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from ..solution import Solution, Status
 from ..solvers.together import Together
 from ..step import Solver
 from .accelerator import ACCELERATED
-from .loop import run_recurrence
+from .loop import AVERAGED, ITERATIONS, NEWEST, RECORDS, Records, State, Tables, run_recurrence
 from .trace import PADDING, Recurrence, joined, trace
 
 Array = NDArray[np.float64]
@@ -92,69 +93,93 @@ def run_traced(
     start_logs, reference_logs = _concatenated(start), _concatenated(reference)
     A, _ = skew(game)
     n, batch = A.shape[-1], tuple(game.batch_shape)
-    shape = np.broadcast_shapes(start_logs.shape, reference_logs.shape)
-    starts = shape[: len(shape) - 1 - len(batch)]
-    games, n_starts, records = int(np.prod(batch)), int(np.prod(starts)), len(points)
+    starts = np.broadcast_shapes(start_logs.shape, reference_logs.shape)[: -1 - len(batch)]
+    layout = _Layout(starts, batch, n)
+    games, n_starts = layout.games, layout.n_starts
+    tables = Tables(A.reshape(games, n, n).contiguous().numpy(), _edges(game, games, n), n < _BLAS)
+    whose = np.repeat(np.arange(len(several)), n_starts // len(several))  # the first axis of the starts is the solvers'
+    names = ("last", *averages)
+    records = Records(
+        np.array(points),
+        np.empty((len(names), len(points), games, n_starts)),
+        np.zeros((len(names), len(points) if keep_policies else 0, games, n_starts, n)),
+    )
+    chunk_iterations = max(1, int(_CHUNK_COST / (games * max(1, n_starts) * (n + 20) ** 2)))
+    # Game by game, unless the games have to stop together; repeated if one was not finite.
+    for chunk in (1,) if tolerance is not None or games == 1 else (len(points), 1):
+        state = _state(layout.flatten(start_logs), layout.flatten(reference_logs), recurrence.depth + 1, len(averages))
+        progress.reset()
+        for stop in itertools.chain(range(chunk_iterations, points[-1], chunk_iterations), points[-1:]):
+            weights = _weights(averages, state.position[AVERAGED], _averaged_count(recurrence, stop))
+            ended = run_recurrence(
+                tables, recurrence, whose, weights, state, records, -1.0 if tolerance is None else tolerance, chunk,
+                stop,
+            )  # fmt: skip
+            progress.update(int(state.position[ITERATIONS]) - progress.n)
+            if ended:
+                break
+        recorded = int(state.position[RECORDS])
+        if recorded == len(points):
+            break
+    last = state.probabilities[:, state.position[NEWEST]]
+    average = state.sums[:, 0] / state.weights[0] if state.weights[0] > 0 else last
+    status = _status(records.gaps[:2, recorded - 1], tolerance)
+    if status is Status.NOT_FINITE:
+        recorded -= 1
+    gaps, policies = (layout.unflatten(values[:, :recorded], 2) for values in (records.gaps, records.policies))
+    return Solution(
+        last=_profile(game, layout.unflatten(last)),
+        average=_profile(game, layout.unflatten(average)),
+        gaps={name: torch.from_numpy(side) for name, side in zip(names, gaps, strict=True)},
+        iterations=torch.from_numpy(records.points[:recorded]),
+        status=status,
+        policies={name: _profile(game, side) for name, side in zip(names, policies, strict=True) if keep_policies},
+    )
 
-    def flatten(values: Array) -> Array:  # [starts..., games..., n] as [games, starts, n]
-        return np.ascontiguousarray(np.broadcast_to(values, shape).reshape(n_starts, games, n).swapaxes(0, 1))
 
-    def unflatten(values: Array, *lead: int) -> Array:  # [lead, games, starts, ...] as [lead, starts..., games..., ...]
-        values = values.swapaxes(len(lead), len(lead) + 1)
-        return values.reshape(*lead, *starts, *batch, *values.shape[len(lead) + 2 :])
+class _Layout(NamedTuple):
+    """Arrays as ``solve`` has them, [starts..., games..., n], and as the compiled loop has them, [games, starts, n]."""
 
+    starts: tuple[int, ...]
+    batch: tuple[int, ...]
+    n: int
+
+    @property
+    def games(self) -> int:
+        return math.prod(self.batch)
+
+    @property
+    def n_starts(self) -> int:
+        return math.prod(self.starts)
+
+    def flatten(self, values: Array) -> Array:
+        values = np.broadcast_to(values, (*self.starts, *self.batch, self.n))
+        return np.ascontiguousarray(values.reshape(self.n_starts, self.games, self.n).swapaxes(0, 1))
+
+    def unflatten(self, values: Array, lead: int = 0) -> Array:
+        """[games, starts, ...] as [starts..., games..., ...], behind so many axes that stay."""
+        values = values.swapaxes(lead, lead + 1)
+        return values.reshape(*values.shape[:lead], *self.starts, *self.batch, *values.shape[lead + 2 :])
+
+
+def _edges(game: Any, games: int, n: int) -> NDArray[np.int64]:
+    """[games, players + 1], where each player's actions begin."""
     edges = np.tile(np.cumsum([0, *game.sizes]), (games, 1))
     if isinstance(game, ContextualGame) and n < _BLAS:  # without the padding
         edges[:, 1] = game.responses.numpy()
-    whose = np.repeat(np.arange(len(several)), n_starts // len(several))  # the first axis of the starts is the solvers'
-    names = ("last", *averages)
-    gaps = np.empty((len(names), records, games, n_starts))
-    recorded_policies = np.zeros((len(names), records if keep_policies else 0, games, n_starts, n))
-    r, at, threshold = recurrence, np.array(points), -1.0 if tolerance is None else tolerance
-    tables = A.reshape(games, n, n).contiguous().numpy()
-    chunk_iterations = max(1, int(_CHUNK_COST / (games * max(1, n_starts) * (n + 20) ** 2)))
-    # Game by game, unless the games have to stop together; repeated if one was not finite.
-    for chunk in (1,) if tolerance is not None or games == 1 else (records, 1):
-        state = _state(flatten(start_logs), flatten(reference_logs), r.depth + 1, len(averages))
-        position, weight = state[-2:]
-        progress.reset()
-        for stop in itertools.chain(range(chunk_iterations, points[-1], chunk_iterations), points[-1:]):
-            weights = _weights(averages, position[2], _averaged_count(recurrence, stop))
-            ended = run_recurrence(
-                tables, edges, *r.anchor, *r.opponent, *r.averaged, r.size, whose, r.is_iterate, r.lead, weights,
-                at, threshold, r.sum_payoffs, n < _BLAS, chunk, stop, *state, gaps, recorded_policies,
-            )  # fmt: skip
-            progress.update(int(position[3]) - progress.n)
-            if ended:
-                break
-        records_done = int(position[4])
-        if records_done == records:
-            break
-    _, probabilities, _, total, *_ = state
-    last = probabilities[:, position[0]]
-    average = total[:, 0] / weight[0] if weight[0] > 0 else last
-    status = Status.DONE
-    if tolerance is not None:
-        small = (gaps[:2, records_done - 1].min(0) <= tolerance).all()
-        status = Status.CONVERGED if small else Status.NOT_CONVERGED
-    if not np.isfinite(gaps[:2, records_done - 1]).all():
-        status, records_done = Status.NOT_FINITE, records_done - 1
-
-    gaps_ = unflatten(gaps[:, :records_done], len(names), records_done)
-    policies_ = unflatten(
-        recorded_policies[:, :records_done], len(names), min(records_done, recorded_policies.shape[1])
-    )
-    return Solution(
-        last=_profile(game, unflatten(last)),
-        average=_profile(game, unflatten(average)),
-        gaps={name: torch.from_numpy(side) for name, side in zip(names, gaps_, strict=True)},
-        iterations=torch.from_numpy(at[:records_done]),
-        status=status,
-        policies={name: _profile(game, side) for name, side in zip(names, policies_, strict=True) if keep_policies},
-    )
+    return edges
 
 
-def _state(start_logs: Array, reference: Array, depth: int, averages: int) -> tuple[NDArray[Any], ...]:
+def _status(gaps: Array, tolerance: float | None) -> Status:
+    """How a run ended whose last record has these gaps of the last iterate and of the average."""
+    if not np.isfinite(gaps).all():
+        return Status.NOT_FINITE
+    if tolerance is None:
+        return Status.DONE
+    return Status.CONVERGED if (gaps.min(0) <= tolerance).all() else Status.NOT_CONVERGED
+
+
+def _state(start_logs: Array, reference: Array, depth: int, averages: int) -> State:
     """The state of ``run_recurrence`` before the first Step."""
     games, n_starts, n = start_logs.shape
     logs, probabilities = np.zeros((2, games, depth + 2, n_starts, n))
@@ -165,7 +190,7 @@ def _state(start_logs: Array, reference: Array, depth: int, averages: int) -> tu
         values[:, depth], values[:, depth + 1] = of_start, of_reference
     payoffs, total = np.zeros((games, depth + 3, n_starts, n)), np.zeros((games, 2 * averages, n_starts, n))
     known, position = np.zeros(depth + 2, dtype=np.bool_), np.array([-1, -1, 0, 0, 0])
-    return logs, probabilities, payoffs, total, known, position, np.zeros(averages)
+    return State(logs, probabilities, payoffs, total, known, np.zeros(averages), position)
 
 
 def _weights(averages: Mapping[str, Callable[[int], float]], before: int, until: int) -> Array:

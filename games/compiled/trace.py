@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,22 +32,33 @@ class _OpaqueValue:
         )
 
 
-@dataclass(frozen=True)
-class Recurrence:
+class Members(NamedTuple):
+    """The members of a blend in each Step.
+
+    Attributes:
+        ages: [steps, members], 0 is the newest policy; ``START`` and ``REFERENCE`` stand for the start and the
+            reference, ``PADDING`` for no member.
+        weights: [steps, members, solvers].
+    """
+
+    ages: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+
+class Recurrence(NamedTuple):
     """The Steps of a solver: the first ``lead`` once, then the others in cycles.
 
     Attributes:
-        anchor, opponent, averaged: pairs (ages [steps, members], weights [steps, members, solvers]); an age of 0 is the
-            newest policy, ``START`` and ``REFERENCE`` stand for the start and the reference, ``PADDING`` for no member.
+        anchor, opponent, averaged: the members of each.
         size: [steps, solvers], the step sizes.
         is_iterate: [steps], whether the new policy is an iterate.
         lead: the number of Steps before the cycle.
         sum_payoffs: every averaged policy is among the opponents of the same Step, so that its payoffs are known.
     """
 
-    anchor: tuple[NDArray[np.int64], NDArray[np.float64]]
-    opponent: tuple[NDArray[np.int64], NDArray[np.float64]]
-    averaged: tuple[NDArray[np.int64], NDArray[np.float64]]
+    anchor: Members
+    opponent: Members
+    averaged: Members
     size: NDArray[np.float64]
     is_iterate: NDArray[np.bool_]
     lead: int
@@ -118,13 +128,13 @@ def _rows(solver: Solver) -> Iterator[tuple[Step, _StepRow]]:
 
 
 def _recurrence(rows: list[_StepRow], lead: int) -> Recurrence:
-    def table(field: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def table(field: int) -> Members:
         width = max(1, max(len(row[field]) for row in rows))  # type: ignore[arg-type]
         ages, weights = np.full((len(rows), width), PADDING), np.zeros((len(rows), width))
         for i, row in enumerate(rows):
             for j, (age, weight) in enumerate(row[field]):  # type: ignore[arg-type]
                 ages[i, j], weights[i, j] = age, weight
-        return ages, weights[..., None]
+        return Members(ages, weights[..., None])
 
     size, is_iterate = np.array([row[3] for row in rows]), np.array([row[4] for row in rows])
     sum_payoffs = all({age for age, _ in row[2]} <= {age for age, _ in row[1]} for row in rows)
@@ -139,11 +149,11 @@ def joined(several: Sequence[Recurrence]) -> Recurrence:
     """
     first = several[0]
 
-    def table(name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def table(name: str) -> Members:
         tables = [getattr(one, name) for one in several]
-        if any(not np.array_equal(ages, tables[0][0]) for ages, _ in tables):
+        if any(not np.array_equal(ages, tables[0].ages) for ages, _ in tables):
             raise ApartError(f"the solvers blend different policies in their {name}")
-        return tables[0][0], np.concatenate([weights for _, weights in tables], axis=-1)
+        return Members(tables[0].ages, np.concatenate([weights for _, weights in tables], axis=-1))
 
     if any(not np.array_equal(one.is_iterate, first.is_iterate) or one.lead != first.lead for one in several):
         raise ApartError("one solver makes a half step where another makes an iterate")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -98,27 +98,70 @@ def tournament(
         ([0.27, 0.79, 0.45], [[2, 1, 2], [1, 1, 1], [2, 1, 2]])
     """
     players = list(answers)
-    if len(players) < 2:
-        raise NashwardError(f"{counted(len(players), 'player')}; a tournament needs at least 2")
-    if not len(prompts):
-        raise NashwardError("there are no prompts; a tournament needs at least 1")
-    for name in players:
-        if len(answers[name]) != len(prompts):
-            raise NashwardError(
-                f"{name} has {counted(len(answers[name]), 'response')} to {counted(len(prompts), 'prompt')}, "
-                "expected as many"
-            )
+    _check_answers(answers, prompts)
     check_judges_pairs(oracle)
     oracle.expect(len(players) * (len(players) - 1) * len(prompts))
-    at = cache_of_machine(cache, oracle)
+    P, curls, spreads = _judge(oracle, prompts, answers, cache_of_machine(cache, oracle), progress)
+    known = ~np.isnan(P)
+    _check_judged(oracle, players, known, _different(list(answers.values())))
+    judged = known.sum(0)
+    # the lower triangle is the complement of the upper, so that P + P.T == 1 also holds after rounding
+    mean = np.nan_to_num(P).sum(0) / judged
+    lower = np.tril_indices(len(players), -1)
+    mean[lower] = 1 - mean.T[lower]
+    off_diagonal = ~np.eye(len(players), dtype=bool)
+    win_rate = mean.mean(1, where=off_diagonal)
+    error, win_rate_error = _standard_errors(P, mean, win_rate)
+    return Tournament(
+        PreferenceGame(mean, labels=players),
+        error,
+        win_rate,
+        win_rate_error,
+        judged,
+        float(np.mean(curls)) if curls else np.nan,
+        Battles.of_tables(tuple(players), np.where(off_diagonal, np.nan_to_num(P), 0.0), smoothing=0.0),
+        float(np.nanmean(spreads)) if spreads.size else None,
+    )
 
-    def judged_chunk(start: int) -> tuple[list[np.ndarray], list[float], list[np.ndarray]]:
+
+def _check_answers(answers: Mapping[str, Sequence[str | None]], prompts: Sequence[str]) -> None:
+    if len(answers) < 2:
+        raise NashwardError(f"{counted(len(answers), 'player')}; a tournament needs at least 2")
+    if not len(prompts):
+        raise NashwardError("there are no prompts; a tournament needs at least 1")
+    for name, of_player in answers.items():
+        if len(of_player) != len(prompts):
+            raise NashwardError(
+                f"{name} has {counted(len(of_player), 'response')} to {counted(len(prompts), 'prompt')}, "
+                "expected as many"
+            )
+
+
+class _Judgements(NamedTuple):
+    """The tables of the prompts with a response, NaN where nothing was judged; the curls of those that have one; and
+    the standard deviations over the members of an ensemble."""
+
+    tables: Float[np.ndarray, "N n n"]
+    curls: list[float]
+    spreads: Float[np.ndarray, " pairs"]
+
+
+def _judge(
+    oracle: PreferenceOracle,
+    prompts: Sequence[str],
+    answers: Mapping[str, Sequence[str | None]],
+    cache: Any,
+    progress: Any,
+) -> _Judgements:
+    players = list(answers)
+
+    def judge_chunk(start: int) -> tuple[list[np.ndarray], list[float], list[np.ndarray]]:
         tables, curls, spreads = [], [], []
         chunk = range(start, min(start + CHUNK, len(prompts)))
         respondents = [[i for i, name in enumerate(players) if answers[name][k] is not None] for k in chunk]
         answered = [(k, present) for k, present in zip(chunk, respondents, strict=True) if present]
         candidates = [[str(answers[players[i]][k]) for i in present] for k, present in answered]
-        results = preference_matrices(oracle, [prompts[k] for k, _ in answered], candidates, cache=at)
+        results = preference_matrices(oracle, [prompts[k] for k, _ in answered], candidates, cache=cache)
         for (_, present), texts, result in zip(answered, candidates, results, strict=True):
             table = np.full((len(players), len(players)), np.nan)
             table[np.ix_(present, present)] = result.P
@@ -131,40 +174,31 @@ def tournament(
             progress(len(chunk))
         return tables, curls, spreads
 
-    parts = processes.map(judged_chunk, range(0, len(prompts), CHUNK))
-    tables = [table for part in parts for table in part[0]]
-    curls = [curl for part in parts for curl in part[1]]
-    spreads = np.array([value for part in parts for spread in part[2] for value in spread])
-    P = np.array(tables).reshape(-1, len(players), len(players))
-    known = ~np.isnan(P)
-    _check_judged(oracle, players, known, _different(list(answers.values())))
+    parts = processes.map(judge_chunk, range(0, len(prompts), CHUNK))
+    return _Judgements(
+        np.array([table for part in parts for table in part[0]]).reshape(-1, len(players), len(players)),
+        [curl for part in parts for curl in part[1]],
+        np.array([value for part in parts for spread in part[2] for value in spread]),
+    )
+
+
+def _standard_errors(
+    P: Float[np.ndarray, "N n n"], mean: Float[np.ndarray, "n n"], win_rate: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, "n n"], Float[np.ndarray, " n"]]:
+    """Those of ``mean``, the mean of the tables ``P``, and of the win rates; NaN where fewer than two were judged."""
+    known, off_diagonal = ~np.isnan(P), ~np.eye(len(mean), dtype=bool)
     judged = known.sum(0)
-    # the lower triangle is the complement of the upper, so that P + P.T == 1 also holds after rounding
-    mean = np.nan_to_num(P).sum(0) / judged
-    lower = np.tril_indices(len(players), -1)
-    mean[lower] = 1 - mean.T[lower]
     deviation = np.nan_to_num(P - mean)
-    off_diagonal = ~np.eye(len(players), dtype=bool)
     # the influence of each prompt on the win rates: the pairs of a player share its response, so they are summed
-    influence = (deviation / judged * off_diagonal).sum(2) / (len(players) - 1)
-    count = (~np.isnan(P) & off_diagonal).any(2).sum(0)
+    influence = (deviation / judged * off_diagonal).sum(2) / (len(mean) - 1)
+    count = (known & off_diagonal).any(2).sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.sqrt((deviation**2).sum(0) / (judged - 1) / judged)
         win_rate_error = np.sqrt((influence**2).sum(0) * count / (count - 1))
-    win_rate = mean.mean(1, where=off_diagonal)
     error = np.where(off_diagonal, np.maximum(error, least_error(mean, judged)), error)
     win_rate_error = np.maximum(win_rate_error, least_error(win_rate, count))
     win_rate_error[np.where(off_diagonal, judged, 2).min(1) < 2] = np.nan
-    return Tournament(
-        PreferenceGame(mean, labels=players),
-        error,
-        win_rate,
-        win_rate_error,
-        judged,
-        float(np.mean(curls)) if curls else np.nan,
-        Battles.of_tables(tuple(players), np.where(off_diagonal, np.nan_to_num(P), 0.0), smoothing=0.0),
-        float(np.nanmean(spreads)) if spreads.size else None,
-    )
+    return error, win_rate_error
 
 
 def _check_judged(

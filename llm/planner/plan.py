@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -130,121 +130,139 @@ def plan(
     if memory < 1:
         raise NashwardError(f"memory is {memory}; expected at least 1")
     config = source if isinstance(source, PretrainedConfig) else _config(source)
-    card = device == "cuda"
-    dtype = dtype or (torch.bfloat16 if card else torch.float32)
-    taken = CONTEXT_GIB + (SPILLING_GIB if windows else 0.0) if card else PROCESS_GIB
-    reserved = int(taken * GIB + FRAGMENTATION * memory)
-    available = memory - reserved
-    length = demand.prompt_tokens + demand.new_tokens
+    dtype = dtype or (torch.bfloat16 if device == "cuda" else torch.float32)
+    reserved = _reserved(memory, device, windows)
     tied = bool(getattr(config.get_text_config(), "tie_word_embeddings", False))
     if tied and demand.quantise_head:
         raise NashwardError(
             "the head is the table of embeddings (tied), which stays in 16 bits; leave quantise_head out"
         )
-    fixed = vars(placement) if isinstance(placement, Placement) else dict(placement or {})
-    default = (gpu_placement(tied, dtype) if card else CPU_PLACEMENT).but(fixed)
-    fallbacks = [
-        changes for changes in (FALLBACK_PLACEMENTS if card else CPU_FALLBACKS) if not changes.keys() & fixed.keys()
-    ]
-    make_optimiser = OPTIMISERS[demand.optimiser]
-
-    def held(peak: Footprint) -> Footprint:
-        return peak if card else replace(peak, activations=int(HELD * peak.activations))
-
-    def rows_of_training(rows: int) -> list[Text]:
-        return dry_run.texts(demand.prompt_tokens, demand.new_tokens, rows, demand.responses)
-
-    def measure(placement: Placement) -> _Measured:
-        network = dry_run.policy(
-            copy.deepcopy(config), demand.rank, placement, targets=demand.lora_targets, quantise=demand.quantise,
-            quantise_head=demand.quantise_head, dtype=dtype,
-        )  # fmt: skip
-
-        def measure_training(rows: int) -> Footprint:
-            return held(
-                dry_run.training(network, rows_of_training(rows), lambda weights: make_optimiser(weights, 1e-4))
-            )
-
-        def measure_sampling(rows: int) -> Footprint:
-            padded = rows > demand.responses  # else all rows have one prompt
-            return held(
-                dry_run.sampling(
-                    network, demand.prompt_tokens, demand.new_tokens, rows, padded=padded, kv_cache=demand.kv_cache
-                )
-            )
-
-        packed, weights = computes_packed(network, length), resident_bytes(network)
-        return _Measured(
-            placement,
-            network,
-            packed,
-            *_largest_batch(measure_training, demand.rows_of(demand.tokens, packed), available, weights),
-            *_largest_batch(measure_sampling, demand.sampling_batch, available, weights),
-        )
-
-    for changes in fallbacks:
-        try:
-            found: _Measured = _on_meta_device(config, partial(measure, default.but(changes)))
-        except UnsupportedModelError:
-            if changes:  # the model has no such layers: the result before stands
-                continue
-            raise
-        if found.rows and found.batch:
-            break
-    phases = {"sampling": found.sampling}
-    advice = []
-    judging_rows, row = None, 0
+    dry_runs = _DryRuns(config, demand, device, dtype, available=memory - reserved)
+    batches = dry_runs.first_fitting(_placements(placement, gpu_placement(tied, dtype), device))
+    phases = {"sampling": batches.sampling}
+    judging_tokens = None
     if oracle is not None:
-        row = oracle.row(demand.prompt_tokens, demand.new_tokens)
-        judging_rows, phases["judging"] = _on_meta_device(
-            oracle.network,
-            lambda: _largest_batch(
-                lambda n: held(dry_run.judging(oracle, n, row)), max(1, JUDGING_TOKENS // row), available
-            ),
-        )
-        if not judging_rows:
-            advice.append(f"judging one row of {row} tokens takes {phases['judging'].total / GIB:.2f} GiB")
-    scoring = dry_run.scoring(found.network, rows_of_training(max(1, found.rows)))
-    phases |= {"scoring": held(scoring), "training": found.training}
-    if not found.rows:
-        advice.append(f"training one response of {length} tokens takes {found.training.total / GIB:.2f} GiB")
-    if not found.batch:
-        advice.append(f"sampling one response of {demand.new_tokens} tokens takes {found.sampling.total / GIB:.2f} GiB")
-    experts = Experts.of(found.network.get_base_model())
-    if advice and experts.size:
-        advice.append(f"the experts alone take {experts.size / GIB:.2f} GiB, as they are not quantised")
-    if advice:
-        excess = max(phase.total for phase in phases.values()) - available
-        advice.append(
-            f"{excess / GIB:.2f} GiB too much: {_memory_hints(found.training, demand, tied, judging_rows == 0)}"
-        )
-    return Plan(
+        judging_tokens, phases["judging"] = dry_runs.largest_judging(oracle)
+    phases |= {"scoring": dry_runs.scoring(batches), "training": batches.training}
+    chosen = Plan(
         demand=demand,
         memory=memory,
         reserved=reserved,
         phases=phases,
-        sampling_batch=found.batch,
-        tokens=demand.tokens_of(found.rows, found.packed),
-        judging_tokens=None if judging_rows is None else judging_rows * row,
-        placement=found.placement,
-        parameters=_parameters(found.network),
+        sampling_batch=batches.sampling_rows,
+        tokens=demand.tokens_of(batches.training_rows, batches.packed),
+        judging_tokens=judging_tokens,
+        placement=batches.placement,
+        parameters=_parameters(batches.network),
         oracle=oracle,
-        experts=experts,
-        packed=found.packed,
-        advice=advice,
+        experts=Experts.of(batches.network.get_base_model()),
+        packed=batches.packed,
     )
+    return replace(chosen, advice=_advice(chosen, tied))
 
 
-class _Measured(NamedTuple):
+def _reserved(memory: int, device: str, windows: bool) -> int:
+    """The bytes of ``memory`` that are kept free."""
+    spilling = SPILLING_GIB if windows else 0.0
+    fixed = CONTEXT_GIB + spilling if device == "cuda" else PROCESS_GIB
+    return int(fixed * GIB + FRAGMENTATION * memory)
+
+
+def _placements(given: Placement | Mapping[str, Any] | None, on_gpu: Placement, device: str) -> list[Placement]:
+    """The placements to try in turn: the default, then those that save memory, all with the attributes ``given``."""
+    fixed = vars(given) if isinstance(given, Placement) else dict(given or {})
+    default, fallbacks = (on_gpu, FALLBACK_PLACEMENTS) if device == "cuda" else (CPU_PLACEMENT, CPU_FALLBACKS)
+    default = default.but(fixed)
+    return [default.but(changes) for changes in fallbacks if not changes.keys() & fixed.keys()]
+
+
+class _Batches(NamedTuple):
     """What fits with a placement: the largest batches, 0 where a single row is too much, and their peaks."""
 
     placement: Placement
     network: Any
     packed: bool
-    rows: int  # of training
+    training_rows: int
     training: Footprint
-    batch: int  # of sampling
+    sampling_rows: int
     sampling: Footprint
+
+
+@dataclass(frozen=True)
+class _DryRuns:
+    """The peak of each phase of a run by shape alone, and the largest batches within ``available`` bytes."""
+
+    config: PretrainedConfig
+    demand: Demand
+    device: Literal["cuda", "cpu"]
+    dtype: torch.dtype
+    available: int
+
+    def first_fitting(self, placements: Sequence[Placement]) -> _Batches:
+        """The batches of the first placement with which a row fits; of the last one if there is none."""
+        for placement in placements:
+            try:
+                batches: _Batches = _on_meta_device(self.config, partial(self.largest_batches, placement))
+            except UnsupportedModelError:
+                if placement is placements[0]:
+                    raise
+                continue  # the model has no such layers: the result before stands
+            if batches.training_rows and batches.sampling_rows:
+                break
+        return batches
+
+    def largest_batches(self, placement: Placement) -> _Batches:
+        demand = self.demand
+        network = dry_run.policy(
+            copy.deepcopy(self.config), demand.rank, placement, targets=demand.lora_targets, quantise=demand.quantise,
+            quantise_head=demand.quantise_head, dtype=self.dtype,
+        )  # fmt: skip
+        packed = computes_packed(network, demand.prompt_tokens + demand.new_tokens)
+        weights = resident_bytes(network)
+        training_rows, training = _largest_batch(
+            partial(self.training, network), demand.rows_of(demand.tokens, packed), self.available, weights
+        )
+        sampling_rows, sampling = _largest_batch(
+            partial(self.sampling, network), demand.sampling_batch, self.available, weights
+        )
+        return _Batches(placement, network, packed, training_rows, training, sampling_rows, sampling)
+
+    def largest_judging(self, oracle: OracleShape) -> tuple[int, Footprint]:
+        """The most tokens of a forward pass of the oracle that fit, 0 where a single row is too much; and its peak."""
+        row = oracle.row(self.demand.prompt_tokens, self.demand.new_tokens)
+
+        def judging(rows: int) -> Footprint:
+            return self._allocated(dry_run.judging(oracle, rows, row))
+
+        most = max(1, JUDGING_TOKENS // row)
+        rows, peak = _on_meta_device(oracle.network, lambda: _largest_batch(judging, most, self.available))
+        return rows * row, peak
+
+    def training(self, network: Any, rows: int) -> Footprint:
+        make_optimiser = OPTIMISERS[self.demand.optimiser]
+        return self._allocated(
+            dry_run.training(network, self._texts(rows), lambda weights: make_optimiser(weights, 1e-4))
+        )
+
+    def sampling(self, network: Any, rows: int) -> Footprint:
+        demand = self.demand
+        padded = rows > demand.responses  # else all rows have one prompt
+        return self._allocated(
+            dry_run.sampling(
+                network, demand.prompt_tokens, demand.new_tokens, rows, padded=padded, kv_cache=demand.kv_cache
+            )
+        )
+
+    def scoring(self, batches: _Batches) -> Footprint:
+        """Of a batch of the size of training's."""
+        return self._allocated(dry_run.scoring(batches.network, self._texts(max(1, batches.training_rows))))
+
+    def _texts(self, rows: int) -> list[Text]:
+        return dry_run.texts(self.demand.prompt_tokens, self.demand.new_tokens, rows, self.demand.responses)
+
+    def _allocated(self, live: Footprint) -> Footprint:
+        """What a process holds where these bytes are live."""
+        return live if self.device == "cuda" else replace(live, activations=int(HELD * live.activations))
 
 
 def free_memory() -> int | None:
@@ -311,6 +329,28 @@ def _config(source: str | Path) -> PretrainedConfig:
             f"{source} is stored in a quantisation of its own, which is not planned; take the 16-bit one"
         )
     return config
+
+
+def _advice(chosen: Plan, tied: bool) -> list[str]:
+    """What does not fit and what would save memory; empty where all fits."""
+    demand, phases = chosen.demand, chosen.phases
+    advice = []
+    if chosen.oracle is not None and not chosen.judging_tokens:
+        row = chosen.oracle.row(demand.prompt_tokens, demand.new_tokens)
+        advice.append(f"judging one row of {row} tokens takes {phases['judging'].total / GIB:.2f} GiB")
+    if not chosen.tokens:
+        length = demand.prompt_tokens + demand.new_tokens
+        advice.append(f"training one response of {length} tokens takes {phases['training'].total / GIB:.2f} GiB")
+    if not chosen.sampling_batch:
+        taken = phases["sampling"].total / GIB
+        advice.append(f"sampling one response of {demand.new_tokens} tokens takes {taken:.2f} GiB")
+    if not advice:
+        return []
+    if chosen.experts.size:
+        advice.append(f"the experts alone take {chosen.experts.size / GIB:.2f} GiB, as they are not quantised")
+    excess = max(phase.total for phase in phases.values()) - (chosen.memory - chosen.reserved)
+    hints = _memory_hints(phases["training"], demand, tied, oracle=chosen.judging_tokens == 0)
+    return [*advice, f"{excess / GIB:.2f} GiB too much: {hints}"]
 
 
 def _memory_hints(peak: Footprint, demand: Demand, tied: bool, oracle: bool) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..run.larger_step import larger_step
 from ..run.selfplay import iterates, kl_to_start, metrics
@@ -27,6 +28,23 @@ ESTIMATED = (
     " What an iterate wins over the policy before it is estimated without any response of the iterate: from the step's "
     "own samples on the prompts that its fit did not see, each weighted by how much likelier it became. `nashward "
     "evaluate` measures another number: both policies draw responses, which are judged against each other."
+)
+OF_FITS = (
+    "A step sets a target for the log-ratio of the new policy to its anchor (rms in nats). The share is how much "
+    "of the target was met, R² how well; both are 1 for the exact mirror step. On held-out prompts R² can be as "
+    "large as the next column says: the rest of a target is the luck of which responses were compared. That is "
+    "known where a policy plays itself, with three or more responses per prompt. For a half step, which is a "
+    "mixture of two policies, the log-ratio is to the policy that the fit begins with, and its target what that "
+    "one lacks. The best scale is what the log-ratio on held-out prompts would have to be multiplied by: 1 for a "
+    "fit that goes neither too far nor not far enough, whose share is then near its R². Changed is the share of "
+    "the adapter's entries that the fit changed."
+)
+OF_POLICIES = (
+    "KL divergences are estimates in nats per response: KL of the step is KL(policy before || new policy), and "
+    "KL to the start is KL(new policy || start). Tokens, finished, cyclic and no label describe "
+    "the responses that the step sampled. Cyclic is the share of the prompts on which each of them loses to "
+    "another one. Where it is 0 a larger --step wins more, as far as the fits follow it; where it has risen "
+    "towards a half the policy is near a mixed Nash, which large steps leave again."
 )
 
 
@@ -69,8 +87,24 @@ def fits(folder: Path) -> list[Content]:
     rows = metrics(folder)
     if not rows:
         return [Paragraph("No step is finished yet.")]
-    moved = kl_to_start(rows)
-    fitted = [
+    # nothing larger where an evaluation already found too much given up
+    larger = None if evaluation_alerts(folder) else larger_step(iterates(folder), RunFolder(folder).read()["config"])
+    return [
+        Paragraph(OF_FITS),
+        _fits_table(rows),
+        Paragraph(OF_POLICIES),
+        _policies_table(rows),
+        *([] if larger is None else [Paragraph(larger)]),
+        *_judges_error(folder, rows),
+    ]
+
+
+def _fits_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    head = (
+        "step", "prompts", "target rms", "log-ratio rms", "share", "R² train", "R² held out", "at most", "best scale",
+        "learning rate", "changed",
+    )  # fmt: skip
+    cells = [
         (
             row["iteration"],
             row["prompts"],
@@ -83,11 +117,19 @@ def fits(folder: Path) -> list[Content]:
         )
         for row in rows
     ]
-    made = [
+    return Table(head, cells)
+
+
+def _policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    head = (
+        "step", "KL of the step", "KL to the start", "entropy per token", "tokens", "finished", "cyclic", "no label",
+    )  # fmt: skip
+    to_start = kl_to_start(rows)
+    cells = [
         (
             row["iteration"],
             without_rounding(row["train"]["kl"]),
-            with_error(*moved[row["iteration"]], 3),
+            with_error(*to_start[row["iteration"]], 3),
             row["after"]["entropy_per_token"],
             row["response_tokens"],
             f"{100 * row['finished']:.0f}%",
@@ -96,64 +138,15 @@ def fits(folder: Path) -> list[Content]:
         )
         for row in rows
     ]
-    head = (
-        "step",
-        "prompts",
-        "target rms",
-        "log-ratio rms",
-        "share",
-        "R² train",
-        "R² held out",
-        "at most",
-        "best scale",
-        "learning rate",
-        "changed",
-    )
-    head_made = (
-        "step",
-        "KL of the step",
-        "KL to the start",
-        "entropy per token",
-        "tokens",
-        "finished",
-        "cyclic",
-        "no label",
-    )
-    of_fit = (
-        "A step sets a target for the log-ratio of the new policy to its anchor (rms in nats). The share is how much "
-        "of the target was met, R² how well; both are 1 for the exact mirror step. On held-out prompts R² can be as "
-        "large as the next column says: the rest of a target is the luck of which responses were compared. That is "
-        "known where a policy plays itself, with three or more responses per prompt. For a half step, which is a "
-        "mixture of two policies, the log-ratio is to the policy that the fit begins with, and its target what that "
-        "one lacks. The best scale is what the log-ratio on held-out prompts would have to be multiplied by: 1 for a "
-        "fit that goes neither too far nor not far enough, whose share is then near its R². Changed is the share of "
-        "the adapter's entries that the fit changed."
-    )
-    of_policy = (
-        "KL divergences are estimates in nats per response: KL of the step is KL(policy before || new policy), and "
-        "KL to the start is KL(new policy || start). Tokens, finished, cyclic and no label describe "
-        "the responses that the step sampled. Cyclic is the share of the prompts on which each of them loses to "
-        "another one. Where it is 0 a larger --step wins more, as far as the fits follow it; where it has risen "
-        "towards a half the policy is near a mixed Nash, which large steps leave again."
-    )
-    # nothing larger where an evaluation already found too much given up
-    larger = None if evaluation_alerts(folder) else larger_step(iterates(folder), RunFolder(folder).read()["config"])
+    return Table(head, cells)
+
+
+def _judges_error(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[Content]:
+    """How uncertain several judges left the targets of the steps; nothing with a single judge."""
     judged = [
         (row["iteration"], f"{min(row['error_share'], 1):.0%}") for row in rows if row.get("error_share") is not None
     ]
-    return [
-        Paragraph(of_fit),
-        Table(head, fitted),
-        Paragraph(of_policy),
-        Table(head_made, made),
-        *([] if larger is None else [Paragraph(larger)]),
-        *_judges_error(folder, judged),
-    ]
-
-
-def _judges_error(folder: Path, rows: Sequence[tuple[str, str]]) -> list[Content]:
-    """How uncertain several judges left the targets of the steps."""
-    if not rows:
+    if not judged:
         return []
     weighed = (
         "Responses on which they differ weighed less in the fit, and in R², share and best scale."
@@ -164,7 +157,7 @@ def _judges_error(folder: Path, rows: Sequence[tuple[str, str]]) -> list[Content
         "Several judges: the share of the target's variance that is the judges' error, as far as they differ in what a "
         f"response is worth and if their errors are independent. {weighed}"
     )
-    return [Paragraph(note), Table(("step", "judges' error"), rows)]
+    return [Paragraph(note), Table(("step", "judges' error"), judged)]
 
 
 PANELS: tuple[tuple[str, Panel], ...] = (
