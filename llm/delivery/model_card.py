@@ -14,7 +14,7 @@ from ..oracles.ensembles.objectives import Combination
 from ..policy.local.names import local_model
 from ..report.alerts import ALERTS, alerts
 from ..report.objectives import most_exact, objective_sentences
-from ..report.results import oracle_of_run, read_evaluation, short_source, win_sentence
+from ..report.results import current_evaluation, oracle_of_run, outdated, short_source, win_sentence
 from ..run.selfplay import SelfPlay, iterates, kl_to_start
 from ..store.run_folder import RunFolder
 
@@ -72,13 +72,14 @@ def model_card(run: SelfPlay, name: str, base_name: str | None = None) -> str:
     front = ["---", f"base_model: {base}", "tags:", "- nashward", "- preference-optimization", "- self-play"]
     if licence.licence:
         front.insert(2, f"license: {licence.licence}")
+    warned = [one.text for part in ALERTS for one in alerts(folder, part, old=False)]
     sections = {
         "Base": _base(base, licence),
         "Data": _data(record),
         "Oracle": _oracle(record),
         "Method": _method(record, rows, run.combination),
-        "Figures": _figures(folder, rows),
-        "Limits": [_limit(run.combination), SAFETY, *(one.text for part in ALERTS for one in alerts(folder, part))],
+        "Figures": _figures(folder, rows, name),
+        "Limits": [_limit(run.combination), SAFETY, *warned],
         "Versions": [", ".join(f"{package} {version}" for package, version in record.get("versions", {}).items())],
     }
     head = [*front, "---", f"# {short_source(base)}, {name} of a self-play run", ""]
@@ -221,7 +222,7 @@ def _sum(parts: Mapping[str, float]) -> str:
     return text.removeprefix("+ ")
 
 
-def _figures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _figures(folder: Path, rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
     head = ("policy", "KL from the start, nats per response", "R2 on held-out prompts", "tokens (samples reweighted)")
     table = [f"| {' | '.join(head)} |", "|---|---|---|---|"]
     moved = kl_to_start(rows)
@@ -233,9 +234,9 @@ def _figures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
             _pm(row["after"]["tokens"], None, 1),
         ]
         table.append("| " + " | ".join(cells) + " |")
-    evaluation = read_evaluation(folder)
+    evaluation, others = current_evaluation(folder), outdated(folder)
     lines = ["\n".join(table)] if rows else []
-    rates = evaluation.get("against_start", {})
+    rates = {oracle: players for oracle, players in evaluation.get("against_start", {}).items() if players}
     for oracle, players in rates.items():
         lines += [win_sentence(player, oracle, evaluation) for player in players]
     exact = most_exact(evaluation, folder)
@@ -243,6 +244,11 @@ def _figures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         lines += objective_sentences(player, exact)
     if evaluation.get("same_as_start"):
         lines.append(f"{same_as_start(evaluation['same_as_start'])}.")
+    if others and (name in others or not (rates or evaluation.get("same_as_start"))):
+        which = [name] if name in others else others
+        has = "has" if len(which) == 1 else "have"
+        since = "since the run went on, or made a step again"
+        lines.append(f"{', '.join(which)} {has} not been evaluated {since}: `nashward evaluate` does.")
     elif not rates:
         lines.append("Win rates were not measured: `nashward evaluate` does.")
     return lines

@@ -36,6 +36,7 @@ from .players import (
     MIXTURE,
     START,
     TRAINING,
+    compared_policies,
     identity,
     is_start,
     policies,
@@ -286,9 +287,7 @@ class _Judged:
 
 def _players(home: RunFolder) -> tuple[dict[str, Mixture], list[str]]:
     """The policies of the run that play, and the names of those that are its start, which do not."""
-    players = policies(home)
-    if len(players) < 2:
-        raise NashwardError(f"{home.path} has finished no iterate yet: there is nothing to compare with its start")
+    players = compared_policies(home)
     unmoved = [
         name
         for name, player in players.items()

@@ -63,6 +63,18 @@ def policies(home: RunFolder) -> dict[str, Mixture]:
     return pure
 
 
+def compared_policies(home: RunFolder) -> dict[str, Mixture]:
+    """``policies`` of a run with something to compare with its start.
+
+    Raises:
+        ValueError: as ``policies``, or the run has no finished iterate.
+    """
+    players = policies(home)
+    if len(players) < 2:
+        raise NashwardError(f"{home.path} has finished no iterate yet: there is nothing to compare with its start")
+    return players
+
+
 def is_start(home: RunFolder, adapter: Path) -> bool:
     """Whether an adapter of a run is its start's, as after fits that gained nothing; False where one cannot be read."""
     start, own = home / START / "adapter" / WEIGHTS, adapter / WEIGHTS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from nashward.counted import counted
@@ -64,9 +65,15 @@ ALERTS: dict[str, Callable[[Path], list[Alert]]] = {  # by the section where the
     "What the fits achieved": fit_alerts,
     "The run": event_alerts,
 }
+CURRENT: dict[str, Callable[[Path], list[Alert]]] = {  # without policies that were measured, and are others now
+    **ALERTS,
+    "Evaluation": partial(evaluation_alerts, old=False),
+    "Objectives": partial(floor_alerts, old=False),
+}
 
 
-def alerts(folder: Path, section: str) -> list[Alert]:
-    """The warnings of a section; empty before the run has begun."""
-    of_section = ALERTS.get(section)
+def alerts(folder: Path, section: str, old: bool = True) -> list[Alert]:
+    """The warnings of a section, with ``old`` also of measured policies that are others now; empty before the run has
+    begun."""
+    of_section = (ALERTS if old else CURRENT).get(section)
     return of_section(folder) if of_section is not None and RunFolder(folder).read() else []

@@ -21,7 +21,7 @@ from ..oracles.ensembles.objectives import Combination
 from ..run.selfplay import iterates
 from ..store.run_folder import RunFolder
 from .content import Alert, Content, Heading, Paragraph, Picture, Table, with_error
-from .results import TRAINING, command, prompts_in_words, read_evaluation
+from .results import TRAINING, command, current_evaluation, prompts_in_words, read_evaluation
 
 logger = logging.getLogger(__name__)
 KEPT = {True: "kept beyond noise", False: "missed beyond noise", None: "within noise"}  # a floor
@@ -93,9 +93,10 @@ def most_exact(results: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {**results, "objectives": exact} if exact else dict(results)
 
 
-def floor_alerts(folder: Path) -> list[Alert]:
-    """A warning for each floor that a policy misses beyond noise, of those that ``nashward evaluate`` compared."""
-    results = most_exact(read_evaluation(folder), folder)
+def floor_alerts(folder: Path, old: bool = True) -> list[Alert]:
+    """A warning for each floor that a policy misses beyond noise, of those that ``nashward evaluate`` compared; with
+    ``old`` also of policies that have changed since."""
+    results = most_exact(read_evaluation(folder) if old else current_evaluation(folder), folder)
     objectives = results.get("objectives", {})
     missed = [
         sentence

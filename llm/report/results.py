@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,13 @@ from .content import Alert, Content, Details, Download, Heading, Paragraph, Pict
 LONGEST = 16  # characters of a name in a picture
 
 
-def evaluation_alerts(folder: Path) -> list[Alert]:
-    """A warning for each measure of over-optimisation beyond its threshold, for each damaged file of results, and for
-    results of policies that have changed since."""
-    results = read_evaluation(folder)
+def evaluation_alerts(folder: Path, old: bool = True) -> list[Alert]:
+    """A warning for each measure of over-optimisation beyond its threshold, for each damaged file of results, and, with
+    ``old``, of and for results of policies that have changed since."""
+    results = read_evaluation(folder) if old else current_evaluation(folder)
     since = "the run went on, or made a step again"
     stale = []
-    if others := _others(folder, _read(folder / EVALUATION)):
+    if others := outdated(folder):
         stale.append(
             f"What `nashward evaluate` measured of {' and '.join(others)} is out of date, and is called old "
             f"here: {since}. `{command('evaluate', folder)}` measures it again."
@@ -68,7 +68,7 @@ def evaluation_alerts(folder: Path) -> list[Alert]:
                 beyond.setdefault((name, advice), []).append(found)
     return [
         *unusable,
-        *map(Alert, [*stale, *([worse] if lost else [])]),
+        *map(Alert, [*(stale if old else []), *([worse] if lost else [])]),
         *(
             Alert(f"Beyond its threshold: {name}: {', '.join(policies)}. {advice}")
             for (name, advice), policies in beyond.items()
@@ -122,6 +122,21 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     return _renamed(results, {name: f"old {name}" for name in _others(folder, results)})
 
 
+def current_evaluation(folder: Path) -> dict[str, Any]:
+    """``read_evaluation`` without the policies that are others now, and without the games, in which they play; empty
+    where the start is another one now, which all are compared with."""
+    results = _read(folder / EVALUATION)
+    others = outdated(folder)
+    if START in others:
+        return {}
+    return _without({name: found for name, found in results.items() if name != "games"}, set(others))
+
+
+def outdated(folder: Path) -> list[str]:
+    """The policies that ``nashward evaluate`` measured, and that are others now."""
+    return _others(folder, _read(folder / EVALUATION))
+
+
 def _others(folder: Path, results: Mapping[str, Any]) -> list[str]:
     """The policies that have changed since they were measured; all of them where the start has: they were made from
     it."""
@@ -136,6 +151,14 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [_renamed(item, names) for item in value]
     return names.get(value, value) if isinstance(value, str) else value
+
+
+def _without(value: Any, names: Collection[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(item, names) for key, item in value.items() if key not in names}
+    if isinstance(value, list):
+        return [_without(item, names) for item in value if not (isinstance(item, str) and item in names)]
+    return value
 
 
 def prompts_in_words(results: Mapping[str, Any]) -> str:

@@ -371,3 +371,15 @@ def test_a_run_that_has_only_begun_is_told(here: Path, tmp_path: Path, capsys: p
     (tmp_path / "run" / "mixture.json").unlink()
     assert main(["evaluate", str(tmp_path / "run")]) == 2
     assert "has finished no iterate yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "frontier"])
+def test_a_run_that_was_only_sampled_is_told_before_its_oracle_is_missed(
+    here: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--prompts", str(here / "prompts.jsonl"), "--out", str(tmp_path / "run"), "--max-new-tokens", "4"]
+    assert main(["sample", *POLICY, *few]) == 0
+    assert main([command, str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "has finished no iterate yet" in error
+    assert "oracle" not in error

@@ -22,7 +22,7 @@ from ...processes import processes
 from ...run.selfplay import SelfPlay
 from ...store.files import write_json
 from ...store.run_folder import JUDGEMENTS, RunFolder
-from ..players import FOLDER, MIXTURE, START, TRAINING, identity, policies, sample_responses, with_room
+from ..players import FOLDER, MIXTURE, START, TRAINING, compared_policies, identity, sample_responses, with_room
 from ..sft_likelihood import sft_likelihoods
 from ..win_rates.win_rate import WinRate, judged_means
 from .pareto import ParetoPoint, pareto_front
@@ -74,9 +74,7 @@ def frontier(
             "a frontier is of two objectives, and the run has one oracle and no SFT texts: give --objective NAME=ORACLE"
         )
     with home.lock():
-        players = policies(home)
-        if len(players) < 2:
-            raise NashwardError(f"{home.path} has finished no iterate yet: there is nothing to compare with its start")
+        players = compared_policies(home)
         blends = _interpolations(home, players)
         run = with_room(run, players, blends)
         _ = run.planned

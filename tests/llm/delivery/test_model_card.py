@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
 
 from nashward.cli.main import main
-from nashward.llm.delivery.model_card import _method, _oracle, equation, licence_of
+from nashward.llm import Prompt
+from nashward.llm.delivery.model_card import _method, _oracle, equation, licence_of, model_card
+from nashward.llm.evaluation.evaluate import evaluate
 from nashward.llm.oracles.ensembles.objectives import Combination
+from nashward.llm.report.results import win_sentence
+from nashward.llm.store.files import write_json
 
 from .. import tiny_run
 
@@ -65,6 +71,27 @@ def test_a_card_of_a_run(tiny_folder: Path, tmp_path: Path) -> None:
         assert told in card.content
     row = play.run(progress=False).metrics[-1]
     assert f"{row['after']['kl_to_reference']:.3f} ± {row['after']['kl_to_reference_error']:.3f}" in card.content
+
+
+def test_a_card_tells_nothing_of_a_policy_that_was_made_again(tiny_folder: Path, tmp_path: Path) -> None:
+    play = tiny_run.quick_run(tiny_folder, tmp_path / "run")
+    play.run(progress=False)
+    evaluate(play, [Prompt(({"role": "user", "content": text},)) for text in tiny_run.PROMPTS[:4]])
+    file = tmp_path / "run" / "evaluation.json"
+    found = json.loads(file.read_text())
+    lost = {"measure": "refusals lost", "threshold": 0.1, "value": 0.4, "standard_error": 0.01, "exceeded": True}
+    write_json(file, {**found, "over_optimisation": {"iteration-02": [lost]}})
+    measured = model_card(play, "iteration-02")
+    assert win_sentence("iteration-02", "training", found) in measured
+    assert "refusals lost" in measured
+    faster = tiny_run.changed(play, fit=dataclasses.replace(play.config.fit, learning_rate=1e-2))
+    faster.run(redo="train", progress=False)
+    card = model_card(faster, "iteration-02")
+    assert "old iteration-02" not in card
+    assert "refusals lost" not in card
+    assert "iteration-02 has not been evaluated since the run went on, or made a step again" in card
+    assert win_sentence("iteration-01", "training", found) in card
+    assert "not been evaluated" not in model_card(faster, "iteration-01")
 
 
 def test_the_equation_of_several_objectives_has_the_terms_of_what_is_played_for() -> None:

@@ -52,9 +52,10 @@ def add_of_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=options.whole, default=0, help="seed of what is drawn here (default: 0)")
 
 
-def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
-    """The run of a folder, and the prompts to respond to."""
+def of_run(args: argparse.Namespace, finished: bool = False) -> tuple[Any, list[Any]]:
+    """The run of a folder, and the prompts to respond to; with ``finished`` a run without an iterate is refused."""
     from nashward.llm import read_prompts
+    from nashward.llm.evaluation.players import compared_policies
     from nashward.llm.policy.base.checks import check_policy
     from nashward.llm.policy.chat_template import drop_refused
     from nashward.llm.store.run_folder import PROMPTS
@@ -69,6 +70,8 @@ def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
     home = configuration.run_folder(args.folder)
     if not args.folder.is_dir() or not home.read():
         raise FileNotFoundError(f"{args.folder} holds no run (it has no run.json)")
+    if finished:  # first: a run that was only sampled has no oracle
+        compared_policies(home)
     play = configuration.run_of(args)
     try:
         _ = play.oracle_source  # before anything is sampled
@@ -95,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm.processes import processes
     from nashward.llm.report.results import unjudged_sentences
 
-    play, prompts = of_run(args)
+    play, prompts = of_run(args, finished=True)
     judge = configuration.judge(args, args.held_out, "--held-out")
     sources = {name: oracles.check_source(name, **judge) for name in args.held_out}
     others = {_name(path): Mixture.at(path) for path in args.adapter}

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
     picture = args.picture or args.folder / "frontier.png"
     outputs.check_picture("--picture", picture, "frontier.png")
-    play, prompts = of_run(args)
+    play, prompts = of_run(args, finished=True)
     named = configuration.named_oracles(args.objectives)
     judge = configuration.judge(args, [*named.values()], "--objective")
     objectives = {name: oracles.check_source(source, **judge) for name, source in named.items()}
