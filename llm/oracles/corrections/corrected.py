@@ -18,7 +18,7 @@ from nashward.games.shapes import Float
 
 from ..cache import AnyCache
 from ..diagnosis.biases import LARGEST_FACTOR, WORDS
-from ..diagnosis.probe import Judged, finite, judge_pairs, probe_pairs
+from ..diagnosis.probe import CERTAIN, Judged, finite, judge_pairs, probe_pairs
 from ..diagnosis.style_fit import style_fit
 from ..ensembles.ensemble import averaged_logits, log_ratio
 from ..fitting.votes import Vote
@@ -252,19 +252,26 @@ class Unflipped(Corrected):
 
     @classmethod
     def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache = None) -> Unflipped:
-        """e as the mean probability that the oracle gives to the wrong side of labels; ties do not count.
+        """The e at which P' is nearest to the labels (least squares, each vote counted; a tie is half a win).
+
+        Labels drawn from probabilities are on the oracle's wrong side without any flip, so that e is at most the mean
+        probability of that side, and as much where the labels are certain or all judgements are. Of a P that is a share
+        of few votes the e by uncertain labels is too small: the votes' own noise looks as certainty.
 
         Raises:
-            ValueError: fewer than 30 labelled pairs that it judges, or an e of 1/2 or more.
+            ValueError: fewer than 30 labelled pairs that it judges, or a mean of 1/2 or more on the wrong side.
         """
         A, y, n = _labelled(oracle, votes, cache)
+        A = np.where(np.abs(A) == CERTAIN, np.copysign(np.inf, A), A)  # certain judgements stay as they are
         decided = y != 0.5
         wrong = expit(np.where(y > 0.5, -A, A))[decided]
-        weight = n[decided]
-        flips = float((0.5 + (weight * wrong).sum()) / (1 + weight.sum()))
-        if flips >= 0.5:
-            raise NashwardError(f"{oracle.name} is on the wrong side of the labels in {flips:.0%}: these are no flips")
-        return cls(oracle, flips)
+        most = float((0.5 + (n[decided] * wrong).sum()) / (1 + n[decided].sum()))
+        if most >= 0.5:
+            raise NashwardError(f"{oracle.name} is on the wrong side of the labels in {most:.0%}: these are no flips")
+        tried = np.linspace(0.0, most, 1001)
+        leads = (np.clip(np.tanh(A / 2) / (2 * (1 - 2 * e)), -0.5, 0.5) for e in tried)
+        losses = np.array([(n * (y - 0.5 - lead) ** 2).sum() for lead in leads])
+        return cls(oracle, float(tried[losses <= losses.min() + 1e-9 * n.sum()][-1]))
 
     def cache_key(self) -> str | None:
         key = self.oracle.cache_key()
