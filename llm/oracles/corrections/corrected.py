@@ -6,6 +6,7 @@ import logging
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -58,6 +59,11 @@ class Corrected(PreferenceOracle):
     @property
     def consulted(self) -> tuple[PreferenceOracle, ...]:
         return (self.oracle,)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """What the correction depends on, by name, as it was fitted or given."""
+        return {}
 
     def cache_key(self) -> str | None:
         key = self.oracle.cache_key()
@@ -122,6 +128,10 @@ class StyleControl(Corrected):
         if self.coefficients.shape != (len(STYLE),):
             raise NashwardError(f"{len(coefficients)} coefficients; expected one each of {', '.join(STYLE)}")
         super().__init__(oracle, self.coefficients.tolist())
+
+    @property
+    def values(self) -> dict[str, float]:
+        return dict(zip(STYLE, self.coefficients.tolist(), strict=True))
 
     @classmethod
     def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache = None) -> StyleControl:
@@ -193,6 +203,10 @@ class Calibrated(Corrected):
         super().__init__(oracle, self.temperature)
         self.transitive = oracle.transitive
 
+    @property
+    def values(self) -> dict[str, float]:
+        return {"temperature": self.temperature}
+
     @classmethod
     def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache = None) -> Calibrated:
         """The temperature at which labels are likeliest, at most 20.
@@ -249,6 +263,10 @@ class Unflipped(Corrected):
             raise NashwardError(f"the share of flips is {flips!r}; expected 0 or more, below 1/2")
         self.flips = float(flips)
         super().__init__(oracle, self.flips)
+
+    @property
+    def values(self) -> dict[str, float]:
+        return {"flips": self.flips}
 
     @classmethod
     def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache = None) -> Unflipped:
@@ -330,6 +348,10 @@ class WithTies(Corrected):
         self.margin = float(margin)
         super().__init__(oracle, self.margin)
 
+    @property
+    def values(self) -> dict[str, float]:
+        return {"margin": self.margin}
+
     @classmethod
     def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache = None) -> WithTies:
         """The margin at which labels with ties are likeliest: a single comparison with half a win is a tie.
@@ -366,6 +388,20 @@ class WithTies(Corrected):
         win = (expit(size - self.margin) + expit(size + self.margin)) / 2
         lose = (expit(-size - self.margin) + expit(-size + self.margin)) / 2
         return np.sign(logits) * log_ratio(win, lose)
+
+
+def corrections_of(oracle: PreferenceOracle) -> list[dict[str, Any]]:
+    """The corrections within an oracle, the innermost first, each with the oracle that it corrects and its values.
+
+    Example:
+        >>> from nashward.llm.oracles import Length
+        >>> corrections_of(WithTies(Calibrated(Length(), 2.0), 0.5))[1]
+        {'oracle': 'length, calibrated', 'correction': 'with ties', 'values': {'margin': 0.5}}
+    """
+    found = [one for inner in oracle.consulted for one in corrections_of(inner)]
+    if isinstance(oracle, Corrected):
+        found.append({"oracle": oracle.oracle.name, "correction": oracle.what, "values": oracle.values})
+    return found
 
 
 def _judged(oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache) -> Judged:
