@@ -212,7 +212,7 @@ class Calibrated(Corrected):
         """The temperature at which labels are likeliest, at most 20.
 
         Raises:
-            ValueError: fewer than 30 labelled pairs that it judges, or labels that contradict it.
+            ValueError: fewer than 30 labelled pairs that it judges, no winner among them, or labels that contradict it.
         """
         A, y, n = _labelled(oracle, votes, cache)
         fit = contextual_bradley_terry(y, A[:, None], weights=n)
@@ -359,7 +359,7 @@ class WithTies(Corrected):
         One vote for each side, or two of four comparisons, are no ties.
 
         Raises:
-            ValueError: fewer than 30 labelled pairs that it judges.
+            ValueError: fewer than 30 labelled pairs that it judges, or ties alone.
         """
         judged = _judged(oracle, votes, cache)
         _enough(~np.isnan(judged.log_odds), oracle)
@@ -371,6 +371,11 @@ class WithTies(Corrected):
         tied = (n == 1) & (wins == 0.5)
         if not tied.any():
             return cls(oracle, 0.0)
+        if tied.all():
+            raise NashwardError(
+                f"all {len(counted)} votes are ties, of which a larger margin is always likelier: give pairs with "
+                "winners too, or the margin itself (ties:by=NUMBER)"
+            )
         of_win, of_loss, of_tie = (weight * times for times in (wins * ~tied, (n - wins) * ~tied, 1.0 * tied))
 
         def loss(margin: float) -> float:
@@ -427,4 +432,9 @@ def _labelled(
     known = ~np.isnan(judged.log_odds)
     _enough(known, oracle)
     n = np.array([pair.n for pair in judged.pairs])
+    if (judged.labels[known] == 0.5).all():
+        raise NashwardError(
+            f"all {known.sum()} labels are ties, or as many votes for each side, which say nothing of how right "
+            f"{oracle.name} is: give pairs with winners"
+        )
     return judged.log_odds[known], judged.labels[known], n[known]

@@ -208,6 +208,14 @@ def test_votes_for_both_sides_of_a_pair_are_no_ties() -> None:
     )
 
 
+def test_labels_that_are_all_ties_are_refused_as_that() -> None:
+    votes, true = _labels(np.ones(40))
+    ties = [replace(vote, wins=0.5) for vote in votes]
+    for kind, said in ((Calibrated, "how right"), (Unflipped, "how right"), (WithTies, "a larger margin is always")):
+        with pytest.raises(NashwardError, match=f"all 40 .*ties, .*{said}.* give pairs with winners"):
+            kind.fitted(_judge(true), ties)
+
+
 def test_too_few_labels_and_wrong_parameters_are_refused() -> None:
     votes, true = _labels(np.ones(29))
     for kind in (StyleControl, Calibrated, Unflipped, WithTies):
