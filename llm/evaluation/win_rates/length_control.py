@@ -178,9 +178,10 @@ def length_controlled_win_rate(
     for name in [name for name in rows if name != "preference"]:
         if not np.isfinite(rows[name]).all():
             raise NashwardError(f"{name} holds {rows[name][~np.isfinite(rows[name])][0]}; expected a number a prompt")
-        if name != "difficulty" and len(negative := rows[name][rows[name] < 0]):
-            raise NashwardError(f"{name} holds {negative[0]:g}; expected a number of characters, 0 or more")
     judged = ~np.isnan(rows["preference"])
+    for name in ("output_length", "baseline_length"):
+        if len(negative := rows[name][judged & (rows[name] < 0)]):
+            raise NashwardError(f"{name} holds {negative[0]:g}; expected a number of characters, 0 or more")
     y, d = rows["preference"][judged], rows["difficulty"][judged] if difficulty is not None else None
     if len(y) < 2:
         raise NashwardError(f"{len(y)} of {counted(len(judged), 'prompt')} judged; a fit needs at least 2")
