@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 from nashward.counted import counted
 from nashward.errors import NashwardError
@@ -14,6 +14,7 @@ from nashward.errors import NashwardError
 from ..shapes import Float
 
 FEWEST = 10  # the fewest labels for an estimate
+MISSED = 2  # further labels, each missed by 1/2
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ def prediction_powered(
 
     with lambda cut to [0, 1]. The estimate is unbiased for any judge, as the labelled cases are a random part of all;
     a judge that agrees with the labels makes the interval narrower, and one that does not gets no weight. The interval
-    is Wilson's, which also holds near 0 and 1, for the number of labels that would have the variance V. If it is wider
-    than that of the labels alone, the labels alone are taken, with lambda 0.
+    is Wilson's, which also holds near 0 and 1, for the number of labels that would have the variance V, with Student's
+    t of n - 1. Two further labels that the judge misses by 1/2 count in the variance of y - lambda f: few labels may
+    show none of its errors. If the interval is wider than that of the labels alone, these are taken, with lambda 0.
 
     Args:
         labels: y, [n], in [0, 1], of cases drawn at random; a tie is 1/2.
@@ -71,7 +73,8 @@ def prediction_powered(
     Raises:
         ValueError: fewer than 10 labels, numbers out of [0, 1], other lengths, a level out of (0, 1).
 
-    Source: Angelopoulos, Duchi & Zrnic 2023 (PPI++, arXiv 2311.01453); Wilson 1927.
+    Source: Angelopoulos, Duchi & Zrnic 2023 (PPI++, arXiv 2311.01453); Wilson 1927; the further
+        labels as in Agresti & Coull 1998.
 
     Example:
         >>> wins = np.array([1, 1, 0, 1, 0] * 8, dtype=float)
@@ -90,7 +93,7 @@ def prediction_powered(
     if not 0 < level < 1:
         raise NashwardError(f"level must be between 0 and 1, got {level}")
     n, alone = len(y), float(y.mean())
-    by_labels = _wilson(alone, n, level)
+    by_labels = _wilson(alone, n, float(ndtri((1 + level) / 2)))
     result = alone, by_labels, 0.0
     together = np.concatenate([f, rest])
     spread, own = float(together.var(ddof=1)), float(y.var(ddof=1))
@@ -98,18 +101,19 @@ def prediction_powered(
         weight = float(np.cov(y, f)[0, 1]) / ((1 + n / len(rest)) * spread)
         weight = min(1.0, max(0.0, weight))
         value = alone + weight * float(rest.mean() - f.mean())
-        variance = float((y - weight * f).var(ddof=1)) / n + weight**2 * spread / len(rest)
-        if variance > 0 and 0 < value < 1:
-            powered = _wilson(value, own / variance, level)
+        missed = ((n - 1) * float((y - weight * f).var(ddof=1)) + MISSED / 4) / (n - 1 + MISSED)
+        variance = missed / n + weight**2 * spread / len(rest)
+        if 0 < value < 1:
+            t = float(stdtrit(n - 1, (1 + level) / 2))
+            powered = _wilson(value, max(own, value * (1 - value)) / variance, t)
             if powered[1] - powered[0] <= by_labels[1] - by_labels[0]:
                 result = value, powered, weight
     value, interval, weight = result
     return PredictionPowered(value, interval, alone, by_labels, float(together.mean()), weight, n, len(together), level)
 
 
-def _wilson(value: float, n: float, level: float) -> tuple[float, float]:
-    """Wilson's interval for a rate from n cases."""
-    z = float(ndtri((1 + level) / 2))
+def _wilson(value: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's interval, of z standard errors, for a rate from n cases."""
     centre = (value + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))
     return max(0.0, centre - half), min(1.0, centre + half)

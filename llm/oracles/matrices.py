@@ -19,7 +19,7 @@ from nashward.shortened import quoted
 from ..config.fields import check_choice
 from ..processes import processes
 from .cache import Cache
-from .protocol import Aggregation, PreferenceOracle
+from .protocol import Aggregation, PreferenceOracle, check_is_oracle
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,9 @@ def preference_matrices(
             a later failure loses none.
 
     Raises:
-        ValueError: lengths do not fit, a text is not a string, the oracle returns a wrong number of logits, there is a
-            cache but the oracle has no fingerprint, or the aggregation does not fit the table.
+        ValueError: the oracle is none (as a class that was not called), lengths do not fit, a text is not a string, the
+            oracle returns a wrong number of logits, there is a cache but the oracle has no fingerprint, or the
+            aggregation does not fit the table.
 
     Example:
         >>> from nashward.llm.oracles import Length, preference_matrices
@@ -113,6 +114,7 @@ def preference_matrices(
         >>> result.P.round(2).tolist()
         [[0.5, 0.26], [0.74, 0.5]]
     """
+    check_is_oracle(oracle)
     aggregation = aggregation or oracle.aggregation
     check_choice("aggregation", aggregation, Aggregation)
     if opponents is not None and aggregation != "calibrated":

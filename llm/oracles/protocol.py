@@ -250,6 +250,29 @@ class PreferenceOracle(ABC):
         return logits
 
 
+def check_is_oracle(oracle: Any) -> None:
+    """Raise, with what to do, where something else than an oracle was given.
+
+    Raises:
+        ValueError: it is no ``PreferenceOracle``.
+
+    Example:
+        >>> check_is_oracle(PreferenceOracle)
+        Traceback (most recent call last):
+        nashward.errors.NashwardError: PreferenceOracle is a class, expected an oracle: call it, PreferenceOracle(...)
+    """
+    if isinstance(oracle, PreferenceOracle):
+        return
+    if isinstance(oracle, type):
+        own = issubclass(oracle, PreferenceOracle)
+        does = f"call it, {oracle.__name__}(...)" if own else "derive it from PreferenceOracle and call it"
+        raise NashwardError(f"{oracle.__name__} is a class, expected an oracle: {does}")
+    kind = type(oracle).__name__
+    if isinstance(oracle, str | Path):
+        raise NashwardError(f"{quoted(str(oracle), 80)} is a {kind}, expected an oracle: load it with as_oracle")
+    raise NashwardError(f"{kind} is no PreferenceOracle; derive from it or wrap a function in Function")
+
+
 def are_probabilities(first: Float[np.ndarray, " pairs"], second: Float[np.ndarray, " pairs"], symmetric: bool) -> bool:
     """Whether what was returned as log-odds of pairs in both orders looks like probabilities, which add up to 1.
 

@@ -193,3 +193,22 @@ def test_battles_at_equal_style_have_pairs_whose_lengths_hardly_overlap(tmp_path
     for options, pairs in (([], []), (["--style-control"], [["x", "z"], ["y", "z"]])):
         assert main(["leaderboard", str(path), *options, "--json", str(out)]) == 0
         assert json.loads(out.read_text())["lengths_apart"] == pairs
+
+
+def test_what_a_correction_is_fitted_to_is_shown_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prompts, pairs, out = tmp_path / "prompts.jsonl", tmp_path / "pairs.jsonl", tmp_path / "board.json"
+    prompts.write_text("".join(json.dumps({"prompt": f"p{k}"}) + "\n" for k in range(5)))
+    (tmp_path / "answers").mkdir()
+    for name in ("one", "other"):
+        rows = "".join(json.dumps({"prompt": f"p{k}", "response": name * (k + 1)}) + "\n" for k in range(5))
+        (tmp_path / "answers" / f"{name}.jsonl").write_text(rows)
+    labels = [{"prompt": f"q{k}", "a": "x" * 9, "b": "y" * 3, "winner": "ab"[k % 4 == 0]} for k in range(40)]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in labels))
+    board = ["leaderboard", str(tmp_path / "answers"), "--prompts", str(prompts), "--json", str(out)]
+    judge = ["--oracle", "nashward.llm.oracles:Length", "--correct", f"temperature:pairs={pairs}"]
+    assert main([*board, *judge, "--correct", "ties:by=0.5"]) == 0
+    temperature, margin = json.loads(out.read_text())["corrections"]
+    assert temperature["values"]["temperature"] == pytest.approx(np.log(10 / 4) / np.log(3), rel=0.01)
+    assert margin == {"oracle": "length, calibrated", "correction": "with ties", "values": {"margin": 0.5}}
+    printed = capsys.readouterr().out
+    assert f"length is corrected (calibrated): temperature {temperature['values']['temperature']:.3g}\n" in printed

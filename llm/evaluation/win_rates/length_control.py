@@ -156,8 +156,8 @@ def length_controlled_win_rate(
         the length-controlled win rate with the plain one, the weights and the regularisation.
 
     Raises:
-        ValueError: columns that cannot be aligned (see ``aligned``), preferences outside [0, 1], fewer than two judged
-            prompts, incomplete gamed rows, or cross-validation without their labels.
+        ValueError: columns that cannot be aligned (see ``aligned``), preferences outside [0, 1], a negative length,
+            fewer than two judged prompts, incomplete gamed rows, or cross-validation without their labels.
 
     Source: Dubois et al. 2024, arXiv 2404.04475; ``length_controlled_v1`` of alpaca_eval 0.6.6.
 
@@ -179,6 +179,9 @@ def length_controlled_win_rate(
         if not np.isfinite(rows[name]).all():
             raise NashwardError(f"{name} holds {rows[name][~np.isfinite(rows[name])][0]}; expected a number a prompt")
     judged = ~np.isnan(rows["preference"])
+    for name in ("output_length", "baseline_length"):
+        if len(negative := rows[name][judged & (rows[name] < 0)]):
+            raise NashwardError(f"{name} holds {negative[0]:g}; expected a number of characters, 0 or more")
     y, d = rows["preference"][judged], rows["difficulty"][judged] if difficulty is not None else None
     if len(y) < 2:
         raise NashwardError(f"{len(y)} of {counted(len(judged), 'prompt')} judged; a fit needs at least 2")

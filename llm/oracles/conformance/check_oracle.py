@@ -8,8 +8,8 @@ from nashward.errors import NashwardError
 
 from ...data.library_errors import LIBRARY_ERRORS
 from ..matrices import check_texts
-from ..protocol import PreferenceOracle
-from .conformance_checks import CHECKS, Case, Failed, raised
+from ..protocol import PreferenceOracle, check_is_oracle
+from .conformance_checks import CHECKS, Case, Failed, NoList, raised
 
 PROMPTS = ("What is the capital of France?", "Write one line about the sea.", "Why is the sky blue?")
 CANDIDATES = (
@@ -52,10 +52,7 @@ def check_oracle(
         >>> check_oracle(Length())[:3]
         ['one logit a pair', 'tables', 'symmetric as declared']
     """
-    if not isinstance(oracle, PreferenceOracle):
-        raise NashwardError(
-            f"{type(oracle).__name__} is no PreferenceOracle; derive from it or wrap a function in Function"
-        )
+    check_is_oracle(oracle)
     case = Case(oracle, *_texts(prompts, candidates), cache, tolerance)
     passed: list[str] = []
     failed: dict[str, list[str]] = {}
@@ -63,6 +60,9 @@ def check_oracle(
     for name, run in CHECKS.items():
         try:
             note = run(case)
+        except NoList as failure:
+            oracle._seen = before
+            raise ConformanceError(f"{oracle.name} fails every check: {failure}") from None
         except Failed as failure:
             failed.setdefault(str(failure), []).append(name)
         except LIBRARY_ERRORS as error:

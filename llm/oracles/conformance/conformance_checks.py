@@ -45,6 +45,10 @@ class Failed(Exception):
     """The result that fails a check, and how to fix it."""
 
 
+class NoList(Failed):
+    """What fails every check: there are no answers."""
+
+
 def raised(error: Exception) -> str:
     """The name of an error, and the first line of its message."""
     lines = str(error).splitlines()
@@ -95,6 +99,11 @@ class Case:
         judged = [list(pairs or permutations(range(len(texts)), 2)) for texts in candidates]
         copies = [list(texts) for texts in candidates], [list(prompt_pairs) for prompt_pairs in judged]
         answers = self.oracle.raw_logits(list(prompts), *copies)
+        if not hasattr(answers, "__len__"):
+            raise NoList(
+                f"raw_logits returned {'None' if answers is None else type(answers).__name__}; return a list with one "
+                "array for each prompt"
+            )
         if len(answers) != len(prompts):
             raise Failed(
                 f"raw_logits answered {len(answers)} of {counted(len(prompts), 'prompt')}; return one array for each"

@@ -6,6 +6,7 @@ import logging
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -18,7 +19,7 @@ from nashward.games.shapes import Float
 
 from ..cache import AnyCache
 from ..diagnosis.biases import LARGEST_FACTOR, WORDS
-from ..diagnosis.probe import Judged, finite, judge_pairs, probe_pairs
+from ..diagnosis.probe import CERTAIN, Judged, finite, judge_pairs, probe_pairs
 from ..diagnosis.style_fit import style_fit
 from ..ensembles.ensemble import averaged_logits, log_ratio
 from ..fitting.votes import Vote
@@ -58,6 +59,11 @@ class Corrected(PreferenceOracle):
     @property
     def consulted(self) -> tuple[PreferenceOracle, ...]:
         return (self.oracle,)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """What the correction depends on, by name, as it was fitted or given."""
+        return {}
 
     def cache_key(self) -> str | None:
         key = self.oracle.cache_key()
@@ -122,6 +128,10 @@ class StyleControl(Corrected):
         if self.coefficients.shape != (len(STYLE),):
             raise NashwardError(f"{len(coefficients)} coefficients; expected one each of {', '.join(STYLE)}")
         super().__init__(oracle, self.coefficients.tolist())
+
+    @property
+    def values(self) -> dict[str, float]:
+        return dict(zip(STYLE, self.coefficients.tolist(), strict=True))
 
     @classmethod
     def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache = None) -> StyleControl:
@@ -193,12 +203,16 @@ class Calibrated(Corrected):
         super().__init__(oracle, self.temperature)
         self.transitive = oracle.transitive
 
+    @property
+    def values(self) -> dict[str, float]:
+        return {"temperature": self.temperature}
+
     @classmethod
     def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache = None) -> Calibrated:
         """The temperature at which labels are likeliest, at most 20.
 
         Raises:
-            ValueError: fewer than 30 labelled pairs that it judges, or labels that contradict it.
+            ValueError: fewer than 30 labelled pairs that it judges, no winner among them, or labels that contradict it.
         """
         A, y, n = _labelled(oracle, votes, cache)
         fit = contextual_bradley_terry(y, A[:, None], weights=n)
@@ -250,21 +264,32 @@ class Unflipped(Corrected):
         self.flips = float(flips)
         super().__init__(oracle, self.flips)
 
+    @property
+    def values(self) -> dict[str, float]:
+        return {"flips": self.flips}
+
     @classmethod
     def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache = None) -> Unflipped:
-        """e as the mean probability that the oracle gives to the wrong side of labels; ties do not count.
+        """The e at which P' is nearest to the labels (least squares, each vote counted; a tie is half a win).
+
+        Labels drawn from probabilities are on the oracle's wrong side without any flip, so that e is at most the mean
+        probability of that side, and as much where the labels are certain or all judgements are. Of a P that is a share
+        of few votes the e by uncertain labels is too small: the votes' own noise looks as certainty.
 
         Raises:
-            ValueError: fewer than 30 labelled pairs that it judges, or an e of 1/2 or more.
+            ValueError: fewer than 30 labelled pairs that it judges, or a mean of 1/2 or more on the wrong side.
         """
         A, y, n = _labelled(oracle, votes, cache)
+        A = np.where(np.abs(A) == CERTAIN, np.copysign(np.inf, A), A)  # certain judgements stay as they are
         decided = y != 0.5
         wrong = expit(np.where(y > 0.5, -A, A))[decided]
-        weight = n[decided]
-        flips = float((0.5 + (weight * wrong).sum()) / (1 + weight.sum()))
-        if flips >= 0.5:
-            raise NashwardError(f"{oracle.name} is on the wrong side of the labels in {flips:.0%}: these are no flips")
-        return cls(oracle, flips)
+        most = float((0.5 + (n[decided] * wrong).sum()) / (1 + n[decided].sum()))
+        if most >= 0.5:
+            raise NashwardError(f"{oracle.name} is on the wrong side of the labels in {most:.0%}: these are no flips")
+        tried = np.linspace(0.0, most, 1001)
+        leads = (np.clip(np.tanh(A / 2) / (2 * (1 - 2 * e)), -0.5, 0.5) for e in tried)
+        losses = np.array([(n * (y - 0.5 - lead) ** 2).sum() for lead in leads])
+        return cls(oracle, float(tried[losses <= losses.min() + 1e-9 * n.sum()][-1]))
 
     def cache_key(self) -> str | None:
         key = self.oracle.cache_key()
@@ -323,6 +348,10 @@ class WithTies(Corrected):
         self.margin = float(margin)
         super().__init__(oracle, self.margin)
 
+    @property
+    def values(self) -> dict[str, float]:
+        return {"margin": self.margin}
+
     @classmethod
     def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache = None) -> WithTies:
         """The margin at which labels with ties are likeliest: a single comparison with half a win is a tie.
@@ -330,7 +359,7 @@ class WithTies(Corrected):
         One vote for each side, or two of four comparisons, are no ties.
 
         Raises:
-            ValueError: fewer than 30 labelled pairs that it judges.
+            ValueError: fewer than 30 labelled pairs that it judges, or ties alone.
         """
         judged = _judged(oracle, votes, cache)
         _enough(~np.isnan(judged.log_odds), oracle)
@@ -342,6 +371,11 @@ class WithTies(Corrected):
         tied = (n == 1) & (wins == 0.5)
         if not tied.any():
             return cls(oracle, 0.0)
+        if tied.all():
+            raise NashwardError(
+                f"all {len(counted)} votes are ties, of which a larger margin is always likelier: give pairs with "
+                "winners too, or the margin itself (ties:by=NUMBER)"
+            )
         of_win, of_loss, of_tie = (weight * times for times in (wins * ~tied, (n - wins) * ~tied, 1.0 * tied))
 
         def loss(margin: float) -> float:
@@ -359,6 +393,20 @@ class WithTies(Corrected):
         win = (expit(size - self.margin) + expit(size + self.margin)) / 2
         lose = (expit(-size - self.margin) + expit(-size + self.margin)) / 2
         return np.sign(logits) * log_ratio(win, lose)
+
+
+def corrections_of(oracle: PreferenceOracle) -> list[dict[str, Any]]:
+    """The corrections within an oracle, the innermost first, each with the oracle that it corrects and its values.
+
+    Example:
+        >>> from nashward.llm.oracles import Length
+        >>> corrections_of(WithTies(Calibrated(Length(), 2.0), 0.5))[1]
+        {'oracle': 'length, calibrated', 'correction': 'with ties', 'values': {'margin': 0.5}}
+    """
+    found = [one for inner in oracle.consulted for one in corrections_of(inner)]
+    if isinstance(oracle, Corrected):
+        found.append({"oracle": oracle.oracle.name, "correction": oracle.what, "values": oracle.values})
+    return found
 
 
 def _judged(oracle: PreferenceOracle, votes: Sequence[Vote], cache: AnyCache) -> Judged:
@@ -384,4 +432,9 @@ def _labelled(
     known = ~np.isnan(judged.log_odds)
     _enough(known, oracle)
     n = np.array([pair.n for pair in judged.pairs])
+    if (judged.labels[known] == 0.5).all():
+        raise NashwardError(
+            f"all {known.sum()} labels are ties, or as many votes for each side, which say nothing of how right "
+            f"{oracle.name} is: give pairs with winners"
+        )
     return judged.log_odds[known], judged.labels[known], n[known]

@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
+from nashward.games.analysis.confidence import one_sided
 from nashward.games.analysis.dawid_skene import DawidSkene, dawid_skene
 from nashward.games.shapes import Float, Int
 
@@ -14,6 +15,7 @@ from .finding import Finding, NotMeasured, clustered_mean
 from .probe import Judged
 
 OTHER_WAY_ROUND = "worse than a coin: it judges the other way round"
+CHANCE = 0.01  # from which p-value on labels and agreement may differ by chance
 
 
 def agreement(
@@ -21,7 +23,8 @@ def agreement(
 ) -> Iterator[Finding | NotMeasured]:
     """Whether it is less accurate than the other judges, by their agreement alone.
 
-    One that judges the other way round by its labels too has one fault, which ``accuracy`` names.
+    One that judges the other way round by its labels too has one fault, which ``accuracy`` names. Labels say which side
+    is right: where they contradict the agreement beyond chance, it is undecided.
     """
     if len(others) < 2:
         yield NotMeasured("agreement", "two other judges (--beside)")
@@ -33,6 +36,14 @@ def agreement(
         return
     fit = dawid_skene(verdicts)
     rate, error = float(fit.accuracy[0]), float(fit.standard_error[0])
+    if by_labels := _contradiction(judged, fit):
+        yield NotMeasured(
+            "agreement",
+            "labels and other judges that name the same side",
+            f"is right in {rate:.0%} of the pairs by its agreement with {', '.join(others)} (Dawid-Skene), but "
+            f"{by_labels}: agreement does not tell which side is right",
+        )
+        return
     inverted, far = bool(fit.interval[1][0] < 0.5), bool(fit.suspect[0])
     beyond = (inverted or far) and not (inverted and inverted_by_labels)
     text = f"is right in {rate:.0%} of the pairs by its agreement with {', '.join(others)} (Dawid-Skene)"
@@ -52,6 +63,31 @@ def agreement(
         "agreement", rate, rate * (1 - rate) * error, 0.0 if beyond else 1.0, beyond, text, advice,
         note="; ".join(notes),
     )  # fmt: skip
+
+
+def _contradiction(judged: Judged, fit: DawidSkene) -> str:
+    """What labels say against the agreement, of all judges' verdicts together or of this judge's; empty: nothing."""
+    y = judged.unseen_labels
+    together = _by_labels(y, fit.log_odds, judged)
+    if together[1] < CHANCE:
+        return f"all their verdicts together are right in {together[0]:.0%} by the labels"
+    alone, worse, better = _by_labels(y, judged.log_odds, judged)
+    low, high = fit.interval[0][0], fit.interval[1][0]
+    if (high < 0.5 and better < CHANCE) or (low > 0.5 and worse < CHANCE):
+        return f"in {alone:.0%} by the labels"
+    return ""
+
+
+def _by_labels(
+    y: Float[np.ndarray, " N"], log_odds: Float[np.ndarray, " N"], judged: Judged
+) -> tuple[float, float, float]:
+    """How often log-odds are on the labels' side, and the p-values of a coin that is as often wrong, and right."""
+    known = ~np.isnan(y + log_odds)
+    if not known.any():
+        return 0.5, 1.0, 1.0
+    right = np.where(log_odds == 0, 0.5, np.where(log_odds > 0, y, 1 - y))[known]
+    rate, error, count = clustered_mean(right, judged.clusters[known], judged.votes[known])
+    return rate, one_sided(0.5 - rate, error, count), one_sided(rate - 0.5, error, count)
 
 
 def _others(fit: DawidSkene, names: Sequence[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nashward.errors import BudgetError, EndpointError
 from nashward.games.analysis.contextual import ContextualBradleyTerry, contextual_bradley_terry
 from nashward.games.analysis.style import STYLE, style_differences, without_marks
 
@@ -50,12 +51,17 @@ def effects_of_marks(
         oracle: the judge.
         changed: as of ``unmarked``.
         cache: of judgements.
+
+    Raises:
+        BudgetError, EndpointError: of a judge behind a server, which says nothing of what it judges.
     """
     every = [(kind, pair) for kind, own in changed.items() for pair in own]
     if not every:
         return {}
     try:
         judged = judge_pairs(oracle, [pair for _, pair in every], cache)
+    except (BudgetError, EndpointError):  # says nothing of the judge
+        raise
     except (LookupError, ValueError) as error:  # as of an oracle that knows the scores of some texts alone
         logger.warning(
             "%s does not judge responses without their marks of layout (%s: %.200s): what layout adds is seen across "

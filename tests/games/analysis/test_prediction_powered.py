@@ -43,6 +43,19 @@ def test_near_the_ends_they_cover_too(rate: float) -> None:
     assert all(0 <= one.interval[0] < one.interval[1] <= 1 for one in found)
 
 
+@pytest.mark.parametrize("n", [10, 20, 40])
+@pytest.mark.parametrize("rate", [0.5, 0.8])
+def test_few_labels_that_show_few_of_the_judges_errors(n: int, rate: float) -> None:
+    """A judge whose hard verdicts are right in 95%: 10 labels often show none of its errors."""
+    random, covered = np.random.default_rng(0), []
+    for _ in range(1000):
+        y = (random.random(n + 1000) < rate).astype(float)
+        f = np.where(random.random(n + 1000) < 0.95, y, 1 - y)
+        low, high = prediction_powered(y[:n], f[:n], f[n:]).interval
+        covered.append(low <= rate <= high)
+    assert np.mean(covered) >= 0.94
+
+
 def test_the_formulas_by_hand() -> None:
     y, f, rest = _cases(1, 0.5, 0.5, n=40, others=200)
     found = prediction_powered(y, f, rest)

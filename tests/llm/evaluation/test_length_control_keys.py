@@ -142,3 +142,11 @@ def test_weights_by_name() -> None:
 def test_columns_by_prompt_are_aligned_and_more_prompts_are_left_out() -> None:
     found = aligned({"a": {"x": 1, "y": 2}, "b": [10, 20]}, prompts=["y", "x"])
     assert {name: own.tolist() for name, own in found.items()} == {"a": [2.0, 1.0], "b": [10.0, 20.0]}
+
+
+@pytest.mark.parametrize("name", ["output_length", "baseline_length"])
+def test_a_negative_length_is_refused(name: str) -> None:
+    columns = {"preference": [0.9, 0.2, 0.6], "output_length": [10, 20, 30], "baseline_length": [20, 10, 25]}
+    columns[name][1] = -7
+    with pytest.raises(ValueError, match=f"{name} holds -7; expected a number of characters, 0 or more"):
+        length_controlled_win_rate(**columns)

@@ -125,6 +125,21 @@ def test_flips_are_taken_out() -> None:
         Unflipped.fitted(_judge({prompt: -odds for prompt, odds in table.items()}), votes)
 
 
+@pytest.mark.parametrize("e", [0.0, 0.1, 0.2])
+def test_the_noise_of_labels_is_no_flip(e: float) -> None:
+    """Labels drawn from P, of which the judge gives e + (1 - 2 e) P; and labels that are certain."""
+    votes, true = _labels(np.random.default_rng(4).normal(0, 1.5, 4000))
+    flipped = {prompt: float(logit(e + (1 - 2 * e) * expit(odds))) for prompt, odds in true.items()}
+    assert Unflipped.fitted(_judge(flipped), votes).flips == pytest.approx(e, abs=0.03)
+    side = {vote.prompt: np.inf * (1 if vote.wins else -1) for vote in votes}  # without flips certain, and right
+    flipped = {prompt: float(logit(e + (1 - 2 * e) * (odds > 0))) for prompt, odds in side.items()}
+    assert Unflipped.fitted(_judge(flipped), votes).flips == pytest.approx(e, abs=0.005)
+    hard = {  # of one verdict a pair only the bound is known
+        prompt: odds * (-1 if k % 10 < 10 * e else 1) for k, (prompt, odds) in enumerate(side.items())
+    }
+    assert Unflipped.fitted(_judge(hard), votes).flips == pytest.approx(e, abs=0.02)
+
+
 @pytest.mark.parametrize("votes", [1, 3])
 @pytest.mark.parametrize("clean", [1.0, 0.8, 0.5])
 def test_the_mean_of_unclipped_targets_is_the_clean_probability(clean: float, votes: int) -> None:
@@ -191,6 +206,14 @@ def test_votes_for_both_sides_of_a_pair_are_no_ties() -> None:
     assert WithTies.fitted(judge, [replace(vote, a="b", b="a", wins=1 - vote.wins) for vote in votes]).margin == (
         pytest.approx(margin)
     )
+
+
+def test_labels_that_are_all_ties_are_refused_as_that() -> None:
+    votes, true = _labels(np.ones(40))
+    ties = [replace(vote, wins=0.5) for vote in votes]
+    for kind, said in ((Calibrated, "how right"), (Unflipped, "how right"), (WithTies, "a larger margin is always")):
+        with pytest.raises(NashwardError, match=f"all 40 .*ties, .*{said}.* give pairs with winners"):
+            kind.fitted(_judge(true), ties)
 
 
 def test_too_few_labels_and_wrong_parameters_are_refused() -> None:

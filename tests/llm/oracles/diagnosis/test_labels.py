@@ -165,6 +165,23 @@ def test_a_judge_that_is_the_opposite_of_the_others_has_one_problem_and_one_advi
     assert not {"accuracy", "agreement"} & {finding.kind for finding in good.named}
 
 
+def test_agreement_accuses_no_judge_against_the_labels() -> None:
+    """Two inverted judges beside a right one, and an inverted one beside two others: labels say which side is right."""
+    rng = np.random.default_rng(0)
+    pairs = [Pair(f"p{k}", f"one {k}", f"two {k}", wins=1.0, n=1) for k in range(120)]
+
+    def judge(right: float) -> Function:
+        sides = {pair.prompt: bool(rng.random() < right) for pair in pairs}
+        return Function(lambda prompt, a, b: 0.9 if a.startswith("one") == sides[prompt] else 0.1, symmetric=True)
+
+    for right, problems in ((0.9, set()), (0.1, {"accuracy"})):
+        found = diagnose(judge(right), pairs, {"one": judge(0.1), "other": judge(0.15)})
+        assert {one.kind for one in found.named} == problems
+        (undecided,) = (one for one in found.not_measured if one.kind == "agreement")
+        assert "by the labels: agreement does not tell which side is right" in undecided.text
+        assert undecided.text in found.headline
+
+
 def test_several_votes_on_a_pair_are_as_many_labels() -> None:
     world = World(3)
     pairs = probe_pairs(world.votes, world.prompts, world.answers)

@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pytest
 
+from nashward.errors import BudgetError
 from nashward.games.analysis.style import STYLE, style_counts, style_differences, without_marks
 from nashward.llm.oracles import Function
 from nashward.llm.oracles.diagnosis.diagnose import Diagnosis, diagnose
@@ -152,3 +153,22 @@ def test_a_judges_cycle_is_held_against_that_of_the_labels(
     assert cycles.named == named
     assert said in cycles.note
     assert ("ann beats bob beats cy beats ann" in cycles.note) == (labels is True)
+
+
+def test_a_spent_budget_is_no_property_of_the_judge(caplog: pytest.LogCaptureFixture) -> None:
+    """It ends the diagnosis, where an oracle that does not know the texts is examined without their marks."""
+
+    def judge(error: Exception) -> Function:
+        def known(prompt: str, a: str, b: str) -> float:
+            if a.split()[:2] == b.split()[:2]:  # a response beside itself without its marks
+                raise error
+            return 0.6 if a < b else 0.4
+
+        return Function(known, symmetric=True, name="paid")
+
+    pairs = _pairs(dict.fromkeys(MERIT, 0.5))
+    with pytest.raises(BudgetError, match="the budget is spent"):
+        diagnose(judge(BudgetError("the budget is spent")), pairs)
+    assert "does not judge responses without their marks" not in caplog.text
+    diagnose(judge(KeyError("unknown")), pairs)
+    assert "does not judge responses without their marks" in caplog.text

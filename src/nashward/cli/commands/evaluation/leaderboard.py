@@ -39,6 +39,7 @@ class Standings:
         logits_curl: the mean share of a prompt's logits that no score explains; None without an oracle.
         apart: [n, n], the pairs whose lengths hardly overlap, where they are taken out: there is no verdict on these.
         style: the fit of it, where style was taken out.
+        corrections: those of the oracle (``corrections_of``), with what was fitted.
         style_left: the share of an oracle's log-odds (mean square) that this leaves over; 1 where it was not.
     """
 
@@ -50,6 +51,7 @@ class Standings:
     apart: Any = None
     style: games.analysis.contextual.ContextualBradleyTerry | None = None
     style_left: float = 1.0
+    corrections: Sequence[dict[str, Any]] = ()
 
     @property
     def hollow(self) -> bool:
@@ -184,6 +186,7 @@ def _judged(args: argparse.Namespace) -> Standings:
     from nashward.llm import oracles
     from nashward.llm.data.responses import read_prompt_keys, read_prompt_texts, read_responses
     from nashward.llm.evaluation.tournament import tournament
+    from nashward.llm.oracles.corrections.corrected import corrections_of
     from nashward.llm.oracles.corrections.correction import base_sources
     from nashward.llm.oracles.diagnosis.probe import judge_pairs, probe_pairs
     from nashward.llm.oracles.source_names import form_of
@@ -196,6 +199,7 @@ def _judged(args: argparse.Namespace) -> Standings:
     prompts = every[: args.limit]
     source = configuration.oracle_of(args)
     oracle = oracles.as_oracle(source, **configuration.judge(args, base_sources(source)), cache=args.cache)
+    corrections = corrections_of(oracle)
     apart = style = None
     left = 1.0
     if args.style_control:
@@ -212,6 +216,9 @@ def _judged(args: argparse.Namespace) -> Standings:
     ) as bar:
         result = tournament(oracle, prompts, responses, cache=args.cache, progress=bar.update)
     origin = [f"{counted(len(responses), 'model')}, {counted(len(prompts), 'prompt')}, judged by {oracle.name}"]
+    for one in corrections:
+        values = ", ".join(f"{name} {value:.3g}" for name, value in one["values"].items())
+        origin.append(f"{one['oracle']} is corrected ({one['correction']}): {values}")
     if result.spread:  # of one member it is 0
         folds = " (its folds)" * (isinstance(source, str) and form_of(source) == "checkpoint")
         origin.append(f"the win probabilities of its members{folds} differ by {result.spread:.3f} (standard deviation)")
@@ -226,7 +233,9 @@ def _judged(args: argparse.Namespace) -> Standings:
         origin.append(f"each pair was judged on at least {judged} of {counted(len(prompts), 'prompt')}")
     origin += [] if apart is None else _apart_line(tuple(responses), apart)
     rates = result.win_rate, result.win_rate_error
-    return Standings(result.battles, origin, rates, result.curl, apart=apart, style=style, style_left=left)
+    return Standings(
+        result.battles, origin, rates, result.curl, apart=apart, style=style, style_left=left, corrections=corrections
+    )
 
 
 def _lengths_apart(pairs: Sequence[Pair], names: list[str]) -> Any:
@@ -323,6 +332,7 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
         "cycles": [] if standings.hollow else _cycles(battles, apart, seed),
         "style": None if standings.style is None else _style(standings.style),
         "style_left": standings.style_left,
+        "corrections": list(standings.corrections),
         "hollow": standings.hollow,
         "categories": [
             {
