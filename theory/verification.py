@@ -64,7 +64,7 @@ def check_settings(theorem: Any) -> None:
         KSamples: k is 0; expected a whole number >= 1
     """
     for name, (expected, holds) in _EXPECTED.items():
-        value = getattr(theorem, name, None) if name in theorem.__dataclass_fields__ else 1
+        value: Any = getattr(theorem, name) if name in theorem.__dataclass_fields__ else 1
         if not (is_finite(value) and holds(value)):
             raise NashwardError(f"{type(theorem).__name__}: {name} is {quoted(value, 40)}; expected {expected}")
 

@@ -19,6 +19,7 @@ from ..forms.implicit import ImplicitGame
 from ..forms.low_rank import LowRankGame
 from ..forms.symmetrize import join, split, symmetrised
 from ..shapes import Float, Int
+from ..solvers.schedule import check_whole
 from . import selection
 from .certificates.decision import PROVED, Decision, decide, from_guess
 from .certificates.enclosure import UNIT, proved_unique
@@ -271,7 +272,7 @@ def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
         denominator: the largest denominator that the payoffs may have.
 
     Raises:
-        ValueError: a batch of games, or a payoff that is no such fraction (the entry is named).
+        ValueError: a batch of games, a payoff that is no such fraction (the entry is named), a denominator below 1.
         TypeError: not a preference game.
         ArithmeticError: the vertex in fractions is no equilibrium.
 
@@ -289,8 +290,9 @@ def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
         )
     if game.batch_shape:
         raise NashwardError(f"fractions are of one game, got a batch of shape {tuple(game.batch_shape)}")
+    check_whole("denominator", denominator)
     P = game.P.detach().cpu().numpy().astype(np.float64)
-    table = fractions(P, denominator)
+    table = fractions(P, int(denominator))
     clean = np.array([[float(p) for p in row] for row in table]) - 0.5
     return certify(table, solve_margins((clean - clean.T) / 2)[0])
 

@@ -181,7 +181,7 @@ def as_typed(payoff: Float[np.ndarray, "n m"], shift: float = 0.0) -> Float[np.n
             return None
         found.append(p - Fraction(shift))
         common = math.lcm(common, found[-1].denominator)
-        if common * max(abs(found[-1]), 1) > COMMON:
+        if common > COMMON or common * abs(found[-1]) > COMMON:
             return None
     return np.array([float(p * common) for p in found])[where].reshape(payoff.shape)
 

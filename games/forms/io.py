@@ -12,7 +12,9 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
+from ..step import is_finite
 from .game import ConstantSumGame, PreferenceGame
 from .labels_of_csv import LABELS, Labels, layout, not_a_number, number
 
@@ -56,7 +58,11 @@ def load(
     file = Path(path)
     if tolerance is not None and total is not None:
         raise NashwardError(f"{file}: a tolerance (--rounding) is of P + P^T = 1; a table with a total has none")
+    if total is not None and not is_finite(total):
+        raise NashwardError(f"total is {quoted(total, 40)}; expected the number to which the payoffs sum, or None")
     table, rows, columns = read_table(file, labels, total is None)
+    if not table.size:
+        raise NashwardError(f"{file} holds an array of the shape {list(table.shape)}; expected at least one number")
     try:
         return _game(table, total, rows, columns, {} if tolerance is None else {"tolerance": tolerance})
     except ValueError as error:

@@ -77,7 +77,7 @@ def layout(lines: list[list[str]], labels: Labels | None, symmetric: bool, heade
         >>> layout([["0", "1"], ["3", "-1"], ["-2", "4"]], None, symmetric=False).columns
         ['0', '1']
     """
-    possible = [labels] if labels is not None else ["both", "columns"] if header else _possible(lines)
+    possible: list[Labels] = ["both", "columns"] if header else [labels] if labels is not None else _possible(lines)
     if len(possible) == 1:
         return _cut(lines, possible[0])
     shapes = {one: _shape(lines, one) for one in possible}
@@ -113,8 +113,8 @@ def _possible(lines: list[list[str]]) -> list[Labels]:
     if _all_numbers(head) and _all_numbers(side):
         if numeric:
             return list(LABELS)
-        cells = [line[1:] for line in lines[1:]]
-        counted = same or (_like_labels(head, cells) and _like_labels(side, cells))
+        inside = [line[1:] for line in lines[1:]]
+        counted = same or (_like_labels(head, inside) and _like_labels(side, inside))
         if counted and not re.match(r"[-+.]*\d", corner):
             return ["both"]
         if not corner and len(lines) == len(lines[0]):  # the diagonal may be empty

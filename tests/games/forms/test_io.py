@@ -119,6 +119,9 @@ def test_an_empty_diagonal_comments_and_rounded_pairs(tmp_path: Path) -> None:
 
 
 def test_an_archive_without_arrays(tmp_path: Path) -> None:
+    np.save(tmp_path / "e.npy", np.zeros((0, 0)))
+    with pytest.raises(ValueError, match=r"\[0, 0\]; expected at least one number"):
+        games.load(tmp_path / "e.npy")
     np.savez(tmp_path / "e.npz")
     with pytest.raises(ValueError, match="no array"):
         games.load(tmp_path / "e.npz")
