@@ -146,6 +146,8 @@ class SampledFeedback:
     self_comparison: bool = False
 
     def __post_init__(self) -> None:
+        if not (is_finite(self.k) and self.k == int(self.k)):
+            raise NashwardError(f"k must be a whole number, got {quoted(self.k, 40)}")
         if self.k < 1 + self.self_comparison:
             raise NashwardError(f"k must be at least {1 + self.self_comparison}, got {self.k}")
         _check_seeds(self.seed)

@@ -7,7 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nashward.errors import NashwardError
+from nashward.shortened import quoted
+
 from .forms.game import Game, Players, check_game
+from .forms.payoff_numbers import as_floats
 from .shapes import Float
 
 TIED = 1e-9  # probabilities that differ by less count as equal
@@ -71,10 +75,14 @@ def duality_gap(game: Game, policy: Any) -> Float[Tensor, "..."]:
 
 def gap_of(game: Game, players: Players) -> Float[Tensor, "..."]:
     """``duality_gap`` of valid policies, which are not checked."""
+    paid = game.payoffs(players)
     if len(players) == 1:  # the two players of a symmetric game are alike; centred, so that rounding stays near 1e-17
-        return 2 * (game.payoffs(players)[0] - game.total / 2).amax(-1)
-    best = [payoff.amax(-1) for payoff in game.payoffs(players)]
-    return best[0] + best[1] - game.total
+        gap = 2 * (paid[0] - game.total / 2).amax(-1)
+    else:
+        gap = paid[0].amax(-1) + paid[1].amax(-1) - game.total
+    largest = torch.stack([each.abs().amax(-1) for each in paid]).amax(0)
+    rounding = 16 * torch.finfo(gap.dtype).eps * (largest + abs(game.total))
+    return torch.where((gap < 0) & (gap >= -rounding), 0.0, gap)
 
 
 def exploitability(game: Game, policy: Any) -> Float[Tensor, "..."]:
@@ -99,11 +107,14 @@ def exploitability(game: Game, policy: Any) -> Float[Tensor, "..."]:
     return duality_gap(game, policy) / 2
 
 
-def total_variation(p: Float[Tensor, "*#batch n"], q: Float[Tensor, "*#batch n"]) -> Float[Tensor, "*#batch"]:
+def total_variation(p: Any, q: Any) -> Float[Tensor, "*#batch"]:
     """Half the sum of absolute differences of two distributions, [...] in [0, 1].
 
     Args:
         p, q: [..., n] probabilities; of different numbers of dimensions they are broadcast.
+
+    Raises:
+        ValueError: not distributions over the same n.
 
     Source: Levin, Peres & Wilmer 2009, "Markov chains and mixing times".
 
@@ -111,14 +122,18 @@ def total_variation(p: Float[Tensor, "*#batch n"], q: Float[Tensor, "*#batch n"]
         >>> total_variation(torch.tensor([0.5, 0.5]), torch.tensor([0.9, 0.1]))
         tensor(0.4000)
     """
-    return (torch.as_tensor(p) - torch.as_tensor(q)).abs().sum(-1) / 2
+    p, q = _distributions(p, q)
+    return (p - q).abs().sum(-1) / 2
 
 
-def kl_divergence(p: Float[Tensor, "*#batch n"], q: Float[Tensor, "*#batch n"]) -> Float[Tensor, "*#batch"]:
+def kl_divergence(p: Any, q: Any) -> Float[Tensor, "*#batch"]:
     """KL(p || q) in nats, [...]; 0 log 0 = 0, infinite where q misses mass that p has.
 
     Args:
         p, q: [..., n] probabilities; of different numbers of dimensions they are broadcast.
+
+    Raises:
+        ValueError: not distributions over the same n.
 
     Source: Kullback & Leibler 1951.
 
@@ -126,8 +141,30 @@ def kl_divergence(p: Float[Tensor, "*#batch n"], q: Float[Tensor, "*#batch n"]) 
         >>> kl_divergence(torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5]))
         tensor(0.6931)
     """
-    p, q = torch.as_tensor(p), torch.as_tensor(q)
+    p, q = _distributions(p, q)
     return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum(-1)
+
+
+def _distributions(p: Any, q: Any) -> tuple[Float[Tensor, "*#batch n"], Float[Tensor, "*#batch n"]]:
+    both = as_floats(p), as_floats(q)
+    for one in both:
+        near = 1e-6 if one.dtype == torch.float64 else 1e-3
+        wrong = (
+            not one.ndim or not one.isfinite().all() or (one < -near).any() or ((one.sum(-1) - 1).abs() > near).any()
+        )
+        if wrong:
+            raise NashwardError(f"expected probabilities [..., n] that sum to 1, got {quoted(one.tolist(), 80)}")
+    shapes = [tuple(one.shape) for one in both]
+    try:
+        torch.broadcast_shapes(*shapes)
+    except RuntimeError:
+        shapes[0] = ()  # told below
+    if shapes[0][-1:] != shapes[1][-1:]:
+        raise NashwardError(
+            f"expected distributions over the same actions, got the shapes {list(both[0].shape)} and "
+            f"{list(both[1].shape)}"
+        )
+    return both[0].clamp_min(0), both[1].clamp_min(0)
 
 
 def most_played_first(policy: Float[Tensor, " n"]) -> list[int]:

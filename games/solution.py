@@ -17,10 +17,12 @@ from torch import Tensor
 
 from nashward.counted import counted
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from .forms.game import Profile
 from .shapes import Float, Int
 from .solvers.schedule import check_whole
+from .step import is_finite
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -252,9 +254,15 @@ def record_points(record: Sequence[int] | None, iterations: int) -> list[int]:
         Step counts from 1 to ``iterations``.
 
     Raises:
-        ValueError: a record that is not a whole number.
+        ValueError: a record that is not a whole number, or no sequence of them.
     """
-    within = [t for t in (default_record(iterations) if record is None else record) if 0 < t < iterations]
+    given = default_record(iterations) if record is None else record
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
+        raise NashwardError(f"record is {quoted(given, 40)}; expected step counts, for example [1, 10, 100]")
+    for t in given:
+        if not is_finite(t):
+            check_whole("a record", t)  # raises
+    within = [t for t in given if 0 < t < iterations]
     for t in within:
         check_whole("a record", t)
     return sorted({int(iterations), *map(int, within)})

@@ -31,6 +31,7 @@ from .solvers.together import Together
 from .stability import warn_step_size
 from .step import Solver, Step, is_finite
 
+_HEAVIEST = 1e200  # a weight; sums of larger ones overflow
 _WAITING = 2**18  # numbers that wait to be measured: 2 MiB for each kind of policy
 
 
@@ -69,7 +70,8 @@ def solve(
             ``DuelingFeedback()``.
         opponents: fixed policies that the solver plays against by name (``games.FixedOpponents``), each as ``start``.
         averaging: the weight of the t-th played policy, ``games.averaging.uniform``, ``games.averaging.linear`` or a
-            step schedule; None: the solver's default, or uniform.
+            step schedule; None: the solver's default, or uniform. A weight may be 0; until one is above 0, the
+            average is the last iterate.
         averages: further averages to record by name, for example ``{"linear": games.averaging.linear}``.
         record: the step counts at which to record (see ``default_record``); the last is always recorded.
         keep_policies: keep the policies at every record, for trajectories.
@@ -81,8 +83,8 @@ def solve(
     Raises:
         ValueError: iterations or a record that is not a whole number >= 1, a tolerance below 0 or not finite, a further
             average named "last" or "average", a start, reference or fixed opponent that is not a distribution over the
-            actions, a reference that excludes an action of the start, an unknown fixed opponent, ``traced=True`` for a
-            run that cannot be traced.
+            actions, a reference that excludes an action of the start, an unknown fixed opponent, a weight of an
+            average below 0 or not finite, ``traced=True`` for a run that cannot be traced.
         TypeError: not a game, not a solver, or a feedback or an average that is not a function.
 
     Warns:
@@ -108,6 +110,7 @@ def solve(
     _check_reference(*map(tables.probabilities, (start_policy, anchor_policy)))
     weigh = averaging if averaging is not None else getattr(solver, "averaging", uniform)
     weights = {"average": weigh, **_checked_averages(averaging, averages)}
+    weights = {name: each if each is uniform else _checked_weights(name, each) for name, each in weights.items()}
     players = {name: tables.policy(policy, name) for name, policy in (opponents or {}).items()}
     lead = (len(solver.solvers),) if isinstance(solver, Together) else ()
     start_policy, anchor_policy, players = _spread(start_policy, anchor_policy, players, lead)
@@ -153,6 +156,19 @@ def _checked_averages(averaging: Any, averages: Any) -> Mapping[str, Callable[[i
             f"a further average must not be named 'last' or 'average', got {taken.pop()!r}; for example 'linear'"
         )
     return averages or {}
+
+
+def _checked_weights(name: str, weigh: Callable[[int], float]) -> Callable[[int], float]:
+    def weight(t: int) -> float:
+        found = weigh(t)
+        if not (is_finite(found) and 0 <= found <= _HEAVIEST):
+            what = "averaging" if name == "average" else f"averages[{name!r}]"
+            raise NashwardError(
+                f"{what} weighs the policy of t = {t} by {quoted(found, 40)}; expected a number from 0 to {_HEAVIEST:g}"
+            )
+        return found
+
+    return weight
 
 
 def _spread(

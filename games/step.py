@@ -107,7 +107,7 @@ def steps_of(solver: Solver, x: Policy, reference: Policy) -> Generator[Step, Po
 
     Raises:
         ValueError: ``play`` ends.
-        TypeError: ``play`` yields something other than a Step.
+        TypeError: ``play`` is no generator, or yields something other than a Step.
 
     Example:
         >>> from nashward import games
@@ -116,6 +116,11 @@ def steps_of(solver: Solver, x: Policy, reference: Policy) -> Generator[Step, Po
         0.5
     """
     play, name, made = solver.play(x, reference), type(solver).__name__, 0
+    if not hasattr(play, "send"):
+        raise TypeError(
+            f"{name}: play is a generator of Steps (while True: policy = yield Step(...)), got one that returns "
+            f"{quoted(play, 80)}"
+        )
     policy: Any = None
     while True:
         try:

@@ -10,11 +10,11 @@ import torch
 from nashward import games
 from nashward.games.shapes import Float
 
-from .verification import Check
+from .verification import Check, Settings
 
 
 @dataclass(frozen=True)
-class KSamples:
+class KSamples(Settings):
     """Mean and variance of the win rate estimated from K samples, with or without the self-comparison among them.
 
     .. math::
@@ -88,7 +88,7 @@ class KSamples:
 
 
 @dataclass(frozen=True)
-class OracleError:
+class OracleError(Settings):
     """The Nash of an oracle's game, played in the true game that the oracle estimates.
 
     .. math::  |P' - P| \\le \\epsilon \\;\\Rightarrow\\; gap_P(nash(P')) \\le 2 \\epsilon
@@ -129,7 +129,7 @@ class OracleError:
 
 
 @dataclass(frozen=True)
-class ScoresLoseCycles:
+class ScoresLoseCycles(Settings):
     """A table rebuilt from mean scores has no cycle, so its Nash is pure, whatever the oracle's table was.
 
     .. math::  P^{BT}_{ij} = \\sigma(s_i - s_j), \\quad s_i = \\frac1n \\sum_j L_{ij}

@@ -13,7 +13,7 @@ import torch
 from nashward import games
 from nashward.games.shapes import Float
 
-from .verification import Check, check_covered, solve_quietly
+from .verification import Check, Settings, check_covered, solve_quietly
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class MeanWinRate:
 
 
 @dataclass(frozen=True)
-class LogPartition:
+class LogPartition(Settings):
     """The log normaliser of a multiplicative-weights step is step / 2 to first order; SPPO replaces it by that.
 
     .. math::
@@ -91,7 +91,7 @@ class LogPartition:
 
 
 @dataclass(frozen=True)
-class OrderedLogPartition:
+class OrderedLogPartition(Settings):
     """If the responses are totally ordered, log Z / step goes from 1/2 to 1 as the step grows.
 
     .. math::  \\log Z / s = \\log((e^s - 1) / s) / s, \\qquad n \\to \\infty
@@ -130,7 +130,7 @@ class OrderedLogPartition:
 
 
 @dataclass(frozen=True)
-class PairLoss:
+class PairLoss(Settings):
     """The least-squares loss on labelled pairs has the exact multiplicative-weights step as its minimiser.
 
     .. math::

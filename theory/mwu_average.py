@@ -14,7 +14,7 @@ from nashward import games
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
-from .verification import Check, check_average, check_covered, kl_to_target
+from .verification import Check, check_average, check_covered, check_settings, counted, kl_to_target
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,7 @@ class _AverageOfMWU(ABC):
     C: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.step) and self.step > 0):
-            raise NashwardError(f"step must be a positive number, got {self.step}")
-        if not (math.isfinite(self.C) and self.C >= 0):
-            raise NashwardError(f"C = max_y -log pi_1(y) must be finite (pi_1 > 0 everywhere), got {self.C}")
+        check_settings(self)
 
     @abstractmethod
     def value(self, iterations: Any) -> Any:
@@ -85,7 +82,7 @@ class MWUAverage(_AverageOfMWU):
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
-        return self.step / 4 + 2 * self.C / (self.step * np.asarray(iterations, dtype=np.float64))
+        return self.step / 4 + 2 * self.C / (self.step * counted(iterations))
 
     bound = value  # the name that plots use
 
@@ -129,7 +126,7 @@ class SPPOTheorem(_AverageOfMWU):
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
-        return self.step / 2 + 2 * self.C / (self.step * np.asarray(iterations, dtype=np.float64))
+        return self.step / 2 + 2 * self.C / (self.step * counted(iterations))
 
     def is_vacuous(self, iterations: int) -> bool:
         """Whether the bound is at least 1, which no gap exceeds."""

@@ -15,7 +15,7 @@ from nashward.games import objectives
 from nashward.shortened import quoted
 
 from .mwu_average import check_start, complexity, complexity_of_start
-from .verification import Check, check_average, check_covered, solve_quietly
+from .verification import Check, Settings, check_average, check_covered, check_settings, counted, solve_quietly
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class EntropicAscent:
     share: float
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if self.step > 4 * self.tau * (1 + 1e-12):
             raise NashwardError(f"the step {self.step:g} is above 4 tau = {4 * self.tau:g}, where nothing is proven")
 
@@ -67,7 +68,7 @@ class EntropicAscent:
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
-        T = np.asarray(iterations, dtype=np.float64)
+        T = counted(iterations)
         return self.C / (self.step * T) - self.tau * math.log(self.share)
 
     def check(self, game: objectives.EntropicGame, solver: Any, iterations: int = 400, start: Any = None) -> Check:
@@ -87,7 +88,7 @@ class EntropicAscent:
 
 
 @dataclass(frozen=True)
-class FloorsAverage:
+class FloorsAverage(Settings):
     """The average of multiplicative weights on ``games.objectives.FloorsGame``, policy and multipliers together.
 
     .. math::
@@ -122,7 +123,7 @@ class FloorsAverage:
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
-        T = np.asarray(iterations, dtype=np.float64)
+        T = counted(iterations)
         spans = (1 + self.limit) ** 2 + 4 * self.limit**2
         return (self.C + math.log(self.k + 1)) / (self.step * T) + self.step * spans / 8
 

@@ -12,11 +12,11 @@ from nashward import games
 from nashward.errors import NashwardError
 
 from .mwu_average import complexity_of_start
-from .verification import Check, check_average, check_covered
+from .verification import Check, Settings, check_average, check_covered, counted
 
 
 @dataclass(frozen=True)
-class OptimisticAverage:
+class OptimisticAverage(Settings):
     """The average of ``games.OptimisticMWU(0.5, two_sequences=True)`` from the uniform policy.
 
     .. math::  gap(\\bar\\pi_T) \\le \\frac{4 \\log n}{T} \\qquad (step = 1/2)
@@ -42,7 +42,7 @@ class OptimisticAverage:
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
-        return 4 * math.log(self.n) / np.asarray(iterations, dtype=np.float64)
+        return 4 * math.log(self.n) / counted(iterations)
 
     def check(self, game: Any, solver: Any, iterations: int = 400, start: Any = None) -> Check:
         """The gap of the solver's average (two sequences, step 1/2) against the bound."""
@@ -51,7 +51,7 @@ class OptimisticAverage:
 
 
 @dataclass(frozen=True)
-class PublishedRootFails:
+class PublishedRootFails(Settings):
     """``4 sqrt(log n) / T``, the published bound of ONPO's theorem 2, is exceeded on ``games.zoo.condorcet_winner``.
 
     .. math::  \\exists \\text{ game}: \\quad 4 \\sqrt{\\log n} / T < gap(\\bar\\pi_T)
@@ -78,7 +78,7 @@ class PublishedRootFails:
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The published bound after T iterations."""
-        return 4 * math.sqrt(math.log(self.n)) / np.asarray(iterations, dtype=np.float64)
+        return 4 * math.sqrt(math.log(self.n)) / counted(iterations)
 
     def check(self, game: Any, solver: Any, iterations: int, start: Any = None) -> Check:
         """The measured gap above the published bound, at T = iterations."""

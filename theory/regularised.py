@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from nashward import games
+from nashward.errors import NashwardError
 from nashward.games.forms.game import Players
 from nashward.games.shapes import Float
 from nashward.games.solvers.tables_only.base import Payoffs
 
-from .verification import Check, check_covered, constant_step, kl_to_target, solve_quietly
+from .verification import Check, Settings, check_covered, constant_step, counted, kl_to_target, solve_quietly
 
 HALF = 0.5  # L, the largest centred payoff of a preference game
 ROUNDING = 1e-11  # KL below this is rounding
@@ -23,7 +24,7 @@ _PULLED = (games.MagneticMirrorDescent, games.INPO, games.ExtraGradient)  # go t
 
 
 @dataclass(frozen=True)
-class Contraction:
+class Contraction(Settings):
     """Each step shrinks KL to the Nash of the regularised game by a constant factor.
 
     .. math::  KL(\\pi^*_\\tau \\| \\pi_{t+1}) \\le factor \\cdot KL(\\pi^*_\\tau \\| \\pi_t)
@@ -78,7 +79,7 @@ class Contraction:
 
     def value(self, iterations: Any) -> Any:
         """The largest share of the first KL that can be left after T steps."""
-        return self.factor ** np.asarray(iterations, dtype=np.float64)
+        return self.factor ** counted(iterations)
 
     def check(
         self, game: games.PreferenceGame, solver: Any, iterations: int = 60, start: Any = None, reference: Any = None
@@ -97,7 +98,7 @@ class Contraction:
 
 
 @dataclass(frozen=True)
-class MagneticIsINPO:
+class MagneticIsINPO(Settings):
     """Magnetic mirror descent with step s is INPO (online mirror descent) with step s / (1 + s tau).
 
     Why: dividing the exponent by 1 + s tau makes the shares of pi_t and of the reference sum to 1.
@@ -138,7 +139,7 @@ class MagneticIsINPO:
 
 
 @dataclass(frozen=True)
-class NashMDRate:
+class NashMDRate(Settings):
     """Nash-MD with the schedule 2 / (tau (t + 2)), last iterate.
 
     .. math::
@@ -161,9 +162,16 @@ class NashMDRate:
 
     tau: float
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.tau:
+            raise NashwardError(
+                "NashMDRate: tau is 0; expected a finite number > 0, for without a pull nothing is bounded"
+            )
+
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
-        return 8 / (self.tau**2 * (np.asarray(iterations, dtype=np.float64) + 1))
+        return 8 / (self.tau**2 * (counted(iterations) + 1))
 
     def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """KL after each iteration against the rate."""
@@ -184,7 +192,7 @@ class NashMDRate:
 
 
 @dataclass(frozen=True)
-class NashMDBias:
+class NashMDBias(Settings):
     """With a constant step s Nash-MD comes to rest away from the regularised Nash, by O(s) in logits and O(s^2) in KL.
 
     .. math::
@@ -231,7 +239,7 @@ class NashMDBias:
 
 
 @dataclass(frozen=True)
-class ExactProximalPoint:
+class ExactProximalPoint(Settings):
     """The proximal point method with every inner game solved to 1e-12; ``games.ProximalPoint`` approximates it.
 
     Args:
@@ -298,7 +306,7 @@ class ProximalMonotone:
 
 
 @dataclass(frozen=True)
-class RegularisedGap:
+class RegularisedGap(Settings):
     """The Nash of the regularised game is not a Nash of the game, but its gap is bounded.
 
     .. math::  gap(\\pi^*_\\tau) \\le 2 \\tau (\\max_y -\\log ref(y) - KL(\\pi^*_\\tau \\| ref))
@@ -341,7 +349,7 @@ class RegularisedGap:
 
 
 @dataclass(frozen=True)
-class FixedMagnet:
+class FixedMagnet(Settings):
     """With a fixed magnet, the last iterate's gap tends to that of the regularised Nash; with a moving one, to 0.
 
     Args:
@@ -373,7 +381,7 @@ class FixedMagnet:
 
 
 @dataclass(frozen=True)
-class MovingMagnet:
+class MovingMagnet(Settings):
     """If the magnet moves to the iterate from time to time, the last iterate converges to a Nash of the game.
 
     The paper gives no rate; ``gap`` is the level to be reached after T iterations.

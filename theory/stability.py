@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from nashward.errors import NashwardError
 from nashward.games import Policy, Solver, Step
 from nashward.games.driver import drive
+from nashward.games.step import is_finite
+from nashward.shortened import quoted
 
 
 def local_factor(solver: Solver, lam: float, iterations: int = 200) -> float:
@@ -29,6 +32,9 @@ def local_factor(solver: Solver, lam: float, iterations: int = 200) -> float:
     Returns:
         The factor per iteration.
 
+    Raises:
+        ValueError: a frequency below 0 or not finite.
+
     See also:
         ``stable_below``: the largest stable step. ``LocalThreshold``: the formula, where there is one.
 
@@ -39,6 +45,7 @@ def local_factor(solver: Solver, lam: float, iterations: int = 200) -> float:
         >>> round(local_factor(games.MWU(step=2.0), lam=0.2), 6), round(math.sqrt(1 + 0.4**2), 6)
         (1.077033, 1.077033)
     """
+    _check_frequency(lam)
     sizes: list[float] = []
 
     def execute(step: Step) -> Policy:
@@ -48,8 +55,9 @@ def local_factor(solver: Solver, lam: float, iterations: int = 200) -> float:
         return Policy(value)
 
     def record(step: Step, policy: Policy) -> bool:
-        if step.is_iterate:
-            sizes.append(abs(policy.value))
+        if not step.is_iterate:
+            return False
+        sizes.append(abs(policy.value))
         return not 1e-100 < abs(policy.value) < 1e100  # long before it overflows or underflows
 
     drive(solver, Policy(1.0 + 0j), Policy(0j), execute, record, 2 * iterations)
@@ -61,7 +69,8 @@ def local_factor(solver: Solver, lam: float, iterations: int = 200) -> float:
 def stable_below(make: Callable[[float], Solver], lam: float, iterations: int = 200, first: float = 1e-2) -> float:
     """The step up to which ``make(step)`` is locally stable, by bisection upwards from ``first``.
 
-    A solver may be stable again at larger steps.
+    A solver may be stable again at larger steps. Where it is stable up to the largest step that it allows
+    (``step * tau`` of 1), this is that step.
 
     Args:
         make: makes the solver for a step.
@@ -71,6 +80,9 @@ def stable_below(make: Callable[[float], Solver], lam: float, iterations: int = 
 
     Returns:
         The step; 0: not stable at ``first``; inf: stable at 1e6.
+
+    Raises:
+        ValueError: a frequency below 0 or not finite, or a solver that refuses ``first``.
 
     See also:
         ``local_factor``: how fast deviations grow or shrink at one step.
@@ -86,15 +98,28 @@ def stable_below(make: Callable[[float], Solver], lam: float, iterations: int = 
     def stable(step: float) -> bool:
         return local_factor(make(step), lam, iterations) < 1
 
+    def allowed_and_stable(step: float) -> bool:
+        try:
+            return stable(step)
+        except NashwardError:  # a step beyond those that the solver allows
+            return False
+
     step = first
     if not stable(step):
         return 0.0
-    while stable(step):
+    while allowed_and_stable(step):
         step *= 1.25
         if step > 1e6:
             return math.inf
     low, high = step / 1.25, step
     while high - low > 1e-10 * high:
         middle = (low + high) / 2
-        low, high = (middle, high) if stable(middle) else (low, middle)
+        low, high = (middle, high) if allowed_and_stable(middle) else (low, middle)
     return low
+
+
+def _check_frequency(lam: float) -> None:
+    if not (is_finite(lam) and lam >= 0):
+        raise NashwardError(
+            f"lam is {quoted(lam, 40)}; expected a frequency, a finite number >= 0, as of games.rotation_frequency"
+        )

@@ -11,11 +11,11 @@ import torch
 from nashward import games
 from nashward.games.shapes import Float
 
-from .verification import Check, check_average, check_covered, solve_quietly
+from .verification import Check, Settings, check_average, check_covered, counted, solve_quietly
 
 
 @dataclass(frozen=True)
-class RegretMatchingAverage:
+class RegretMatchingAverage(Settings):
     """The uniform average of regret matching (and of RM+ and PRM+).
 
     .. math::  gap(\\bar\\pi_T) \\le 2 \\sqrt{(n - 1) / T}
@@ -40,7 +40,7 @@ class RegretMatchingAverage:
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
-        return 2 * np.sqrt((self.n - 1) / np.asarray(iterations, dtype=np.float64))
+        return 2 * np.sqrt((self.n - 1) / counted(iterations))
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap of the uniform average against the bound."""
@@ -50,7 +50,7 @@ class RegretMatchingAverage:
 
 
 @dataclass(frozen=True)
-class FictitiousPlayRate:
+class FictitiousPlayRate(Settings):
     """Fictitious play's gap times sqrt(T), from the first action, ties to the first: a measured rate, not a theorem.
 
     Robinson 1951 proves convergence without such a rate, and with adversarial ties there is none.
@@ -76,7 +76,7 @@ class FictitiousPlayRate:
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The gap after T iterations; T may be an array."""
-        return self.constant / np.sqrt(np.asarray(iterations, dtype=np.float64))
+        return self.constant / np.sqrt(counted(iterations))
 
     def check(self, game: Any, solver: Any, iterations: int = 10_000, start: Any = None) -> Check:
         """gap sqrt(T) at T = 100, 1000, ... against the constant."""
@@ -136,7 +136,7 @@ def _norm(game: Any) -> float:
 
 
 @dataclass(frozen=True)
-class GradientAverage:
+class GradientAverage(Settings):
     """The average of gradient descent-ascent at a constant step, in a preference game.
 
     .. math::
@@ -167,7 +167,7 @@ class GradientAverage:
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any, start: Any = None) -> Any:
         """The bound after T iterations from the start; T may be an array."""
-        return _reach(self.n, start) / (self.step * np.asarray(iterations, dtype=np.float64)) + self.step * self.n / 4
+        return _reach(self.n, start) / (self.step * counted(iterations)) + self.step * self.n / 4
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap of the average against the bound."""
@@ -176,7 +176,7 @@ class GradientAverage:
 
 
 @dataclass(frozen=True)
-class OptimisticGradientAverage:
+class OptimisticGradientAverage(Settings):
     """The average of optimistic gradient descent-ascent: 1 / T at a constant step.
 
     .. math::
@@ -213,7 +213,7 @@ class OptimisticGradientAverage:
     def value(self, iterations: Any, start: Any = None) -> Any:
         """The bound after T iterations from the start; T may be an array."""
         constant = _reach(self.n, start) / self.step + self.step * self.n / 2
-        return constant / np.asarray(iterations, dtype=np.float64)
+        return constant / counted(iterations)
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap of the average against the bound; for a step that is too large here it is not ``claimed``."""

@@ -13,9 +13,11 @@ import torch
 
 from nashward import games
 from nashward.errors import NashwardError
+from nashward.games.forms.game import check_game
 from nashward.games.shapes import Float
 from nashward.games.solvers.solver_label import solver_label
 from nashward.games.step import is_finite
+from nashward.shortened import quoted
 
 _MOMENTS = (1, 2, 3, 10, 100)  # the iterations at which two schedules are compared
 
@@ -29,6 +31,61 @@ class Theorem(Protocol):
     statement: ClassVar[str]
     source: ClassVar[str]
     check: Callable[..., Check]
+
+
+class Settings:
+    """The base of theorems whose constants are settings: ``check_settings`` of each, when one is made."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+_EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
+    **dict.fromkeys(("step", "constant", "temperature"), ("a finite number > 0", lambda value: value > 0)),
+    "C": ("a finite number >= 0, max_y -log pi_1(y) of a start that plays every action", lambda value: value >= 0),
+    **dict.fromkeys(("tau", "error", "limit", "gap", "within"), ("a finite number >= 0", lambda value: value >= 0)),
+    **dict.fromkeys(("n", "k"), ("a whole number >= 1", lambda value: value >= 1 and value == int(value))),
+}
+
+
+def check_settings(theorem: Any) -> None:
+    """Refuse a step, a pull, a number of actions, ... for which a formula means nothing.
+
+    Args:
+        theorem: a dataclass; its fields are checked by their names.
+
+    Raises:
+        ValueError: such a setting; it is named.
+
+    Example:
+        >>> from nashward import theory
+        >>> try: theory.KSamples(0)
+        ... except ValueError as error: print(error)
+        KSamples: k is 0; expected a whole number >= 1
+    """
+    for name, (expected, holds) in _EXPECTED.items():
+        value: Any = getattr(theorem, name) if name in theorem.__dataclass_fields__ else 1
+        if not (is_finite(value) and holds(value)):
+            raise NashwardError(f"{type(theorem).__name__}: {name} is {quoted(value, 40)}; expected {expected}")
+
+
+def counted(iterations: Any) -> Float[np.ndarray, "..."]:
+    """Numbers of iterations, of a formula.
+
+    Raises:
+        ValueError: one below 0, or that is no number.
+
+    Example:
+        >>> counted([1, 10]).tolist()
+        [1.0, 10.0]
+    """
+    try:
+        T = np.asarray(iterations, dtype=np.float64)
+    except (TypeError, ValueError):
+        T = np.array(np.nan)
+    if not (T >= 0).all():
+        raise NashwardError(f"iterations are {quoted(iterations, 40)}; expected numbers >= 0")
+    return T
 
 
 @dataclass(frozen=True)
@@ -164,7 +221,9 @@ def check_covered(game: Any, solver: Any, *kinds: type[Any], n: int | None = Non
     Raises:
         ValueError: an ``n x m`` game, which has two policies; another number of actions; a solver of
             ``games.solvers.SOLVERS`` that is not of these kinds, or has another setting.
+        TypeError: not a game.
     """
+    check_game(game)
     if isinstance(game, games.ConstantSumGame):
         raise NashwardError("the theorem covers games with one policy for both players, this n x m game has two")
     if n is not None and n != game.sizes[0]:

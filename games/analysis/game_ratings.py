@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,12 @@ from nashward.errors import NashwardError
 from ..equilibria.face import maximum_entropy
 from ..equilibria.linear_program import PRECISE, ranges
 from ..equilibria.nash import nash
+from ..equilibria.rational import LARGEST, as_typed
 from ..forms.game import PreferenceGame
 from ..shapes import Float, Int
 
 SAME = 1e-12  # rows that differ by no more are the same up to rounding
+MOST_POWER = 12  # the largest denominator of an exponent
 TIGHT = 1e-9  # of a linear program: a larger multiplier counts as above 0
 
 
@@ -146,11 +150,47 @@ def nash_averaging(P: Any) -> Float[np.ndarray, " n"]:
     """
     table = np.asarray(P, dtype=np.float64)
     if not ((table > 0) & (table < 1)).all():
-        raise NashwardError("a win probability is 0 or 1, whose log-odds are not finite; give smoothing above 0")
+        raise NashwardError(
+            "a win probability is 0 or 1, whose log-odds are not finite; estimate it with games added to each pair, "
+            "as (wins + 0.5) / (games + 1)"
+        )
     upper = np.triu(np.log(table) - np.log1p(-table), 1)
     odds = upper - upper.T
-    scale = 2 * max(float(np.abs(odds).max()), 1e-300)
-    return odds @ class_lottery(0.5 + odds / scale).policy
+    return odds @ class_lottery(0.5 + _in_proportion(table, odds)).policy
+
+
+def _in_proportion(P: Float[np.ndarray, "n n"], odds: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+    """The log-odds divided so that the largest is 1/4; their rounding removes no equilibrium that equal odds give.
+
+    Where all odds are powers of one fraction, as 3 and 9, they are fractions with small denominators. Otherwise equal
+    log-odds are equal to the last digit, of either sign.
+    """
+    logs = _powers(P)
+    largest = np.abs(odds if logs is None else logs).max()
+    if not largest:
+        return np.zeros_like(odds)
+    shares = (odds if logs is None else logs) / (4 * largest)
+    return shares if logs is not None else np.round(shares * 2.0**48) / 2.0**48
+
+
+def _powers(P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"] | None:
+    """The exponents, as whole numbers, with which all odds are powers of one fraction; None where they are not."""
+    high = np.maximum(P, P.T)
+    if as_typed(high) is None:
+        return None
+    values, where = np.unique(high, return_inverse=True)
+    odds = [p / (1 - p) for p in (Fraction(v).limit_denominator(LARGEST) for v in values.tolist())]
+    base = min((o for o in odds if o > 1), default=Fraction(2))
+    found = []
+    for o in odds:
+        exponent = Fraction(math.log(o) / math.log(base)).limit_denominator(MOST_POWER)
+        m, n = exponent.numerator, exponent.denominator
+        if abs(m) > MOST_POWER**2 or o**n != base**m:
+            return None
+        found.append(exponent)
+    common = math.lcm(*(e.denominator for e in found))
+    powers = np.array([float(e * common) for e in found])[where].reshape(P.shape)
+    return np.where(P > P.T, powers, 0.0) - np.where(P < P.T, powers, 0.0)
 
 
 def deviation_ratings(P: Any) -> Float[np.ndarray, " n"]:

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from nashward.errors import NashwardError
 
+from ..forms.payoff_numbers import as_floats
 from ..shapes import Float
+from ..solvers.schedule import check_whole
 from .goodness_of_fit import pearson_p_value
 
 ELO = 400 / math.log(10)  # Elo points per nat
-FLOOR = 1e-12
+MOVED = 1e-7  # nats, in the last step of Newton's method
 
 
 def elo(scores: Any) -> Any:
@@ -101,7 +103,8 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
 
     Raises:
         ValueError: a count or a smoothing that is negative or not finite, or counts whose likelihood has no maximum:
-            some players have never lost to (or never met) the others; smoothing above 0 helps.
+            some players have never lost to (or never met) the others; smoothing above 0 helps. Iterations below 1.
+        ArithmeticError: the scores still move after so many iterations.
 
     Source: Bradley & Terry 1952; Ford 1957 for when the maximum exists.
 
@@ -110,7 +113,7 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
         >>> round(float(fit.scores[0] - fit.scores[1]), 6), round(math.log(3), 6)
         (1.098612, 1.098612)
     """
-    w = torch.as_tensor(wins, dtype=torch.float64).clone()
+    w = as_floats(wins).to(torch.float64, copy=True)
     if w.ndim != 2 or w.shape[0] != w.shape[1]:
         raise NashwardError(f"wins must be a table [n, n], got shape {[*w.shape]}")
     if not w.isfinite().all() or (w < 0).any():
@@ -121,11 +124,18 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
     n = len(w)
     w.fill_diagonal_(0.0)
     w = w + smoothing / 2 * (1 - torch.eye(n, dtype=torch.float64))
+    check_whole("iterations", iterations)
     if not has_maximum(w):
         raise NashwardError(
             "these wins have no Bradley-Terry scores: some players never lost to the others; give smoothing > 0"
         )
-    return Ratings.of(scores(w, iterations), w)
+    r, moved = _newton(w, iterations, None)
+    if not moved <= MOVED:
+        raise ArithmeticError(
+            f"Bradley-Terry scores still moved by {moved:.1e} nats in the last of {iterations} iterations; give more, "
+            "or smoothing > 0"
+        )
+    return Ratings.of(r, w)
 
 
 def scores(
@@ -144,19 +154,28 @@ def scores(
         >>> scores(torch.tensor([[0.0, 3.0], [1.0, 0.0]], dtype=torch.float64)).round(decimals=4)
         tensor([ 0.5493, -0.5493], dtype=torch.float64)
     """
+    return _newton(wins, iterations, start)[0]
+
+
+def _newton(
+    wins: Float[Tensor, "*batch n n"], iterations: int, start: Float[Tensor, " n"] | None
+) -> tuple[Float[Tensor, "*batch n"], float]:
+    """Scores, and the largest move of one in the last step; after a small one the error is about its square."""
     n, met = wins.shape[-1], wins + wins.mT
     r = torch.zeros(wins.shape[:-1], dtype=torch.float64)
     if start is not None:
         r = r + start
+    moved = math.inf
     for _ in range(iterations):
         p = torch.sigmoid(r.unsqueeze(-1) - r.unsqueeze(-2))
         slope = (wins - met * p).sum(-1)
-        if (slope.abs().amax(-1) <= FLOOR * met.sum((-2, -1))).all():
-            break
         weight = met * p * (1 - p)
         step = torch.linalg.solve(torch.diag_embed(weight.sum(-1)) - weight + 1.0 / n, slope)
-        r = r + step / step.abs().amax(-1, keepdim=True).clamp_min(1.0)
-    return r - r.mean(-1, keepdim=True)
+        step = step / step.abs().amax(-1, keepdim=True).clamp_min(1.0)
+        r, moved = r + step, float(step.abs().max())
+        if moved <= MOVED:
+            break
+    return r - r.mean(-1, keepdim=True), moved
 
 
 def has_maximum(wins: Any, groups: bool = False) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 from nashward.errors import NashwardError
 
 from ..forms.game import PreferenceGame
+from ..forms.payoff_numbers import as_floats
 from ..shapes import Bool, Float, Int
 
 TIE = 1e-9  # a win probability this close to 1/2 counts as a tie, where losing decides
@@ -23,8 +24,8 @@ def _table(P: Any) -> Float[Tensor, "*batch n n"]:
         ValueError: something else, such as counts of wins.
     """
     try:
-        table = torch.as_tensor(P.P if isinstance(P, PreferenceGame) else P)
-    except (TypeError, ValueError, RuntimeError) as error:
+        table = as_floats(P.P if isinstance(P, PreferenceGame) else P)
+    except ValueError as error:
         raise NashwardError(f"expected a table [..., n, n] of win probabilities, got {type(P).__name__}") from error
     if table.ndim < 2 or table.shape[-1] != table.shape[-2]:
         raise NashwardError(f"expected a table [..., n, n] of win probabilities, got the shape {list(table.shape)}")
@@ -36,6 +37,12 @@ def _table(P: Any) -> Float[Tensor, "*batch n n"]:
         raise NashwardError(
             f"entries ({i}, {j}) and ({j}, {i}) are {a:g} and {b:g}; expected win probabilities, which sum to 1 "
             "(from counts W: W / (W + W.T), with 1/2 on the diagonal)"
+        )
+    outside = (table < -TOLERANCE) | (table > 1 + TOLERANCE)
+    if bool(outside.any()):
+        first = tuple(outside.nonzero()[0].tolist())
+        raise NashwardError(
+            f"entry ({first[-2]}, {first[-1]}) is {float(table[first]):g}; expected win probabilities, from 0 to 1"
         )
     return table
 
@@ -160,8 +167,7 @@ _ROUNDED = 1e-3  # log-odds of probabilities near 1 carry much rounding; other t
 
 
 def _skew(A: Any) -> Float[Tensor, "*batch n n"]:
-    table = torch.as_tensor(A)
-    table = table if table.is_floating_point() else table.to(torch.float64)
+    table = as_floats(A)
     if table.ndim < 2 or table.shape[-1] != table.shape[-2]:
         raise NashwardError(f"expected a skew table [..., n, n], got shape {list(table.shape)}")
     off = (table + table.mT).abs()

@@ -19,13 +19,14 @@ from ..forms.implicit import ImplicitGame
 from ..forms.low_rank import LowRankGame
 from ..forms.symmetrize import join, split, symmetrised
 from ..shapes import Float, Int
+from ..solvers.schedule import check_whole
 from . import selection
 from .certificates.decision import PROVED, Decision, decide, from_guess
 from .certificates.enclosure import UNIT, proved_unique
 from .double_oracle import double_oracle
 from .face import Face, approximate_face, certified, face_of_margins
 from .polish import GAP, GOOD
-from .rational import Rational, certify, fractions
+from .rational import Rational, as_typed, certify, fractions, typed_margins
 from .selection import solve_margins, solve_one
 from .two_players.pairs import Pair, exact_pair, exact_pairs, polish_pair
 
@@ -226,6 +227,8 @@ def nash(
 def face(game: PreferenceGame | ConstantSumGame) -> Face:
     """The set of all equilibria of one game: the actions played in some of them, its dimension, and points on it.
 
+    Payoffs that round fractions with small denominators, such as tenths, are read as these.
+
     Args:
         game: a single game; for an ``n x m`` one the face is that of ``symmetrised(game)``.
 
@@ -245,7 +248,9 @@ def face(game: PreferenceGame | ConstantSumGame) -> Face:
     if game.batch_shape:
         raise NashwardError(f"the face is of one game, got a batch of shape {tuple(game.batch_shape)}")
     if not isinstance(game, ConstantSumGame):
-        return face_of_margins(_margins(game.P))
+        return face_of_margins(_typed_margins(game.P))
+    whole = as_typed(_numpy(game.payoff))
+    game = game if whole is None else ConstantSumGame(whole, 0.0)
     near = approximate_face(_margins(symmetrised(game).P))
     decision = _decide_two(game, split(game, torch.from_numpy(near.interior)))[0]
     if decision.dimension is None:  # a vertex may show what the middle does not
@@ -267,7 +272,7 @@ def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
         denominator: the largest denominator that the payoffs may have.
 
     Raises:
-        ValueError: a batch of games, or a payoff that is no such fraction (the entry is named).
+        ValueError: a batch of games, a payoff that is no such fraction (the entry is named), a denominator below 1.
         TypeError: not a preference game.
         ArithmeticError: the vertex in fractions is no equilibrium.
 
@@ -285,8 +290,9 @@ def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
         )
     if game.batch_shape:
         raise NashwardError(f"fractions are of one game, got a batch of shape {tuple(game.batch_shape)}")
+    check_whole("denominator", denominator)
     P = game.P.detach().cpu().numpy().astype(np.float64)
-    table = fractions(P, denominator)
+    table = fractions(P, int(denominator))
     clean = np.array([[float(p) for p in row] for row in table]) - 0.5
     return certify(table, solve_margins((clean - clean.T) / 2)[0])
 
@@ -414,7 +420,7 @@ def _chosen(
     proved = proved_unique(_numpy(tables) - 0.5, played, played, np.full(len(x), UNIT / 2), skew=True)
     for game in np.flatnonzero(~proved).tolist():
         n = tables.shape[-1] if sizes is None else int(sizes[game])
-        chosen = point(face_of_margins(_margins(tables[game, :n, :n])))
+        chosen = point(face_of_margins(_typed_margins(tables[game, :n, :n])))
         x[game, :n] = torch.from_numpy(chosen).to(x)
     return x
 
@@ -425,6 +431,12 @@ def _numpy(values: Float[Tensor, "*shape"]) -> Float[np.ndarray, "*shape"]:
 
 def _margins(table: Float[Tensor, "n n"]) -> Float[np.ndarray, "n n"]:
     return table.detach().cpu().numpy().astype(np.float64) - 0.5
+
+
+def _typed_margins(table: Float[Tensor, "n n"]) -> Float[np.ndarray, "n n"]:
+    """The margins, up to scale, of the fractions that the probabilities round."""
+    whole = typed_margins(_numpy(table))
+    return _margins(table) if whole is None else whole
 
 
 def _tensor(values: Any) -> Float[Tensor, "..."]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from ..shapes import Float
 
 MOST = 30  # the most actions of a player
 LARGEST = 10_000  # the largest denominator of a payoff; those of probabilities are below it
+COMMON = 2**31  # the largest whole number that a payoff is read as
 ROUNDING = 2**-51  # relative rounding of payoffs
 
 
@@ -153,6 +155,48 @@ def in_fractions(
     return RationalPair(x, y, only(table, x, y)) if best == least else None
 
 
+def as_typed(payoff: Float[np.ndarray, "n m"], shift: float = 0.0) -> Float[np.ndarray, "n m"] | None:
+    """Whole numbers in proportion to ``payoff - shift``, with the payoffs read as the fractions that round to them.
+
+    A game typed in tenths has the equilibria of these fractions; as stored, it may have fewer.
+
+    Args:
+        payoff: [n, m], in float64.
+        shift: a dyadic number.
+
+    Returns:
+        [n, m], held exactly; None where no fraction with a small denominator rounds to a payoff, or the common
+        denominator is large.
+
+    Example:
+        >>> as_typed(np.array([[0.1, 0.25], [2.0, 0.0]])).tolist(), as_typed(np.array([[2**0.5]])) is None
+        ([[2.0, 5.0], [40.0, 0.0]], True)
+    """
+    distinct, where = np.unique(payoff, return_inverse=True)
+    found: list[Fraction] = []
+    common = 1
+    for u in distinct.tolist():
+        p = Fraction(u).limit_denominator(LARGEST)
+        if float(p) != u:
+            return None
+        found.append(p - Fraction(shift))
+        common = math.lcm(common, found[-1].denominator)
+        if common > COMMON or common * abs(found[-1]) > COMMON:
+            return None
+    return np.array([float(p * common) for p in found])[where].reshape(payoff.shape)
+
+
+def typed_margins(P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"] | None:
+    """``as_typed`` of P - 1/2. The larger of P[i, j] and P[j, i] decides: the other one is 1 minus it, as stored.
+
+    Example:
+        >>> typed_margins(np.array([[0.5, 1 - 0.9], [0.9, 0.5]])).tolist()
+        [[0.0, -2.0], [2.0, 0.0]]
+    """
+    whole = as_typed(np.maximum(P, P.T), 0.5)
+    return None if whole is None else np.where(P > P.T, whole, 0.0) - np.where(P < P.T, whole, 0.0)
+
+
 def _mean(line: Sequence[Fraction], policy: Sequence[Fraction]) -> Fraction:
     return sum((u * p for u, p in zip(line, policy, strict=True) if p), Fraction(0))
 
@@ -164,12 +208,12 @@ def _rounded(payoffs: Float[np.ndarray, "n m"], denominator: int) -> list[list[F
     are at most 1, and no larger than the largest payoff.
     """
     scale = min(1.0, float(np.abs(payoffs).max()))
+    return [[_fraction(u, denominator, scale) for u in line] for line in payoffs.tolist()]
 
-    def rounded(u: float) -> Fraction | None:
-        p = Fraction(u).limit_denominator(denominator)
-        return p if abs(float(p) - u) <= ROUNDING * max(scale, abs(u)) else None
 
-    return [[rounded(u) for u in line] for line in payoffs.tolist()]
+def _fraction(u: float, denominator: int, scale: float) -> Fraction | None:
+    p = Fraction(u).limit_denominator(denominator)
+    return p if abs(float(p) - u) <= ROUNDING * max(scale, abs(u)) else None
 
 
 def _solution(rows: list[list[Fraction]]) -> list[Fraction]:

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
 from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, Players, PreferenceGame, check_table
 from ..forms.skew import skew
 from ..measures import duality_gap
 from ..shapes import Bool, Float
+from ..step import is_finite
 
 Table = PreferenceGame | ConstantSumGame | ContextualGame
 
@@ -281,5 +283,5 @@ def _profile(game: Table, log_reference: Players) -> Any:
 
 
 def _check_tau(tau: float) -> None:
-    if not 0 < tau < float("inf"):
-        raise NashwardError(f"tau must be a positive number, got {tau}")
+    if not (is_finite(tau) and tau > 0):
+        raise NashwardError(f"tau must be a positive number, got {quoted(tau, 40)}")

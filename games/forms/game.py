@@ -16,6 +16,7 @@ from nashward.errors import NashwardError
 from nashward.shortened import quoted
 
 from ..shapes import Float, Num
+from ..step import is_finite
 from .exact_sums import exact_sums, exact_sums_of, largest_size, plain
 from .keyed import in_order
 from .payoff_numbers import labels_of, numbers
@@ -107,8 +108,10 @@ class PreferenceGame:
     stake = 1.0  # what the winner of a duel gets; the loser gets total - stake
 
     def __init__(self, P: Any, labels: Sequence[str] | None = None, *, tolerance: float = 1e-6):
-        if not 0 <= tolerance < 0.5:
-            raise NashwardError(f"tolerance is {tolerance}; expected how far P + P^T may be from 1, in [0, 1/2)")
+        if not (is_finite(tolerance) and 0 <= tolerance < 0.5):
+            raise NashwardError(
+                f"tolerance is {quoted(tolerance, 40)}; expected how far P + P^T may be from 1, in [0, 1/2)"
+            )
         quick = exact_sums_of(P, tolerance) if plain(P) and P.shape[-1] == P.shape[-2] else None
         table = _table(P) if quick is None else torch.from_numpy(quick)
         if table.shape[-1] != table.shape[-2]:
@@ -228,9 +231,9 @@ class ConstantSumGame:
         row_labels: Sequence[str] | None = None,
         column_labels: Sequence[str] | None = None,
     ):
+        if not is_finite(total):
+            raise NashwardError(f"the total of the payoffs must be a finite number, got {quoted(total, 40)}")
         self.total = float(total)
-        if not math.isfinite(self.total):
-            raise NashwardError(f"the total of the payoffs must be a finite number, got {self.total}")
         largest = largest_size(payoff) if plain(payoff) else math.nan
         quick = math.isfinite(largest)
         self.payoff = torch.from_numpy(payoff) if quick else _table(payoff)

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 
+from ..step import is_finite
 from .game import ConstantSumGame, PreferenceGame
-from .labels_of_csv import LABELS, Labels, layout, number
+from .labels_of_csv import LABELS, Labels, layout, not_a_number, number
 
 TYPES = (".csv", ".npy", ".npz", ".parquet")
 
@@ -56,7 +58,11 @@ def load(
     file = Path(path)
     if tolerance is not None and total is not None:
         raise NashwardError(f"{file}: a tolerance (--rounding) is of P + P^T = 1; a table with a total has none")
+    if total is not None and not is_finite(total):
+        raise NashwardError(f"total is {quoted(total, 40)}; expected the number to which the payoffs sum, or None")
     table, rows, columns = read_table(file, labels, total is None)
+    if not table.size:
+        raise NashwardError(f"{file} holds an array of the shape {list(table.shape)}; expected at least one number")
     try:
         return _game(table, total, rows, columns, {} if tolerance is None else {"tolerance": tolerance})
     except ValueError as error:
@@ -197,6 +203,9 @@ def _csv(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
         raise NashwardError(f"{file} is empty; expected labels in the first row and column, and numbers")
     if len(lines[0]) == 1 and (other := next((sign for sign in ";\t|" if sign in lines[0][0]), None)):
         raise NashwardError(f"{file}: cells are separated by {other!r}; expected commas, and points in numbers")
+    halved = ",".join(lines[0]).split(";")  # 0,5;0,9 of a language whose decimals have commas
+    if len(halved) > 1 and any("," in cell for cell in halved) and None not in map(_with_comma, halved[1:]):
+        raise NashwardError(f"{file}: cells are separated by ';'; expected commas, and points in numbers")
     if all(len(row) == 1 and len(row[0].split()) > 1 for row in lines):
         raise NashwardError(f"{file}: cells are separated by blanks; expected commas")
     rows, columns, cells = layout(lines, labels, symmetric)
@@ -208,16 +217,14 @@ def _csv(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
         name = rows[i] if rows else str(i)
         if len(row) != width:
             lacking = f": none in the column {columns[len(row)]!r}" if columns and len(row) < width else ""
-            raise NashwardError(f"{file}: row {name} has {len(row)} numbers, expected {width}{lacking}")
+            which = name if rows else f"{i + 1} (the first is 1)"
+            raise NashwardError(f"{file}: row {which} has {len(row)} numbers, expected {width}{lacking}")
         for j, cell in enumerate(row):
             value = math.nan if i == j and not cell.strip() else number(cell)
             if value is None:
                 column = columns[j] if columns else str(j)
-                if cell.strip():
-                    what = f"is not a number: {cell!r}" + "; divide percents by 100" * cell.strip().endswith("%")
-                else:
-                    what = f"is empty{_opposite(cells, i, j) if symmetric else ''}"
-                raise NashwardError(f"{file}: entry [{name}, {column}] {what}")
+                other = _opposite(cells, i, j) if symmetric and not cell.strip() else ""
+                raise NashwardError(f"{file}: entry [{name}, {column}] {not_a_number(cell)}{other}")
             table[i, j] = value
     if symmetric and (rows is None) != (columns is None):  # the same actions in both directions
         rows = columns = rows or columns
@@ -226,6 +233,10 @@ def _csv(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
 
 def _is_comment(row: list[str]) -> bool:
     return row[0].lstrip().startswith("#") and not any(cell.strip() for cell in row[1:])
+
+
+def _with_comma(cell: str) -> float | None:
+    return number(cell.replace(",", "."))
 
 
 def _opposite(cells: list[list[str]], i: int, j: int) -> str:
@@ -265,7 +276,8 @@ def _npz(file: Path) -> _Read:
     names = [name for name in content if name not in ("labels", "row_labels", "column_labels")]
     key = "P" if "P" in names else names[0] if len(names) == 1 else None
     if key is None:
-        raise NashwardError(f"{file} must hold an array P (and optionally labels), it holds {', '.join(content)}")
+        held = ", ".join(content) or "no array"
+        raise NashwardError(f"{file} must hold an array P (and optionally labels), it holds {held}")
     found = {name: [str(label) for label in content[name].ravel()] for name in content if name.endswith("labels")}
     both = found.get("labels")
     return _floats(file, f"array {key}", content[key]), found.get("row_labels", both), found.get("column_labels", both)
@@ -301,7 +313,7 @@ def _parquet(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
         index, columns = names[0], names[1:]
     else:
         texts = [names, *([str(value) for value in row.values()] for row in table.to_pylist())]
-        named = layout([["x", *texts[0][1:]], *texts[1:]], None, symmetric) if table.num_rows else None
+        named = layout(texts, None, symmetric, header=True) if table.num_rows else None
         index, columns = (names[0], names[1:]) if named is not None and named.rows is not None else (None, names)
     if labels in ("rows", "none"):
         raise NashwardError(f"{file}: the columns of a Parquet file have names; give labels as both or columns")

@@ -38,17 +38,37 @@ def number(cell: str) -> float | None:
         return None
 
 
-def layout(lines: list[list[str]], labels: Labels | None, symmetric: bool) -> Layout:
+def not_a_number(cell: str) -> str:
+    """What is wrong with a cell that should hold a number, and what to write.
+
+    Args:
+        cell: as the file has it.
+
+    Example:
+        >>> not_a_number("1/4")
+        "is not a number: '1/4'; write fractions as decimals"
+    """
+    if not cell.strip():
+        return "is empty"
+    advice = "; divide percents by 100" if cell.strip().endswith("%") else ""
+    if re.fullmatch(r"\s*\d+\s*/\s*\d+\s*", cell):
+        advice = "; write fractions as decimals"
+    return f"is not a number: {cell!r}{advice}"
+
+
+def layout(lines: list[list[str]], labels: Labels | None, symmetric: bool, header: bool = False) -> Layout:
     """Find the labels of a table: in the first row and column, in the first row, in the first column, or nowhere.
 
     Cells that are not numbers decide, then the shape: a preference game is square, and a reading in which a player has
     a single action is the last choice. A first row 0, 1, 2, ... that leaves as many rows as columns is a header, as of
-    data frames without labels. A first row or column of whole numbers that could be labels or payoffs is refused.
+    data frames without labels. A first row or column of whole numbers that could be labels or payoffs is refused, and
+    so is one that is partly numbers, unless both hold the same labels.
 
     Args:
         lines: at least one, the cells of each row.
         labels: where the labels are; None finds them.
         symmetric: the table is of a preference game.
+        header: the first row is known to hold labels.
 
     Raises:
         ValueError: labels and payoffs cannot be told apart.
@@ -57,32 +77,79 @@ def layout(lines: list[list[str]], labels: Labels | None, symmetric: bool) -> La
         >>> layout([["0", "1"], ["3", "-1"], ["-2", "4"]], None, symmetric=False).columns
         ['0', '1']
     """
-    if labels is not None:
-        return _cut(lines, labels)
-    numeric = [[number(cell) is not None for cell in line] for line in lines]
-    head, side = numeric[0][1:], [line[0] for line in numeric[1:] if line]
-    if not lines[0][0].strip():
-        return _cut(lines, "both")
-    possible: list[Labels] = list(LABELS)
-    if not numeric[0][0]:  # the corner is a label: a column's, a row's, or the heading of the row labels
-        possible = ["both", "columns", "rows"]
-    if head and not all(head):
-        possible = [one for one in possible if one in ("both", "columns")]
-    if side and not all(side):
-        possible = [one for one in possible if one in ("both", "rows")]
+    possible: list[Labels] = ["both", "columns"] if header else [labels] if labels is not None else _possible(lines)
     if len(possible) == 1:
         return _cut(lines, possible[0])
     shapes = {one: _shape(lines, one) for one in possible}
     fitting = [one for one in possible if shapes[one] is not None and min(shapes[one] or (0,)) > 0]
     if symmetric:
         fitting = [one for one in fitting if len(set(shapes[one] or ())) == 1 and _agree(_cut(lines, one))]
+        if "none" in possible:  # all cells are numbers
+            fitting = [one for one in fitting if _could_be_labels(_cut(lines, one))]
     if not fitting:  # report the error of the likeliest reading
-        return _cut(lines, "none" if "none" in possible and all(numeric[0]) else possible[0])
+        return _cut(lines, "none" if "none" in possible else possible[0])
     larger = [one for one in fitting if min(shapes[one] or (0,)) > 1]
     fitting = larger or fitting
     if symmetric and len(fitting) > 1:
         fitting = [one for one in fitting if _halves(_cut(lines, one))] or fitting
     return _cut(lines, _plausible(lines, fitting, shapes))
+
+
+def _possible(lines: list[list[str]]) -> list[Labels]:
+    """The readings that the first row and column allow, the likeliest first."""
+    corner, head, side = lines[0][0].strip(), lines[0][1:], [line[0] for line in lines[1:] if line]
+    numeric = number(corner) is not None
+    if not head or not side:  # a single column or row
+        if numeric or not corner:
+            return ["none"] if not all(_all_numbers(cells) for cells in (head, side)) else list(LABELS)
+        return ["rows"] if _all_numbers(head) and head else ["columns"]
+    names = [cell.strip() for cell in head]
+    same = len(names) == len(set(names) - {""}) > 1 and names == [cell.strip() for cell in side]
+    across, down = _all_labels(head), _all_labels(side)
+    if (across and down) or (same and (not _all_numbers(head) or not corner)):
+        return ["both"]
+    if not corner and (across or down) and all(cell.strip() for cell in head + side):
+        return ["both"]
+    if _all_numbers(head) and _all_numbers(side):
+        if numeric:
+            return list(LABELS)
+        inside = [line[1:] for line in lines[1:]]
+        counted = same or (_like_labels(head, inside) and _like_labels(side, inside))
+        if counted and not re.match(r"[-+.]*\d", corner):
+            return ["both"]
+        if not corner and len(lines) == len(lines[0]):  # the diagonal may be empty
+            return ["none"]
+        raise _in_doubt(lines[0][0], "first row and column", 1, "columns, rows or both")
+    if corner and not numeric and across and _all_numbers(side):
+        return ["both", "columns"]
+    if corner and not numeric and down and _all_numbers(head):
+        return ["both", "rows"]
+    where, cells, options = "first row", head, "columns or both"
+    if _all_numbers(head) or (across and not numeric):
+        where, cells, options = "first column", side, "rows or both"
+    wrong = [k for k, cell in enumerate(cells) if number(cell) is None]
+    if not numeric and len(wrong) == len(cells):  # labels, one of which is lacking
+        wrong = [k for k in wrong if not cells[k].strip()]
+    raise _in_doubt(cells[wrong[0]], where, wrong[0] + 2, options)
+
+
+def _in_doubt(cell: str, where: str, place: int, options: str) -> NashwardError:
+    return NashwardError(
+        f"cell {place} of the {where} {not_a_number(cell)}; correct it or, if these are labels, give labels as "
+        f"{options} (--labels)"
+    )
+
+
+def _all_numbers(cells: Sequence[str]) -> bool:
+    return all(number(cell) is not None for cell in cells)
+
+
+def _all_labels(cells: Sequence[str]) -> bool:
+    return all(cell.strip() and number(cell) is None for cell in cells)
+
+
+def _could_be_labels(cut: Layout) -> bool:
+    return all(side is None or _like_labels(side, cut.cells) for side in (cut.rows, cut.columns))
 
 
 def _plausible(lines: list[list[str]], fitting: list[Labels], shapes: dict[Labels, tuple[int, int] | None]) -> Labels:

@@ -6,10 +6,13 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from nashward.errors import NashwardError
 from nashward.shortened import quoted
 
+from ..shapes import Float
 from .keyed import counts_rows
 
 
@@ -85,6 +88,26 @@ def numbers(values: Any) -> np.ndarray:
     for place in np.ndindex(array.shape):
         found[place] = _number(array[place], place)
     return found
+
+
+def as_floats(values: Any) -> Float[Tensor, "..."]:
+    """Numbers as a tensor: of float32 or float64 if they came so, else of float64, as Python's own are.
+
+    Args:
+        values: a tensor, an array or nested lists.
+
+    Raises:
+        ValueError: not numbers.
+
+    Example:
+        >>> as_floats([0.1]).dtype, as_floats(np.ones(1, dtype=np.float32)).dtype
+        (torch.float64, torch.float32)
+    """
+    try:
+        found = torch.as_tensor(values if hasattr(values, "dtype") else np.asarray(values, dtype=np.float64))
+    except (TypeError, ValueError, RuntimeError):
+        raise NashwardError(f"expected numbers in a tensor, an array or lists, got {quoted(values, 60)}") from None
+    return found if found.is_floating_point() else found.to(torch.float64)
 
 
 def _of_pandas(values: Any) -> Any:

@@ -72,7 +72,9 @@ def gap_curves(
     longest = max(int(s.iterations[-1]) for s in solutions.values())
     grid = np.unique(np.geomspace(1, longest, 200).round())
     for name, bound in (bounds or {}).items():
-        axes.plot(grid, bound(grid), ":", color="black", label=as_legend(name), linewidth=1.6)
+        axes.plot(
+            grid, np.broadcast_to(bound(grid), grid.shape), ":", color="black", label=as_legend(name), linewidth=1.6
+        )
     axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel="duality gap", title=title)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)

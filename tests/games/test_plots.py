@@ -415,3 +415,10 @@ def test_a_game_without_a_table_is_refused() -> None:
     game: Any = games.LowRankGame(np.eye(2), np.zeros((2, 2)))
     with pytest.raises(TypeError, match="table of payoffs, got LowRankGame"):
         games.plots.payoff_table(game, games.nash(game))
+
+
+def test_a_bound_may_be_a_constant() -> None:
+    solution = games.solve(games.zoo.comal_cycle(), games.MWU(0.1), 50)
+    figure = games.plots.gap_curves({"run": solution}, {"bound": lambda t: 0.1})
+    drawn = next(line for line in figure.axes[0].lines if line.get_label() == "bound")
+    assert np.unique(drawn.get_ydata()).tolist() == [0.1]

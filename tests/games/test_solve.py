@@ -305,3 +305,83 @@ def test_one_policy_is_no_start_of_two_players(start: Any) -> None:
     game = games.ConstantSumGame([[3.0, -1.0, 0.0], [-1.0, 1.0, 0.0]], 0.0)
     with pytest.raises(NashwardError, match=r"pair \(row, column\)"):
         games.solve(game, games.MWU(0.1), 10, start)
+
+
+@pytest.mark.parametrize("traced", [False, None])
+@pytest.mark.parametrize("weight", [-1.0, math.nan, 1e308, None])
+def test_a_weight_that_is_no_share_is_refused(weight: Any, traced: bool | None) -> None:
+    def late(t: int) -> Any:
+        return weight if t == 3 else 1.0
+
+    with pytest.raises(NashwardError, match=r"averaging .*t = 3"):
+        games.solve(games.zoo.comal_cycle(), games.MWU(0.1), 10, averaging=late, traced=traced)
+
+
+def test_the_first_policies_may_weigh_nothing() -> None:
+    game, start = games.zoo.comal_cycle(), [0.6, 0.3, 0.1]
+    path = games.solve(
+        game, games.MWU(0.1), 10, start, averaging=lambda t: float(t > 9), record=[9], keep_policies=True
+    )
+    torch.testing.assert_close(path.average, path.policies["last"][0], atol=1e-15, rtol=0)
+
+
+def test_distances_are_of_distributions_in_double_precision() -> None:
+    assert games.total_variation([0.1, 0.9], [0.3, 0.7]).dtype == torch.float64
+    assert float(games.kl_divergence([0.1, 0.9], [0.9, 0.1])) == pytest.approx(0.8 * math.log(9), abs=1e-15)
+    for distance in (games.total_variation, games.kl_divergence):
+        for p, q in (([5, -4], [0.5, 0.5]), ([0.5, 0.5], [1.0]), ([[0.5, 0.5]] * 2, [[0.5, 0.5]] * 3), ("a", [1.0])):
+            with pytest.raises(NashwardError, match="expected"):
+                distance(p, q)
+
+
+def test_no_gap_is_below_0() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [games.ConstantSumGame(rng.normal(size=(4, 5)), 0.1) for _ in range(100)]
+    assert min(float(games.duality_gap(pair, games.nash(pair).policy)) for pair in pairs) >= 0
+
+
+class _Nothing:
+    def play(self, x: Any, reference: Any) -> None:
+        return None
+
+
+class _Arrays:
+    def iterate(self, x: Any, payoffs: Any) -> Any:
+        while True:
+            yield (np.full(3, 1 / 3),)
+
+
+def test_solvers_of_ones_own_that_yield_something_else_are_told_what() -> None:
+    with pytest.raises(TypeError, match=r"_Nothing: .* yield Step.* None"):
+        games.solve(games.zoo.comal_cycle(), _Nothing(), 5)  # type: ignore[arg-type]
+    with pytest.raises(NashwardError, match=r"_Arrays: .* ndarray; torch.as_tensor"):
+        games.solve(games.zoo.comal_cycle(), _Arrays(), 5)
+
+
+def test_a_step_that_throws_the_first_policy_out_of_all_bounds_is_not_finite() -> None:
+    cycle = games.ConstantSumGame(np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]]) * 1e9, 0.0)
+    for kind in (games.Replicator(), games.Replicator(1e-3)):
+        solution = games.solve(cycle, kind, 5, ([0.5, 0.3, 0.2], [0.2, 0.3, 0.5]))
+        assert solution.status is games.Status.NOT_FINITE
+
+
+@pytest.mark.parametrize(
+    ("build", "told"),
+    [
+        (lambda game, wrong: games.ConstantSumGame([[1, 2]], total=wrong), "total"),
+        (lambda game, wrong: games.PreferenceGame(game.P, tolerance=wrong), "tolerance"),
+        (lambda game, wrong: games.load("tests/games/tables/cycle.csv", total=wrong), "total"),
+        (lambda game, wrong: games.solve(game, games.MWU(0.1), 5, record=wrong), "record"),
+        (lambda game, wrong: games.solve(game, games.MWU(0.1), 5, record=[5, wrong]), "record"),
+        (lambda game, wrong: games.nash_fractions(game, wrong), "denominator"),
+        (lambda game, wrong: games.regularised_nash(game, wrong), "tau"),
+        (lambda game, wrong: games.HistoryMixture(weights=wrong), "weights"),
+        (lambda game, wrong: games.feedback.SampledFeedback(wrong), "k must"),
+    ],
+)
+def test_a_text_where_a_number_belongs_is_named(build: Callable[[Any, Any], object], told: str) -> None:
+    with pytest.raises(NashwardError, match=f"{told}.*'a'"):
+        build(games.zoo.comal_cycle(), "a")
+    if told == "denominator":
+        with pytest.raises(NashwardError, match=r"denominator .*0"):
+            build(games.zoo.comal_cycle(), 0)

@@ -374,3 +374,38 @@ def test_policies_given_as_lists_are_read_in_double_precision() -> None:
     assert theory.TablesRaiseTheChosen().check(start).holds
     nash = games.nash(game).policy
     assert theory.ReplicatorInvariant(nash).check(game, games.Replicator(), 200, start).holds
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: theory.OracleError(-1), "error"),
+        (lambda: theory.OracleError("a"), "error"),  # type: ignore[arg-type]
+        (lambda: theory.OptimisticAverage(n="a"), "n"),  # type: ignore[arg-type]
+        (lambda: theory.Contraction.magnetic(step=-1, tau=0.1), "step"),
+        (lambda: theory.Contraction.inpo(step=0.1, tau=-0.1), "tau"),
+        (lambda: theory.NashMDRate(tau=-1), "tau"),
+        (lambda: theory.RegretMatchingAverage(n=0), "n"),
+        (lambda: theory.KSamples(0), "k"),
+        (lambda: theory.RegularisedGap(-1), "tau"),
+        (lambda: theory.MWUAverage(0.1, math.inf), "C"),
+        (lambda: theory.MWUAverage(0.1, 1.0).bound(-5), "iterations"),
+        (lambda: theory.stable_below(games.MWU, -1), "lam"),
+        (lambda: theory.stable_below(games.MWU, math.nan), "lam"),
+    ],
+)
+def test_settings_for_which_a_formula_means_nothing_are_refused(make: Any, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"\b{name}\b.* expected"):
+        make()
+
+
+def test_a_theorem_is_held_against_a_game() -> None:
+    with pytest.raises(TypeError, match="expected a game"):
+        theory.MWUAverage(0.1, 1.0).check(None, games.MWU(0.1))
+
+
+def test_a_pulled_solver_is_stable_up_to_the_largest_step_that_it_allows() -> None:
+    lam = float(games.rotation_frequency(COMAL, games.nash(COMAL).policy))
+    assert theory.stable_below(lambda step: games.NashMD(step, 0.1), lam) == pytest.approx(10, rel=1e-9)
+    with pytest.raises(ValueError, match="at most 1"):
+        theory.stable_below(lambda step: games.NashMD(step, 0.1), lam, first=20)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
 from nashward.errors import NashwardError
 from nashward.games.policy import Blend, Policy
-from nashward.games.step import Step
+from nashward.games.step import Step, is_finite
 
 from ..schedule import Schedule, at
 from .anchoring import check_regularised, regularised_anchor
@@ -52,8 +52,11 @@ class HistoryMixture:
 
     def __post_init__(self) -> None:
         check_regularised(self.step, self.tau)
-        if not self.weights or min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-9:
-            raise NashwardError(f"weights must be at least 0 and sum to 1, got {self.weights}")
+        held = isinstance(self.weights, Sequence) and len(self.weights) and all(map(is_finite, self.weights))
+        if not held or min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-9:
+            raise NashwardError(
+                f"weights must be several numbers of at least 0 that sum to 1, as (0.7, 0.3), got {self.weights!r:.80}"
+            )
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         latest = [x] * len(self.weights)

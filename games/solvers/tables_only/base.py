@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
@@ -14,6 +15,8 @@ from nashward.games.step import Solver, Step
 if TYPE_CHECKING:  # these import torch, which the solvers' names and settings do not need
     from nashward.games.executor import TableExecutor
     from nashward.games.forms.game import Players
+
+_OVERSHOT = 1e9  # no policy, but one that a step has thrown out of all bounds
 
 Payoffs: TypeAlias = "Callable[[Players], Players]"
 
@@ -63,7 +66,11 @@ class AsSteps:
         name, made = type(self.solver).__name__, 0
         for players in iterates:
             if made == 0:  # a wrong form shows at once; games.solvers.check_solver checks more
-                check_policies(players, start, f"{name}: iterate 1")
+                check_form(players, start, f"{name}: iterate 1")
+                if any((policy.abs() > _OVERSHOT).any() for policy in players):  # the step is far too large
+                    players = tuple(policy * math.nan for policy in players)  # as after more iterations: not finite
+                else:
+                    check_policies(players, start, f"{name}: iterate 1")
             x = yield Step(anchor=self.tables.handle(players), averaged=x)
             made += 1
         raise NashwardError(f"{name}: iterate ended after {made} policies; it must yield for ever")
@@ -80,18 +87,29 @@ def check_policies(players: Any, like: Players, where: str) -> None:
     Raises:
         ValueError: not a tuple of tensors of these shapes, or not distributions.
     """
-    shapes = [tuple(p.shape) for p in like]
-    if not isinstance(players, tuple) or [tuple(getattr(p, "shape", ())) for p in players] != shapes:
-        got = (
-            [tuple(getattr(p, "shape", ())) for p in players] if isinstance(players, tuple) else type(players).__name__
-        )
-        raise NashwardError(f"{where}: expected a tuple with one tensor per player, of shapes {shapes}, got {got}")
+    check_form(players, like, where)
     for policy in players:
         if (policy < -1e-9).any():
             raise NashwardError(f"{where}: a policy has the probability {float(policy.min()):g}")
         off = (policy.sum(-1) - 1).flatten()
         if (off.abs() > 1e-6).any():
             raise NashwardError(f"{where}: a policy sums to {float(1 + off[off.abs().argmax()]):.6g}, not to 1")
+
+
+def check_form(players: Any, like: Players, where: str) -> None:
+    """Refuse what a solver yields unless it is a tensor of the right shape for each player; as ``check_policies``."""
+    shapes = [tuple(p.shape) for p in like]
+    if not isinstance(players, tuple) or [tuple(getattr(p, "shape", ())) for p in players] != shapes:
+        got = (
+            [tuple(getattr(p, "shape", ())) for p in players] if isinstance(players, tuple) else type(players).__name__
+        )
+        raise NashwardError(f"{where}: expected a tuple with one tensor per player, of shapes {shapes}, got {got}")
+    for policy, own in zip(players, like, strict=True):
+        if not isinstance(policy, type(own)):
+            raise NashwardError(
+                f"{where}: expected a tuple with one tensor per player, got {type(policy).__name__}; torch.as_tensor "
+                "makes one"
+            )
 
 
 def as_solver(solver: Solver | TableSolver, tables: TableExecutor) -> Solver:

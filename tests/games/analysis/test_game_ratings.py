@@ -133,3 +133,20 @@ def test_a_count_that_is_none_is_named(wins: float, named: str) -> None:
 def test_a_negative_smoothing_is_refused() -> None:
     with pytest.raises(ValueError, match="smoothing is -1"):
         bradley_terry([[0, 2], [1, 0]], smoothing=-1)
+
+
+def test_equilibria_of_tables_typed_in_decimals_are_not_lost_to_rounding() -> None:
+    """As stored, both tables have fewer equilibria than the decimals and log-odds that they round."""
+    P = [[0.5, 0.7, 0.1, 0.6], [0.3, 0.5, 0.9, 0.2], [0.9, 0.1, 0.5, 0.9], [0.4, 0.8, 0.1, 0.5]]
+    lottery = class_lottery(P)
+    np.testing.assert_allclose(lottery.policy, [0.1882, 0.3807, 0.2385, 0.1926], atol=1e-4)
+    assert lottery.policy[0] < lottery.ranges(P)[1][0]
+    game = games.PreferenceGame(P)
+    assert games.face(game).dimension == 1
+    assert not games.nash_fractions(game).unique
+    pair = games.ConstantSumGame([[0.1, 0.3, 0.2], [0.3, 0.1, 0.2], [0.2, 0.2, 0.2]], total=0.4)
+    assert games.face(pair).dimension == 2
+    values = {-2: 0.1, -1: 0.25, 0: 0.5, 1: 0.75, 2: 0.9}  # log-odds k log 3
+    powers = [[0, -2, 2, 1, 2], [2, 0, -2, 0, 0], [-2, 2, 0, 0, -2], [-1, 0, 0, 0, 1], [-2, 0, 2, -1, 0]]
+    skills = nash_averaging([[values[k] for k in row] for row in powers])
+    np.testing.assert_allclose(skills, [0, 0, 0, -0.0428, 0], atol=1e-4)

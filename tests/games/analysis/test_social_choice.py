@@ -209,3 +209,27 @@ def test_wins_as_expected_of_scores_far_apart_are_explained() -> None:
     scores = 2.0 * np.arange(9)
     wins = np.rint(36 / (1 + np.exp(scores[None] - scores[:, None]))) * (1 - np.eye(9))
     assert ratings.bradley_terry(wins).cycle_p_value > 0.5
+
+
+def test_lists_are_read_in_double_precision_and_as_probabilities() -> None:
+    table = [[0.5, 0.7, 0.1], [0.3, 0.5, 0.2], [0.9, 0.8, 0.5]]
+    assert social_choice.borda(table).tolist() == social_choice.borda(np.array(table)).tolist()
+    assert float(social_choice.hodge([[0.0, 0.2], [-0.2, 0.0]])[0][0, 1]) == 0.2
+    assert int(social_choice.condorcet_winner([[0.5, 0.5 + 1e-12], [0.5 - 1e-12, 0.5]])) == 0
+    with pytest.raises(ValueError, match=r"\(0, 1\) is 1.7"):
+        social_choice.borda([[0.5, 1.7], [-0.7, 0.5]])
+
+
+def test_bradley_terry_converges_for_every_player_or_says_that_it_does_not() -> None:
+    fit = ratings.bradley_terry([[0, 1e9, 3], [1e9, 0, 0], [1, 0, 0]])
+    assert float(fit.scores[0] - fit.scores[2]) == pytest.approx(math.log(3), abs=1e-9)
+    groups = [[0, 1e9, 3, 0], [1e9, 0, 0, 0], [1, 0, 0, 1e9], [0, 0, 1e9, 0]]
+    fit = ratings.bradley_terry(groups)
+    assert float(fit.scores[0] - fit.scores[2]) == pytest.approx(math.log(3), abs=1e-9)
+    with pytest.raises(ArithmeticError, match="1 iterations"):
+        ratings.bradley_terry([[0, 30], [1, 0]], iterations=1)
+    for wrong in (0, -5):
+        with pytest.raises(ValueError, match=f"iterations .*{wrong}"):
+            ratings.bradley_terry([[0, 3], [1, 0]], iterations=wrong)
+    with pytest.raises(ValueError, match=r"expected numbers .* PreferenceGame"):
+        ratings.bradley_terry(games.zoo.comal_cycle())

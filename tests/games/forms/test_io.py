@@ -66,6 +66,10 @@ def test_a_table_of_two_different_players(tmp_path: Path) -> None:
         (",a,b\nb,0.5,0.9\na,0.1,0.5\n", "same order, got b and a"),
         (",a,b\nb,0.1,0.5\na,0.5,0.9\n", "same order, got b and a"),  # not that P + P^T is wrong, which it is too
         ("", "is empty"),
+        ("0.5,0.7x,0.2\n0.3,0.5,0.9\n0.8,0.1,0.5\n", "cell 2 of the first row .*'0.7x'"),
+        ("0.5,0.9\n0.1\n", r"row 2 \(the first is 1\) has 1 numbers"),
+        ("0,5;0,9\n0,1;0,5\n", "separated by ';'; expected commas"),
+        (",a,b\na,0.5,3/4\nb,1/4,0.5\n", "'3/4'; write fractions as decimals"),
         (";a;b\na;0,5;0,9\nb;0,1;0,5\n", "separated by ';'; expected commas"),
         (
             ",a,b\na,0,7\nb,3,0\n",
@@ -112,6 +116,15 @@ def test_an_empty_diagonal_comments_and_rounded_pairs(tmp_path: Path) -> None:
     assert float(rounded.P[0, 1]) == pytest.approx(0.705)
     with pytest.raises(ValueError, match="total"):
         games.load(file, 1.0, tolerance=0.011)
+
+
+def test_an_archive_without_arrays(tmp_path: Path) -> None:
+    np.save(tmp_path / "e.npy", np.zeros((0, 0)))
+    with pytest.raises(ValueError, match=r"\[0, 0\]; expected at least one number"):
+        games.load(tmp_path / "e.npy")
+    np.savez(tmp_path / "e.npz")
+    with pytest.raises(ValueError, match="no array"):
+        games.load(tmp_path / "e.npz")
 
 
 def test_missing_file_folder_and_unknown_type(tmp_path: Path) -> None:

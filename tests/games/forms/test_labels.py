@@ -73,6 +73,47 @@ def test_labels_that_may_be_payoffs_are_refused_and_an_option_decides(
         games.load(file, total=0.0, labels="first")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0,1,-1x\n-1,0,1\n1,-1,0\n", r"cell 3 of the first row .*'-1x'"),
+        ("0,n/a,-1\n-1,0,1\n1,-1,0\n", r"cell 2 of the first row .*'n/a'"),
+        ("0,,-1\n-1,0,1\n1,-1,0\n", r"cell 2 of the first row is empty"),
+        ("0x,1,-1\n-1,0,1\n1,-1,0\n", r"cell 1 of the first row and column .*'0x'"),
+        ("0,1,-1\n-1O,0,1\n1,-1,0\n", r"cell 2 of the first column .*'-1O'"),
+        ("0,1x\n-1,0\n", r"cell 2 of the first row .*'1x'"),
+        (",1,2\n3,4,5\n", r"cell 1 .* is empty"),
+        (",a,\nu,1,2\nv,3,4\n", r"cell 3 of the first row is empty"),
+    ],
+)
+def test_a_bad_cell_in_the_first_row_or_column_is_no_label(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message + ".* give labels as .*--labels"):
+        games.load(file, total=0.0)
+
+
+def test_labels_some_of_which_are_numbers(tmp_path: Path) -> None:
+    """They are labels where rows and columns have the same, or where only the other side could have none."""
+    file = tmp_path / "t.csv"
+    for text, labels in ((",7,base\n7,0,3\nbase,-3,0\n", ("7", "base")), (",7,b\nu,0,3\nv,-3,0\n", ("7", "b"))):
+        file.write_text(text)
+        game = games.load(file, total=0.0)
+        assert isinstance(game, games.ConstantSumGame)
+        assert game.column_labels == labels
+
+
+def test_tables_without_labels(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text(",0.7,0.2\n0.3,,0.9\n0.8,0.1,\n")
+    empty = games.load(file)
+    assert isinstance(empty, games.PreferenceGame)
+    assert empty.P[0].tolist() == pytest.approx([0.5, 0.7, 0.2], abs=1e-15)
+    file.write_text("0.1,0.2,0.3\n0.4,0.5,0.6\n")
+    with pytest.raises(ValueError, match=r"2 x 3.* total"):
+        games.load(file)
+
+
 def test_an_index_under_a_named_corner(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text("model,left,right\n0,3,-1\n1,-2,4\n")
