@@ -98,6 +98,39 @@ def least_error(value: Any, n: Any) -> Any:
     return np.maximum(value, 1 - value) / np.sqrt(n * (n + 1))
 
 
+def win_rate_error(values: Any, weights: Any = None) -> float:
+    """The standard error of the mean of win rates over prompts, the one of each win rate in the project.
+
+    .. math::
+        \\text{error}^2 = \\max \\Big( \\frac{n}{n - 1} \\sum_i w_i^2 (v_i - v)^2,
+        \\; \\frac{\\max(v, 1 - v)^2}{n (n + 1)} \\Big), \\qquad v = \\sum_i w_i v_i
+
+    with weights of sum 1 and the prompts that they amount to, n = 1 / sum w^2 (Kish 1965): of equal weights the sample
+    variance over n, and no less than ``least_error``.
+
+    Args:
+        values: [N], of each prompt, in [0, 1].
+        weights: [N], of the prompts; None: equal ones.
+
+    Returns:
+        the error; NaN with fewer than two prompts of positive weight.
+
+    Source: Kish 1965, Survey Sampling.
+
+    Example:
+        >>> round(win_rate_error([0.75, 0.25, 0.75, 0.5]), 3), round(win_rate_error([0.5, 0.5, 0.5, 0.5]), 3)
+        (0.126, 0.112)
+    """
+    v = np.asarray(values, dtype=np.float64)
+    w = np.ones(len(v)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if (w > 0).sum() < 2:
+        return math.nan
+    w = w / w.sum()
+    n, mean = 1 / float((w**2).sum()), float(w @ v)
+    spread = math.sqrt(n / (n - 1) * float(w**2 @ (v - mean) ** 2))
+    return max(spread, float(least_error(mean, n)))
+
+
 def win_rate_at_least(value: float, error: float, n: int, level: float = 0.95) -> float:
     """The lower end of a one-sided confidence interval for a mean win rate over n prompts, from its standard error.
 

@@ -211,6 +211,11 @@ class RunConfig:
         self._check_engine()
         if self.engine is not None and self.mixtures == "token-level":
             raise NashwardError("no engine draws token-level mixtures: take mixtures fitted")
+        if self.engine is not None and self.sampling.kv_cache != "full":
+            raise NashwardError(
+                f"kv_cache {self.sampling.kv_cache} is of the sampler of this process, and an engine has a cache of "
+                "its own: leave kv_cache out, or engine"
+            )
         if self.iterations < 1:
             raise NashwardError(f"iterations must be at least 1, got {self.iterations}")
         if isinstance(self.placement, Mapping):

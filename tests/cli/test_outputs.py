@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from nashward.cli import options, outputs
+from nashward.cli.main import main
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,3 +109,48 @@ def test_a_device_takes_any_content_whatever_its_name(endings: tuple[str, ...], 
     for file in (tmp_path, tmp_path / "a.txt" if endings else tmp_path):
         with pytest.raises(ValueError, match="--page"):
             outputs.check_file("--page", file, "b.html", endings)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="needs pipes by their names")
+@pytest.mark.parametrize("picture", ["table", "gaps"])
+def test_a_picture_is_written_to_a_pipe(picture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer of PNG goes back in its file, which a pipe does not do."""
+    monkeypatch.chdir(tmp_path)
+    Path("good.csv").write_text(",a,b\na,.5,.4\nb,.6,.5\n")
+    read, write = os.pipe()
+    found: list[bytes] = []
+    with open(read, "rb") as pipe:
+        reader = threading.Thread(target=lambda: found.append(pipe.read()))
+        reader.start()
+        code = main(["solve", "good.csv", "--solver", "mwu", "--plot", f"/dev/fd/{write}", "--picture", picture])
+        os.close(write)
+        reader.join()
+    assert code == 0
+    assert found[0].startswith(b"\x89PNG")
+    assert found[0].endswith(b"IEND\xaeB`\x82")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="needs /dev/stdout")
+def test_a_picture_is_not_mixed_with_the_result(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "good.csv").write_text(",a,b\na,.5,.4\nb,.6,.5\n")
+    assert main(["solve", str(tmp_path / "good.csv"), "--plot", "/dev/stdout"]) == 2
+    out, error = capfd.readouterr()
+    assert error == ("nashward: --plot /dev/stdout: the result is printed there; name a file, for example nash.png\n")
+    assert out == ""
+
+
+def test_a_board_is_written_though_its_reader_has_gone(tmp_path: Path) -> None:
+    rows = [{"model_a": a, "model_b": b, "winner": "model_a"} for a, b in ("xy", "yz", "zx", "yx")]
+    (tmp_path / "battles.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read, write = os.pipe()
+    os.close(read)
+    words = ["leaderboard", "battles.jsonl", "--json", "board.json", "--save", "table.csv"]
+    path = os.pathsep.join(filter(None, sys.path))
+    ended = subprocess.run(
+        [sys.executable, "-u", "-m", "nashward", *words], stdout=write, stderr=subprocess.PIPE, cwd=tmp_path,
+        check=False, text=True, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (141, "")
+    assert json.loads((tmp_path / "board.json").read_text())["models"]
+    assert (tmp_path / "table.csv").read_text().startswith(",x,y,z")

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from nashward.cli.demo import demo, proof
+from nashward.cli.demo.one_thread import one_thread
 from nashward.cli.main import main
-from nashward.cli.one_thread import one_thread
 from nashward.llm import pocket
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nashward.errors import NashwardError
-from nashward.games.analysis.confidence import least_error, win_rate_interval, win_rate_p_value
+from nashward.games.analysis.confidence import win_rate_error, win_rate_interval, win_rate_p_value
 from nashward.games.shapes import Float
 
 from ...oracles import PairwiseResult, PreferenceOracle, preference_matrices
@@ -47,10 +47,7 @@ class WinRate:
             >>> print(WinRate.of(np.array([0.75, 0.25, 0.75, 0.5])), WinRate.of(np.full(4, 0.5)))
             0.562 ± 0.126 0.500 ± 0.112
         """
-        n, value = len(values), float(np.mean(values))
-        if n < 2:
-            return cls(value, float("nan"), n)
-        return cls(value, max(float(np.std(values, ddof=1)) / n**0.5, float(least_error(value, n))), n)
+        return cls(float(np.mean(values)), win_rate_error(values), len(values))
 
     @property
     def interval(self) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nashward.errors import NashwardError
 
 from ...config.lora import Lora
 from ...store.files import atomic_folder
+from ...store.fingerprints import fingerprint
 from .peft_format import CONFIG, WEIGHTS, layer_of, read_config, tensor_shapes, weights_of
 
 # which layers an adapter changes, besides which the configuration names
@@ -267,7 +269,8 @@ def common_base(folders: Sequence[Path]) -> str | None:
 
 
 def is_same_base(a: str, b: str) -> bool:
-    """Whether two names may mean one model. A folder that no longer exists may be any.
+    """Whether two names may mean one model: of two folders the content says so, wherever they lie, as that of
+    ``pocket:policy`` in two installations. A folder that no longer exists may be any.
 
     Example:
         >>> is_same_base("mistralai/Mistral-7B", "meta-llama/Llama-3-8B"), is_same_base("a/b", "/gone/b")
@@ -277,5 +280,10 @@ def is_same_base(a: str, b: str) -> bool:
         return True
     first, second = Path(a), Path(b)
     if first.is_dir() and second.is_dir():
-        return first.resolve() == second.resolve()
+        return first.resolve() == second.resolve() or _content(first.resolve()) == _content(second.resolve())
     return any(path.is_absolute() and not path.exists() for path in (first, second))
+
+
+@cache
+def _content(folder: Path) -> str:
+    return fingerprint(folder)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from nashward.games import Policy, Step
+from nashward.games.analysis.confidence import win_rate_error
 from nashward.games.objectives.entropic import adversary
 from nashward.games.objectives.floors import check_feasible
 from nashward.games.shapes import Float
@@ -136,9 +137,8 @@ class StepObjectives:
         share = self._prompt_weights.masked_fill(each.isnan(), 0.0)
         share, each = share / share.sum(), each.nan_to_num()
         mean = float(share @ each)
-        if policy == self.reference or int((share > 0).sum()) < 2:
-            return mean, None
-        return mean, math.sqrt(float(share**2 @ (each - mean) ** 2))
+        error = math.nan if policy == self.reference else win_rate_error(each.numpy(), share.numpy())
+        return mean, None if math.isnan(error) else error
 
     def check_floors(self) -> float | None:
         """Whether a policy of the start's responses can meet the floors; the largest slack.

@@ -41,6 +41,7 @@ from .solver_options import (
     solver_name,
     typed_settings,
 )
+from .without_effect import refuse_without_effect
 
 if TYPE_CHECKING:
     from nashward.games import Solver
@@ -314,9 +315,6 @@ def self_play(chosen: Settings) -> SelfPlay:
     inputs["oracle"] = oracle_source(
         inputs["oracle"], inputs.pop("combine", None), inputs.pop("correct", None), objectives
     )
-    asked = [name for name, given in chosen.items() if _in(name, "people") and given.source == "flag"]
-    if asked and inputs["oracle"] is not None and not str(inputs["oracle"]).startswith(PEOPLE):
-        raise NashwardError(f"--{asked[0]} is of people as the oracle: give --oracle {PEOPLE}FOLDER, or leave it out")
     wrapped, opponents = joined(Opponents(**tree["opponents"]), solver(chosen))
     config = RunConfig(
         **top,
@@ -339,6 +337,7 @@ def self_play(chosen: Settings) -> SelfPlay:
         inputs["oracle"] = PeopleOracle(folder, config.people, seed=config.seed)
     play = SelfPlay(**inputs, solver=wrapped, opponents=opponents, config=config)
     play.check_settings()
+    refuse_without_effect(chosen, wrapped)
     return play
 
 

@@ -61,6 +61,7 @@ class Option:
         none: the word that stands for None, where the setting is a limit.
         group: its heading in ``--help``.
         several: it may be given several times, and its value in a file be an array.
+        default: its value where it is not given.
     """
 
     path: tuple[str, ...]
@@ -70,6 +71,7 @@ class Option:
     none: str | None = None
     group: str = ""
     several: bool = False
+    default: Any = None
 
     @classmethod
     def of(cls, leaf: Leaf, section: tuple[str, ...] = ()) -> Option:
@@ -79,7 +81,7 @@ class Option:
         choices = None if literal is None else get_args(literal)
         kind = next((kind for kind in (bool, int, float, Path, str) if kind in parts), list if choices is None else str)
         several = any(get_origin(part) is tuple for part in parts)
-        return cls((*section, *leaf.path), kind, leaf.text, choices, leaf.none, leaf.group, several)
+        return cls((*section, *leaf.path), kind, leaf.text, choices, leaf.none, leaf.group, several, leaf.default)
 
     @property
     def key(self) -> str:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nashward.cli import configuration
 from nashward.errors import NashwardError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 READ_WHOLE = ("responses", "answers")  # folders of which every file with one of these endings is a model's answers
 ANSWERS = (".json", ".jsonl")
@@ -85,8 +90,10 @@ def check_file(option: str, file: Path | None, example: str, endings: Sequence[s
 
 
 def check_picture(option: str, file: Path | None, example: str) -> None:
-    """As ``check_file``, of a picture."""
+    """As ``check_file``, of a picture, which is none where the result is printed."""
     if file is not None:
+        if _is_stdout(file):
+            raise NashwardError(f"{option} {file}: the result is printed there; name a file, for example {example}")
         from matplotlib.backend_bases import FigureCanvasBase
 
         kinds = sorted(FigureCanvasBase.get_supported_filetypes())
@@ -96,6 +103,39 @@ def check_picture(option: str, file: Path | None, example: str) -> None:
 def kind_of_picture(file: Path) -> str:
     """The format by the ending of a file's name; of a device PNG."""
     return "png" if is_device(file) else file.suffix[1:].lower()
+
+
+def write_picture(figure: Figure, file: Path) -> list[str]:
+    """Write a picture, also to a pipe, in which no format's writer can go back.
+
+    Returns:
+        as ``games.plots.save``.
+    """
+    from nashward.games import plots
+
+    picture = io.BytesIO()
+    lacking = plots.save(figure, picture, dpi=150, format=kind_of_picture(file))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(picture.getvalue())
+    return lacking
+
+
+def _is_stdout(file: Path) -> bool:
+    try:
+        out, given = os.fstat(1), os.stat(file)
+    except OSError:  # closed, or not there
+        return False
+    return os.path.samestat(out, given) and not os.path.samestat(out, os.stat(os.devnull))
+
+
+@contextmanager
+def read_by_none(closed: list[BrokenPipeError]) -> Iterator[None]:
+    """Within the block, keep the error of a reader of the output that has gone, as ``head``: a command that writes
+    files writes them nevertheless, and raises it then."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        closed.append(error)
 
 
 def is_device(file: Path) -> bool:

@@ -9,6 +9,7 @@ from nashward.games.analysis.confidence import (
     least_error,
     standard_errors,
     win_rate_at_least,
+    win_rate_error,
     win_rate_interval,
     win_rate_p_value,
 )
@@ -37,6 +38,14 @@ def test_the_p_value_is_that_of_the_interval() -> None:
         assert win_rate_at_least(value, error, n, 1 - p) == pytest.approx(0.5)
     assert win_rate_p_value(0.0, 0.0, 9) == 1
     assert win_rate_p_value(1.0, float("nan"), 1) >= 0.5
+
+
+def test_the_error_of_weighted_prompts_is_the_spread_of_their_mean() -> None:
+    random, weights = np.random.default_rng(0), np.repeat([1.0, 2.0], 30)
+    drawn = random.beta(2, 2, (4000, 60))
+    errors = [win_rate_error(values, weights) for values in drawn]
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx((drawn @ weights / weights.sum()).std(), rel=0.03)
+    assert np.isnan(win_rate_error([0.5, 0.9], [1.0, 0.0]))
 
 
 def _wins(random: np.random.Generator, p: float, shape: tuple[int, int]) -> np.ndarray:

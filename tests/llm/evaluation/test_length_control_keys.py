@@ -146,7 +146,11 @@ def test_columns_by_prompt_are_aligned_and_more_prompts_are_left_out() -> None:
 
 @pytest.mark.parametrize("name", ["output_length", "baseline_length"])
 def test_a_negative_length_is_refused(name: str) -> None:
-    columns = {"preference": [0.9, 0.2, 0.6], "output_length": [10, 20, 30], "baseline_length": [20, 10, 25]}
+    columns: dict[str, Any] = {
+        "preference": [0.9, 0.2, 0.6],
+        "output_length": [10, 20, 30],
+        "baseline_length": [20, 10, 25],
+    }
     columns[name][1] = -7
     with pytest.raises(ValueError, match=f"{name} holds -7; expected a number of characters, 0 or more"):
         length_controlled_win_rate(**columns)

@@ -10,11 +10,12 @@ from typing import Any
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from nashward import games, llm
 from nashward.cli.main import main
-from nashward.llm.policy.adapters.lora import LoraShape, common_base, interpolate
+from nashward.llm.policy.adapters.lora import LoraShape, common_base, interpolate, slots_for
 from nashward.llm.policy.mixture import Mixture, adapter_folders, linear, nash_weights, uniform
 from nashward.llm.policy.model import WEIGHTS
 
@@ -163,6 +164,8 @@ def test_interpolation_refuses_what_is_no_plain_lora(pair: tuple[Path, Path], tm
 
 def test_adapters_of_other_bases_are_refused(tiny_folder: Path, pair: tuple[Path, Path], tmp_path: Path) -> None:
     other = shutil.copytree(tiny_folder, tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    save_file({**weights, "model.norm.weight": 2 * weights["model.norm.weight"]}, other / "model.safetensors")
     foreign = _adapter(other, tmp_path / "foreign", 2, 3)
     with pytest.raises(ValueError, match=r"foreign for .*other"):
         common_base([pair[0], foreign])
@@ -174,6 +177,18 @@ def test_adapters_of_other_bases_are_refused(tiny_folder: Path, pair: tuple[Path
         mixture.sample(model, [[0, 4]], 1, llm.Sampling(max_new_tokens=2), 0)
     other.rename(tmp_path / "moved")  # of a folder that is gone nothing can be told
     mixture.check(str(tiny_folder))
+
+
+def test_a_copy_of_the_base_elsewhere_is_the_base(tiny_folder: Path, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """As ``pocket:policy`` is in each installation: both copies are there, and their content is one."""
+    copy = shutil.copytree(tiny_folder, tmp_path / "installed" / "policy")
+    beside = _adapter(copy, tmp_path / "beside", 2, 3)
+    mixture = Mixture.of([pair[0], beside])
+    mixture.check(str(tiny_folder))
+    mixture.check(str(copy))
+    model = llm.LanguageModel.from_pretrained(copy, lora=slots_for([pair[0], beside]))
+    found = mixture.sample(model, [[0, 4]], 2, llm.Sampling(max_new_tokens=2), 0)
+    assert [len(row) for row in found] == [2]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from nashward.counted import counted
 from nashward.games import plots
 from nashward.games.measures import shown_gap
 
-from ..one_thread import one_thread
+from .one_thread import one_thread
 
 if TYPE_CHECKING:
     from nashward.llm.report import Content, Picture, Section

@@ -20,7 +20,7 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games import plots
 
-from ..one_thread import one_thread
+from .one_thread import one_thread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     objectives = {name: oracles.check_source(source, **judge) for name, source in named.items()}
     say: Any = (lambda what: None) if args.quiet else print
     found = frontier(play, prompts, objectives, args.responses, args.seed, say)
+    processes.decided(lambda: outputs.write_picture(figure(found), picture))
     print(
         f"{args.folder}: {counted(found['prompts'], 'prompt')}, {counted(found['responses'], 'response')} each, "
         "against the start's"
@@ -51,8 +52,6 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"not dominated in {pair}: {', '.join(front)} (no other policy is better in one and not worse in the other)"
         )
-    kind = outputs.kind_of_picture(picture)
-    processes.decided(lambda: figure(found).savefig(picture, dpi=150, format=kind))
     print(f"picture: {picture}")
     print(f"numbers: {args.folder / FILE}")
     print(f"report: {processes.decided(lambda: report.write(args.folder))}")

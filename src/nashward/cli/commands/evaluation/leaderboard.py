@@ -135,12 +135,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace, standings: Standings) -> None:
     content = _ranked(standings, args.seed)
-    print_board(content, standings.battles)
+    closed: list[BrokenPipeError] = []  # by head, say: the files are written nevertheless
+    with outputs.read_by_none(closed):
+        print_board(content, standings.battles)
     if args.save is not None:
         _save(args.save, standings.battles.game)
-        print(f"table: {args.save} (nashward solve {args.save})")
     if args.json is not None:
         json_output.write(args.json, content)
+    if closed:
+        raise closed[0]
+    if args.save is not None:
+        print(f"table: {args.save} (nashward solve {args.save})")
+    if args.json is not None:
         print(f"json: {args.json}")
 
 

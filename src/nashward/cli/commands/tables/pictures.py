@@ -73,8 +73,7 @@ def draw(
         figure = games.plots.gap_curves(solutions, title=title)
     else:
         figure = _both_iterates(picture, solutions, title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if lacking := games.plots.save(figure, path, dpi=150, format=outputs.kind_of_picture(path)):
+    if lacking := outputs.write_picture(figure, path):
         print(f"warning: boxes in {path} for what its font lacks: {games.plots.some_of(lacking)}", file=sys.stderr)
 
 

@@ -6,8 +6,7 @@ import argparse
 import dataclasses
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -135,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     entry = specs.entry(args.table)
     equilibrium, fractions = _without_rounding(game, games.nash(game) if entry is None else entry.equilibrium(), entry)
     closed: list[BrokenPipeError] = []  # by head, say: the files are written nevertheless
-    with _later(closed):
+    with outputs.read_by_none(closed):
         _print_nash(args.table, game, equilibrium, entry, fractions)
     played = []
     for solver in solvers:
@@ -153,7 +152,7 @@ def run(args: argparse.Namespace) -> int:
         played.append(Played(solver, solution, told, *_drawn_to(game, solver, start, solution)))
         for message in played[-1].warnings:
             print(f"warning: {message}", file=sys.stderr)
-    with _later(closed):
+    with outputs.read_by_none(closed):
         _print_played(args, played)
     if args.plot is not None:
         solutions = {one.label: one.solution for one in played}
@@ -185,15 +184,6 @@ def run(args: argparse.Namespace) -> int:
         if (file := getattr(args, name)) is not None:
             print(f"{'picture' if name == 'plot' else name}: {file}")
     return 0
-
-
-@contextmanager
-def _later(closed: list[BrokenPipeError]) -> Iterator[None]:
-    """Within the block, keep the error of a reader of the output that has gone."""
-    try:
-        yield
-    except BrokenPipeError as error:
-        closed.append(error)
 
 
 def _start(text: str, game: Any) -> Any:
