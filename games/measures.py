@@ -122,7 +122,11 @@ def total_variation(p: Any, q: Any) -> Float[Tensor, "*#batch"]:
         >>> total_variation(torch.tensor([0.5, 0.5]), torch.tensor([0.9, 0.1]))
         tensor(0.4000)
     """
-    p, q = _distributions(p, q)
+    return variation_of(*_distributions(p, q))
+
+
+def variation_of(p: Float[Tensor, "*#batch n"], q: Float[Tensor, "*#batch n"]) -> Float[Tensor, "*#batch"]:
+    """``total_variation`` of valid distributions, which are not checked."""
     return (p - q).abs().sum(-1) / 2
 
 

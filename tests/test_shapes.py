@@ -26,8 +26,8 @@ def test_a_wrong_shape_into_a_function_is_refused() -> None:
 
 
 def test_axes_of_one_name_agree() -> None:
-    with pytest.raises(jaxtyping.TypeCheckError, match="total_variation"):
-        games.total_variation(torch.full((3,), 1 / 3), torch.full((4,), 1 / 4))
+    with pytest.raises(jaxtyping.TypeCheckError, match="variation_of"):
+        measures.variation_of(torch.full((3,), 1 / 3), torch.full((4,), 1 / 4))
 
 
 def test_an_alias_is_checked_as_what_it_stands_for() -> None:
@@ -58,15 +58,15 @@ def test_fields_of_a_dataclass_are_checked() -> None:
 def test_the_first_calls_of_each_test_are_checked() -> None:
     assert not CALLS
     for _ in range(MOST):
-        games.total_variation(torch.ones(1), torch.ones(1))
-    assert games.total_variation(torch.ones(1), torch.ones(2)).tolist() == 0.0  # not looked at any more
+        measures.variation_of(torch.ones(1), torch.ones(1))
+    assert measures.variation_of(torch.ones(1), torch.ones(2)).tolist() == 0.0  # not looked at any more
 
 
 def test_to_a_user_a_shape_is_the_tensor_and_needs_no_package() -> None:
     code = (
         "import sys, typing, torch, nashward.games, nashward.theory\n"
         "print([name for name in ('jaxtyping', 'beartype') if name in sys.modules])\n"
-        "print(typing.get_type_hints(nashward.games.total_variation)['p'] is torch.Tensor)"
+        "print(typing.get_type_hints(nashward.games.measures.variation_of)['p'] is torch.Tensor)"
     )
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert shown.splitlines() == ["[]", "True"]
@@ -75,4 +75,4 @@ def test_to_a_user_a_shape_is_the_tensor_and_needs_no_package() -> None:
 def test_every_name_of_a_shape_is_checked_here() -> None:
     for name in shapes.__all__:
         assert getattr(shapes, name) is getattr(jaxtyping, name)
-    assert get_type_hints(games.total_variation)["p"] is not torch.Tensor
+    assert get_type_hints(measures.variation_of)["p"] is not torch.Tensor

@@ -149,6 +149,9 @@ class NashMDRate(Settings):
     Args:
         tau: the pull to the reference.
 
+    Raises:
+        ValueError: a tau of 0.
+
     Source: arXiv 2312.00886, theorem 1 and lemma 2.
 
     Example:

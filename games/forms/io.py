@@ -59,7 +59,9 @@ def load(
     if tolerance is not None and total is not None:
         raise NashwardError(f"{file}: a tolerance (--rounding) is of P + P^T = 1; a table with a total has none")
     if total is not None and not is_finite(total):
-        raise NashwardError(f"total is {quoted(total, 40)}; expected the number to which the payoffs sum, or None")
+        raise NashwardError(
+            f"{file}: total must be the number to which the payoffs sum, or None, got {quoted(total, 40)}"
+        )
     table, rows, columns = read_table(file, labels, total is None)
     if not table.size:
         raise NashwardError(f"{file} holds an array of the shape {list(table.shape)}; expected at least one number")

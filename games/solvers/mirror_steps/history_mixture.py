@@ -9,6 +9,7 @@ from itertools import count
 from nashward.errors import NashwardError
 from nashward.games.policy import Blend, Policy
 from nashward.games.step import Step, is_finite
+from nashward.shortened import quoted
 
 from ..schedule import Schedule, at
 from .anchoring import check_regularised, regularised_anchor
@@ -54,9 +55,7 @@ class HistoryMixture:
         check_regularised(self.step, self.tau)
         held = isinstance(self.weights, Sequence) and len(self.weights) and all(map(is_finite, self.weights))
         if not held or min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-9:
-            raise NashwardError(
-                f"weights must be several numbers of at least 0 that sum to 1, as (0.7, 0.3), got {self.weights!r:.80}"
-            )
+            raise NashwardError(f"weights must be at least 0 and sum to 1, got {quoted(self.weights, 80)}")
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         latest = [x] * len(self.weights)

@@ -91,7 +91,7 @@ def test_no_two_are_one_game_relabelled_or_rescaled() -> None:
         A = A / A.abs().max().clamp_min(1e-300)
         key = tuple(sorted(tuple(row.sort().values.round(decimals=9).tolist()) for row in A))
         spectrum = tuple(torch.linalg.svdvals(A).round(decimals=7).tolist())
-        rings = int(cyclic_triples(A + 0.5)), _fours(A)
+        rings = int(cyclic_triples(A / 2 + 0.5)), _fours(A)
         assert (key, spectrum, rings) not in seen, (name, seen[key, spectrum, rings])
         seen[key, spectrum, rings] = name
 
