@@ -11,7 +11,7 @@ from typing import Any
 from nashward.errors import NashwardError
 from nashward.shortened import quoted
 
-from .conversations import chat_messages, fields_of_prompt, prompt_field, prompt_fields, response_text
+from .conversations import chat_messages, fields_of_prompt, prompt_field, prompt_fields, prompt_messages, response_text
 from .prompts import OWN_FIELDS, Prompt, row_prompt
 from .rows import conversation_of, is_missing, is_unicode, likely_field, numbered_rows, read_rows, warn_of_unread
 
@@ -231,7 +231,7 @@ def read_prompt_texts(source: str | Path, column: str | None = None) -> list[str
 
 
 def read_prompts_in_order(source: str | Path, column: str | None = None) -> list[Prompt]:
-    """All prompts of a file in their order, to go with responses by position.
+    """All prompts of a file in their order, to go with responses by position; one that is null is empty.
 
     Args:
         source: the file.
@@ -247,7 +247,10 @@ def read_prompts_in_order(source: str | Path, column: str | None = None) -> list
     def used(row: Any) -> set[str]:
         return fields_of_prompt(row, column) | OWN_FIELDS | {*KEY_FIELDS}
 
-    return list(numbered_rows(read_rows(source), str(source), partial(row_prompt, column=column), used))
+    def parse(row: Any) -> Prompt:
+        return Prompt(prompt_messages(row, column) or ({"role": "user", "content": ""},))
+
+    return list(numbered_rows(read_rows(source), str(source), parse, used))
 
 
 def read_prompts_with_responses(

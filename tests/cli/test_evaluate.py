@@ -373,6 +373,18 @@ def test_a_run_that_has_only_begun_is_told(here: Path, tmp_path: Path, capsys: p
     assert "has finished no iterate yet" in capsys.readouterr().err
 
 
+def test_a_changed_learning_rate_of_a_run_is_said(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(here / "run", tmp_path / "run")
+    again = ["align", "--out", str(tmp_path / "run"), "--from", "train"]
+    assert main([*again, "--learning-rate", "1e-3"]) == 0
+    line = "where it was auto; later iterations keep it; --from train --learning-rate auto takes it back"
+    assert line in capsys.readouterr().out
+    assert main(again) == 0
+    assert "later iterations keep it" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["evaluate", "frontier"])
 def test_a_run_that_was_only_sampled_is_told_before_its_oracle_is_missed(
     here: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]

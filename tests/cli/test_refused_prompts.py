@@ -67,6 +67,16 @@ def test_an_empty_line_of_prompts_is_not_answered(capsys: pytest.CaptureFixture[
     Path("answers.jsonl").unlink()
 
 
+@pytest.mark.parametrize("row", [{"prompt": None}, {"prompt": ""}, {"messages": []}])
+def test_a_prompt_of_null_is_empty(row: object, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("null.jsonl").write_text(f"{json.dumps(ROWS[0])}\n{json.dumps(row)}\n")
+    assert main([*COMMANDS["answer"], "--prompts", "null.jsonl"]) == 0
+    assert "1 answers: answers.jsonl; prompts without an answer (null): 1 empty" in capsys.readouterr().out
+    rows = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+    assert [(row["prompt"], row["output"] is None) for row in rows] == [("Name a river.", False), ("", True)]
+    Path("answers.jsonl").unlink()
+
+
 def test_a_mixture_is_weighed_on_prompts_that_say_something(capsys: pytest.CaptureFixture[str]) -> None:
     Path("named.csv").write_text("q\nName a river.\n \nName a river.\nWhy?\n")
     assert main([*COMMANDS["mix"], "--prompts", "named.csv", "--prompt-field", "q"]) == 0

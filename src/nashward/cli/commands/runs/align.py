@@ -84,6 +84,8 @@ def _play(until: Stage | None, args: argparse.Namespace, received: Any) -> int:
         called = chosen["solver"].value
         if solver_options.plain(called) in hints.SOLVER_NAMES:
             print(f"note: {called} is played as the solver {solver_options.solver_kind(called).__name__}")
+        if redo is not None:
+            _note_rate(play)
         begun = configuration.run_folder(play.folder).computed
         if (few := few_prompts(len(prompts.kept), play.config.fit)) and not begun:
             print(f"note: {few}")
@@ -111,6 +113,18 @@ def _play(until: Stage | None, args: argparse.Namespace, received: Any) -> int:
     if not result.stopped and not args.quiet:
         _print_next(play, result, len(prompts.kept))
     return 0
+
+
+def _note_rate(play: SelfPlay) -> None:
+    """That a step is made again at another learning rate than the run's, which is the run's from there on."""
+    record = configuration.run_folder(play.folder).read()
+    before = record.get("config", {}).get("fit", {}).get("learning_rate") or "auto"
+    now = play.config.fit.learning_rate or "auto"
+    if record and now != before:
+        print(
+            f"note: the learning rate is {now}, where it was {before}; later iterations keep it; "
+            f"--from train --learning-rate {before} takes it back"
+        )
 
 
 def _print_fits(rows: Sequence[Mapping[str, Any]]) -> None:
