@@ -13,7 +13,7 @@ from scipy.special import expit
 from scipy.stats import chi2
 
 from nashward.games.analysis.battles import Battles, misfit
-from nashward.games.analysis.goodness_of_fit import standardised_incidence
+from nashward.games.analysis.ratings import standardised_incidence
 
 LEVEL = 0.05
 CASES = (  # models, battles a pair (at random with that mean below 4), standard deviation of the scores in nats

@@ -14,7 +14,8 @@ from ..oracles.ensembles.objectives import Combination
 from ..policy.local.names import local_model
 from ..report.alerts import ALERTS, alerts
 from ..report.objectives import most_exact, objective_sentences
-from ..report.results import current_evaluation, oracle_of_run, outdated, short_source, win_sentence
+from ..report.results import oracle_of_run, short_source, win_sentence
+from ..report.stored_results import current_evaluation, outdated
 from ..run.selfplay import SelfPlay, iterates, kl_to_start
 from ..store.run_folder import RunFolder
 

@@ -21,7 +21,8 @@ from ..oracles.ensembles.objectives import Combination
 from ..run.selfplay import iterates
 from ..store.run_folder import RunFolder
 from .content import Alert, Content, Heading, Paragraph, Picture, Table, with_error
-from .results import TRAINING, command, current_evaluation, prompts_in_words, read_evaluation
+from .results import TRAINING, command, prompts_in_words
+from .stored_results import current_evaluation, read_evaluation
 
 logger = logging.getLogger(__name__)
 KEPT = {True: "kept beyond noise", False: "missed beyond noise", None: "within noise"}  # a floor

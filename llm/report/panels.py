@@ -10,12 +10,11 @@ from ..run.larger_step import larger_step
 from ..run.selfplay import iterates, kl_to_start, metrics
 from ..store.run_folder import RunFolder, flatten
 from .alerts import alerts
-from .augmented import augmented_prompts
 from .content import Content, Details, Download, Paragraph, Picture, Section, Table, with_error, without_rounding
 from .curves import MEASURES, REWEIGHTED, training_curves
 from .objectives import objectives
 from .people import people
-from .responses import responses
+from .responses import augmented_prompts, responses
 from .results import evaluation, evaluation_alerts, oracle_of_run
 from .summary import summary
 

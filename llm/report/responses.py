@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +17,18 @@ from ..evaluation.objectives.last_weights import last_weights, table_of
 from ..evaluation.players import FOLDER as EVALUATION
 from ..evaluation.players import START
 from ..oracles.ensembles.objectives import in_words
-from ..run.inputs.augmented_prompts import played_prompts
+from ..run.inputs.augmented_prompts import augmented, played_prompts
 from ..run.rollouts import table_name
 from ..run.selfplay import iterates
 from ..store.files import read_jsonl, read_shard, shards
 from ..store.run_folder import RunFolder, step_order
 from ..store.step_shards import shard_names, texts_by_prompt
 from .content import Alert, Content, Heading, Paragraph, Table
-from .results import command, read_evaluation
+from .results import command
+from .stored_results import read_evaluation
 
 LONGEST = 240  # characters that are shown of a text
+EXAMPLES = 3  # of prompts that the run wrote
 
 
 @dataclass(frozen=True)
@@ -216,3 +219,26 @@ def _with_win_rate(judged: JudgedResponses, k: int) -> str:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def augmented_prompts(folder: Path) -> list[Content]:
+    """How many variants of prompts were written for each iteration, and the first of them; empty without any."""
+    home = RunFolder(folder)
+    written = augmented(home)
+    if not written:
+        return []
+    texts = {prompt.id: prompt.text for prompt in played_prompts(home)}
+    counts = Counter((step, prompt.kind) for step, prompt in written)
+    rows = [(step, kind, count) for (step, kind), count in counts.items()]
+    first = [prompt for _, prompt in written]
+    spread = [first[k * len(first) // EXAMPLES] for k in range(EXAMPLES)] if len(first) > EXAMPLES else first
+    examples = [(texts.get(prompt.parent or "", "")[:LONGEST], prompt.kind, prompt.text[:LONGEST]) for prompt in spread]
+    note = (
+        f"{len(written)} prompts were written from the most informative ones and played on beside the others. None is "
+        "derived from a held-out prompt, and none is held out."
+    )
+    return [
+        Paragraph(note),
+        Table(("step", "kind", "prompts"), rows),
+        Table(("parent", "kind", "prompt"), examples, text=True),
+    ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,19 @@ from nashward.p_text import p_text
 from nashward.shortened import shortened
 
 from ..evaluation.exploit import TRAINED
-from ..evaluation.players import EVALUATION, FOLDER, MIXTURE, START, TRAINING, remade
+from ..evaluation.players import EVALUATION, MIXTURE, TRAINING
 from ..evaluation.tables import LEVEL, clear_in_resamples
 from ..evaluation.win_rates.win_rate import COUNTS_A_LOSS, UNDECIDED
-from ..store.run_folder import RunFolder
 from .content import Alert, Content, Details, Download, Heading, Paragraph, Picture, Table, with_error
+from .stored_results import (
+    changed_since,
+    current_evaluation,
+    exploit_files,
+    exploited,
+    outdated,
+    read_evaluation,
+    read_results,
+)
 
 LONGEST = 16  # characters of a name in a picture
 
@@ -33,16 +40,16 @@ def evaluation_alerts(folder: Path, old: bool = True) -> list[Alert]:
             f"What `nashward evaluate` measured of {' and '.join(others)} is out of date, and is called old "
             f"here: {since}. `{command('evaluate', folder)}` measures it again."
         )
-    for file in _exploit_files(folder):
-        for name in _others(folder, _read(file)):
+    for file in exploit_files(folder):
+        for name in changed_since(folder, read_results(file)):
             stale.append(
                 f"What `nashward exploit` found against {name}, in {file.relative_to(folder)}, is out of "
                 f"date, and is left out: {since}. `{command('exploit', folder, '--of', name)}` looks again."
             )
     unusable = [
         Alert(f"{file} cannot be read; the command that wrote it writes it again")
-        for file in (folder / EVALUATION, *_exploit_files(folder))
-        if file.is_file() and not _read(file)
+        for file in (folder / EVALUATION, *exploit_files(folder))
+        if file.is_file() and not read_results(file)
     ]
     rates = results.get("against_start", {}).get(TRAINING, {})
     lost = [name for name in results.get("policies", {}) if rates.get(name, {}).get("verdict") == "loses to"]
@@ -112,55 +119,6 @@ def command(name: str, *arguments: str | Path) -> str:
     return shlex.join(["nashward", name, *map(str, arguments)])
 
 
-def read_evaluation(folder: Path) -> dict[str, Any]:
-    """What ``nashward evaluate`` wrote of a run; empty where it was not run, or where its file is damaged.
-
-    A policy that was made again since, or a mixture that has more members now, is called old in it: what was
-    measured does not describe the policy that has the name now.
-    """
-    results = _read(folder / EVALUATION)
-    return _renamed(results, {name: f"old {name}" for name in _others(folder, results)})
-
-
-def current_evaluation(folder: Path) -> dict[str, Any]:
-    """``read_evaluation`` without the policies that are others now, and without the games, in which they play; empty
-    where the start is another one now, which all are compared with."""
-    results = _read(folder / EVALUATION)
-    others = outdated(folder)
-    if START in others:
-        return {}
-    return _without({name: found for name, found in results.items() if name != "games"}, set(others))
-
-
-def outdated(folder: Path) -> list[str]:
-    """The policies that ``nashward evaluate`` measured, and that are others now."""
-    return _others(folder, _read(folder / EVALUATION))
-
-
-def _others(folder: Path, results: Mapping[str, Any]) -> list[str]:
-    """The policies that have changed since they were measured; all of them where the start has: they were made from
-    it."""
-    measured = results.get("policies", {})
-    others = remade(RunFolder(folder), measured)
-    return list(measured) if START in others else others
-
-
-def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {names.get(key, key): _renamed(item, names) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_renamed(item, names) for item in value]
-    return names.get(value, value) if isinstance(value, str) else value
-
-
-def _without(value: Any, names: Collection[str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _without(item, names) for key, item in value.items() if key not in names}
-    if isinstance(value, list):
-        return [_without(item, names) for item in value if not (isinstance(item, str) and item in names)]
-    return value
-
-
 def prompts_in_words(results: Mapping[str, Any]) -> str:
     """The prompts of an evaluation, with how many of them are those that the run was played on.
 
@@ -175,17 +133,6 @@ def prompts_in_words(results: Mapping[str, Any]) -> str:
     if own == every:
         return f"{text}, which {'is' if every == 1 else 'are'} the run's own"
     return f"{text}, {own or 'none'} of which {'is' if own < 2 else 'are'} of the run"
-
-
-def exploited(folder: Path) -> list[dict[str, Any]]:
-    """What ``nashward exploit`` found, one entry per policy, without policies that were made again since and mixtures
-    that have more members now."""
-    found = map(_read, _exploit_files(folder))
-    return [one for one in found if one and not _others(folder, one)]
-
-
-def _exploit_files(folder: Path) -> list[Path]:
-    return sorted((folder / FOLDER).glob("exploit-*.json"))
 
 
 def exploit_sentence(results: Mapping[str, Any], folder: Path) -> str:
@@ -461,12 +408,3 @@ def _adversaries(results: dict[str, Any]) -> list[Content]:
     head = ("adversary", "beats it", "duality gap at least", "95% sure of")
     said = "; ".join(results["theorem"])
     return [Heading(f"Who beats {results['of']}"), Table(head, rows), Paragraph(f"{said[:1].upper()}{said[1:]}.")]
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """The results that a command wrote; empty where it was not run, or where its file is damaged."""
-    try:
-        results = json.loads(file.read_bytes()) if file.is_file() else {}
-    except (ValueError, RecursionError):
-        return {}
-    return results if isinstance(results, dict) else {}

@@ -23,13 +23,12 @@ from .results import (
     TRAINING,
     command,
     exploit_sentence,
-    exploited,
     oracle_of_run,
     prompts_in_words,
-    read_evaluation,
     short_source,
     win_sentence,
 )
+from .stored_results import exploited, read_evaluation
 
 PARTS = ("validation", "held_out")  # the settings of a fit that divide its prompts
 

@@ -259,8 +259,9 @@ LANGUAGE = [
         ("sign", "slope", "wins - n * p", "wins + n * p"),
         ("factor", "slope", "0.5 * b", "b"),
     ]}),
-    Method("Win rates and their errors", f"{V}/win_rates/win_rate.py", ["tests/llm/evaluation/test_evaluate.py"], [
-        ("factor", "WinRate.of", "np.std(values, ddof=1)", "2 * np.std(values, ddof=1)"),
+    Method("Win rates and their errors", "games/analysis/confidence.py", ["tests/llm/evaluation/test_evaluate.py"], [
+        ("factor", "win_rate_error", "math.sqrt(n / (n - 1) * float(w**2 @ (v - mean) ** 2))",
+         "2 * math.sqrt(n / (n - 1) * float(w**2 @ (v - mean) ** 2))"),
     ]),
     Method("The gradient of several processes", "llm/training/gradient.py", DIVIDED, [
         ("factor", "Gradient._backward",

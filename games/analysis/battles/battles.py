@@ -142,14 +142,9 @@ class Battles:
         return self.fit_p_value()
 
     def fit_p_value(self, style: bool = False) -> float:
-        """How likely battles so far from fitted scores, and style, are without cycles: ``misfit_p_value``.
+        """How likely battles so far from fitted scores, and ``style``, are without cycles: ``misfit_p_value``.
 
-        Battles of a pair on the same prompt are one battle: counted one by one, a single prompt on which the models go
-        in a circle would prove a cycle over all prompts. Where nobody of some models ever beat one of the others,
-        scores far enough apart explain what these battles say, and the fit is that of the battles within each group.
-
-        Args:
-            style: fit the four features of style beside the scores.
+        Scores far enough apart explain models who never beat the others: fitted are the battles within each group.
         """
         group = connected_components(self.total > 0, directed=True, connection="strong")[1]
         within = self.of_records(group[self.first] == group[self.second])
@@ -160,11 +155,10 @@ class Battles:
         effect = within.style @ fit.slopes if style and within.style is not None else 0.0
         p = expit(fit.scores[within.first] - fit.scores[within.second] + effect)
         (i, j, margin), met = within._each, within.won + within.lost
-        alone = None if self._counts else np.arange(len(i))  # which of counts were ties is not known
         p = np.where(within.first > within.second, 1 - p, p)
-        return misfit_p_value(
-            met * (margin + 0.5), met, p, np.stack([i, j], 1), within.prompt if self.by_prompt else alone
-        )
+        alone = None if self._counts else np.arange(len(i))  # which of counts were ties is not known
+        prompt = within.prompt if self.by_prompt else alone
+        return misfit_p_value(met * (margin + 0.5), met, p, np.stack([i, j], 1), prompt)
 
     def cycles(self, level: float = 0.05, draws: int = 20_000, seed: int = 0) -> list[Cycle]:
         """The cycles of three that are no chance of the prompts, or of the battles where prompts are not given.
@@ -183,11 +177,7 @@ class Battles:
     def winner_p_value(self, winner: int, draws: int = DRAWS, seed: int = 0) -> float:
         """How likely, at most, a model seems to beat every other one as clearly where none does, as ``winner_p_value``.
 
-        Without prompts each battle counts on its own.
-
-        Args:
-            winner: the model.
-            draws, seed: of the signs.
+        Without prompts each battle counts on its own. ``draws`` and ``seed`` are of the signs.
         """
         return winner_p_value(self._p_values(draws, seed), winner)
 

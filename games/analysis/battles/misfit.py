@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from ...shapes import Float, Int
-from ..goodness_of_fit import DUST, pearson_p_value, standardised_incidence
+from ..ratings import DUST, pearson_p_value, standardised_incidence
 
 ENOUGH = 5  # battles of a pair, in the harmonic mean: of fewer the chi-squared of a few pairs accuses too often
 MANY = 10  # pairs to spare, whose sum is near the chi-squared also where each pair met once or twice

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from scipy.stats import chi2
 
 from nashward import games
-from nashward.games.analysis import goodness_of_fit, ratings, social_choice
+from nashward.games.analysis import ratings, social_choice
 from nashward.llm.oracles import curl
 
 
@@ -193,15 +193,15 @@ def test_bad_counts_are_refused_in_one_line(build, message: str) -> None:
 def test_pearsons_chi_squared_of_many_games_is_that_of_the_books_and_of_few_that_of_all_outcomes() -> None:
     circle = np.array([[0, 1], [1, 2], [0, 2]])
     met, misfit = np.full(3, 1e6), 500 * np.array([1.5, 1.5, -1.5])
-    found = goodness_of_fit.pearson_p_value(misfit, np.full(3, 0.5), met, circle)
+    found = ratings.pearson_p_value(misfit, np.full(3, 0.5), met, circle)
     assert found == pytest.approx(chi2.sf(3 * 1.5**2, 1), abs=0.003)
-    far = goodness_of_fit.pearson_p_value(4 * misfit, np.full(3, 0.5), met, circle)
+    far = ratings.pearson_p_value(4 * misfit, np.full(3, 0.5), met, circle)
     assert far == pytest.approx(chi2.sf(48 * 1.5**2, 1), rel=0.9)
     # three games among equal players: two of the eight outcomes go in a circle
-    one = goodness_of_fit.pearson_p_value(np.array([0.5, 0.5, -0.5]), np.full(3, 0.5), np.ones(3), circle)
+    one = ratings.pearson_p_value(np.array([0.5, 0.5, -0.5]), np.full(3, 0.5), np.ones(3), circle)
     assert one == pytest.approx(0.25, abs=0.02)
     line = np.array([[0, 1], [1, 2]])  # no pair beyond those that scores need
-    assert math.isnan(goodness_of_fit.pearson_p_value(np.ones(2), np.full(2, 0.5), np.ones(2), line))
+    assert math.isnan(ratings.pearson_p_value(np.ones(2), np.full(2, 0.5), np.ones(2), line))
 
 
 def test_wins_as_expected_of_scores_far_apart_are_explained() -> None:

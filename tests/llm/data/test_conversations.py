@@ -215,7 +215,6 @@ def test_a_field_without_a_value_is_an_empty_prompt_and_not_another(tmp_path: Pa
     file = tmp_path / "prompts.csv"
     file.write_text("prompt,weight\na,\n,2\n,\n")
     assert str(read_prompts(file)) == "3 prompts read, 1 kept, 2 dropped (2 empty)"
-    with pytest.raises(ValueError, match="row 2 has no prompt"):
-        read_prompts_in_order(file)
+    assert [prompt.text for prompt in read_prompts_in_order(file)] == ["a", "", ""]
     file.write_text("prompt,question\n,b\na,\n")
     assert [prompt.text for prompt in read_prompts(file).kept] == ["b", "a"]

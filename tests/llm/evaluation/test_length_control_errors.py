@@ -22,7 +22,7 @@ def drawn(random: np.random.Generator, n: int, binary: bool, difficulties: bool,
     d, apart = random.normal(0, 1.48, n), random.normal(-300, 900, n)
     p = expit(w[0] * np.tanh(apart / 900) + (w[1] * d if difficulties else 0) + w[2])
     y = (random.uniform(size=n) < p).astype(float) if binary else random.beta(1.5 * p + 1e-6, 1.5 * (1 - p) + 1e-6)
-    columns = {"preference": y, "output_length": 3000 - apart, "baseline_length": np.full(n, 3000.0)}
+    columns = {"preference": y, "output_length": 30_000 - apart, "baseline_length": np.full(n, 30_000.0)}
     return {**columns, "difficulty": d} if difficulties else columns
 
 

@@ -26,12 +26,11 @@ from nashward.llm.report.results import (
     evaluation,
     evaluation_alerts,
     exploit_sentence,
-    exploited,
     game_sentences,
-    read_evaluation,
     win_sentence,
     winner_sentence,
 )
+from nashward.llm.report.stored_results import exploited, read_evaluation
 from nashward.llm.report.summary import gap_among, summary
 from nashward.llm.store.files import read_jsonl, write_json, write_jsonl
 from nashward.llm.store.run_folder import RunFolder

@@ -16,8 +16,8 @@ from nashward.llm.delivery.preferences import preferences
 from nashward.llm.policy.handles import Adapter
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.policy.sampling import GenerateSource
-from nashward.llm.report.augmented import augmented_prompts
 from nashward.llm.report.content import Table
+from nashward.llm.report.responses import augmented_prompts
 from nashward.llm.run.inputs import augmentation
 from nashward.llm.run.inputs.augmentation import EndpointWriter, PolicyWriter, cleaned, request_for
 from nashward.llm.run.inputs.augmented_prompts import augmented, played_prompts

@@ -16,7 +16,7 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.shortened import shortened
 
-from .leaderboard_lines import print_board
+from .leaderboard_lines import correction_line, print_board
 
 if TYPE_CHECKING:
     from nashward.llm.oracles.diagnosis.probe import Pair
@@ -222,9 +222,7 @@ def _judged(args: argparse.Namespace) -> Standings:
     ) as bar:
         result = tournament(oracle, prompts, responses, cache=args.cache, progress=bar.update)
     origin = [f"{counted(len(responses), 'model')}, {counted(len(prompts), 'prompt')}, judged by {oracle.name}"]
-    for one in corrections:
-        values = ", ".join(f"{name} {value:.3g}" for name, value in one["values"].items())
-        origin.append(f"{one['oracle']} is corrected ({one['correction']}): {values}")
+    origin += map(correction_line, corrections)
     if result.spread:  # of one member it is 0
         folds = " (its folds)" * (isinstance(source, str) and form_of(source) == "checkpoint")
         origin.append(f"the win probabilities of its members{folds} differ by {result.spread:.3f} (standard deviation)")

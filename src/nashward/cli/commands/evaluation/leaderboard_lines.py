@@ -81,6 +81,12 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
     _print_categories(content["categories"])
 
 
+def correction_line(correction: Mapping[str, Any]) -> str:
+    """What was fitted of a correction of the oracle, one of ``corrections_of``."""
+    values = ", ".join(f"{name} {value:.3g}" for name, value in correction["values"].items())
+    return f"{correction['oracle']} is corrected ({correction['correction']}): {values}"
+
+
 def _new(battles: Battles) -> str:
     """Whose few battles are in the way of the others', and what leaves them out."""
     from nashward.games.analysis.battles import settled
