@@ -158,12 +158,12 @@ def _distributions(p: Any, q: Any) -> tuple[Float[Tensor, "*#batch n"], Float[Te
         )
         if wrong:
             raise NashwardError(f"expected probabilities [..., n] that sum to 1, got {quoted(one.tolist(), 80)}")
-    shapes = [tuple(one.shape) for one in both]
     try:
-        torch.broadcast_shapes(*shapes)
+        torch.broadcast_shapes(*(one.shape[:-1] for one in both))
+        fit = both[0].shape[-1] == both[1].shape[-1]
     except RuntimeError:
-        shapes[0] = ()  # told below
-    if shapes[0][-1:] != shapes[1][-1:]:
+        fit = False
+    if not fit:
         raise NashwardError(
             f"expected distributions over the same actions, got the shapes {list(both[0].shape)} and "
             f"{list(both[1].shape)}"

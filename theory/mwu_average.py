@@ -14,7 +14,7 @@ from nashward import games
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
-from .verification import Check, check_average, check_covered, check_settings, counted, kl_to_target
+from .verification import Check, check_average, check_covered, check_settings, iteration_numbers, kl_to_target
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class MWUAverage(_AverageOfMWU):
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
-        return self.step / 4 + 2 * self.C / (self.step * counted(iterations))
+        return self.step / 4 + 2 * self.C / (self.step * iteration_numbers(iterations))
 
     bound = value  # the name that plots use
 
@@ -126,7 +126,7 @@ class SPPOTheorem(_AverageOfMWU):
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
-        return self.step / 2 + 2 * self.C / (self.step * counted(iterations))
+        return self.step / 2 + 2 * self.C / (self.step * iteration_numbers(iterations))
 
     def is_vacuous(self, iterations: int) -> bool:
         """Whether the bound is at least 1, which no gap exceeds."""

@@ -15,7 +15,15 @@ from nashward.games import objectives
 from nashward.shortened import quoted
 
 from .mwu_average import check_start, complexity, complexity_of_start
-from .verification import Check, Settings, check_average, check_covered, check_settings, counted, solve_quietly
+from .verification import (
+    Check,
+    Settings,
+    check_average,
+    check_covered,
+    check_settings,
+    iteration_numbers,
+    solve_quietly,
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class EntropicAscent:
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
-        T = counted(iterations)
+        T = iteration_numbers(iterations)
         return self.C / (self.step * T) - self.tau * math.log(self.share)
 
     def check(self, game: objectives.EntropicGame, solver: Any, iterations: int = 400, start: Any = None) -> Check:
@@ -123,7 +131,7 @@ class FloorsAverage(Settings):
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
-        T = counted(iterations)
+        T = iteration_numbers(iterations)
         spans = (1 + self.limit) ** 2 + 4 * self.limit**2
         return (self.C + math.log(self.k + 1)) / (self.step * T) + self.step * spans / 8
 

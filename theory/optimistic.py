@@ -12,7 +12,7 @@ from nashward import games
 from nashward.errors import NashwardError
 
 from .mwu_average import complexity_of_start
-from .verification import Check, Settings, check_average, check_covered, counted
+from .verification import Check, Settings, check_average, check_covered, iteration_numbers
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class OptimisticAverage(Settings):
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
-        return 4 * math.log(self.n) / counted(iterations)
+        return 4 * math.log(self.n) / iteration_numbers(iterations)
 
     def check(self, game: Any, solver: Any, iterations: int = 400, start: Any = None) -> Check:
         """The gap of the solver's average (two sequences, step 1/2) against the bound."""
@@ -78,7 +78,7 @@ class PublishedRootFails(Settings):
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The published bound after T iterations."""
-        return 4 * math.sqrt(math.log(self.n)) / counted(iterations)
+        return 4 * math.sqrt(math.log(self.n)) / iteration_numbers(iterations)
 
     def check(self, game: Any, solver: Any, iterations: int, start: Any = None) -> Check:
         """The measured gap above the published bound, at T = iterations."""

@@ -16,7 +16,7 @@ from nashward.games.forms.game import Players
 from nashward.games.shapes import Float
 from nashward.games.solvers.tables_only.base import Payoffs
 
-from .verification import Check, Settings, check_covered, constant_step, counted, kl_to_target, solve_quietly
+from .verification import Check, Settings, check_covered, constant_step, iteration_numbers, kl_to_target, solve_quietly
 
 HALF = 0.5  # L, the largest centred payoff of a preference game
 ROUNDING = 1e-11  # KL below this is rounding
@@ -79,7 +79,7 @@ class Contraction(Settings):
 
     def value(self, iterations: Any) -> Any:
         """The largest share of the first KL that can be left after T steps."""
-        return self.factor ** counted(iterations)
+        return self.factor ** iteration_numbers(iterations)
 
     def check(
         self, game: games.PreferenceGame, solver: Any, iterations: int = 60, start: Any = None, reference: Any = None
@@ -174,7 +174,7 @@ class NashMDRate(Settings):
 
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
-        return 8 / (self.tau**2 * (counted(iterations) + 1))
+        return 8 / (self.tau**2 * (iteration_numbers(iterations) + 1))
 
     def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """KL after each iteration against the rate."""

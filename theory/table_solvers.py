@@ -11,7 +11,7 @@ import torch
 from nashward import games
 from nashward.games.shapes import Float
 
-from .verification import Check, Settings, check_average, check_covered, counted, solve_quietly
+from .verification import Check, Settings, check_average, check_covered, iteration_numbers, solve_quietly
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RegretMatchingAverage(Settings):
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
-        return 2 * np.sqrt((self.n - 1) / counted(iterations))
+        return 2 * np.sqrt((self.n - 1) / iteration_numbers(iterations))
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap of the uniform average against the bound."""
@@ -76,7 +76,7 @@ class FictitiousPlayRate(Settings):
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any) -> Any:
         """The gap after T iterations; T may be an array."""
-        return self.constant / np.sqrt(counted(iterations))
+        return self.constant / np.sqrt(iteration_numbers(iterations))
 
     def check(self, game: Any, solver: Any, iterations: int = 10_000, start: Any = None) -> Check:
         """gap sqrt(T) at T = 100, 1000, ... against the constant."""
@@ -167,7 +167,7 @@ class GradientAverage(Settings):
     @np.errstate(divide="ignore")  # after no iteration the bound is infinite
     def value(self, iterations: Any, start: Any = None) -> Any:
         """The bound after T iterations from the start; T may be an array."""
-        return _reach(self.n, start) / (self.step * counted(iterations)) + self.step * self.n / 4
+        return _reach(self.n, start) / (self.step * iteration_numbers(iterations)) + self.step * self.n / 4
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap of the average against the bound."""
@@ -213,7 +213,7 @@ class OptimisticGradientAverage(Settings):
     def value(self, iterations: Any, start: Any = None) -> Any:
         """The bound after T iterations from the start; T may be an array."""
         constant = _reach(self.n, start) / self.step + self.step * self.n / 2
-        return constant / counted(iterations)
+        return constant / iteration_numbers(iterations)
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap of the average against the bound; for a step that is too large here it is not ``claimed``."""

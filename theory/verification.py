@@ -69,14 +69,14 @@ def check_settings(theorem: Any) -> None:
             raise NashwardError(f"{type(theorem).__name__}: {name} is {quoted(value, 40)}; expected {expected}")
 
 
-def counted(iterations: Any) -> Float[np.ndarray, "..."]:
+def iteration_numbers(iterations: Any) -> Float[np.ndarray, "..."]:
     """Numbers of iterations, of a formula.
 
     Raises:
         ValueError: one below 0, or that is no number.
 
     Example:
-        >>> counted([1, 10]).tolist()
+        >>> iteration_numbers([1, 10]).tolist()
         [1.0, 10.0]
     """
     try:

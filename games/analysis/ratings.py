@@ -235,8 +235,8 @@ def pearson_p_value(
     from scipy.stats import chi2
 
     variance = met * p * (1 - p)
-    open_ = variance > DUST  # a pair that is certain says nothing, and needs no scores
-    misfit, p, met, players, variance = misfit[open_], p[open_], met[open_], players[open_], variance[open_]
+    uncertain = variance > DUST  # a certain pair says nothing, and needs no scores
+    misfit, p, met, players, variance = (each[uncertain] for each in (misfit, p, met, players, variance))
     incidence, spare = standardised_incidence(players, variance)
     if spare <= 0:
         return math.nan

@@ -208,12 +208,12 @@ def _rounded(payoffs: Float[np.ndarray, "n m"], denominator: int) -> list[list[F
     are at most 1, and no larger than the largest payoff.
     """
     scale = min(1.0, float(np.abs(payoffs).max()))
-    return [[_fraction(u, denominator, scale) for u in line] for line in payoffs.tolist()]
 
+    def rounded(u: float) -> Fraction | None:
+        p = Fraction(u).limit_denominator(denominator)
+        return p if abs(float(p) - u) <= ROUNDING * max(scale, abs(u)) else None
 
-def _fraction(u: float, denominator: int, scale: float) -> Fraction | None:
-    p = Fraction(u).limit_denominator(denominator)
-    return p if abs(float(p) - u) <= ROUNDING * max(scale, abs(u)) else None
+    return [[rounded(u) for u in line] for line in payoffs.tolist()]
 
 
 def _solution(rows: list[list[Fraction]]) -> list[Fraction]:

@@ -65,3 +65,11 @@ def test_a_file_is_refused_where_it_says_other_than_the_default() -> None:
         expected: Any = pytest.raises(NashwardError, match=r"mine\.toml: margin is of the loss simpo")
         with expected if refused else nullcontext():
             _play([*JUDGED, "--config", "mine.toml"])
+
+
+def test_an_oracle_that_was_fitted_with_its_folds_has_several_judges() -> None:
+    Path("fitted/members").mkdir(parents=True)
+    assert _play([*ALIGN, "--oracle", "fitted", "--spread-weights"]).config.fit.spread_weights
+    Path("fitted/members").rmdir()
+    with pytest.raises(NashwardError, match="several judges"):
+        _play([*ALIGN, "--oracle", "fitted", "--spread-weights"])

@@ -120,6 +120,7 @@ GAMES = [
     Method("Bradley-Terry", "games/analysis/ratings.py", CHOICE, [
         ("sign", "_newton", "wins - met * p", "met * p - wins"),
         ("factor", "", "400 / math.log(10)", "800 / math.log(10)"),
+        ("factor", "pearson_p_value", "(misfit**2 / variance).sum()", "2 * (misfit**2 / variance).sum()"),
         ("factor", "bradley_terry", "smoothing / 2", "smoothing"),
         ("anchor", "_newton", "r.mean(-1, keepdim=True)", "r[..., :1]"),
         ("anchor", "Ratings.of", "share - p", "share"),

@@ -73,9 +73,10 @@ def misfit_p_value(
         design *= _dependence(misfit / np.sqrt(of_pair[at]), at, group, incidence)
     if design < DUST:  # ties alone
         return 1.0
-    fitted = np.clip(of_pair / games, 0, 0.25)  # p (1 - p), of the mean over a pair's battles
-    probability = 0.5 - np.sqrt(0.25 - fitted)
-    return pearson_p_value(np.bincount(at, misfit), probability, games, pairs, design=design)
+    # with style p differs between the battles of a pair: the probability with their mean variance
+    lead = np.sqrt(0.25 - np.clip(of_pair / games, 0, 0.25))
+    ahead = np.bincount(pair, met * (p - 0.5)) >= 0
+    return pearson_p_value(np.bincount(at, misfit), 0.5 + np.where(ahead, lead, -lead), games, pairs, design=design)
 
 
 def _dependence(

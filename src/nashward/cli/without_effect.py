@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nashward.errors import NashwardError
@@ -58,12 +59,17 @@ def _by_url(values: Values) -> bool:
 
 
 def _several_judges(values: Values) -> bool:
-    """Whether judges may differ: several oracles, or an object of the user's, which may be an ensemble."""
+    """Whether judges may differ: several oracles, an oracle that was fitted with its folds, or an object of the
+    user's or a model of the hub, which may be an ensemble."""
     oracle = values["oracle"]
     if values[BEGUN] or values["objective"] is not None or oracle is None or isinstance(oracle, tuple):
         return True
     known = ("pocket:", "real:", ENDPOINT, "judge:", PEOPLE)
-    return ":" in oracle and not oracle.startswith(known)
+    if oracle.startswith(known):
+        return False
+    from nashward.llm.oracles.models.checkpoint import MEMBERS
+
+    return not Path(oracle).exists() or (Path(oracle) / MEMBERS).is_dir()
 
 
 def _samples_a_mixture(solver: Any) -> bool:

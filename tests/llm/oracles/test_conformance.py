@@ -448,28 +448,3 @@ def test_a_wrong_number_of_logits_is_told_with_the_pairs_that_are_asked_twice() 
 
     with pytest.raises(ValueError, match=r"\(8,\) for prompt 0; expected \(9,\).*: 6 of its texts, and 3 of these"):
         preference_matrices(OneShort(), ["p"], [["a", "b", "c", "d"]])
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (Plain, r"Plain is a class, expected an oracle: call it, Plain\(\.\.\.\)"),
-        (lambda prompt, a, b: 0.5, "function is no PreferenceOracle; derive from it or wrap a function in Function"),
-        ("judge", "'judge' is a str, expected an oracle: load it with as_oracle"),
-        (None, "NoneType is no PreferenceOracle"),
-    ],
-)
-def test_what_is_no_oracle_is_refused_with_what_to_do(given: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        preference_matrices(given, ["p"], [["a", "b"]])
-    with pytest.raises(ValueError, match=said):
-        check_oracle(given)
-
-
-def test_an_oracle_that_returns_nothing_fails_with_one_message() -> None:
-    class Nothing(Plain):
-        def raw_logits(self, *asked: Any) -> Any:
-            return None
-
-    with pytest.raises(ConformanceError, match=r"^[^\n]* fails every check: raw_logits returned None; return a list"):
-        check_oracle(Nothing())
