@@ -102,8 +102,8 @@ def win_rate_error(values: Any, weights: Any = None) -> float:
     """The standard error of the mean of win rates over prompts, the one of each win rate in the project.
 
     .. math::
-        \\text{error}^2 = \\max \\Big( \\frac{n}{n - 1} \\sum_i w_i^2 (v_i - v)^2,
-        \\; \\frac{\\max(v, 1 - v)^2}{n (n + 1)} \\Big), \\qquad v = \\sum_i w_i v_i
+        \\text{error}^2 = \\max \\left( \\frac{n}{n - 1} \\sum_i w_i^2 (v_i - v)^2,
+        \\; \\frac{\\max(v, 1 - v)^2}{n (n + 1)} \\right), \\qquad v = \\sum_i w_i v_i
 
     with weights of sum 1 and the prompts that they amount to, n = 1 / sum w^2 (Kish 1965): of equal weights the sample
     variance over n, and no less than ``least_error``.
