@@ -143,30 +143,11 @@ class LanguageModel:
             source, "cpu" if requested.layers == "host" else device, dtype, quantise=quantise,
             quantise_head=quantise_head,
         )  # fmt: skip
-        if config is None:
-            shape = lora or Lora()
-            config = LoraConfig(
-                r=shape.rank,
-                lora_alpha=shape.alpha if shape.alpha is not None else 2 * shape.rank,  # type: ignore[arg-type]
-                target_modules=lora_targets(base, shape.targets),
-                task_type="CAUSAL_LM",
-            )
+        config = config or _lora_config(base, lora or Lora())
         config.inference_mode = False
         if config.base_model_name_or_path and is_same_base(config.base_model_name_or_path, str(source)):
             config.base_model_name_or_path = str(source)  # the current path of the same model
-        with torch.random.fork_rng(), warnings.catch_warnings():
-            # peft asks transformers for a name that transformers 5.23 has renamed
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-            warnings.filterwarnings("ignore", message="fan_in_fan_out is set", category=UserWarning)  # GPT-2's Conv1D
-            torch.manual_seed(seed)
-            network = get_peft_model(base, config, adapter_name=SLOTS[0])
-            network.add_adapter(SLOTS[1], config)
-        for name, parameter in network.named_parameters():
-            if "lora_" in name:
-                parameter.data = parameter.data.float()
-        for module in network.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0  # both sides of the log-ratio to the anchor must be deterministic functions
+        network = _with_adapters(base, config, seed)
         if not isinstance(placement, Placement):
             placement = default_placement(base, device, dtype).but(placement or {})
         stream = apply_placement(network, placement, torch.device(device))
@@ -370,3 +351,30 @@ class LanguageModel:
         else:
             self._set_weights("trained", self._initial)
         self.save(folder)
+
+
+def _lora_config(base: Any, lora: Lora) -> LoraConfig:
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha if lora.alpha is not None else 2 * lora.rank,  # type: ignore[arg-type]
+        target_modules=lora_targets(base, lora.targets),
+        task_type="CAUSAL_LM",
+    )
+
+
+def _with_adapters(base: Any, config: LoraConfig, seed: int) -> PeftModel:
+    """The base under a new float32 adapter for each slot, without dropout."""
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        # peft asks transformers for a name that transformers 5.23 has renamed
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set", category=UserWarning)  # GPT-2's Conv1D
+        torch.manual_seed(seed)
+        network: Any = get_peft_model(base, config, adapter_name=SLOTS[0])
+        network.add_adapter(SLOTS[1], config)
+    for name, parameter in network.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # both sides of the log-ratio to the anchor must be deterministic functions
+    return network

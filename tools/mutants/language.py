@@ -79,7 +79,7 @@ LANGUAGE = [
          "2 * alpha / (math.sqrt(rank) if rooted else rank)"),
         ("other", "_scale", "math.sqrt(rank) if rooted else rank", "rank"),
     ], {"llm/policy/model.py": [
-        ("factor", "LanguageModel.from_pretrained", "2 * shape.rank", "4 * shape.rank"),
+        ("factor", "_lora_config", "2 * lora.rank", "4 * lora.rank"),
         ("anchor", "LanguageModel.load", "{**zeros, **state}", "state"),
     ]}),
     Method("A Step of a language model", "llm/run/payoffs/step_payoffs.py", ["tests/llm/test_enumerable.py"], [
