@@ -154,18 +154,8 @@ def make_policy(folder: Path, seed: int = 0, prompts: int = 13_000, peak: float 
         pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     model = LlamaForCausalLM(config).train()
-
-    # ten responses per prompt in the exact mix: the mix that is learned has no sampling error
-    deck = np.repeat(np.arange(4), np.round(np.array(BASE_MIX) * 10).astype(int))
-    rows = []
-    for _ in range(prompts):
-        text, topic = prompt(rng)
-        head = tokenizer.apply_chat_template(_conversation(text, rng), tokenize=False, add_generation_prompt=True)
-        answers = [response(int(style), topic, rng) + tokenizer.eos_token for style in deck]
-        ids, *responses = tokenizer([head, *answers], add_special_tokens=False)["input_ids"]
-        rows.append(_shared_prompt(ids, responses))
+    rows = _training_rows(tokenizer, prompts, rng)
     lengths = np.array([len(row["ids"]) for row in rows])
-
     follows = torch.zeros(len(tokenizer), len(tokenizer), dtype=torch.bool)
     for row in rows:
         follows[row["ids"][row["queries"]], row["targets"]] = True
@@ -174,20 +164,7 @@ def make_policy(folder: Path, seed: int = 0, prompts: int = 13_000, peak: float 
     began = time.monotonic()
     for step, batch in enumerate(batches):
         batch_rows = [rows[i] for i in batch]
-        ids, positions, segments = (
-            torch.nn.utils.rnn.pad_sequence([row[key] for row in batch_rows], batch_first=True, padding_value=fill)
-            for key, fill in (("ids", tokenizer.pad_token_id), ("positions", 0), ("segments", -1))
-        )
-        hidden = model.model(input_ids=ids, position_ids=positions, attention_mask=_visible(segments)).last_hidden_state
-        queried = torch.cat([hidden[b, row["queries"]] for b, row in enumerate(batch_rows)])
-        targets = torch.cat([row["targets"] for row in batch_rows])
-        logits = model.lm_head(queried)
-        total = cross_entropy(logits, targets, reduction="sum")
-        # Cross entropy alone leaves about one response in fifty garbled, and a fit that moves the logits a little
-        # makes many of the rest likely. Tokens that never follow are pushed far down, as a long training would.
-        current = torch.cat([row["ids"][row["queries"]] for row in batch_rows])
-        excess = (logits.log_softmax(-1) - FLOOR).relu().masked_fill(follows[current], 0.0)
-        total = total + 0.01 * excess.sum()
+        total = _loss(model, batch_rows, follows, tokenizer.pad_token_id)
         for group in optimizer.param_groups:
             group["lr"] = peak * warmed_cosine(step, len(batches), warmup=20)
         optimizer.zero_grad()
@@ -196,7 +173,8 @@ def make_policy(folder: Path, seed: int = 0, prompts: int = 13_000, peak: float 
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 100 == 0 or step == len(batches) - 1:
-            _progress("policy", step, len(batches), f"loss {total.item() / len(targets):.3f}", began)
+            tokens = sum(len(row["targets"]) for row in batch_rows)
+            _progress("policy", step, len(batches), f"loss {total.item() / tokens:.3f}", began)
 
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=[tokenizer.eos_token_id], pad_token_id=tokenizer.pad_token_id,
@@ -204,6 +182,42 @@ def make_policy(folder: Path, seed: int = 0, prompts: int = 13_000, peak: float 
     )  # fmt: skip
     model.eval().half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _training_rows(
+    tokenizer: PreTrainedTokenizerFast, prompts: int, rng: np.random.Generator
+) -> list[dict[str, torch.Tensor]]:
+    """A row for each prompt, with ten responses in the exact mix: the mix that is learned has no sampling error."""
+    deck = np.repeat(np.arange(4), np.round(np.array(BASE_MIX) * 10).astype(int))
+    rows = []
+    for _ in range(prompts):
+        text, topic = prompt(rng)
+        head = tokenizer.apply_chat_template(_conversation(text, rng), tokenize=False, add_generation_prompt=True)
+        answers = [response(int(style), topic, rng) + tokenizer.eos_token for style in deck]
+        ids, *responses = tokenizer([head, *answers], add_special_tokens=False)["input_ids"]
+        rows.append(_shared_prompt(ids, responses))
+    return rows
+
+
+def _loss(
+    model: LlamaForCausalLM, rows: Sequence[dict[str, torch.Tensor]], follows: torch.Tensor, pad_id: int
+) -> torch.Tensor:
+    """The cross entropy of the responses, and a penalty on tokens that never follow the one before them.
+
+    Cross entropy alone leaves about one response in fifty garbled, and a fit that moves the logits a little makes many
+    of the rest likely. Tokens that never follow are pushed far down, as a long training would.
+    """
+    ids, positions, segments = (
+        torch.nn.utils.rnn.pad_sequence([row[key] for row in rows], batch_first=True, padding_value=fill)
+        for key, fill in (("ids", pad_id), ("positions", 0), ("segments", -1))
+    )
+    hidden = model.model(input_ids=ids, position_ids=positions, attention_mask=_visible(segments)).last_hidden_state
+    queried = torch.cat([hidden[b, row["queries"]] for b, row in enumerate(rows)])
+    targets = torch.cat([row["targets"] for row in rows])
+    logits = model.lm_head(queried)
+    current = torch.cat([row["ids"][row["queries"]] for row in rows])
+    excess = (logits.log_softmax(-1) - FLOOR).relu().masked_fill(follows[current], 0.0)
+    return cross_entropy(logits, targets, reduction="sum") + 0.01 * excess.sum()
 
 
 @torch.inference_mode()
