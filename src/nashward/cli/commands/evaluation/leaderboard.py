@@ -19,6 +19,7 @@ from nashward.shortened import shortened
 from .leaderboard_lines import correction_line, print_board
 
 if TYPE_CHECKING:
+    from nashward.games.analysis.leaderboard import Bands, Battles, InCategory
     from nashward.llm.oracles.diagnosis.probe import Pair
 
 EXAMPLES, WIDTH = 3, 40  # pairs that never met, and characters of a name among them
@@ -43,11 +44,11 @@ class Standings:
         style_left: the share of an oracle's log-odds (mean square) that this leaves over; 1 where it was not.
     """
 
-    battles: games.analysis.leaderboard.Battles
+    battles: Battles
     origin: list[str]
     rates: tuple[Any, Any] | None = None
     logits_curl: float | None = None
-    original: games.analysis.leaderboard.Battles | None = None
+    original: Battles | None = None
     apart: Any = None
     style: games.analysis.contextual.ContextualBradleyTerry | None = None
     style_left: float = 1.0
@@ -287,26 +288,59 @@ def _fit_of(oracle: Any, prompts: list[str]) -> str:
 
 def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
     """Every ranking, the models in the order of their lottery and, where they share it, of their ratings."""
-    social_choice, game_ratings = games.analysis.social_choice, games.analysis.game_ratings
-    battles = standings.battles
-    apart = standings.apart
-
-    def untested(model: int) -> bool:
-        if standings.hollow:
-            return True
-        fewest = battles.compared[model, battles.fewest_with(model)]
-        return fewest < games.analysis.pair_tests.MIN_PROMPTS or (apart is not None and bool(apart[model].any()))
-
+    social_choice = games.analysis.social_choice
+    battles, apart, categories = standings.battles, standings.apart, _categories(standings)
     game, bands, labels, lottery = battles.game, battles.bands(seed=seed), battles.labels, battles.lottery
     winner, smith = int(social_choice.condorcet_winner(game.P)), social_choice.smith_set(game.P).tolist()
-    copeland = social_choice.copeland(game.P).tolist()
-    deviations = game_ratings.deviation_ratings(game.P)
-    certain = bool(((game.P == 0) | (game.P == 1)).any())  # log-odds of these are not finite
-    averaging = None if certain else games.analysis.ratings.ELO * game_ratings.nash_averaging(game.P)
-    order = sorted(range(len(labels)), key=lambda i: (-float(bands.lottery[i]), -float(bands.elo[i])))
-    categories = _categories(standings)
+    untested = winner < 0 or _untested(standings, winner)
+    return {
+        "about": standings.origin,
+        "models": _model_rows(standings, bands, categories, smith),
+        "nash_unique": lottery.only,
+        "nash_unique_over_classes": lottery.unique,
+        "clones": [[labels[i] for i in players] for players in lottery.clones],
+        "leans_on": _leans_on(standings),
+        "share_of_draws": bands.share,
+        "condorcet_winner": labels[winner] if winner >= 0 else None,
+        "condorcet_p_value": None if untested else battles.winner_p_value(winner, seed=seed),
+        "lengths_apart": _apart_pairs(labels, apart),
+        "smith_set": [label for label, member in zip(labels, smith, strict=True) if member],
+        "curl": float(social_choice.curl_fraction(game.P - 0.5)),
+        "logits_curl": standings.logits_curl,
+        "cycle_p_value": _cycle_p_value(standings),
+        "cycles": [] if standings.hollow else _cycles(battles, apart, seed),
+        "style": None if standings.style is None else _style(standings.style),
+        "style_left": standings.style_left,
+        "corrections": list(standings.corrections),
+        "hollow": standings.hollow,
+        "categories": [_category_row(category, labels, len(categories)) for category in categories],
+        "never_met": battles.missing,
+        "labels": labels,
+        "P": game.P,
+    }  # fmt: skip
+
+
+def _untested(standings: Standings, model: int) -> bool:
+    """Whether the battles of a model are too few, or its responses too different in length, for a test of its wins."""
+    if standings.hollow:
+        return True
+    battles, apart = standings.battles, standings.apart
+    fewest = battles.compared[model, battles.fewest_with(model)]
+    return fewest < games.analysis.pair_tests.MIN_PROMPTS or (apart is not None and bool(apart[model].any()))
+
+
+def _model_rows(
+    standings: Standings, bands: Bands, categories: list[InCategory], smith: Sequence[bool]
+) -> list[dict[str, Any]]:
+    """A row for each model, by its lottery and then by its rating."""
+    game_ratings, battles = games.analysis.game_ratings, standings.battles
+    labels, P = battles.labels, battles.game.P
+    copeland = games.analysis.social_choice.copeland(P).tolist()
+    deviations = game_ratings.deviation_ratings(P)
+    certain = bool(((P == 0) | (P == 1)).any())  # log-odds of these are not finite
+    averaging = None if certain else games.analysis.ratings.ELO * game_ratings.nash_averaging(P)
     rows = []
-    for i in order:
+    for i in sorted(range(len(labels)), key=lambda i: (-float(bands.lottery[i]), -float(bands.elo[i]))):
         row = {
             "model": labels[i], "battles": float(battles.met[i].sum()),
             "nash": float(bands.lottery[i]), "nash_band": [float(bands.low[i]), float(bands.high[i])],
@@ -318,40 +352,18 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
         if standings.rates is not None:
             row |= {"win_rate": float(standings.rates[0][i]), "win_rate_error": float(standings.rates[1][i])}
         rows.append(row)
+    return rows
+
+
+def _category_row(category: InCategory, labels: tuple[str, ...], categories: int) -> dict[str, Any]:
+    """A category as one of so many, for which the test of who beats the Nash there is corrected."""
+    best, beyond_noise = category.beats_most(categories)
     return {
-        "about": standings.origin,
-        "models": rows,
-        "nash_unique": lottery.only,
-        "nash_unique_over_classes": lottery.unique,
-        "clones": [[labels[i] for i in players] for players in lottery.clones],
-        "leans_on": _leans_on(standings),
-        "share_of_draws": bands.share,
-        "condorcet_winner": labels[winner] if winner >= 0 else None,
-        "condorcet_p_value": None if winner < 0 or untested(winner) else battles.winner_p_value(winner, seed=seed),
-        "lengths_apart": _apart_pairs(labels, apart),
-        "smith_set": [label for label, member in zip(labels, smith, strict=True) if member],
-        "curl": float(social_choice.curl_fraction(game.P - 0.5)),
-        "logits_curl": standings.logits_curl,
-        "cycle_p_value": _cycle_p_value(standings),
-        "cycles": [] if standings.hollow else _cycles(battles, apart, seed),
-        "style": None if standings.style is None else _style(standings.style),
-        "style_left": standings.style_left,
-        "corrections": list(standings.corrections),
-        "hollow": standings.hollow,
-        "categories": [
-            {
-                "name": category.name, "battles": category.battles,
-                "elo": _by_label(labels, category.elo), "elo_error": _by_label(labels, category.elo_error),
-                "rate_against_nash": _by_label(labels, category.rate),
-                "rate_against_nash_error": _by_label(labels, category.rate_error),
-                "beats_nash_most": labels[category.beats_most(len(categories))[0]],
-                "beyond_noise": category.beats_most(len(categories))[1],
-            }
-            for category in categories
-        ],
-        "never_met": battles.missing,
-        "labels": labels,
-        "P": game.P,
+        "name": category.name, "battles": category.battles,
+        "elo": _by_label(labels, category.elo), "elo_error": _by_label(labels, category.elo_error),
+        "rate_against_nash": _by_label(labels, category.rate),
+        "rate_against_nash_error": _by_label(labels, category.rate_error),
+        "beats_nash_most": labels[best], "beyond_noise": beyond_noise,
     }  # fmt: skip
 
 
@@ -375,21 +387,21 @@ def _cycle_p_value(standings: Standings) -> float | None:
     return standings.battles.cycle_p_value if standings.rates is None else None
 
 
-def _categories(standings: Standings) -> list[games.analysis.leaderboard.InCategory]:
+def _categories(standings: Standings) -> list[InCategory]:
     """The categories, the one in which the Nash is beaten most surely first."""
     battles = standings.battles if standings.original is None else standings.original
     overall = standings.battles.ratings.elo.numpy()
     lottery, style = standings.battles.lottery.policy, standings.original is not None
     found = games.analysis.battles.by_category(battles, lottery, overall, style)
 
-    def lower_end(category: games.analysis.leaderboard.InCategory) -> float:
+    def lower_end(category: InCategory) -> float:
         best = category.beats_most(len(found))[0]
         return float(category.rate[best] - CERTAIN * category.rate_error[best])
 
     return sorted(found, key=lower_end, reverse=True)
 
 
-def _worst(categories: list[games.analysis.leaderboard.InCategory], model: int) -> dict[str, Any] | None:
+def _worst(categories: list[InCategory], model: int) -> dict[str, Any] | None:
     """The category in which a model is most surely low: by the upper end of its rating there, since few battles err."""
     known = [category for category in categories if category.elo_error[model] == category.elo_error[model]]  # not NaN
     if not known:
@@ -398,7 +410,7 @@ def _worst(categories: list[games.analysis.leaderboard.InCategory], model: int) 
     return {"name": worst.name, "elo": float(worst.elo[model]), "elo_error": float(worst.elo_error[model])}
 
 
-def _cycles(battles: games.analysis.leaderboard.Battles, apart: Any, seed: int) -> list[dict[str, Any]]:
+def _cycles(battles: Battles, apart: Any, seed: int) -> list[dict[str, Any]]:
     P, labels = battles.game.P, battles.labels
     found = []
     for cycle in battles.cycles(seed=seed):
