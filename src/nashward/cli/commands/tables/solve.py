@@ -136,22 +136,12 @@ def run(args: argparse.Namespace) -> int:
     closed: list[BrokenPipeError] = []  # by head, say: the files are written nevertheless
     with outputs.read_by_none(closed):
         _print_nash(args.table, game, equilibrium, entry, fractions)
-    played = []
-    for solver in solvers:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                solution = games.solve(
-                    game, solver, args.iterations, start, None, args.tolerance, feedback, averages=AVERAGES,
-                    keep_policies=picture == "path", record=pictures.points(picture, args),
-                    progress=sys.stderr.isatty(),
-                )  # fmt: skip
-            except NashwardError as error:
-                raise NashwardError(f"{solver_label(solver)}: {error}") from error
-        told = [str(warning.message) for warning in caught]
-        played.append(Played(solver, solution, told, *_drawn_to(game, solver, start, solution)))
-        for message in played[-1].warnings:
-            print(f"warning: {message}", file=sys.stderr)
+    settings = {
+        "iterations": args.iterations, "start": start, "tolerance": args.tolerance, "feedback": feedback,
+        "averages": AVERAGES, "keep_policies": picture == "path", "record": pictures.points(picture, args),
+        "progress": sys.stderr.isatty(),
+    }  # fmt: skip
+    played = [_play(game, solver, settings) for solver in solvers]
     with outputs.read_by_none(closed):
         _print_played(args, played)
     if args.plot is not None:
@@ -161,21 +151,10 @@ def run(args: argparse.Namespace) -> int:
         content = {
             "table": args.table,
             "game": _described(game, entry),
-            "nash": {
-                "policy": equilibrium.policy, "value": equilibrium.value,
-                "gap": equilibrium.gap if None in fractions else 0.0,
-                "unique": equilibrium.unique, "uniqueness": equilibrium.uniqueness,
-                "status": equilibrium.status,
-                "fractions": _written(fractions),
-            },
+            "nash": _nash_content(equilibrium, fractions),
             "iterations": args.iterations, "tolerance": args.tolerance, "start": start,
             "feedback": args.feedback, "seed": args.seed,
-            "solvers": [
-                {"solver": type(one.solver).__name__, "settings": _settings(one.solver),
-                 "status": one.solution.status.name, "warnings": one.warnings, "last": one.solution.last,
-                 "average": one.solution.average, "iterations": one.solution.iterations, "gaps": one.solution.gaps}
-                for one in played
-            ],
+            "solvers": [_played_content(one) for one in played],
         }  # fmt: skip
         json_output.write(args.json, content)
     if closed:
@@ -184,6 +163,21 @@ def run(args: argparse.Namespace) -> int:
         if (file := getattr(args, name)) is not None:
             print(f"{'picture' if name == 'plot' else name}: {file}")
     return 0
+
+
+def _play(game: Any, solver: Any, settings: dict[str, Any]) -> Played:
+    """Play a solver, and print what it warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            solution = games.solve(game, solver, **settings)
+        except NashwardError as error:
+            raise NashwardError(f"{solver_label(solver)}: {error}") from error
+    messages = [str(warning.message) for warning in caught]
+    played = Played(solver, solution, messages, *_drawn_to(game, solver, settings["start"], solution))
+    for message in messages:
+        print(f"warning: {message}", file=sys.stderr)
+    return played
 
 
 def _start(text: str, game: Any) -> Any:
@@ -357,6 +351,27 @@ def _written(fractions: Sequence[Sequence[Fraction] | None]) -> Any:
     """Fractions for a machine: a list, of an n x m game one a player; None where there are none."""
     written = [None if known is None else [str(p) for p in known] for known in fractions]
     return written[0] if len(written) == 1 or None in written else {"row": written[0], "column": written[1]}
+
+
+def _nash_content(
+    equilibrium: games.equilibria.Equilibrium, fractions: Sequence[Sequence[Fraction] | None]
+) -> dict[str, Any]:
+    return {
+        "policy": equilibrium.policy, "value": equilibrium.value,
+        "gap": equilibrium.gap if None in fractions else 0.0,
+        "unique": equilibrium.unique, "uniqueness": equilibrium.uniqueness,
+        "status": equilibrium.status,
+        "fractions": _written(fractions),
+    }  # fmt: skip
+
+
+def _played_content(one: Played) -> dict[str, Any]:
+    solution = one.solution
+    return {
+        "solver": type(one.solver).__name__, "settings": _settings(one.solver),
+        "status": solution.status.name, "warnings": one.warnings, "last": solution.last,
+        "average": solution.average, "iterations": solution.iterations, "gaps": solution.gaps,
+    }  # fmt: skip
 
 
 def _settings(solver: Any) -> dict[str, Any]:
