@@ -65,11 +65,12 @@ def _fit(battles: Battles, features: np.ndarray) -> Any:
 def timed(file: Path, style: bool) -> tuple[float, float]:
     """Seconds of CPU to read the file, and of the whole leaderboard but for its printing."""
     from nashward.cli.commands.evaluation import leaderboard
+    from nashward.cli.commands.evaluation.standings import ranked
 
     began = time.process_time()
     standings = leaderboard._fought(file, style, None, [], [])
     read = time.process_time() - began
-    leaderboard._ranked(standings, 0)
+    ranked(standings, 0)
     return read, time.process_time() - began
 
 
