@@ -76,30 +76,37 @@ class PromptSelector:
         if iteration not in self._known:
             stated = {prompt.iteration for prompt in self.prompts if prompt.iteration is not None}
             parts: list[int | None] = [*sorted(stated)] or [None]
-            rounds, part = divmod(iteration, len(parts))
+            part = iteration % len(parts)
             own = [
                 k
                 for k, prompt in enumerate(self.prompts)
                 if prompt.parent is None and prompt.iteration in (None, parts[part])
             ]
             size = self.config.prompts_per_iteration
-            wanted = 0 if self.augmenter is None else self.augmenter.wanted(iteration, min(size or len(own), len(own)))
-            if size is None or size - wanted >= len(own):
+            # variants are among the size: each iteration of this part takes fewer of its own, up to this one
+            variants = [self._variants(of, len(own)) for of in range(part, iteration + 1, len(parts))]
+            *before, count = [min(len(own), (size or len(own)) - wanted) for wanted in variants]
+            if size is None or count == len(own):
                 numbers = own
             elif self.config.prompt_selection == "uniform":
-                numbers = self._shuffled(own, size - wanted, rounds * size)
+                numbers = self._shuffled(own, count, sum(before))
             else:
-                count, first = size - wanted, rounds * size
                 numbers = processes.decided(
                     lambda: (
                         self._informative(own, count, step)
                         if self.config.prompt_selection == "informative"
-                        else self._covering(own, count, first, step)
+                        else self._covering(own, count, sum(before), step)
                     )
                 )
-            variants = () if self.augmenter is None else self.augmenter.add(iteration, step, tuple(numbers), wanted)
-            self._known[iteration] = (*numbers, *variants)
+            if self.augmenter is not None:
+                numbers = [*numbers, *self.augmenter.add(iteration, step, tuple(numbers), variants[-1])]
+            self._known[iteration] = tuple(numbers)
         return self._known[iteration]
+
+    def _variants(self, iteration: int, own: int) -> int:
+        """How many variants an iteration has at most that draws from so many prompts."""
+        size = min(self.config.prompts_per_iteration or own, own)
+        return 0 if self.augmenter is None else self.augmenter.wanted(iteration, size)
 
     def _shuffled(self, own: Sequence[int], size: int, first: int) -> list[int]:
         """The prompts from that place on of an order that is shuffled for each epoch."""

@@ -22,6 +22,8 @@ from nashward.llm.run.inputs import augmentation
 from nashward.llm.run.inputs.augmentation import EndpointWriter, PolicyWriter, cleaned, request_for
 from nashward.llm.run.inputs.augmented_prompts import augmented, played_prompts
 from nashward.llm.run.inputs.parts import divide
+from nashward.llm.run.inputs.prompt_selection import PromptSelector
+from nashward.llm.run.rollouts import RolloutStore
 from nashward.llm.store.files import read_jsonl, read_shard, shards
 from nashward.llm.store.run_folder import AUGMENTED, RunFolder
 
@@ -169,6 +171,28 @@ def test_with_a_size_they_are_among_it(tiny_folder: Path, tmp_path: Path) -> Non
     rows = read_jsonl(run.folder / "iteration-02" / AUGMENTED)
     assert [row["prompts"] for row in run.metrics] == [10, 10 - 4 + len(rows)]  # 2 parents, 2 variants each
     assert rows
+
+
+@pytest.mark.parametrize("selection", ["uniform", "coverage"])
+def test_variants_among_the_size_leave_no_prompt_out_of_an_epoch(selection: Any, tmp_path: Path) -> None:
+    prompts = [Prompt(({"role": "user", "content": text},)) for text in PROMPTS]
+    config = RunConfig(prompts_per_iteration=5, prompt_selection=selection, augment="policy")
+    home = RunFolder(tmp_path)
+    home.write({"solver": {}}, {})
+
+    class Silent(augmentation.Augmenter):
+        def add(self, *_: Any) -> tuple[int, ...]:
+            return ()
+
+    store = RolloutStore(prompts)
+    refuse: Any = None
+    lengths = [1] * len(prompts)
+    augmenter = Silent(home, prompts, lengths, config, store, refuse, refuse, refuse, print)
+    selector = PromptSelector(home, prompts, lengths, config, store, print, augmenter)
+    played = [selector.numbers(k, home / f"iteration-0{k + 1}") for k in range(4)]
+    assert [len(numbers) for numbers in played] == [5, 3, 3, 3]  # 1 parent, 2 variants
+    assert len({*played[0], *played[1], *played[2]}) == 11  # none twice before all were
+    assert {number for numbers in played for number in numbers} == {*range(12)}
 
 
 def test_what_is_no_new_prompt_is_left_out_and_said(
