@@ -157,6 +157,13 @@ def vote_of_row(row: Any) -> Vote:
     kinds = _kinds(row)
     if len(kinds) != 1:
         fields = ", ".join(str(key) for key, value in row.items() if value is not None) or "nothing"
+        if not kinds and not is_missing(said := row.get(PREFERENCE)):  # of other responses than AlpacaEval's
+            lacking = " and ".join(name for name in OUTPUTS if is_missing(row.get(name)))
+            to_winner = f"rename {PREFERENCE} to winner where it is one of {', '.join(WINS)}"
+            raise NashwardError(
+                f"has a {PREFERENCE} and no {lacking}, which it is of in AlpacaEval's rows, as a number from 1 to 2; it "
+                f"has {fields}; " + (f"rename the responses so, or {to_winner}" if _is_number(said) else to_winner)
+            )
         results = " and ".join(kinds) or "no result"
         hint = "" if kinds else likely_field(row, [*_KINDS], fields_of_vote(row), text=False)
         hint = hint or "; rename the one that says who won to winner" * (not kinds)
@@ -255,6 +262,14 @@ def _winner(row: Mapping[str, Any]) -> Fields:
 
 def _chosen(row: Mapping[str, Any]) -> Fields:
     return *compared_texts(row, COMPARED_FIELDS), 1.0, 1.0
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _number(row: Mapping[str, Any], field: str) -> float:
