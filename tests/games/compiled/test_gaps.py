@@ -12,6 +12,7 @@ from nashward.games.compiled.accelerator import ACCELERATED
 from nashward.games.measures import without_rounding_below_0
 
 
+@pytest.mark.filterwarnings("ignore::nashward.games.SupportWarning")
 @pytest.mark.parametrize("traced", [None, False])
 @pytest.mark.parametrize("scale", [1.0, 1e3])
 def test_a_run_from_an_equilibrium_records_no_gap_below_0(traced: bool | None, scale: float) -> None:
