@@ -81,7 +81,21 @@ def gap_of(game: Game, players: Players) -> Float[Tensor, "..."]:
     else:
         gap = paid[0].amax(-1) + paid[1].amax(-1) - game.total
     largest = torch.stack([each.abs().amax(-1) for each in paid]).amax(0)
-    rounding = 16 * torch.finfo(gap.dtype).eps * (largest + abs(game.total))
+    return without_rounding_below_0(gap, largest + abs(game.total))
+
+
+def without_rounding_below_0(gap: Float[Tensor, "..."], largest: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Gaps of which those that rounding put below 0, as of an equilibrium, are 0; one further below is shown as it is.
+
+    Args:
+        gap: duality gaps, [...].
+        largest: the size of the numbers that they are sums of, broadcast to [...].
+
+    Example:
+        >>> without_rounding_below_0(torch.tensor([-1e-16, -0.1], dtype=torch.float64), torch.tensor(1.0)).tolist()
+        [0.0, -0.1]
+    """
+    rounding = 16 * torch.finfo(gap.dtype).eps * largest
     return torch.where((gap < 0) & (gap >= -rounding), 0.0, gap)
 
 

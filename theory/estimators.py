@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from nashward import games
+from nashward.games.forms.game import check_table
 from nashward.games.shapes import Float
 
 from .verification import Check, Settings
@@ -120,6 +121,8 @@ class OracleError(Settings):
     @classmethod
     def between(cls, game: games.PreferenceGame, judged: games.PreferenceGame) -> OracleError:
         """The theorem for an oracle's table beside the true one."""
+        check_table(game)
+        check_table(judged)
         return cls(float((game.P - judged.P).abs().max()))
 
     def check(self, game: games.PreferenceGame, judged: games.PreferenceGame, policy: Any = None) -> Check:

@@ -13,6 +13,7 @@ import torch
 from nashward import games
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
+from nashward.games.step import is_finite
 
 from .verification import Check, check_average, check_covered, check_settings, iteration_numbers, kl_to_target
 
@@ -178,10 +179,11 @@ class MWULeaves:
 
 
 def _check_best(iterations: int, C: float) -> None:
-    if not (iterations >= 1 and 0 < C < math.inf):
+    if not (is_finite(iterations) and is_finite(C) and iterations >= 1 and C > 0):
         raise NashwardError(
             "the best step is a multiple of sqrt(C / iterations): expected at least 1 iteration and a finite C > 0, as "
-            f"theory.complexity(start) of a start that plays several actions, got iterations = {iterations}, C = {C}"
+            "theory.complexity(start) of a start that plays several actions, got "
+            f"iterations = {iterations!r}, C = {C!r}"
         )
 
 

@@ -70,6 +70,7 @@ class EntropicAscent:
     @classmethod
     def of(cls, game: objectives.EntropicGame, start: Any = None, step: float | None = None) -> EntropicAscent:
         """The theorem with the constants of a game and a start, and by default with the largest step."""
+        _check_kind(game, objectives.EntropicGame)
         step = 4 * game.tau if step is None else step
         return cls(step, game.tau, complexity_of_start(game, start), _least_share(game))
 
@@ -152,7 +153,7 @@ class FloorsAverage(Settings):
 
 
 @dataclass(frozen=True)
-class LexicographicWeights:
+class LexicographicWeights(Settings):
     """A weighted sum with weights 1 and epsilon is lexicographic up to epsilon.
 
     .. math::

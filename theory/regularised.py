@@ -16,7 +16,16 @@ from nashward.games.forms.game import Players
 from nashward.games.shapes import Float
 from nashward.games.solvers.tables_only.base import Payoffs
 
-from .verification import Check, Settings, check_covered, constant_step, iteration_numbers, kl_to_target, solve_quietly
+from .verification import (
+    Check,
+    Settings,
+    check_covered,
+    check_setting,
+    constant_step,
+    iteration_numbers,
+    kl_to_target,
+    solve_quietly,
+)
 
 HALF = 0.5  # L, the largest centred payoff of a preference game
 ROUNDING = 1e-11  # KL below this is rounding
@@ -60,17 +69,26 @@ class Contraction(Settings):
     @classmethod
     def magnetic(cls, step: float, tau: float) -> Contraction:
         """The theorem for ``games.MagneticMirrorDescent``."""
+        cls._check(step, tau)
         return cls(games.MagneticMirrorDescent, step, tau, 1 / (1 + step * tau), tau / HALF**2)
 
     @classmethod
     def inpo(cls, step: float, tau: float) -> Contraction:
         """The theorem for ``games.INPO``."""
+        cls._check(step, tau)
         return cls(games.INPO, step, tau, 1 - step * tau, tau / (HALF**2 + tau**2))
 
     @classmethod
     def extragradient(cls, step: float, tau: float) -> Contraction:
         """The theorem for ``games.ExtraGradient``."""
+        cls._check(step, tau)
         return cls(games.ExtraGradient, step, tau, 1 - step * tau, 1 / (HALF + tau))
+
+    @classmethod
+    def _check(cls, step: Any, tau: Any) -> None:
+        """Before the constants are computed from them."""
+        check_setting(cls, "step", step)
+        check_setting(cls, "tau", tau)
 
     @property
     def applies(self) -> bool:

@@ -12,7 +12,7 @@ import torch
 from nashward import games
 
 from .stability import local_factor
-from .verification import Check, check_covered, solve_quietly
+from .verification import Check, check_covered, check_setting, solve_quietly
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,14 @@ class LocalThreshold:
     @classmethod
     def magnetic(cls, tau: float) -> LocalThreshold:
         """2 tau / (lam^2 - tau^2), for ``games.MagneticMirrorDescent``; none where tau >= lam."""
+        check_setting(cls, "tau", tau)
         kind = games.MagneticMirrorDescent
         return cls(kind, lambda lam: 2 * tau / (lam**2 - tau**2) if lam > tau else math.inf)
 
     def value(self, lam: float) -> float:
-        """The threshold at this frequency."""
-        return self.formula(lam)
+        """The threshold at this frequency; without a rotation there is none."""
+        check_setting(type(self), "lam", lam)
+        return self.formula(lam) if lam > 0 else math.inf
 
     def check(self, game: games.PreferenceGame, solver: Any, iterations: int | None = None, start: Any = None) -> Check:
         """KL to the Nash at T and 2 T, from ``start`` (None: 1e-4 from the Nash): the later is at most the earlier.

@@ -42,6 +42,8 @@ class Settings:
 
 _EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
     **dict.fromkeys(("step", "constant", "temperature"), ("a finite number > 0", lambda value: value > 0)),
+    "epsilon": ("a finite number > 0", lambda value: value > 0),
+    "lam": ("a finite number >= 0, a rotation frequency", lambda value: value >= 0),
     "C": ("a finite number >= 0, max_y -log pi_1(y) of a start that plays every action", lambda value: value >= 0),
     **dict.fromkeys(("tau", "error", "limit", "gap", "within"), ("a finite number >= 0", lambda value: value >= 0)),
     **dict.fromkeys(("n", "k"), ("a whole number >= 1", lambda value: value >= 1 and value == int(value))),
@@ -63,10 +65,31 @@ def check_settings(theorem: Any) -> None:
         ... except ValueError as error: print(error)
         KSamples: k is 0; expected a whole number >= 1
     """
-    for name, (expected, holds) in _EXPECTED.items():
-        value: Any = getattr(theorem, name) if name in theorem.__dataclass_fields__ else 1
-        if not (is_finite(value) and holds(value)):
-            raise NashwardError(f"{type(theorem).__name__}: {name} is {quoted(value, 40)}; expected {expected}")
+    for name in _EXPECTED:
+        if name in theorem.__dataclass_fields__:
+            check_setting(type(theorem), name, getattr(theorem, name))
+
+
+def check_setting(kind: type[Any], name: str, value: Any) -> None:
+    """Refuse a setting from which a theorem is to be computed, as ``check_settings`` does.
+
+    Args:
+        kind: the theorem.
+        name: of the setting: step, tau, ...
+        value: what was given.
+
+    Raises:
+        ValueError: a value that means nothing.
+
+    Example:
+        >>> from nashward import theory
+        >>> try: check_setting(theory.Contraction, "tau", -1)
+        ... except ValueError as error: print(error)
+        Contraction: tau is -1; expected a finite number >= 0
+    """
+    expected, holds = _EXPECTED[name]
+    if not (is_finite(value) and holds(value)):
+        raise NashwardError(f"{kind.__name__}: {name} is {quoted(value, 40)}; expected {expected}")
 
 
 def iteration_numbers(iterations: Any) -> Float[np.ndarray, "..."]:

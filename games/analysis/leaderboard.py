@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from nashward import winners
 from nashward.counted import counted
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 from nashward.text_rows import as_whole, csv_rows, is_missing, json_rows, jsonl_rows
 from nashward.winners import GENERATORS, MODELS, PREFERENCE, RESPONSES, is_skip, response_fields, winner_of
 
@@ -81,9 +83,11 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False, wi
         >>> battles.labels, battles.game.P[0].tolist()
         (('x', 'y'), [0.5, 0.8])
     """
-    if not smoothing > 0:
-        raise NashwardError(f"smoothing must be above 0, got {smoothing}")
-    records: Iterable[Any] = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
+    if not (isinstance(smoothing, Real) and 0 < smoothing < math.inf):
+        raise NashwardError(f"smoothing must be a finite number above 0, got {quoted(smoothing, 40)}")
+    records: Any = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
+    if not isinstance(records, Iterable):
+        raise NashwardError(f"battles are {type(rows).__name__}; expected rows with model_a, model_b and winner")
     names: dict[str, int] = {}
     prompts: dict[Hashable, int] = {}
     sets: dict[tuple[str, ...], int] = {}
@@ -116,7 +120,7 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False, wi
             styles += both or (unknown, unknown)
     winners.check_left_out(without, voters, bool(models))
     if not models:
-        but = f", but {counted(skipped, 'skip')}" if skipped else ""
+        but = f", but {counted(skipped, 'skip')}: rows whose result is empty or skip" if skipped else ""
         raise NashwardError(f"there are no battles{but}; expected rows with model_a, model_b and winner")
     if skipped:
         logger.warning("%s without a winner (skipped), which are no battles", counted(skipped, "row"))
@@ -148,9 +152,7 @@ def _labels(names: Iterable[str]) -> tuple[str, ...]:
     labels = sorted(names)
     for name in labels:
         if (other := by_letters.setdefault(name.strip(), name)) != name:
-            raise NashwardError(
-                f"there are models {other!r} and {name!r}, which differ in the blanks around them; name them alike"
-            )
+            raise NashwardError(f"models {other!r} and {name!r} differ in the blanks around them; name them alike")
     return tuple(labels)
 
 
@@ -264,7 +266,7 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float] | None]:
     won, lost, ties = (_count(row, name) for name in (*COUNTS, "draws" if is_missing(row.get("ties")) else "ties"))
     lacking = [name for name in COUNTS if is_missing(row.get(name))]
     if len(lacking) == 1:
-        raise NashwardError(f"has no {lacking[0]}; it has {', '.join(map(str, row))}, expected both counts, 0 for none")
+        raise NashwardError(f"has no number as {lacking[0]} beside its other count; expected both counts, 0 for none")
     if "winner" in row and len(lacking) == len(COUNTS) and not ties:
         return a, b, None
     if not 0 < won + lost + ties < float("inf"):
@@ -284,9 +286,11 @@ def _name(row: Mapping[Any, Any], field: str) -> str:
         return name
     name = as_whole(name)
     if is_missing(name) or isinstance(name, bool) or not isinstance(name, str | int | float):
-        raise NashwardError(
-            f"has no {field}; it has {', '.join(map(str, row))}, expected for example {EXAMPLE}: rename the column"
-        )
+        if field in row:
+            given = "no name" if is_missing(name) else quoted(name, 40)
+            raise NashwardError(f"has {given} as {field}; expected the model's name: give it, or leave the row out")
+        columns = ", ".join(map(str, row))
+        raise NashwardError(f"has no {field}; it has {columns}, expected for example {EXAMPLE}: rename the column")
     return str(name)
 
 
@@ -307,9 +311,9 @@ def _count(row: Mapping[Any, Any], field: str) -> float:
     try:
         count = 0.0 if is_missing(value) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
-        raise NashwardError("has counts that are no numbers; expected wins_a, wins_b and ties") from None
+        count = -1.0
     if not 0 <= count < math.inf:
-        raise NashwardError(f"has {field} {value}; expected a number of battles, 0 or more")
+        raise NashwardError(f"has {field} {quoted(value, 40)}; expected a number of battles, 0 or more")
     return count
 
 
@@ -394,9 +398,8 @@ def _number(source: Mapping[str, Any], field: str) -> float:
     if type(value) is dict and all(type(part) is int and part >= 0 for part in value.values()):
         return float(sum(value.values()))
     if is_missing(value):
-        raise NashwardError(
-            f"has no {field}; its style needs {', '.join((LENGTHS[0], *MARKS)).replace('{}', 'a')}, and of b"
-        )
+        needed = ", ".join((LENGTHS[0], *MARKS)).replace("{}", "a")
+        raise NashwardError(f"has no {field}; its style needs {needed}, and of b")
     parts: Any = _parsed(value, dict)
     kinds: list[Any] = [value] if parts is None else list(parts.values())
     try:

@@ -14,6 +14,7 @@ from nashward.errors import NashwardError
 from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, PreferenceGame, check_table
 from ..forms.skew import skew
+from ..measures import without_rounding_below_0
 from ..solution import Solution, Status, record_points
 from .accelerator import compiled
 
@@ -62,6 +63,7 @@ def fictitious_play(
     A, _ = skew(game)
     n, batch = A.shape[-1], tuple(game.batch_shape)
     tables = A.reshape(-1, n, n).cpu().contiguous().numpy()
+    largest = (A.abs().amax((-2, -1)) + abs(game.total)).cpu()
     points = np.array(record_points(record, iterations), dtype=np.int64)
     edges = np.cumsum([0, *game.sizes])
     counts, gaps = np.zeros((len(tables), n)), np.empty((2, len(points), len(tables)))
@@ -76,7 +78,10 @@ def fictitious_play(
     return Solution(
         last=profile(latest),
         average=profile(counts),
-        gaps={name: torch.from_numpy(gaps[side].reshape(-1, *batch)) for side, name in enumerate(("last", "average"))},
+        gaps={
+            name: without_rounding_below_0(torch.from_numpy(gaps[side].reshape(-1, *batch)), largest)
+            for side, name in enumerate(("last", "average"))
+        },
         iterations=torch.from_numpy(points),
         status=Status.DONE,
     )

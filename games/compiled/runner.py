@@ -17,6 +17,7 @@ from ..feedback import Feedback, exact
 from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, Game, Players, PreferenceGame
 from ..forms.skew import skew
+from ..measures import without_rounding_below_0
 from ..solution import Solution, Status
 from ..solvers.together import Together
 from ..step import Solver
@@ -130,7 +131,10 @@ def run_traced(
     return Solution(
         last=_profile(game, layout.unflatten(last)),
         average=_profile(game, layout.unflatten(average)),
-        gaps={name: torch.from_numpy(side) for name, side in zip(names, gaps, strict=True)},
+        gaps={
+            name: without_rounding_below_0(torch.from_numpy(side), A.abs().amax((-2, -1)) + abs(game.total))
+            for name, side in zip(names, gaps, strict=True)
+        },
         iterations=torch.from_numpy(records.points[:recorded]),
         status=status,
         policies={name: _profile(game, side) for name, side in zip(names, policies, strict=True) if keep_policies},

@@ -42,6 +42,8 @@ class Client:
         settings: how it is called.
         most_bytes: of an answer.
         check: is called where a call has failed, before it is repeated; it raises where no repetition can help.
+        lost: is called where calls are given up: what is lost with them and what to do; "" where the same command
+            continues.
 
     Raises:
         NashwardError: a URL that cannot be one, or that has credentials.
@@ -53,10 +55,10 @@ class Client:
 
     def __init__(
         self, url: str, settings: Endpoint | None = None, *, most_bytes: int = 64 << 20,
-        check: Callable[[], object] = lambda: None,
+        check: Callable[[], object] = lambda: None, lost: Callable[[], str] = lambda: "",
     ) -> None:  # fmt: skip
         self.settings = settings or Endpoint()
-        self._check = check
+        self._check, self._lost = check, lost
         self.server = Server(url, self.settings.key_variable, self.settings.timeout, most_bytes)
         self._kept: list[Connection] = []  # within ``as_completed``: those that no call uses now
         self._keeps = False
@@ -148,9 +150,8 @@ class Client:
             self._check()
             if attempt == retries:
                 tries = "" if retries == 0 else f" ({retries + 1} times)"
-                raise EndpointError(
-                    f"{place} failed{tries}: {failure}; the same command continues when it works again", status
-                )
+                after = self._lost() or "the same command continues when it works again"
+                raise EndpointError(f"{place} failed{tries}: {failure}; {after}", status)
             self._wait(attempt, retry_after)
         raise AssertionError("unreachable")
 
@@ -183,13 +184,13 @@ class Client:
             advice = f"; the variable {self.server.key_variable} holds {have}"
         elif status == 404:
             advice = "; the URL ends where /chat/completions follows, as in http://localhost:8000/v1"
-        raise EndpointError(f"{place} refuses: {failure}{advice}", status)
+        after = f"; {lost}" if (lost := self._lost()) else ""
+        raise EndpointError(f"{place} refuses: {failure}{advice}{after}", status)
 
     def _wait(self, attempt: int, retry_after: float | None) -> None:
         if retry_after is not None and retry_after > LONGEST_RETRY_AFTER:
-            raise EndpointError(
-                f"{self.server.place} takes no call for {retry_after:.0f} seconds; the same command continues then", 429
-            )
+            after = self._lost() or "the same command continues then"
+            raise EndpointError(f"{self.server.place} takes no call for {retry_after:.0f} seconds; {after}", 429)
         with self._lock:
             pause = min(LONGEST_WAIT, FIRST_WAIT * 2**attempt) * self._random.uniform(0.5, 1.0)
             if retry_after is not None:

@@ -79,7 +79,7 @@ class PaidCalls:
         if not model.strip():
             raise NashwardError(f"{ENDPOINT} lacks the name of a model: {ENDPOINT}MODEL, as the server calls it")
         self.model, self.settings, self.logprobs = model, settings, logprobs
-        self.client = Client(server_url(settings.base_url), endpoint)
+        self.client = Client(server_url(settings.base_url), endpoint, lost=self._lost)
         self.chat = Chat(self.client, model)
         self.budget = Budget(settings.limits, settings.prices, f"budget of {model}, {settings}")
         self._first_call = processes.once(f"first call of {model}, {settings}")
@@ -116,6 +116,15 @@ class PaidCalls:
             for key, judge, output in before.items() if before.path is None else []:  # before there was a file
                 self._paid.put(key, judge, output)
             before.close()
+
+    def _lost(self) -> str:
+        """What an error of the server ends with where outputs that are paid are kept in no file."""
+        if self._paid.path is not None or self._paid.spent(self.model).calls == 0:
+            return ""
+        return (
+            "the verdicts paid so far were in memory alone, and the same command pays for them again: name a file with "
+            "--cache, and none is paid twice"
+        )
 
     def stored_outputs(self) -> list[Completion]:
         """All outputs of the model that are kept, of this command and of earlier ones."""

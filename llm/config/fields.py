@@ -112,6 +112,27 @@ def written(value: Any) -> str:
     return str(value)
 
 
+def spelled(kind: type[Any], key: str, value: Any) -> str:
+    """A value of a setting as an error shows it: None in the word that its option takes for it.
+
+    Args:
+        kind: the dataclass of settings.
+        key: the place of the setting in it, as "fit.epochs"; one that it does not have has no word.
+        value: as JSON has it, which knows no infinity.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Walk:
+        ...     steps: int | None = setting(None, "how many", none="all")
+        >>> spelled(Walk, "steps", None), spelled(Walk, "steps", 3), spelled(Walk, "pace", "fast")
+        ('all', '3', "'fast'")
+    """
+    leaf = next((leaf for leaf in leaves(kind) if ".".join(leaf.path) == key), None)
+    if value is None and leaf is not None:
+        return leaf.none or ("None" if type(None) in alternatives(leaf.hint) else "inf")
+    return repr(value)
+
+
 def check_choice(name: str, value: object, kind: object) -> None:
     """Refuse a setting that is not one of the values of a Literal type.
 

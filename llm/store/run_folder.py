@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 
 from nashward.errors import CorruptFileError, NashwardError
 
+from ..config.fields import spelled
+from ..config.run import RunConfig
 from ..processes import processes
 from .files import (
     TEMPORARY,
@@ -196,7 +198,7 @@ class RunFolder:
             contents = {f"{name}_content": config.get(f"{name}_content") for name in named}
             return merged | self._given(config) | contents
         before, now = flatten(merged), flatten(json.loads(json.dumps(finite(config))))
-        differing = []
+        differing, told = [], []
         other_solver = before.get("solver.name") != now.get("solver.name")  # whose settings have other meanings
         for key in [*now, *(key for key in before if key not in now)]:
             if other_solver and key.startswith("solver.") and key != "solver.name":
@@ -211,9 +213,13 @@ class RunFolder:
             moved = key in self.MOVABLE and before.get(content) == now.get(content) is not None
             if before.get(key) != now.get(key) and not moved:
                 of = f" (of {record['prompts']})" if key == "prompts" and record.get("prompts") else ""
-                differing.append(f"{key} {before.get(key)!r}{of} there, {now.get(key)!r} now")
+                there, given = (spelled(RunConfig, key, values.get(key)) for values in (before, now))
+                differing.append(key)
+                told.append(f"{key} {there}{of} there, {given} now")
         if differing:
-            raise NashwardError(f"{self.path} holds another run ({'; '.join(differing)}); choose another folder")
+            of_fit = bool(self.steps()) and all(key.startswith("fit.") for key in differing)
+            again = "add --from train to nashward align to fit the newest step again with the new ones, or " * of_fit
+            raise NashwardError(f"{self.path} holds another run ({'; '.join(told)}); {again}choose another folder")
         return merged | self._given(config)
 
     def _given(self, config: dict[str, Any]) -> dict[str, Any]:

@@ -106,6 +106,17 @@ def test_a_run_whose_oracle_is_not_here_is_refused_before_anything_is_sampled(
         assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_run_without_a_judge_is_told_how_to_get_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short_run(pocket.POLICY, tmp_path / "run", games.MWU(2.0), oracle=None, iterations=1).run("sample")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["exploit", str(tmp_path / "run"), "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "--oracle" in said
+    assert f"nashward judge --oracle ID_OR_FOLDER --out {tmp_path / 'run'}" in said
+    assert "None" not in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.slow
 def test_labels_give_win_rates_that_do_not_rest_on_the_oracle(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path

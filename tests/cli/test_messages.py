@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nashward.cli.main import main
+from nashward.games.solvers import MIRROR_STEPS, TABLES_ONLY
 from nashward.llm import pocket
 
 from . import absent
@@ -354,3 +355,14 @@ def test_the_nearest_name_of_a_flag_is_that_of_its_command(capsys: pytest.Captur
         assert f"the nearest is --learning-rate; see nashward {command} --help" in capsys.readouterr().err
     assert main(["judge", "--lerning-rate", "1"]) == 2
     assert "nearest" not in capsys.readouterr().err
+
+
+def test_a_misspelt_solver_lists_those_that_the_command_plays(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    only = [kind.__name__ for kind in TABLES_ONLY]
+    assert main([*ALIGN, "--solver", "replicato"]) == 2
+    said = capsys.readouterr().err
+    assert all(kind.__name__ in said for kind in MIRROR_STEPS)
+    assert not any(name in said for name in only)
+    assert main(["solve", "rock_paper_scissors", "--solver", "unheard"]) == 2
+    said = capsys.readouterr().err
+    assert all(name in said for name in only)

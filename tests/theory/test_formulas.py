@@ -50,6 +50,7 @@ def test_no_step_is_the_best_without_iterations_or_a_start_that_mixes(kind: Any,
 def test_thresholds_and_factors() -> None:
     assert theory.LocalThreshold.optimistic().value(0.5) == pytest.approx(2 / math.sqrt(3))
     assert theory.LocalThreshold.extragradient().value(0.5) == 2.0
+    assert theory.LocalThreshold.extragradient().value(0.0) == math.inf  # nothing rotates
     assert theory.LocalThreshold.magnetic(0.3).value(0.5) == pytest.approx(0.6 / 0.16)
     assert theory.LocalThreshold.magnetic(0.5).value(0.5) == math.inf
     magnetic, inpo, extra = (

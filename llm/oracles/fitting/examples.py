@@ -49,15 +49,16 @@ class VoteExamples:
         self.oracle, self.votes = oracle, list(votes)
         self.annotator_weights: dict[str, float] = {}
         rng = np.random.default_rng([settings.seed, 1])
+        used = [vote for vote in votes if vote.weight > 0]
         added = [
-            (name, make(votes, round((getattr(settings, name) or 0.0) * len(votes)), rng))
+            (name, make(used, round((getattr(settings, name) or 0.0) * len(used)), rng))
             for name, make in (
                 ("near_duplicates", augment.near_duplicates),
                 ("length_matched", augment.length_matched),
                 ("style_swapped", augment.style_swapped),
             )
         ]
-        self.pairs = {"labelled": sum(vote.weight > 0 for vote in votes), **{name: len(extra) for name, extra in added}}
+        self.pairs = {"labelled": len(used), **{name: len(extra) for name, extra in added}}
         self.rows: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         self._places: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
         self.examples: list[Example] = []

@@ -35,7 +35,7 @@ from .init import check_kind, init_from_base, kind_of, layout_of, pooled_from_ba
 from .settings import FitSettings, fold_key
 from .summary import VoteCycle
 from .train import Trained, VoteTraining
-from .votes import Vote, read_votes
+from .votes import Vote, only_of_two_texts, read_votes
 
 REPORT = "fit.json"
 SEEN = "seen"  # in it: digests of the prompts
@@ -127,7 +127,7 @@ def fit_oracle(
     epochs. Several processes divide the reading of a frozen base, and the folds.
 
     Args:
-        votes: see ``read_votes``.
+        votes: see ``read_votes``; those between equal texts have no weight.
         base: a folder, a hub id or a name as "real:minilm": an encoder, a causal language model, or an oracle that is
             fitted further; or an oracle that is already loaded.
         kind: "gpm" embeds each response (preferences may cycle); "bt" gives each a reward; "hrc" has a reward and a
@@ -158,7 +158,7 @@ def fit_oracle(
     """
     settings = settings or FitSettings()
     votes = list(votes)
-    votes = read_votes(votes) if votes else votes
+    votes = only_of_two_texts(read_votes(votes) if votes else votes)
     place = check_fit(votes, kind, out)
     kind = kind_of(base) if kind is None else kind
     layout = layout_of(kind, base, settings.layout)
@@ -265,12 +265,14 @@ def check_fit(votes: Sequence[Vote], kind: str | None, out: str | Path) -> Path:
     out = Path(out).expanduser()
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise NashwardError(f"{out} holds something already; name a new folder for the oracle")
-    prompts = {fold_key(vote.prompt) for vote in votes if vote.weight > 0}
+    used = [vote for vote in votes if vote.weight > 0]
+    prompts = {fold_key(vote.prompt) for vote in used}
     if len(prompts) < 2:
+        equal = sum(vote.a == vote.b for vote in votes)
+        without = f" ({counted(equal, 'vote')} between equal texts, which tell nothing, left out)" if equal else ""
         raise NashwardError(
-            f"{counted(len(votes), 'vote')} on {counted(len(prompts), 'prompt')} with a weight above 0; a fit "
-            "needs at least 2 prompts, to "
-            "hold some out"
+            f"{counted(len(used), 'vote')} on {counted(len(prompts), 'prompt')} with a weight above 0{without}; a fit "
+            "needs at least 2 prompts, to hold some out"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,17 @@ def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
     return votes
 
 
+def only_of_two_texts(votes: Iterable[Vote]) -> list[Vote]:
+    """The votes, of which those between equal texts have no weight: any oracle says 1/2 of them.
+
+    Example:
+        >>> votes = [Vote("p", "x", "x", 1, 1), Vote("p", "x", "y", 1, 1)]
+        >>> [vote.weight for vote in only_of_two_texts(votes)]
+        [0.0, 1.0]
+    """
+    return [replace(vote, weight=0.0) if vote.a == vote.b else vote for vote in votes]
+
+
 def _vote_unless_skipped(row: Any) -> Vote | None:
     """None where the row has a winner for its result, and names none."""
     if isinstance(row, Mapping) and ("winner" in row or {PREFERENCE, *OUTPUTS} <= row.keys()):
@@ -157,6 +168,13 @@ def vote_of_row(row: Any) -> Vote:
     kinds = _kinds(row)
     if len(kinds) != 1:
         fields = ", ".join(str(key) for key, value in row.items() if value is not None) or "nothing"
+        if not kinds and not is_missing(said := row.get(PREFERENCE)):  # of other responses than AlpacaEval's
+            lacking = " and ".join(name for name in OUTPUTS if is_missing(row.get(name)))
+            to_winner = f"rename {PREFERENCE} to winner where it is one of {', '.join(WINS)}"
+            raise NashwardError(
+                f"has a {PREFERENCE} and no {lacking}, which it is of in AlpacaEval's rows, as a number from 1 to 2; "
+                f"it has {fields}; " + (f"rename the responses so, or {to_winner}" if _is_number(said) else to_winner)
+            )
         results = " and ".join(kinds) or "no result"
         hint = "" if kinds else likely_field(row, [*_KINDS], fields_of_vote(row), text=False)
         hint = hint or "; rename the one that says who won to winner" * (not kinds)
@@ -255,6 +273,14 @@ def _winner(row: Mapping[str, Any]) -> Fields:
 
 def _chosen(row: Mapping[str, Any]) -> Fields:
     return *compared_texts(row, COMPARED_FIELDS), 1.0, 1.0
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _number(row: Mapping[str, Any], field: str) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nashward.errors import NashwardError
-from nashward.games.solvers import SOLVERS
+from nashward.games.solvers import MIRROR_STEPS, SOLVERS
 from nashward.llm.config import (
     Endpoint,
     Fit,
@@ -83,7 +83,7 @@ def settings(args: argparse.Namespace) -> Settings:
     if "out" in chosen:
         chosen = merged([*given, from_folder(chosen["out"].value)])
     chosen.setdefault("solver", Setting(DEFAULT_SOLVER, "default"))
-    kind = solver_kind(chosen["solver"].value)
+    kind = solver_kind(chosen["solver"].value, MIRROR_STEPS)
     if kind in SOLVERS and "step" in typed_settings(kind):
         chosen.setdefault("step", Setting(DEFAULT_STEP, "default"))
     return chosen

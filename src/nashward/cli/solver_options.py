@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import inspect
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -101,14 +101,14 @@ def is_solver(name: str) -> bool:
     return solver_name(name) in KINDS
 
 
-def solver_kind(name: str) -> type[Any]:
+def solver_kind(name: str, listed: Sequence[type[Any]] = SOLVERS) -> type[Any]:
     """The class of the solver that is called so, of a user's own as module:Class; another name is refused, with the
-    nearest."""
+    nearest of those listed, which the command can play."""
     if kind := KINDS.get(solver_name(name)):
         return kind
     if re.fullmatch(r"[\w.]+:[A-Za-z_][\w.]*", name) and not is_solver(name.partition(":")[0]):
         return _own_solver_kind(name)
-    near = difflib.get_close_matches(solver_name(name), KINDS, 1)
+    near = difflib.get_close_matches(solver_name(name), [kind.__name__.lower() for kind in listed], 1)
     nearest = f"the nearest is {KINDS[near[0]].__name__}; " if near else ""
     if written := re.fullmatch(r"(\w+)\((.*?)\)?", name):  # as Python writes it
         settings = "".join(f":{one.replace(' ', '')}" for one in written[2].split(",") if one.strip())
@@ -117,7 +117,7 @@ def solver_kind(name: str) -> type[Any]:
         nearest = f"{first} is one, whose settings are options of their own, as --step; "
     elif ":" in name:
         nearest = f"a class of yours is module:Class, and its settings are options of their own, as --step; {nearest}"
-    raise NashwardError(f"no solver {name!r}; {nearest}there are {', '.join(kind.__name__ for kind in SOLVERS)}")
+    raise NashwardError(f"no solver {name!r}; {nearest}there are {', '.join(kind.__name__ for kind in listed)}")
 
 
 def _own_solver_kind(name: str) -> type[Any]:

@@ -95,7 +95,7 @@ def test_models_may_be_numbers() -> None:
         assert battles.total.tolist() == [[0, 1], [1, 0]]
     wrong: list[Any] = [float("nan"), None, True, "", []]
     for bad in wrong:
-        with pytest.raises(ValueError, match="row 1 has no model_b"):
+        with pytest.raises(ValueError, match=r"row 1 has .+ as model_b; expected the model.s name"):
             from_battles([{"model_a": 7, "model_b": bad, "winner": "model_a"}])
     frame = pd.DataFrame(
         {"model_a": ["x", "x"], "model_b": ["y", "y"], "winner": ["x", None], "wins_a": [None, 3], "wins_b": [None, 0]}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -24,7 +26,7 @@ from nashward.llm.store.fingerprints import fingerprint
 from nashward.llm.store.run_folder import RunFolder
 
 from .. import tiny
-from ..tiny_run import files, self_play, short_run
+from ..tiny_run import QUICK, files, self_play, short_run
 
 
 def test_a_folder_with_another_run_is_refused_and_left_alone(tiny_folder: Path, tmp_path: Path) -> None:
@@ -57,7 +59,9 @@ def test_run_json_tells_what_ran(tiny_folder: Path, tmp_path: Path) -> None:
     ("settings", "words"),
     [
         ({"lora": llm.Lora(rank=2, alpha=400.0)}, "lora.alpha None there, 400.0 now"),
-        ({"prompts_per_iteration": 3}, "prompts_per_iteration None there, 3 now"),
+        ({"prompts_per_iteration": 3}, "prompts_per_iteration all there, 3 now"),
+        ({"fit": llm.Fit(learning_rate=None)}, "fit.learning_rate 0.002 there, auto now"),
+        ({"fit": llm.Fit(max_grad_norm=math.inf)}, "fit.max_grad_norm 1.0 there, inf now"),
         ({"chat_template": tiny.TEMPLATE}, "chat_template None there"),
         ({"prompts": ["other"]}, r"prompts '[0-9a-f]+' \(of rows\) there"),
         ({"max_prompt_tokens": 100}, "max_prompt_tokens 512 there, 100 now"),
@@ -70,6 +74,18 @@ def test_every_setting_is_pinned_also_against_none(
     short_run(tiny_folder, tmp_path / "run", iterations=1).run("sample")
     with pytest.raises(ValueError, match=words):
         short_run(tiny_folder, tmp_path / "run", iterations=2, **settings).check()
+
+
+def test_other_settings_of_the_fit_alone_name_the_stage_to_go_on_from(tiny_folder: Path, tmp_path: Path) -> None:
+    short_run(tiny_folder, tmp_path / "run", iterations=1).run()
+    fit = dataclasses.replace(QUICK["fit"], learning_rate=1e-3)
+    other = short_run(tiny_folder, tmp_path / "run", iterations=1, fit=fit)
+    with pytest.raises(ValueError, match="--from train"):
+        other.run()
+    with pytest.raises(ValueError, match="there, 4 now") as refused:
+        short_run(tiny_folder, tmp_path / "run", iterations=1, fit=fit, responses=4).run()
+    assert "--from" not in str(refused.value)
+    assert other.run(redo="train").metrics[-1]["learning_rate"] == 1e-3
 
 
 def test_memory_settings_may_change_and_a_schedule_resumes(tiny_folder: Path, tmp_path: Path) -> None:

@@ -440,6 +440,6 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_loaded(tmp_path):
     with pytest.raises(ValueError, match=r"no \[CLS\] and \[SEP\]"):
         fit_oracle([vote, other], POLICY, "pairrm", tmp_path / "x", published, device="cpu")
     nothing = [vote, Vote("q", "a", "b", 1.0, 1.0, weight=0.0)]
-    with pytest.raises(ValueError, match="2 votes on 1 prompt"):
+    with pytest.raises(ValueError, match="1 vote on 1 prompt"):
         fit_oracle(nothing, PAIRRM, "pairrm", tmp_path / "x", FitSettings(near_duplicates=0), **QUIET)
     assert not (tmp_path / "x").exists()

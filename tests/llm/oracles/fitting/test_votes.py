@@ -154,6 +154,14 @@ GOOD: dict[str, Any] = {"prompt": "p", "a": "x", "b": "y", "wins": 1, "n": 2}
         ),
         ({**GOOD, "p": 0.5}, "has wins and p; expected one of wins, p, winner, chosen"),
         ({"prompt": "p", "a": "x", "b": "y"}, "has no result; expected one of .*; it has prompt, a, b"),
+        (
+            {"prompt": "p", "a": "x", "b": "y", "preference": 1.5},
+            "has a preference and no output_1 and output_2, .* rename the responses so, or .* winner",
+        ),
+        (
+            {"prompt": "p", "output_1": "x", "b": "y", "preference": "a"},
+            "has a preference and no output_2, .*; rename preference to winner",
+        ),
         ({"prompt": "p", "a": "x", "b": "y", "p": 1.5}, r"has p 1\.5, expected a probability"),
         ({"prompt": "p", "a": "x", "b": "y", "winner": "c"}, "has winner 'c', expected one of a, b, tie"),
         ({"prompt": "p", "chosen": "x"}, "has no rejected"),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from nashward.cli.main import main
 from nashward.llm.oracles import FitSettings, PairRM, Vote, fit_oracle
 from nashward.llm.oracles.fitting.examples import VoteExamples
 from nashward.llm.oracles.fitting.summary import score
 from nashward.llm.oracles.fitting.train import VoteTraining
-from nashward.llm.pocket import PAIRRM
+from nashward.llm.pocket import PAIRRM, POLICY
 
 
 def _votes(counted: int, others: int) -> list[Vote]:
@@ -36,6 +38,33 @@ def test_prompts_without_a_weight_take_no_part(tmp_path: Path) -> None:
     fit = fit_oracle(_votes(3, 6), PAIRRM, "pairrm", tmp_path / "judge", settings, progress=False, device="cpu")
     assert fit.held_out.shape == (9,)
     assert 0 < fit.log_loss < 2
+
+
+def test_votes_between_equal_texts_tell_nothing_and_are_counted_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The fit is that of the others, on the same share of added pairs; before they counted as half right."""
+    votes = _votes(20, 0)
+    equal = [Vote(vote.prompt, "Both.", "Both.", 1, 1) for vote in votes[:10]]
+    fits = [
+        fit_oracle(own, POLICY, "gpm", tmp_path / name, FitSettings(folds=4), progress=False, device="cpu")
+        for name, own in (("without", votes), ("with", votes + equal))
+    ]
+    assert fits[1].pairs == fits[0].pairs
+    # the features are centred over all texts
+    assert fits[1].log_loss == pytest.approx(fits[0].log_loss, rel=0.01)
+    assert (fits[1].accuracy, fits[1].length_accuracy) == (fits[0].accuracy, fits[0].length_accuracy)
+    assert fits[1].held_out[20:] == pytest.approx(0.0, abs=1e-6)
+    with pytest.raises(ValueError, match="10 votes between equal texts"):
+        fit_oracle(equal, POLICY, "gpm", tmp_path / "none", progress=False, device="cpu")
+
+    rows = [{"prompt": v.prompt, "a": v.a, "b": v.b, "winner": "a"} for v in votes + equal]
+    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = ["--out", str(tmp_path / "mine"), "--quiet"]
+    assert main(["fit-oracle", str(tmp_path / "votes.jsonl"), "--base", "pocket:policy", *out]) == 0
+    said = capsys.readouterr().out
+    assert "20 votes on 20 prompts" in said
+    assert "10 votes between equal texts" in said
 
 
 def test_a_fold_of_annotators_who_count_nothing_stops_no_training() -> None:

@@ -196,6 +196,29 @@ def test_the_budget_counts_earlier_starts(tmp_path: Path) -> None:
         assert len(script.verdicts) == PAIRS + 5
 
 
+@pytest.mark.parametrize(("fault", "patience"), [("503", "0"), ("429", "9999"), ("401", "0"), ("death", "0")])
+def test_a_server_that_dies_says_what_is_paid_again(tmp_path: Path, fault: str, patience: str) -> None:
+    """From the fifth verdict on it fails: what came before is in the cache, or lost, and the line says which."""
+    with serve(Script(shorter, patience=patience)) as script:
+        script.fault = lambda body, before: fault if len(script.verdicts) >= 4 else ""
+        few = {"retries": 1, "concurrency": 1}
+        with pytest.raises(EndpointError, match="--cache") as failed:
+            preference_matrices(judge_of(script, **few), PROMPTS, RESPONSES)
+        assert "continues" not in str(failed.value)
+        script.bodies.clear()
+        with pytest.raises(EndpointError) as failed:
+            preference_matrices(judge_of(script, **few), PROMPTS, RESPONSES, cache=tmp_path / "j.sqlite")
+        assert "--cache" not in str(failed.value)
+        assert len(script.verdicts) == 4
+        script.fault = lambda body, before: ""
+        preference_matrices(judge_of(script), PROMPTS, RESPONSES, cache=tmp_path / "j.sqlite")
+        assert len(script.verdicts) == PAIRS
+        script.fault, script.patience = lambda body, before: fault, patience
+        with pytest.raises(EndpointError) as failed:  # nothing is paid yet
+            preference_matrices(judge_of(script, **few), PROMPTS, RESPONSES)
+        assert "--cache" not in str(failed.value)
+
+
 @pytest.mark.parametrize("limit", ["4000 tokens", "0.01 USD"])
 def test_no_call_goes_beyond_the_budget(limit: str) -> None:
     with serve(Script(shorter)) as script:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,11 @@ def of_run(args: argparse.Namespace, finished: bool = False) -> tuple[Any, list[
     if finished:  # first: a run that was only sampled has no oracle
         compared_policies(home)
     play = configuration.run_of(args)
+    if play.oracle is None:
+        raise NashwardError(
+            f"{args.folder} is only sampled, and has no judge yet: give one as --oracle ID_OR_FOLDER, or judge the run "
+            f"first: nashward judge --oracle ID_OR_FOLDER --out {shlex.quote(str(args.folder))}"
+        )
     try:
         _ = play.oracle_source  # before anything is sampled
     except (NashwardError, OSError) as error:

@@ -57,11 +57,14 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.oracles.fitting.annotators import weighted_annotators
     from nashward.llm.oracles.fitting.init import find_base
+    from nashward.llm.oracles.fitting.votes import only_of_two_texts
 
     settings = FitSettings(**options.values(args, SETTINGS))
     votes = oracles.read_votes(args.pairs or args.votes)
     if args.annotator_weights is not None:
         votes = weighted_annotators(votes, _weights(args.annotator_weights))
+    equal = sum(vote.a == vote.b and vote.weight > 0 for vote in votes)
+    votes = only_of_two_texts(votes)
     find_base(args.base, "--base")
     fit = oracles.fit_oracle(
         votes, args.base, args.kind, args.out, settings, device=args.device, progress=not args.quiet
@@ -70,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     advice = "more votes, another base or --train lora may help"
     if settings.train != "head":
         advice = "more votes or another base may help"
-    _print_votes(used, fit)
+    _print_votes(used, fit, equal)
     counted_votes = [vote for vote in used if fit.weights.get(vote.annotator or "", 1.0) > 0]
     _print_held_out(counted_votes, fit)
     _print_worth(counted_votes, fit, settings, advice)
@@ -80,13 +83,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_votes(used: list[Vote], fit: OracleFit) -> None:
+def _print_votes(used: list[Vote], fit: OracleFit, equal: int) -> None:
     annotators = {vote.annotator for vote in used if vote.annotator}
     by = f" by {counted(len(annotators), 'annotator')}"
     if not annotators:
         by = "; by whom is not known (no annotator or voter in the rows)"
     print(f"{counted(len(used), 'vote')} on {_prompts(used)}{by}")
     print("trained on " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in fit.pairs.items() if count))
+    if equal:
+        print(f"left out: {counted(equal, 'vote')} between equal texts, which tell nothing")
 
 
 def _print_held_out(used: list[Vote], fit: OracleFit) -> None:
