@@ -248,9 +248,11 @@ class LanguageModel:
         waiting = [parameter.data.to("cpu") for parameter in other]
         for parameter in other:
             parameter.data = parameter.data.new_empty(0)
-        self.network.to(self.device)
-        for parameter, data in zip(other, waiting, strict=True):
-            parameter.data = data
+        try:
+            self.network.to(self.device)
+        finally:  # the device may be full
+            for parameter, data in zip(other, waiting, strict=True):
+                parameter.data = data
         if self.stream is not None:
             self.stream.onload()
         self.network.set_adapter(slot)
