@@ -179,9 +179,10 @@ def _iteration(row: Any) -> int | None:
     value: Any = row.get("iteration") if isinstance(row, Mapping) else None
     if is_missing(value) or value == "":
         return None
-    if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
+    whole = str(value).removesuffix(".0")  # a data frame with empty cells has numbers such as 1.0
+    if isinstance(value, bool) or not whole.isdecimal() or int(whole) < 1:
         raise NashwardError(f"has an iteration of {value!r}, expected a whole number from 1")
-    return int(value)
+    return int(whole)
 
 
 def _weight(row: Any) -> float:

@@ -33,7 +33,7 @@ from ..policy.base.targets import lora_targets
 from ..policy.experimental.int8_cache import quantised_cache
 from ..policy.logprobs import sequence_logprobs
 from ..policy.packing import register
-from ..policy.placement import apply_placement
+from ..policy.placement import apply_placement, begin_training
 from ..policy.sampling import InverseTransformProcessor
 from .live_storage import LiveStorage, resident_bytes, unique_bytes
 
@@ -109,7 +109,7 @@ def training(
     Gradients and optimiser state are allocated before, as they are from the second micro-batch on. With short texts and
     large ranks the peak is that of the optimiser's step (with gradient clipping), when the activations are freed.
     """
-    network.train()
+    begin_training(network)
     weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
     stepper = optimiser(weights)
     for weight in weights:

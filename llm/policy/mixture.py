@@ -6,7 +6,7 @@ import json
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nashward.counted import counted
@@ -124,7 +124,7 @@ class Mixture:
             first: the number of the first prompt among all, where these are a part: a part gets the same responses.
 
         Returns:
-            For each prompt its ``count`` responses.
+            For each prompt its ``count`` responses, each of weight 1 / count.
 
         Raises:
             ValueError, FileNotFoundError: as ``check``.
@@ -145,7 +145,7 @@ class Mixture:
                 answers = source.draw(model, [prompts[i] for i in drawn_prompts], seeds)
             for i, row in zip(drawn_prompts, answers, strict=True):
                 for k, answer in zip(slots[i], row, strict=True):
-                    results[i][k] = answer
+                    results[i][k] = replace(answer, weight=1 / count)
         return [[answer for answer in row if answer is not None] for row in results]
 
     def save(self, file: Path) -> None:

@@ -34,7 +34,7 @@ from .chat_template import encode
 from .experimental.streaming import LayerStream
 from .local.names import local_model
 from .memory import OnEvent, ignore_event
-from .placement import apply_placement, default_placement
+from .placement import apply_placement, begin_training, default_placement
 
 SLOTS = ("trained", "frozen")  # PEFT's names of the two adapters in memory; all others are folders on disk
 
@@ -248,9 +248,11 @@ class LanguageModel:
         waiting = [parameter.data.to("cpu") for parameter in other]
         for parameter in other:
             parameter.data = parameter.data.new_empty(0)
-        self.network.to(self.device)
-        for parameter, data in zip(other, waiting, strict=True):
-            parameter.data = data
+        try:
+            self.network.to(self.device)
+        finally:  # the device may be full
+            for parameter, data in zip(other, waiting, strict=True):
+                parameter.data = data
         if self.stream is not None:
             self.stream.onload()
         self.network.set_adapter(slot)
@@ -293,7 +295,7 @@ class LanguageModel:
 
     @contextmanager
     def training(self, folder: Path) -> Iterator[list[torch.nn.Parameter]]:
-        """The network with the adapter of a folder in the slot ``trained``, in train mode.
+        """The network with the adapter of a folder in the slot ``trained``, ready to be trained: without dropout.
 
         Yields:
             the adapter's weights; the folder does not change when they do.
@@ -305,7 +307,7 @@ class LanguageModel:
         self.load("trained", folder)
         self._loaded["trained"] = None  # its weights are about to change
         self.activate("trained")
-        self.network.train()
+        begin_training(self.network)  # both sides of the log-ratio to the anchor must be deterministic functions
         weights = [p for name, p in self.network.named_parameters() if "lora_" in name and ".trained." in name]
         for weight in weights:
             weight.requires_grad_(True)
@@ -363,7 +365,7 @@ def _lora_config(base: Any, lora: Lora) -> LoraConfig:
 
 
 def _with_adapters(base: Any, config: LoraConfig, seed: int) -> PeftModel:
-    """The base under a new float32 adapter for each slot, without dropout."""
+    """The base under a new float32 adapter for each slot."""
     with torch.random.fork_rng(), warnings.catch_warnings():
         # peft asks transformers for a name that transformers 5.23 has renamed
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
@@ -374,7 +376,4 @@ def _with_adapters(base: Any, config: LoraConfig, seed: int) -> PeftModel:
     for name, parameter in network.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.float()
-    for module in network.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0  # both sides of the log-ratio to the anchor must be deterministic functions
     return network

@@ -11,6 +11,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from nashward.errors import NashwardError, UnsupportedModelError
 from nashward.games.shapes import Float, Int
@@ -103,8 +104,30 @@ def checkpoint_layers(network: torch.nn.Module, function: Callable[..., Any]) ->
     if not layers:
         raise UnsupportedModelError(f"{type(network).__name__} has no layers to checkpoint; take checkpoints = 'none'")
     for layer in layers:
-        layer._gradient_checkpointing_func = function
+        layer._gradient_checkpointing_func = partial(_in_eval_mode, layer, function)
         layer.gradient_checkpointing = True
+
+
+def _in_eval_mode(layer: Any, function: Callable[..., Any], forward: Callable[..., Any], *inputs: Any) -> Any:
+    def quiet(*states: Any) -> Any:
+        layer.training = False
+        try:
+            return forward(*states)
+        finally:
+            layer.training = True
+
+    return function(quiet, *inputs)
+
+
+def begin_training(network: torch.nn.Module) -> None:
+    """Let a network checkpoint its layers, in eval mode otherwise: a base may have dropout or noise in its routers.
+
+    transformers checkpoints a layer in train mode alone; within the checkpoint the layer is in eval mode too.
+    """
+    network.eval()
+    for module in network.modules():
+        if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
+            module.training = True
 
 
 class HostEmbedding(torch.nn.Module):

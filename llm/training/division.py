@@ -34,6 +34,7 @@ class Division:
     pad_id: int
     on_event: OnEvent
     _parts: dict[tuple[int, tuple[int, ...]], MicroBatch] = field(default_factory=dict)
+    _texts_parts: dict[tuple[int, tuple[int, ...]], SFTBatch] = field(default_factory=dict)
 
     def prepare(self, steps: Sequence[Sequence[MicroBatch]]) -> None:
         """Cut the micro-batches of these steps, at the weights that the fit starts from."""
@@ -54,7 +55,7 @@ class Division:
         own_texts = [(batch, chosen[processes.rank]) for batch, chosen in zip(texts, places, strict=True)]
         return (
             [self._part(batch, chosen) for batch, chosen in mine if chosen],
-            [batch.part(chosen) for batch, chosen in own_texts if chosen],
+            [self._texts_part(batch, chosen) for batch, chosen in own_texts if chosen],
         )
 
     def _part(self, batch: MicroBatch, numbers: list[int]) -> MicroBatch:
@@ -67,6 +68,13 @@ class Division:
             for name in SCORES:
                 setattr(part, name, scored(getattr(part, name), name) + moved)
         return self._parts[key]
+
+    def _texts_part(self, batch: SFTBatch, places: list[int]) -> SFTBatch:
+        """The same part each time: its passes, once they are halved where memory ran out, stay so."""
+        key = (id(batch), tuple(places))
+        if key not in self._texts_parts:
+            self._texts_parts[key] = batch.part(places)
+        return self._texts_parts[key]
 
 
 def load(rollout: Rollout) -> float:

@@ -192,11 +192,14 @@ def encode(tokenizer: Any, prompt: Prompt, response: str, stops: Sequence[int] =
         answered = render(tokenizer, hidden.turns, add_generation_prompt=False)
     except RefusedPromptError:  # of prompts alone
         answered = ""
+    asked = hidden.ids(prefix)
     suffix = answered[len(prefix) :] if answered.startswith(prefix) else hidden.turns[-1]["content"]
-    ids = hidden.ids(suffix)
+    # in one text with the prompt: alone, a tokenizer of sentencepiece puts a blank before it
+    whole = hidden.ids(prefix + suffix)
+    ids = whole[len(asked) :] if whole[: len(asked)] == asked else hidden.ids(suffix)
     end = next((k for k, token in enumerate(ids) if token in stops), None)
     if end is not None:
         ids = ids[: end + 1]
     elif tokenizer.eos_token_id is not None:
         ids = [*ids, tokenizer.eos_token_id]
-    return hidden.ids(prefix), ids
+    return asked, ids

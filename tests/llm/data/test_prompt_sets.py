@@ -74,6 +74,10 @@ def test_a_file_of_that_name_is_read_as_a_file(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     Path("prompts.csv").write_text("prompt,iteration\nA,2\nB,\nC,1\n")
     assert [prompt.iteration for prompt in read_prompts("prompts.csv").kept] == [2, None, 1]
+    # as a data frame writes whole numbers beside empty cells
+    Path("prompts.csv").write_text("prompt,iteration\nA,2.0\nB,\nC,1.0\n")
+    assert [prompt.iteration for prompt in read_prompts("prompts.csv").kept] == [2, None, 1]
+    assert read_prompts([{"prompt": "A", "iteration": 10.0}]).kept[0].iteration == 10
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "two", True])

@@ -218,6 +218,7 @@ def test_saving_and_loading_changes_no_response(tiny_folder: Path, pair: tuple[P
     model = llm.LanguageModel.from_pretrained(tiny_folder, pair[1])
     sampling, prompts = llm.Sampling(max_new_tokens=6), [[0, 4, 50 + k, 5] for k in range(6)]
     drawn = mixture.sample(model, prompts, 4, sampling, 3)
+    assert {response.weight for row in drawn for response in row} == {1 / 4}  # whichever member it is of
     assert Mixture.load(home / "mixture.json").sample(model, prompts, 4, sampling, 3) == drawn
     moved = home.rename(tmp_path / "elsewhere")
     assert Mixture.load(moved / "mixture.json").sample(model, prompts, 4, sampling, 3) == drawn

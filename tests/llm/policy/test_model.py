@@ -16,8 +16,12 @@ from transformers import (
     DebertaV2Config,
     GPTJConfig,
     GPTJForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
 )
 
 from nashward.llm import LanguageModel, Lora, Sampling, pocket
@@ -211,6 +215,33 @@ def test_dropout_of_a_users_adapter_is_silent(tiny_folder: Path, tmp_path: Path)
         trained = model.network(ids).logits.detach()
     with model.use_adapter(tmp_path / "mine") as network:
         assert torch.equal(network(ids).logits, trained)
+
+
+@pytest.mark.parametrize("checkpoints", ["none", "device"])
+@pytest.mark.parametrize("architecture", ["attention", "layers"])
+def test_dropout_of_the_base_is_silent(architecture: str, checkpoints: str, tmp_path: Path) -> None:
+    words = tiny.tokenizer()
+    sizes = {"vocab_size": len(words), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    base = (  # Granite's checkpoints have dropout in their attention, OPT has it in and between its layers
+        GraniteForCausalLM(GraniteConfig(**sizes, intermediate_size=64, attention_dropout=0.3, eos_token_id=1))
+        if architecture == "attention"
+        else OPTForCausalLM(OPTConfig(**sizes, ffn_dim=64, word_embed_proj_dim=32, dropout=0.3, eos_token_id=1))
+    )
+    base.save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    model = LanguageModel.from_pretrained(tmp_path, lora=Lora(rank=2), placement={"checkpoints": checkpoints})
+    model.write_start_adapter(tmp_path / "start", None)
+    passes: list[int] = []
+    model.network.get_base_model().get_decoder().layers[0].self_attn.register_forward_hook(lambda *_: passes.append(1))
+    text = [model.encode(PROMPT)], [[40, 41, 42, 6]], model.pad_id
+    with model.use_adapter(tmp_path / "start") as network:
+        scored = sequence_logprobs(network, *text)
+    del passes[:]
+    with model.training(tmp_path / "start"):
+        trained = sequence_logprobs(model.network, *text)
+        trained.sum().backward()
+    assert torch.equal(trained.detach(), scored)
+    assert len(passes) == (2 if checkpoints == "device" else 1)  # the checkpointed layer is computed again
 
 
 def test_what_is_no_policy_is_refused_before_weights_are_read(tiny_folder: Path, tmp_path: Path) -> None:

@@ -185,6 +185,24 @@ def test_all_placements_save_the_same_adapter(tiny_folder: Path, tmp_path: Path)
     assert files[0] == files[1]
 
 
+def test_a_full_device_takes_no_weight_of_the_adapter_that_rests(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny.stirred(tiny_folder, PLAIN)
+    model.save(tmp_path / "adapter")
+
+    def full(*given: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model.network, "to", full)
+    with pytest.raises(torch.OutOfMemoryError), model.use_adapter(tmp_path / "adapter"):
+        pass
+    monkeypatch.undo()
+    model.save(tmp_path / "again")
+    files = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("adapter", "again")]
+    assert files[0] == files[1]
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_the_table_the_checkpoints_and_the_resting_adapter_are_in_host_memory(
     tiny_folder: Path, tmp_path: Path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from nashward import llm
 from nashward.llm.config.fit import Fit
 from nashward.llm.data.rollouts import Response, Rollout, Text
 from nashward.llm.policy.handles import Adapter
-from nashward.llm.training import division
+from nashward.llm.training import batches, division
 from nashward.llm.training.batches import MicroBatch, micro_batches, plan_passes
 from nashward.llm.training.gradient import Gradient
 from nashward.llm.training.losses import loss_settings
@@ -110,3 +111,32 @@ def test_the_reduced_gradient_is_that_of_the_whole_step(name: str, model: llm.La
             assert float(difference.norm()) <= 1e-6 * float(torch.tensor(whole).norm())
             assert one[0] == pytest.approx(total, rel=1e-6)
             assert one[1] == pytest.approx(record, rel=1e-6)
+
+
+def test_texts_that_do_not_fit_pass_in_parts_after_their_division_too(
+    model: llm.LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step is taken again once a pass is halved, and would be without end if the halves were forgotten."""
+    monkeypatch.setattr(division, "processes", SimpleNamespace(count=2, rank=0))
+    model.write_start_adapter(tmp_path / "start", None)
+    start = Adapter("start", tmp_path / "start")
+    step = _step(FITS["mirror"])[:1]
+    score(model, step, {start: 1.0}, [start], start)
+    texts: list[Text] = [([9, 8, k], [11, 12, 13]) for k in range(8)]
+    real, failed = batches.sequence_logprobs, list[int]()
+
+    def small(network: Any, prompts: Any, *given: Any) -> torch.Tensor:
+        if prompts[0][:2] == [9, 8] and len(prompts) > 1:
+            failed.append(len(prompts))
+            if len(failed) > 20:
+                raise RuntimeError("the same pass ran out of memory again and again")
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(network, prompts, *given)
+
+    with model.training(start.folder) as weights:
+        gradient = Gradient(model.network, weights, 2.0, FITS["with SFT texts"], model.pad_id, model.on_event, 1.0)
+        _, record = gradient(step, [SFTBatch(texts, [list(range(8))])])
+        monkeypatch.setattr(batches, "sequence_logprobs", small)
+        _, halved = gradient(step, [SFTBatch(texts, [list(range(8))])])
+    assert len(failed) > 1
+    assert halved["sft_nll"] == pytest.approx(record["sft_nll"], rel=1e-5)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, normalizers
+from transformers import PreTrainedTokenizerFast
 
 from nashward import games, llm
 from nashward.llm import LanguageModel, Prompt
@@ -206,6 +208,25 @@ def test_a_text_ends_its_turn_as_the_policy_does(tiny_folder: Path) -> None:
     # a template that writes what was asked in another way once it is answered
     words.chat_template = "{% if add_generation_prompt %}Q: {{ messages[0].content }} A: {% else %}no{% endif %}"
     assert words.decode(list(encode(words, prompt, "Done.", [1, 6])[1])) == "Done.</s>"
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", ""])
+def test_no_blank_is_put_between_prompt_and_response(blank: str) -> None:
+    letters = "adehimnorstDI.: \n\u2581"
+    vocabulary = {piece: k for k, piece in enumerate(["<unk>", "</s>", *letters, "\u2581D", "\u2581Do"])}
+    model = models.BPE(vocab=vocabulary, merges=[("\u2581", "D"), ("\u2581D", "o")], unk_token="<unk>")
+    backend = Tokenizer(model)  # as Llama 2 has it: a blank before each piece between control tokens
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    words = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>")
+    words.chat_template = (
+        "{% for m in messages %}{% if m.role == 'user' %}I: {{ m.content }} A:{% else %}BLANK{{ m.content }}</s>"
+        "{% endif %}{% endfor %}"
+    ).replace("BLANK", blank)
+    turns = [{"role": "user", "content": "Do it"}, {"role": "assistant", "content": "Done."}]
+    asked, answer = encode(words, Prompt(tuple(turns[:1])), "Done.", [1])
+    whole = words.apply_chat_template(turns, tokenize=True, return_dict=False)
+    assert [*asked, *answer] == whole
+    assert asked == words.apply_chat_template(turns[:1], tokenize=True, return_dict=False)
 
 
 def test_texts_are_split_shuffled_and_packed() -> None:
