@@ -305,6 +305,9 @@ def kl_to_target(
 
     Returns:
         [T + 1, ...], for t = 1 .. T + 1, the start first.
+
+    Raises:
+        ValueError: KL is infinite, at the start or where probabilities have underflowed to 0.
     """
     every = range(1, iterations + 1)
     path = solve_quietly(game, solver, iterations, start, reference=reference, record=every, keep_policies=True)
@@ -313,5 +316,15 @@ def kl_to_target(
         if start is None
         else torch.as_tensor(start, dtype=target.dtype, device=target.device)
     )
-    return torch.cat([games.kl_divergence(target, first.expand_as(target))[None],
-                      games.kl_divergence(target, path.policies["last"])])  # fmt: skip
+    kl = torch.cat([games.kl_divergence(target, first.expand_as(target))[None],
+                    games.kl_divergence(target, path.policies["last"])])  # fmt: skip
+    infinite = kl.reshape(len(kl), -1).isinf().any(-1).tolist()
+    if infinite[0]:
+        raise NashwardError("the start gives the probability 0 to an action that the target plays: KL is infinite")
+    if True in infinite:
+        raise NashwardError(
+            f"after {infinite.index(True)} of {iterations} iterations an action that the target plays has the "
+            "probability 0, or one below 1e-323 that is held as 0, so that KL cannot be measured: give fewer "
+            "iterations or a smaller step"
+        )
+    return kl

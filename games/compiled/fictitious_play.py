@@ -29,7 +29,7 @@ def fictitious_play(
     *,
     record: Sequence[int] | None = None,
 ) -> Solution:
-    """Repeated best responses to the average of what was played; ties go to the first action.
+    """Repeated best responses to the average of what was played; ties, but for rounding, go to the first action.
 
     .. math::  j_{t+1} = \\arg\\max_y (A c_t)_y, \\quad c_{t+1} = c_t + e_j, \\quad A c_{t+1} = A c_t - A_{j \\cdot}
 
@@ -98,9 +98,15 @@ def play(A: Array, edges: Indices, start: int, points: Indices, counts: Array, l
         payoff -= A[moves[player]]
         counts[moves[player]] += 1.0
     point = 0
+    rounding = 1e-12 * np.max(np.abs(A))  # of one payoff; the payoffs' sums are compared within as many
     for t in range(1, points[-1] + 1):
         for player in range(players):
-            moves[player] = edges[player] + np.argmax(payoff[edges[player] : edges[player + 1]])
+            best = edges[player] + np.argmax(payoff[edges[player] : edges[player + 1]])
+            for earlier in range(edges[player], best):
+                if payoff[earlier] >= payoff[best] - rounding * t:
+                    best = earlier
+                    break
+            moves[player] = best
         for player in range(players):
             payoff -= A[moves[player]]
             counts[moves[player]] += 1.0

@@ -64,6 +64,10 @@ class Equilibrium:
         self._span = span
         self._decisions = decisions
 
+    def __getstate__(self) -> dict[str, Any]:
+        decided = self.decisions  # ``_decisions`` is a function of the game's table, which pickle does not take
+        return {**self.__dict__, "decisions": decided, "_decisions": None}
+
     @property
     def policy(self) -> Any:
         held = self._policy

@@ -90,7 +90,7 @@ def regularised_gap(game: Table, policy: Any, tau: float, reference: Any = None)
     for p, payoff, log in zip(players, _payoffs(game, players), log_reference, strict=True):
         answer = (log + payoff / tau).log_softmax(-1)
         terms = torch.where(p > 0, p * (p.log() - answer), 0.0)
-        gap = gap + tau * terms.sum(-1)
+        gap = gap + tau * terms.sum(-1).clamp_min(0)  # a divergence is below 0 by rounding only
     return gap * (2 if len(players) == 1 else 1)
 
 
@@ -105,13 +105,15 @@ def regularised_nash(game: Table, tau: float, reference: Any = None) -> Regulari
 
     Args:
         game: a game with a table, or a batch of them, solved together.
-        tau: above 0. Below about 1e-5, rounding in the payoffs divided by tau exceeds the guaranteed residual.
+        tau: above 0. Below about 1e-5 of the payoffs' span, rounding in the payoffs divided by tau exceeds the
+            guaranteed residual.
         reference: [..., n] probabilities (a pair for an ``n x m`` game); uniform when not given. Actions that it
             excludes stay excluded.
 
     Raises:
         ValueError: tau is not a positive number.
-        ArithmeticError: the residual stayed above 1e-12 (above ``1e-16 / tau`` where that is larger).
+        ArithmeticError: the residual stayed above 1e-12 (above ``1e-16 span / tau`` where that is larger, span: twice
+            the largest centred payoff, at least 1).
 
     Source: the fixed point of Nash-MD (arXiv 2312.00886) and of Sokota et al. 2023 (arXiv 2206.05825).
 
@@ -234,7 +236,8 @@ def _equilibrium(
     players = tuple(log.softmax(-1) for log in logs)
     answers = tuple(log.exp() for log in _answer(game, players, log_reference, tau))
     residual = torch.stack([(p - q).abs().amax(-1) for p, q in zip(players, answers, strict=True)]).amax(0)
-    reachable = max(RESIDUAL, 1e-16 / tau)
+    largest = float(skew(game)[0].abs().max())
+    reachable = max(RESIDUAL, 1e-16 * max(1.0, 2 * largest) / tau)
     if not bool((residual <= reachable).all()):
         raise ArithmeticError(
             f"the regularised equilibrium for tau = {tau:g} has a residual of {residual.max():.1e}, "

@@ -210,7 +210,8 @@ class ConstantSumGame:
     """A two-player game in which the payoffs always sum to ``total``, or a batch of them.
 
     Args:
-        payoff: [..., n, m], what the row player gets; the column player gets ``total - payoff``.
+        payoff: [..., n, m], what the row player gets; the column player gets ``total - payoff``. An array or tensor in
+            float64 is held, not copied: give a copy of one that is filled again later.
         total: the constant sum (0: a zero-sum game).
         row_labels, column_labels: distinct names of the actions (default: those of a data frame, or "0", "1", ...).
 

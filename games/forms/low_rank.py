@@ -23,7 +23,8 @@ class LowRankGame:
     that would cost n^2 r, and no result on the equilibrium needs it.
 
     Args:
-        left, right: [..., n, r], numpy or torch; float32 is kept, anything else is held as float64.
+        left, right: [..., n, r], numpy or torch; float32 is kept, anything else is held as float64. What comes so is
+            held, not copied: give a copy of what is filled again later.
 
     Raises:
         ValueError: shapes that differ (both are named), an entry that is not finite.

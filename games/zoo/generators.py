@@ -224,7 +224,8 @@ def disc(n: int = 7, seed: int | None = None) -> PreferenceGame:
         rng = np.random.default_rng(seed)
         angle, radius = 2 * np.pi * rng.random(n), np.sqrt(rng.random(n))
     x, y = radius * np.cos(angle), radius * np.sin(angle)
-    return from_margins(np.outer(x, y) - np.outer(y, x))
+    area = np.outer(x, y) - np.outer(y, x)
+    return from_margins(np.where(np.abs(area) > 1e-15, area, 0.0))  # opposite points tie, but for rounding
 
 
 def blotto(troops: int = 5, fields: int = 3) -> PreferenceGame:

@@ -113,6 +113,11 @@ def test_multiplicative_weights_leave_an_interior_nash_whatever_the_sign() -> No
         theory.MWULeaves(torch.tensor([1.0, 0.0, 0.0]))
 
 
+def test_a_kl_that_double_precision_cannot_hold_refutes_nothing() -> None:
+    with pytest.raises(ValueError, match="after 2 of 20 iterations"):
+        theory.MWULeaves(NASH).check(COMAL, games.MWU(1e3), 20, START)
+
+
 @pytest.mark.parametrize(
     ("theorem", "make", "step"),
     [

@@ -23,7 +23,7 @@ def projected(values: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
     """The distribution nearest to the values in Euclidean distance: ``[v - c]_+`` with the c that makes the sum 1.
 
     Args:
-        values: [..., n], finite.
+        values: [..., n]; what is not finite gives what is no policy.
 
     Source: Held, Wolfe & Crowder 1974; Duchi, Shalev-Shwartz, Singer & Chandra 2008, figure 1.
 
@@ -32,10 +32,11 @@ def projected(values: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         >>> projected(torch.tensor([0.9, 0.5, -0.3]))
         tensor([0.7000, 0.3000, 0.0000])
     """
+    values = values - values.amax(-1, keepdim=True)  # the same c shifts with it; beside values of 1e16 a 1 is lost
     falling = values.sort(-1, descending=True).values
     count = falling.new_ones(falling.shape).cumsum(-1)
     excess = (falling.cumsum(-1) - 1) / count  # c, if the k largest values stay above 0
-    kept = (falling > excess).sum(-1, keepdim=True)  # a run from the left, at least one
+    kept = (falling > excess).sum(-1, keepdim=True).clamp_min(1)  # a run from the left; none if it is not finite
     return (values - excess.gather(-1, kept - 1)).clamp_min(0)
 
 

@@ -223,6 +223,17 @@ def test_fictitious_play_is_the_counting_by_hand() -> None:
     assert float(solution.last.max()) == 1
 
 
+def test_ties_of_fictitious_play_are_those_of_the_payoffs_as_typed() -> None:
+    tenths = np.array([[0, -4, 3], [4, 0, -4], [-3, 4, 0]])  # COMAL's cycle, of which 0.1 and 0.8 are rounded
+    counts = np.eye(3, dtype=int)[0]
+    for _ in range(2000):
+        counts = counts + np.eye(3, dtype=int)[np.argmax(tenths @ counts)]
+    found = games.fictitious_play(games.zoo.comal_cycle(), 2000)
+    np.testing.assert_allclose(found.average.numpy(), counts / 2001, atol=1e-15)
+    played = games.solve(games.zoo.comal_cycle(), games.FictitiousPlay(), 2001, [1.0, 0.0, 0.0], record=[2001])
+    np.testing.assert_allclose(played.average.numpy(), counts / 2001, atol=1e-12)
+
+
 def test_fictitious_play_of_two_players_and_of_batches() -> None:
     pair = games.fictitious_play(games.ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0), 20_000).average
     np.testing.assert_allclose(pair.row.numpy(), [1 / 3, 2 / 3], atol=0.01)

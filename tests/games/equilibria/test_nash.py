@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -104,6 +106,18 @@ def test_what_an_equilibrium_holds_and_how_it_prints() -> None:
         assert number.shape == ()
         assert number.dtype == torch.float64
     assert repr(equilibrium).startswith("Equilibrium(policy=tensor([0.3333, 0.3333, 0.3333], dtype=torch.float64), ")
+
+
+def test_an_equilibrium_survives_pickling() -> None:
+    cycle = games.zoo.comal_cycle().P
+    pennies = games.ConstantSumGame([[1.0, -1.0], [-1.0, 1.0], [0.0, 0.0]], total=0.0)  # safe: as good as mixing
+    for game in (games.PreferenceGame(cycle), games.PreferenceGame(torch.stack([cycle, cycle])), pennies):
+        found = games.nash(game)
+        again = pickle.loads(pickle.dumps(found))
+        assert again.unique.all() == found.unique.all() == (game is not pennies)
+        assert float((again.gap - found.gap).abs().max()) == 0
+        assert repr(again) == repr(found)
+        assert again.status == "ok"
 
 
 def test_the_policy_as_arrays_before_and_after_it_was_read_as_tensors() -> None:

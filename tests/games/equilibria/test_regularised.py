@@ -82,3 +82,16 @@ def test_what_the_reference_excludes_stays_excluded() -> None:
     equilibrium = games.regularised_nash(games.zoo.rock_paper_scissors(), 0.1, [0.5, 0.5, 0.0])
     assert float(equilibrium.policy[2]) == 0
     assert float(equilibrium.policy[1]) > 0.99  # paper beats rock
+
+
+def test_the_units_of_the_payoffs_do_not_matter() -> None:
+    payoffs = np.random.default_rng(3).uniform(-1, 1, size=(12, 10, 10))
+    units = [games.regularised_nash(games.ConstantSumGame(payoffs * scale), 1e-5 * scale) for scale in (1.0, 1e6)]
+    np.testing.assert_allclose(units[1].policy.row, units[0].policy.row, atol=1e-9)
+    assert float(units[1].residual.max()) <= 1e-10
+
+
+def test_no_regularised_gap_is_below_zero_by_rounding() -> None:
+    game = games.zoo.random_preferences(10)
+    for tau in (1e3, 1e9):
+        assert float(games.regularised_nash(game, tau).regularised_gap) >= 0

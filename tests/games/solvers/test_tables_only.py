@@ -130,6 +130,16 @@ def test_the_projection_is_the_nearest_distribution() -> None:
     assert projected(torch.tensor([[7.0]])).tolist() == [[1.0]]
 
 
+@pytest.mark.parametrize("kind", [GDA, OptimisticGDA])
+def test_huge_steps_of_gradients_end_at_a_corner_or_say_that_they_are_not_finite(kind: type) -> None:
+    far = games.solve(COMAL, kind(1e17), 3, start=START)
+    assert far.status.ok
+    assert sorted(far.last.tolist()) == [0.0, 0.0, 1.0]
+    assert games.solve(games.ConstantSumGame([[1e300, 0.0], [0.0, 1e300]]), kind(1e17), 3).status.ok  # payoffs tie
+    over = games.solve(games.ConstantSumGame([[1e300, 0.0], [0.0, 0.0]]), kind(1e17), 3)
+    assert over.status is games.Status.NOT_FINITE
+
+
 @pytest.mark.parametrize("step", [0.05, 0.4, 2.0])
 def test_gradient_methods_by_hand(step: float) -> None:
     P = np.array([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]])

@@ -132,6 +132,8 @@ def test_generators_by_their_definitions() -> None:
     assert Counter(generators.blotto(3, 2).labels) == Counter(["0-3", "1-2", "2-1", "3-0"])
     assert generators.dice({"a": (1, 4), "b": (2, 3)}).P[0, 1] == 0.5
     assert torch.linalg.matrix_rank(generators.disc(9, seed=1).P - 0.5) == 2
+    assert (generators.disc(2).P == 0.5).all()  # opposite points span no area
+    assert torch.allclose(generators.disc(8).P[0], 0.5 + torch.sin(torch.arange(8).double() * torch.pi / 4) / 2)
     assert torch.linalg.matrix_rank(generators.low_rank(9, 4).P - 0.5) == 4
     judges = generators.mixture_of_judges([[0.0, 1.0], [0.0, -1.0]], (3.0, 1.0))
     assert float(judges.P[1, 0]) == pytest.approx(0.75 / (1 + np.exp(-1)) + 0.25 / (1 + np.exp(1)))
