@@ -18,6 +18,7 @@ from .client import Client
 
 TOP_LOGPROBS = 20  # the most that OpenAI's protocol has
 NEWEST = {"latest", "main"}  # words of a name that stand for its newest version
+MOST_TOKENS = 1 << 53  # of a call: a larger count is none, and SQLite has no number for it
 STAMP = 3  # digits that a date or a version begins with at least: gpt-4.1 is no version of gpt-4
 END_OF_THOUGHT = "</think>"  # ends the thoughts of open models, which a server may leave in the output
 
@@ -166,8 +167,8 @@ def _completion(answer: Any, place: str) -> Completion:
     usage = answer.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     return Completion(
-        text if isinstance(text, str) else "",
-        str(model),
+        _unicode(text) if isinstance(text, str) else "",
+        _unicode(str(model)),
         _count(usage.get("prompt_tokens")),
         _count(usage.get("completion_tokens")),
         _tokens(choice.get("logprobs")),
@@ -195,5 +196,10 @@ def _likeliest(entry: Any) -> dict[str, float]:
     return found
 
 
+def _unicode(text: str) -> str:
+    """A text without halves of surrogate pairs, as of an emoji that was cut: neither a file nor SQLite takes them."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and value == value and value >= 0 else 0
+    return int(value) if isinstance(value, int | float) and 0 <= value < MOST_TOKENS else 0

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -142,7 +143,7 @@ class Client:
                         return reply.content.decode(errors="replace")
                     try:
                         return json.loads(reply.content)
-                    except ValueError:
+                    except (ValueError, RecursionError):
                         failure, status = "an answer that is no JSON", reply.status
                 else:
                     failure, status = self._failure(reply), reply.status
@@ -171,8 +172,10 @@ class Client:
         """What a status other than success says, where it may pass; raises where it does not."""
         place, status = self.server.place, reply.status
         if 300 <= status < 400:
-            to = urlsplit(reply.headers.get("location", ""))
-            target = f" to {to.scheme}://{to.hostname}" if to.hostname else ""
+            target = ""
+            with suppress(ValueError):  # no URL
+                to = urlsplit(reply.headers.get("location", ""))
+                target = f" to {to.scheme}://{to.hostname}" if to.hostname else ""
             raise EndpointError(f"{place} redirects{target} ({status}), which is not followed: give that URL", status)
         message = self.server.without_key(_message(reply.content))
         failure = f"{status}" + (f", {message}" if message else "")
@@ -225,7 +228,7 @@ def _message(content: bytes) -> str:
     text = content[: 1 << 16].decode(errors="replace")
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if isinstance(body, dict):
         inner = body.get("error", body)

@@ -6,6 +6,7 @@ budget, has no limit on an answer's size and no calls of engines: all of that wo
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -16,7 +17,7 @@ import urllib.request
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from nashward.errors import EndpointError
 
@@ -190,7 +191,7 @@ class Connection:
         if through.scheme != "http" or through.hostname is None:
             raise EndpointError(f"the proxy for {parts.scheme} is no http://HOST:PORT; leave {server.place} out of it")
         connection = _http_connection(secure, through.hostname, through.port or 80, server.timeout, context)
-        connection.set_tunnel(str(parts.hostname), port)
+        connection.set_tunnel(str(parts.hostname), port, _credentials(through))
         return connection
 
 
@@ -202,7 +203,17 @@ def _http_connection(
     return http.client.HTTPConnection(host, port, timeout=timeout)
 
 
+def _credentials(proxy: SplitResult) -> dict[str, str]:
+    """The header with the name and the password that the URL of a proxy has."""
+    if proxy.username is None:
+        return {}
+    given = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(given.encode()).decode()}"}
+
+
 def _read(response: http.client.HTTPResponse, link: socket.socket, deadline: float) -> bytes:
+    if response.isclosed():  # newer Pythons close it, and a link that is not kept, with the last byte
+        return b""
     link.settimeout(_left(deadline))
     return response.read1(BLOCK)
 
@@ -225,5 +236,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, http.client.IncompleteRead):
         return "the answer was cut off"
     if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
+        return error.strerror or str(error) or type(error).__name__  # a proxy's refusal has no strerror
     return f"no HTTP ({type(error).__name__})"

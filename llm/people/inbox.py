@@ -44,11 +44,12 @@ class Inbox:
         """
         added = 0
         for file in sorted(self.folder.glob("*")):
-            if file.suffix not in (".jsonl", ".json", ".csv", ".parquet"):
-                continue
+            if file.suffix not in (".jsonl", ".json", ".csv", ".parquet") or not file.is_file():
+                continue  # an editor's lock is a link to nothing
             state = file.stat()
             seen = (state.st_size, state.st_mtime_ns)
-            if self._read.get(file) != seen and time.time() - state.st_mtime >= STILL:
+            # abs: a file of another machine, or from before the clock was set, may be of a time to come
+            if self._read.get(file) != seen and abs(time.time() - state.st_mtime) >= STILL:
                 self._read[file] = seen
                 added += self.store.add_votes(read_cast_votes(file))
         return added

@@ -49,8 +49,9 @@ def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
     streamed = parameters * NF4_BYTES if plan.placement.layers == "host" else 0.0
 
     batches = math.ceil(rows / max(1, plan.sampling_batch))
-    sampling = plan.phases["sampling"]
-    read = parameters * NF4_BYTES + experts.read(plan.sampling_batch) + sampling.cache / 2
+    mean = (demand.prompt_tokens + demand.new_tokens / 2) / (demand.prompt_tokens + demand.new_tokens)
+    cache = mean * plan.phases["sampling"].last_cache  # it grows from the prompts' to the longest
+    read = parameters * NF4_BYTES + experts.read(plan.sampling_batch) + cache
     weight_read = read / (rates.bandwidth * 1e9)
     token = max(rates.step, weight_read, streamed / (rates.transfer * 1e9)) + 2 * active * plan.sampling_batch / speed
     phases = {"sampling": batches * demand.new_tokens * token + 2 * active * rows * demand.prompt_tokens / speed}

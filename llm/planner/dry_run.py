@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import bitsandbytes
@@ -50,6 +50,7 @@ class Footprint:
         activations: all temporary tensors.
         gradients, optimiser: of the adapter.
         cache: keys and values.
+        last_cache: of sampling, these when the last token is drawn; the peak may be that of the prefill.
     """
 
     weights: int
@@ -57,6 +58,7 @@ class Footprint:
     gradients: int = 0
     optimiser: int = 0
     cache: int = 0
+    last_cache: int = 0
 
     @property
     def total(self) -> int:
@@ -157,7 +159,7 @@ def sampling(
             del scores
             cache_bytes = sum(t.nbytes for layer in cache.layers for t in vars(layer).values() if isinstance(t, Tensor))
         phases.append(Footprint(weights, storage.peak - cache_bytes, cache=cache_bytes))
-    return max(phases, key=lambda phase: phase.total)
+    return replace(max(phases, key=lambda phase: phase.total), last_cache=phases[-1].cache)
 
 
 def scoring(network: Any, texts: list[Text]) -> Footprint:

@@ -18,6 +18,7 @@ from nashward.cli import configuration, options
 from nashward.cli.main import build_parser, main
 from nashward.errors import NashwardError
 from nashward.llm import Limits, Phase, pocket
+from nashward.llm.oracles.judges.protocols.user_template import read_rubric
 from nashward.llm.store.run_folder import RunFolder
 
 from . import absent
@@ -282,6 +283,18 @@ def test_a_file_may_name_everything_and_its_paths_are_those_of_the_working_direc
     out = _told(capsys, "sample", "--config", "recipes/mine.toml")
     assert "Next: nashward judge --oracle ID_OR_FOLDER --out runs/first" in out
     assert json.loads(Path("runs/first/run.json").read_text())["config"]["sampling"]["max_new_tokens"] == 4
+
+
+def test_a_file_may_begin_with_a_byte_order_mark() -> None:
+    """As editors on Windows write it."""
+    mark = "\ufeff"
+    Path("mine.toml").write_text(mark + "responses = 3\n[fit]\nepochs = 7\n", encoding="utf-8")
+    Path("template.jinja").write_text(mark + "{{ messages }}", encoding="utf-8")
+    Path("rubric.md").write_text(mark + "Brief is good.\n", encoding="utf-8")
+    chosen = _settings("--config", "mine.toml", "--out", "run")
+    assert (chosen["responses"].value, chosen["epochs"].value) == (3, 7)
+    assert configuration.template("template.jinja") == "{{ messages }}"
+    assert read_rubric("rubric.md") == "Brief is good."
 
 
 def test_home_in_a_file_is_that_of_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,7 @@ def read_text(path: Path, what: str) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is a folder, not a {what}" if path.is_dir() else f"there is no {what} {path}")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise NashwardError(
             f"{path} is no {what}: it is not UTF-8 ({error.reason} at byte {error.start}); save it so"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -245,3 +247,17 @@ def test_a_file_in_the_inbox_is_read_when_it_is_written(tmp_path: Path, monkeypa
 def test_elsewhere_people_are_no_oracle_and_the_line_says_what_is() -> None:
     with pytest.raises(NashwardError, match="iteration-01/oracle"):
         as_oracle("people:team")
+
+
+def test_the_inbox_reads_files_of_a_clock_ahead_and_leaves_an_editors_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(people_inbox, "STILL", 1.0)
+    with VoteStore(tmp_path) as store:
+        inbox = people_inbox.Inbox(store)
+        (inbox.folder / ".#votes.jsonl").symlink_to("ann@desk.4711")
+        vote = {"id": "1", "prompt": "p", "a": "x", "b": "y", "winner": "a", "annotator": "ann"}
+        file = inbox.folder / "votes.jsonl"
+        file.write_text(json.dumps(vote) + "\n")
+        os.utime(file, (time.time() + 7200,) * 2)
+        assert inbox.read() == 1

@@ -47,6 +47,19 @@ def test_seconds_are_those_of_a_sum_by_hand() -> None:
     assert seconds(streamed, slow)["training"] == pytest.approx(3 * 2 * 5 * moved)  # five micro-batches of 600 tokens
 
 
+@pytest.mark.parametrize("tokens", [(1000, 200), (200, 1000)])
+def test_each_token_reads_the_keys_and_values_before_it(tokens: tuple[int, int]) -> None:
+    """Those of the prompt too, and whether the prefill or the last token takes the most memory."""
+    prompt, new = tokens
+    memory_plan = _make(Demand(prompts=10, responses=5, prompt_tokens=prompt, new_tokens=new))
+    rows, parameters = memory_plan.sampling_batch, memory_plan.parameters
+    each = 2 * 4 * 2 * 64 * 2 * rows  # bytes of a token of each row: keys and values of 4 layers with 2 heads of 64
+    slow = Rates(tflops=1e6, bandwidth=1e-3, step=1e-9)
+    read = sum(0.516 * parameters + each * (prompt + t) for t in range(new))
+    batches = -(-10 * 5 // rows)
+    assert seconds(memory_plan, slow)["sampling"] == pytest.approx(batches * read / 1e6, rel=0.01)
+
+
 @pytest.mark.slow
 def test_the_budget_gives_up_prompts_first_then_responses_then_length_then_iterations() -> None:
     whole = hours(_make(Demand()), RATES)

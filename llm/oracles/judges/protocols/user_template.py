@@ -85,7 +85,7 @@ def named_protocol(name: str | Path) -> JudgeProtocol:
     if not path.is_file():
         raise FileNotFoundError(f"there is no protocol {name}: expected {', '.join(PUBLISHED)}, or a Jinja file")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise NashwardError(f"{path} is no Jinja file: it is not UTF-8 ({error.reason})") from None
     return protocol_of(text, path.name)
@@ -152,7 +152,7 @@ def read_rubric(path: str | Path) -> str:
     if not file.is_file():
         raise FileNotFoundError(f"there is no rubric {path}")
     try:
-        text = file.read_text(encoding="utf-8").strip()
+        text = file.read_text(encoding="utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise NashwardError(f"{file} is no rubric: it is not UTF-8 ({error.reason})") from None
     if not text:
