@@ -242,7 +242,7 @@ def test_a_response_does_not_depend_on_the_others_in_its_batch() -> None:
 def test_a_shift_of_all_logits_hides_no_difference(tmp_path: Path) -> None:
     """GPT-J's own attention does not read the mask of the rows: its logits differ, whatever they have in common."""
     words = tiny.tokenizer()
-    sizes = {"n_embd": 64, "n_layer": 2, "n_head": 4, "rotary_dim": 8, "initializer_range": 0.15}
+    sizes: dict[str, Any] = {"n_embd": 64, "n_layer": 2, "n_head": 4, "rotary_dim": 8, "initializer_range": 0.15}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         base = GPTJForCausalLM(GPTJConfig(vocab_size=len(words), n_positions=64, eos_token_id=1, **sizes))
