@@ -11,13 +11,15 @@ import pytest
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
-from transformers import AttentionInterface, AutoModelForCausalLM
+from transformers import AttentionInterface, AutoModelForCausalLM, GPTJConfig, GPTJForCausalLM
 
 from nashward import llm
 from nashward.llm import LanguageModel, Sampling
 from nashward.llm.policy import sampling
-from nashward.llm.policy.decoding import Decoder, rows_attention, supported
+from nashward.llm.policy.decoding import WINDOW, Decoder, rows_attention, supported
 from nashward.llm.policy.sampling import sample
+
+from .. import tiny
 
 PROMPTS = [[0, *range(20, 20 + n)] for n in (3, 17, 1, 9, 30, 5, 2)] + [[7]]
 SEEDS = [[100 * i + k for k in range(3)] for i in range(len(PROMPTS))]
@@ -235,3 +237,19 @@ def test_a_response_does_not_depend_on_the_others_in_its_batch() -> None:
         for prompt, seeds in zip(prompts, [[1, 2], [3, 4], [5, 6]], strict=True)
     ]
     assert together == alone
+
+
+def test_a_shift_of_all_logits_hides_no_difference(tmp_path: Path) -> None:
+    """GPT-J's own attention does not read the mask of the rows: its logits differ, whatever they have in common."""
+    words = tiny.tokenizer()
+    sizes: dict[str, Any] = {"n_embd": 64, "n_layer": 2, "n_head": 4, "rotary_dim": 8, "initializer_range": 0.15}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        base = GPTJForCausalLM(GPTJConfig(vocab_size=len(words), n_positions=64, eos_token_id=1, **sizes))
+    base.lm_head.bias.data -= 30.0
+    base.save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    model = LanguageModel.from_pretrained(tmp_path, lora=llm.Lora(rank=2), dtype=torch.bfloat16)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(WINDOW, "cpu", WINDOW["cuda"])  # as on a card, which computes in 16 bits
+        assert not supported(model.network)

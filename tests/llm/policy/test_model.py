@@ -221,7 +221,12 @@ def test_dropout_of_a_users_adapter_is_silent(tiny_folder: Path, tmp_path: Path)
 @pytest.mark.parametrize("architecture", ["attention", "layers"])
 def test_dropout_of_the_base_is_silent(architecture: str, checkpoints: str, tmp_path: Path) -> None:
     words = tiny.tokenizer()
-    sizes = {"vocab_size": len(words), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "vocab_size": len(words),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     base = (  # Granite's checkpoints have dropout in their attention, OPT has it in and between its layers
         GraniteForCausalLM(GraniteConfig(**sizes, intermediate_size=64, attention_dropout=0.3, eos_token_id=1))
         if architecture == "attention"
@@ -232,7 +237,8 @@ def test_dropout_of_the_base_is_silent(architecture: str, checkpoints: str, tmp_
     model = LanguageModel.from_pretrained(tmp_path, lora=Lora(rank=2), placement={"checkpoints": checkpoints})
     model.write_start_adapter(tmp_path / "start", None)
     passes: list[int] = []
-    model.network.get_base_model().get_decoder().layers[0].self_attn.register_forward_hook(lambda *_: passes.append(1))
+    causal: Any = model.network.get_base_model()
+    causal.get_decoder().layers[0].self_attn.register_forward_hook(lambda *_: passes.append(1))
     text = [model.encode(PROMPT)], [[40, 41, 42, 6]], model.pad_id
     with model.use_adapter(tmp_path / "start") as network:
         scored = sequence_logprobs(network, *text)
