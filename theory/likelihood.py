@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 
 from nashward import games
+from nashward.games.forms.payoff_numbers import as_floats
 from nashward.games.shapes import Float
 
 from .verification import Check, Settings, check_covered, solve_quietly
@@ -197,9 +198,9 @@ def sppo_forces(ratios: Any, wins: Any, size: float) -> Float[torch.Tensor, "*ba
 
     Example:
         >>> sppo_forces([0.0, 0.0], [0.9, 0.3], size=1.0)
-        tensor([ 0.4000, -0.2000])
+        tensor([ 0.4000, -0.2000], dtype=torch.float64)
     """
-    return size * (torch.as_tensor(wins) - 0.5) - torch.as_tensor(ratios)
+    return size * (as_floats(wins) - 0.5) - as_floats(ratios)
 
 
 def dpo_forces(ratios: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
@@ -218,7 +219,7 @@ def dpo_forces(ratios: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
 
     Example:
         >>> dpo_forces([0.0, 0.0], size=10.0)
-        tensor([ 0.0500, -0.0500])
+        tensor([ 0.0500, -0.0500], dtype=torch.float64)
     """
     return _opposite((-_margin(ratios) / size).sigmoid() / size)
 
@@ -239,7 +240,7 @@ def ipo_forces(ratios: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
 
     Example:
         >>> ipo_forces([0.0, 0.0], size=10.0)
-        tensor([ 10., -10.])
+        tensor([ 10., -10.], dtype=torch.float64)
     """
     return _opposite(2 * (size / 2 - _margin(ratios)))
 
@@ -271,7 +272,7 @@ def likelihood_change(gram: Any, forces: Any) -> Float[torch.Tensor, "*batch 2"]
         >>> likelihood_change([[2.0, 3.0], [3.0, 8.0]], [1.0, -1.0]).tolist()  # both fall
         [-1.0, -5.0]
     """
-    return (torch.as_tensor(gram) @ torch.as_tensor(forces)[..., None])[..., 0]
+    return (as_floats(gram) @ as_floats(forces)[..., None])[..., 0]
 
 
 @dataclass(frozen=True)
@@ -318,7 +319,7 @@ class TablesRaiseTheChosen:
 
 
 def _margin(ratios: Any) -> Float[torch.Tensor, "*batch"]:
-    ratios = torch.as_tensor(ratios)
+    ratios = as_floats(ratios)
     return ratios[..., 0] - ratios[..., 1]
 
 

@@ -98,12 +98,16 @@ def play(A: Array, edges: Indices, start: int, points: Indices, counts: Array, l
         payoff -= A[moves[player]]
         counts[moves[player]] += 1.0
     point = 0
-    rounding = 1e-12 * np.max(np.abs(A))  # of one payoff; the payoffs' sums are compared within as many
+    rounding = 1e-12
+    largest = np.max(np.abs(A))
     for t in range(1, points[-1] + 1):
         for player in range(players):
             best = edges[player] + np.argmax(payoff[edges[player] : edges[player + 1]])
             for earlier in range(edges[player], best):
-                if payoff[earlier] >= payoff[best] - rounding * t:
+                short = payoff[best] - payoff[earlier]
+                if short <= 2 * rounding * largest * t and short <= rounding * (
+                    size_of(A, earlier, counts) + size_of(A, best, counts)
+                ):
                     best = earlier
                     break
             moves[player] = best
@@ -122,3 +126,12 @@ def play(A: Array, edges: Indices, start: int, points: Indices, counts: Array, l
             point += 1
     for player in range(players):
         latest[moves[player]] = 1.0
+
+
+@compiled
+def size_of(A: Array, action: int, counts: Array) -> float:
+    """The sum of the absolute payoffs of an action, of which the rounding of their sum is a share."""
+    total = 0.0
+    for j in range(len(A)):
+        total += counts[j] * abs(A[action, j])
+    return total

@@ -12,6 +12,7 @@ from nashward.errors import NashwardError
 
 from ..shapes import Float, Int
 from .game import Players, PreferenceGame
+from .payoff_numbers import as_floats
 
 
 class ContextualGame:
@@ -66,8 +67,7 @@ class ContextualGame:
             P[members, :m, m:], P[members, m:, :m] = 1.0, 0.0
         self.game, self.responses = PreferenceGame(P), sizes
         self.real = torch.arange(n) < sizes[:, None]
-        w = torch.full((len(tensors),), 1 / len(tensors)) if weights is None else torch.as_tensor(weights)
-        self.weights = w.to(torch.float64)
+        self.weights = as_floats([1 / len(tensors)] * len(tensors) if weights is None else weights).to(torch.float64)
         if (
             self.weights.shape != sizes.shape
             or not (self.weights >= 0).all()

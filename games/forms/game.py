@@ -19,7 +19,7 @@ from ..shapes import Float, Num
 from ..step import is_finite
 from .exact_sums import exact_sums, exact_sums_of, largest_size, plain
 from .keyed import in_order
-from .payoff_numbers import labels_of, numbers
+from .payoff_numbers import as_floats, labels_of, numbers
 
 _ROUNDED = 0.1  # a sum further from 1 is a mistake in the table
 _PIECE = 2**18  # numbers checked at once
@@ -189,7 +189,8 @@ class PreferenceGame:
 
     def win_rate(self, policy: Any) -> Float[Tensor, "... n"]:
         """P(y beats mu) for every action y: ``P mu``, [..., n]."""
-        return _apply(self.P, torch.as_tensor(in_order("policy", policy, self.labels, "action"), device=self.device))
+        given = in_order("policy", policy, self.labels, "action")
+        return _apply(self.P, (given if isinstance(given, Tensor) else as_floats(given)).to(self.device))
 
     def payoffs(self, opponents: Players) -> Players:
         """The payoff of each action against the opponents' policies, for each player: ``(P mu,)``."""

@@ -12,6 +12,7 @@ from nashward.errors import NashwardError
 
 from ..shapes import Float, Int
 from .game import Players, _policy
+from .payoff_numbers import as_floats
 
 
 class LowRankGame:
@@ -59,7 +60,7 @@ class LowRankGame:
 
     def win_rate(self, policy: Any) -> Float[Tensor, "... n"]:
         """P(y beats mu) for every action y, [..., n], in O(n r)."""
-        mu = torch.as_tensor(policy, device=self.device).to(self.left.dtype)[..., None]
+        mu = as_floats(policy).to(self.left)[..., None]
         return (mu.sum(-2) / 2) + (self.left @ (self.right.mT @ mu) - self.right @ (self.left.mT @ mu))[..., 0]
 
     def payoffs(self, opponents: Players) -> Players:

@@ -44,7 +44,7 @@ def gap_curves(
             third dash-dotted. With a single iterate its name is left out, and the styles are those of ``looks``.
 
     Raises:
-        ValueError: no solution, one of a batch of games, an iterate without gaps in a solution.
+        ValueError: no solution, none with a record, one of a batch of games, an iterate without gaps in a solution.
         TypeError: solutions without names, a bound that is not a function.
     """
     for name, bound in (bounds or {}).items():
@@ -54,7 +54,7 @@ def gap_curves(
                 "theory.MWUAverage(...).bound"
             )
     figure, axes = drawn_on(axes, 6.4, 4.2)
-    look = looks(list(by_name(solutions)))
+    look = looks(list(_recorded(solutions)))
     which = (which,) if isinstance(which, str) else which
     for name, solution in solutions.items():
         for iterate, dashes in zip(which, ("-", "--", "-."), strict=False):
@@ -66,10 +66,10 @@ def gap_curves(
             values = gaps.cpu().clamp_min(FLOOR)
             label, style = (name, look[name].line) if len(which) == 1 else (f"{name}, {iterate}", dashes)
             axes.plot(
-                solution.iterations, values, style, color=look[name].colour, label=as_legend(label), linewidth=1.6,
-                marker=look[name].mark, markevery=0.15, markersize=4,
+                solution.iterations, values, style, color=look[name].colour, label=_legend(label, solution),
+                linewidth=1.6, marker=look[name].mark, markevery=0.15, markersize=4,
             )  # fmt: skip
-    longest = max(int(s.iterations[-1]) for s in solutions.values())
+    longest = max(int(s.iterations[-1]) for s in solutions.values() if len(s.iterations))
     grid = np.unique(np.geomspace(1, longest, 200).round())
     for name, bound in (bounds or {}).items():
         axes.plot(
@@ -97,20 +97,20 @@ def race(
         axes: to draw on; a new figure when None.
 
     Raises:
-        ValueError: no solution, one of a batch of games, an iterate without gaps in a solution.
+        ValueError: no solution, none with a record, one of a batch of games, an iterate without gaps in a solution.
         TypeError: solutions without names.
     """
     figure, axes = drawn_on(axes, 6.4, 4.2)
-    look = looks(list(by_name(solutions)))
+    look = looks(list(_recorded(solutions)))
     curves = {name: _one(_gaps(solution, which, name), name) for name, solution in solutions.items()}
     for name, solution in solutions.items():
         T = solution.iterations.cpu().numpy()
         largest = np.maximum.accumulate(curves[name][::-1])[::-1].clip(_ROUNDING)
-        confirmed = max(1, np.searchsorted(T, (1 - _CONFIRMING) * T[-1], "right"))
+        confirmed = max(1, np.searchsorted(T, (1 - _CONFIRMING) * T[-1:], "right").sum())
         style: dict[str, Any] = {"color": look[name].colour, "linestyle": look[name].line, "linewidth": 1.6}
         axes.plot(
             T[:confirmed], largest[:confirmed], marker=look[name].mark, markevery=0.15, markersize=4,
-            label=as_legend(name), **style,
+            label=_legend(name, solution), **style,
         )  # fmt: skip
         axes.plot(T[confirmed - 1 :], largest[confirmed - 1 :], alpha=0.3, **style)
     axes.set(xscale="log", yscale="log", xlabel="iterations (pale: the last tenth)", title=title)
@@ -132,10 +132,10 @@ def quantiles(
         axes: to draw on; a new figure when None.
 
     Raises:
-        ValueError: no solution, one of a single game, an iterate without gaps in a solution.
+        ValueError: no solution, none with a record, one of a single game, an iterate without gaps in a solution.
     """
     figure, axes = drawn_on(axes, 6.4, 4.2)
-    look = looks(list(by_name(solutions)))
+    look = looks(list(_recorded(solutions)))
     for name, solution in solutions.items():
         gaps = _gaps(solution, which, name).cpu()
         if gaps.ndim < 2:
@@ -146,7 +146,7 @@ def quantiles(
         axes.fill_between(T, q[1], q[3], color=colour, alpha=0.25, linewidth=0)
         axes.plot(
             T, q[2], look[name].line, color=colour, marker=look[name].mark, markevery=0.15, markersize=4,
-            label=as_legend(name),
+            label=_legend(name, solution),
         )  # fmt: skip
     what = f"gap of the {which} iterate\nmedian, middle half, middle nine tenths"
     axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel=what, title=title)
@@ -194,6 +194,16 @@ def stability_map(
     axes.set(xlabel="frequency of the game", ylabel="step", title=title, ylim=(min(steps), max(steps)))
     figure.colorbar(mesh, ax=axes, label="log10 of the factor per iteration", extend="both")
     return figure
+
+
+def _recorded(solutions: Mapping[str, Solution]) -> Mapping[str, Solution]:
+    if not any(len(solution.iterations) for solution in by_name(solutions).values()):
+        raise NashwardError("nothing to draw: no run was finite at its first record; lower the steps")
+    return solutions
+
+
+def _legend(text: str, solution: Solution) -> str:
+    return as_legend(text if len(solution.iterations) else f"{text}: not finite")  # a run without any record
 
 
 def _gaps(solution: Solution, which: str, name: str) -> Float[torch.Tensor, "records ..."]:

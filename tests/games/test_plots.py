@@ -154,6 +154,17 @@ def test_the_race_is_the_largest_gap_of_all_later_records(solver: Any) -> None:
         assert sure[:, 1].min() > 0.9 * gaps[at > 3000].max()
 
 
+def test_a_run_that_is_not_finite_at_its_first_record_is_named_beside_the_others() -> None:
+    game, start = games.zoo.comal_cycle(), [0.5, 0.3, 0.2]
+    runs = games.sweep(game, games.Replicator(), 20, step=[0.1, 1e6], start=start)
+    assert [len(run.iterations) for run in runs.values()] == [20, 0]
+    for draw in (games.plots.gap_curves, games.plots.race):
+        (axes,) = draw(runs).axes
+        assert any("not finite" in " ".join(label.split()) for label in axes.get_legend_handles_labels()[1])
+        with pytest.raises(ValueError, match="nothing to draw"):
+            draw({name: run for name, run in runs.items() if not len(run.iterations)})
+
+
 def test_a_race_of_one_iteration_and_of_a_batch() -> None:
     game = games.zoo.comal_cycle()
     (line,) = _named(games.plots.race({"mwu": games.solve(game, games.MWU(0.5), 1)}))

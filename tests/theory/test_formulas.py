@@ -97,6 +97,7 @@ def test_likelihoods() -> None:
     pull = 1 / (1 + math.exp(0.15)) / 2
     assert theory.dpo_forces([0.1, -0.2], 2.0).tolist() == pytest.approx([pull, -pull])
     assert theory.ipo_forces([0.1, -0.2], 2.0).tolist() == pytest.approx([1.4, -1.4])
+    assert theory.sppo_forces([0.1, -0.2], [0.9, 0.3], 1e3).tolist() == pytest.approx([399.9, -199.8], abs=1e-10)
     table = theory.TablesRaiseTheChosen()
     assert float(table.value(PI, 0, 2)) == pytest.approx(0.7)
     gram = table.gram(PI)

@@ -204,7 +204,7 @@ GAMES = [
         ("sign", "_newton", "u_ref + theta * (A @ x[..., None])[..., 0]", "u_ref - theta * (A @ x[..., None])[..., 0]"),
         ("factor", "_newton", "theta * (A @ x[..., None])[..., 0]", "2 * theta * (A @ x[..., None])[..., 0]"),
         ("factor", "regularised_gap", "gap * (2 if len(players) == 1 else 1)", "gap"),
-        ("factor", "regularised_gap", "tau * terms.sum(-1)", "2 * tau * terms.sum(-1)"),
+        ("factor", "regularised_gap", "tau * terms.sum(-1).clamp_min(0)", "2 * tau * terms.sum(-1).clamp_min(0)"),
         ("anchor", "_answer", "log + payoff / tau", "payoff / tau"),
         ("anchor", "regularised_gap", "log + payoff / tau", "payoff / tau"),
     ], {"games/forms/skew.py": [("sign", "skew", "-U.mT", "U.mT")]}),

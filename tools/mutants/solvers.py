@@ -245,8 +245,8 @@ SOLVERS = [
     ]),
     Method("`FictitiousPlay`", f"{S}/tables_only/fictitious_play.py", TABLES, [
         ("sign", "_first_best",
-         "values >= values.amax(-1, keepdim=True) - 1e-09 * values.abs().amax(-1, keepdim=True)",
-         "values <= values.amin(-1, keepdim=True) - 1e-09 * values.abs().amax(-1, keepdim=True)"),
+         "values >= values.gather(-1, best) - rounding",
+         "values <= values.gather(-1, best) - rounding"),
         ("anchor", "FictitiousPlay.iterate", "total + payoff", "payoff"),
     ], lacks={"factor": "the best action stays the best: a factor on all payoffs changes nothing"}),
     Method("`Replicator`", f"{S}/tables_only/replicator.py", TABLES, [

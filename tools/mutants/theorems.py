@@ -224,10 +224,10 @@ THEOREMS = [
     ]),
     Method("What a step on a pair does to its likelihoods", "theory/likelihood.py", LIKELIHOOD, [
         ("sign", "sppo_forces",
-         "size * (torch.as_tensor(wins) - 0.5) - torch.as_tensor(ratios)",
-         "size * (torch.as_tensor(wins) - 0.5) + torch.as_tensor(ratios)"),
+         "size * (as_floats(wins) - 0.5) - as_floats(ratios)",
+         "size * (as_floats(wins) - 0.5) + as_floats(ratios)"),
         ("sign", "dpo_forces", "-_margin(ratios)", "_margin(ratios)"),
-        ("factor", "sppo_forces", "size * (torch.as_tensor(wins) - 0.5)", "2 * size * (torch.as_tensor(wins) - 0.5)"),
+        ("factor", "sppo_forces", "size * (as_floats(wins) - 0.5)", "2 * size * (as_floats(wins) - 0.5)"),
         ("factor", "ipo_forces", "2 * (size / 2 - _margin(ratios))", "4 * (size / 2 - _margin(ratios))"),
     ]),
 ]  # fmt: skip

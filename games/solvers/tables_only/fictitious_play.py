@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from nashward.games.forms.game import Players
 
 
+_ROUNDING = 1e-12  # of a payoff and of sums of payoffs, relative
+
+
 @dataclass(frozen=True)
 class FictitiousPlay:
     """Play the pure best response to the average of what was played.
@@ -39,14 +42,24 @@ class FictitiousPlay:
     nearest: ClassVar[Any] = NashEMA
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        totals = tuple(p.new_zeros(p.shape) for p in x)
+        totals = sizes = tuple(p.new_zeros(p.shape) for p in x)
         while True:
-            totals = tuple(total + payoff for total, payoff in zip(totals, payoffs(x), strict=True))
-            x = tuple(_first_best(total) for total in totals)
+            seen = payoffs(x)
+            totals = tuple(total + payoff for total, payoff in zip(totals, seen, strict=True))
+            sizes = tuple(size + payoff.abs() for size, payoff in zip(sizes, seen, strict=True))
+            x = tuple(_first_best(total, size) for total, size in zip(totals, sizes, strict=True))
             yield x
 
 
-def _first_best(values: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
-    """All probability on the largest value, or on the first of several that differ by rounding only."""
-    ties = values >= values.amax(-1, keepdim=True) - 1e-9 * values.abs().amax(-1, keepdim=True)
+def _first_best(values: Float[Tensor, "*batch n"], sizes: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+    """All probability on the largest value, or on the first of several that differ by rounding only.
+
+    Args:
+        values: [..., n], sums of payoffs.
+        sizes: [..., n], the sums of their absolute values, of which rounding is a share: an action's own, so that one
+            that pays far worse than all others blurs none of them.
+    """
+    best = values.argmax(-1, keepdim=True)
+    rounding = _ROUNDING * (sizes + sizes.gather(-1, best))
+    ties = values >= values.gather(-1, best) - rounding
     return values.new_zeros(values.shape).scatter(-1, ties.int().argmax(-1, keepdim=True), 1.0)

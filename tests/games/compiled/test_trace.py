@@ -234,6 +234,19 @@ def test_ties_of_fictitious_play_are_those_of_the_payoffs_as_typed() -> None:
     np.testing.assert_allclose(played.average.numpy(), counts / 2001, atol=1e-12)
 
 
+@pytest.mark.parametrize("penalty", [1e7, 1e10])
+def test_an_action_that_nobody_plays_decides_no_tie_of_fictitious_play(penalty: float) -> None:
+    payoffs = np.zeros((4, 4))
+    payoffs[:3, :3] = [[0, -1, 1], [1, 0, -1], [-1, 1, 0]]
+    payoffs[3, :3], payoffs[:3, 3] = -penalty, penalty
+    game, first = games.ConstantSumGame(payoffs, total=0.0), np.eye(4)[0]
+    without = games.fictitious_play(games.ConstantSumGame(payoffs[:3, :3], total=0.0), 2000)
+    found = games.fictitious_play(game, 2000)
+    played = games.solve(game, games.FictitiousPlay(), 2001, (first, first), record=[2001])
+    for average in (found.average, played.average):
+        np.testing.assert_allclose(average.row[:3], without.average.row, atol=1e-12)
+
+
 def test_fictitious_play_of_two_players_and_of_batches() -> None:
     pair = games.fictitious_play(games.ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0), 20_000).average
     np.testing.assert_allclose(pair.row.numpy(), [1 / 3, 2 / 3], atol=0.01)

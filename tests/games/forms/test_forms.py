@@ -175,3 +175,14 @@ def test_margins_are_skew_to_the_last_bit() -> None:
     for seed in range(30):
         P = games.PreferenceGame(0.5 + mixed.margins(seed)).P
         assert torch.equal(P - 0.5, -(P - 0.5).mT)
+
+
+def test_lists_are_read_in_double_precision() -> None:
+    policy, table = [0.3, 0.7], [[0.5, 0.9], [0.1, 0.5]]
+    by_hand = [0.3 * 0.5 + 0.7 * 0.9, 0.3 * 0.1 + 0.7 * 0.5]
+    for game in (games.PreferenceGame(table), games.LowRankGame([[1.0], [0.0]], [[0.0], [0.4]])):
+        assert game.win_rate(policy).tolist() == pytest.approx(by_hand, abs=1e-15)
+    for weights in (None, [0.2, 0.1, 0.7]):
+        prompts = games.ContextualGame([table] * 3, weights=weights)
+        assert float(prompts.expected(torch.ones(3, dtype=torch.float64))) == pytest.approx(1, abs=1e-15)
+        assert prompts.weights.tolist() == pytest.approx(weights or [1 / 3] * 3, abs=1e-16)
