@@ -11,6 +11,7 @@ from typing import Any
 from ..evaluation.evaluate import same_as_start
 from ..evaluation.players import TRAINING
 from ..oracles.ensembles.objectives import Combination
+from ..policy.adapters.adapter_config import adapter_config
 from ..policy.local.names import local_model
 from ..report.alerts import ALERTS, alerts
 from ..report.objectives import most_exact, objective_sentences
@@ -78,7 +79,7 @@ def model_card(run: SelfPlay, name: str, base_name: str | None = None) -> str:
         "Base": _base(base, licence),
         "Data": _data(record),
         "Oracle": _oracle(record),
-        "Method": _method(record, rows, run.combination),
+        "Method": _method(record, rows, run.combination, _rank(folder, record["config"])),
         "Figures": _figures(folder, rows, name),
         "Limits": [_limit(run.combination), SAFETY, *warned],
         "Versions": [", ".join(f"{package} {version}" for package, version in record.get("versions", {}).items())],
@@ -142,15 +143,24 @@ def _limit(combination: Combination | None) -> str:
     )
 
 
-def _method(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], combination: Combination | None) -> list[str]:
+def _rank(folder: Path, config: Mapping[str, Any]) -> int:
+    """The rank of the run's adapters: that of the one that it began from, where a user gave it."""
+    start = folder / "start" / "adapter"
+    own = config.get("adapter") is not None and start.is_dir()
+    return int(adapter_config(start).r if own else config["lora"]["rank"])
+
+
+def _method(
+    record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], combination: Combination | None, rank: int
+) -> list[str]:
     config = record["config"]
     solver = ", ".join(f"{key} {value}" for key, value in config["solver"].items() if key != "name")
-    fit, lora = config["fit"], config["lora"]
+    fit = config["fit"]
     weights = "4-bit NormalFloat" if config["quantise"] else "as they are stored"
     lines = [
         f"Self-play with {config['solver']['name']} ({solver}), after {PAPER}: in each step the policy gives "
         f"{config['responses']} responses to a prompt, the oracle compares them, and a LoRA adapter of rank "
-        f"{lora['rank']} on the base's weights ({weights}) is fitted by regression (loss {fit['loss']}, "
+        f"{rank} on the base's weights ({weights}) is fitted by regression (loss {fit['loss']}, "
         f"{fit['epochs']} epochs) to"
     ]
     if rows:

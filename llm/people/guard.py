@@ -7,7 +7,6 @@ import ipaddress
 import secrets
 from dataclasses import dataclass, field
 from email.message import Message
-from http.cookies import CookieError, SimpleCookie
 
 from nashward.errors import NashwardError
 
@@ -140,12 +139,13 @@ class Guard:
         return self.token is not None and hmac.compare_digest(token.encode(), self.token.encode())
 
     def cookie(self, headers: Message, name: str) -> str:
-        """The value of a cookie; empty where there is none."""
-        try:
-            morsel = SimpleCookie(headers.get("Cookie") or "").get(self.names[name])
-        except CookieError:
-            return ""
-        return morsel.value if morsel is not None else ""
+        """The value of a cookie; empty where there is none.
+
+        Other programs on this machine have their cookies beside it, as browsers share them among ports; http.cookies
+        drops all of them for one that it cannot read.
+        """
+        given = (one.strip().partition("=") for one in (headers.get("Cookie") or "").split(";"))
+        return next((value for key, _, value in given if key == self.names[name]), "")
 
     def set_cookie(self, name: str, value: str) -> str:
         """The header that keeps a cookie from scripts, and from what other sites send.

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from nashward.cli.main import main
-from nashward.llm import Prompt
+from nashward.llm import LanguageModel, Lora, Prompt
 from nashward.llm.delivery.model_card import _method, _oracle, equation, licence_of, model_card
 from nashward.llm.evaluation.evaluate import evaluate
 from nashward.llm.oracles.ensembles.objectives import Combination
@@ -73,6 +73,14 @@ def test_a_card_of_a_run(tiny_folder: Path, tmp_path: Path) -> None:
     assert f"{row['after']['kl_to_reference']:.3f} ± {row['after']['kl_to_reference_error']:.3f}" in card.content
 
 
+def test_a_card_has_the_rank_of_the_adapter_that_the_run_began_from(tiny_folder: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    LanguageModel.from_pretrained(str(tiny_folder), lora=Lora(rank=3)).write_start_adapter(own, None)
+    play = tiny_run.quick_run(tiny_folder, tmp_path / "run", iterations=1, adapter=str(own))
+    play.run(progress=False)
+    assert "a LoRA adapter of rank 3 " in model_card(play, "iteration-01")
+
+
 def test_a_card_tells_nothing_of_a_policy_that_was_made_again(tiny_folder: Path, tmp_path: Path) -> None:
     play = tiny_run.quick_run(tiny_folder, tmp_path / "run")
     play.run(progress=False)
@@ -104,6 +112,6 @@ def test_the_equation_of_several_objectives_has_the_terms_of_what_is_played_for(
     worst = equation(row, Combination.read(names, "worst-case"))
     assert "2 (0.75 P_long(y beats q) + 0.25 P_plain(y beats q))" in worst
     assert equation(row, Combination.read(names, "majority")) == equation(row)
-    method = {"solver": {"name": "MWU"}, "fit": {"loss": "mirror", "epochs": 1}, "lora": {"rank": 1}, "responses": 4}
-    *_, said = _method({"config": {**method, "quantise": None}}, [row], Combination.read(names, "floors:plain=0.4"))
+    method = {"solver": {"name": "MWU"}, "fit": {"loss": "mirror", "epochs": 1}, "responses": 4}
+    *_, said = _method({"config": {**method, "quantise": None}}, [row], Combination.read(names, "floors:plain=0.4"), 1)
     assert "0.25 for plain" in said

@@ -365,3 +365,11 @@ def test_the_rubric_is_text_too(store: VoteStore) -> None:
     assert "<em>short</em>" in rubric
     assert "<script>" not in rubric
     assert urlsplit(server.address).port == server.guard.port
+
+
+@pytest.mark.parametrize("other", ['theme={"dark":true}', "name=a b", "é=1", 'open="', "="])
+def test_cookies_of_other_programs_on_the_machine_keep_nobody_out(server: VotingServer, other: str) -> None:
+    ann = Client(server.guard.port)
+    name, _, value = other.partition("=")
+    ann.cookies = {name: value, **ann.cookies}
+    assert ann.request("GET", "/api/session")[0] == 200
