@@ -106,6 +106,8 @@ def _possible(lines: list[list[str]]) -> list[Labels]:
     names = [cell.strip() for cell in head]
     same = len(names) == len(set(names) - {""}) > 1 and names == [cell.strip() for cell in side]
     across, down = _all_labels(head), _all_labels(side)
+    if across and down and numeric and not same:  # the corner is a payoff, so the cells beside it are
+        raise _in_doubt(head[0], "first row", 2, "both")
     if (across and down) or (same and (not _all_numbers(head) or not corner)):
         return ["both"]
     if not corner and (across or down) and all(cell.strip() for cell in head + side):

@@ -29,6 +29,24 @@ def test_solve_prints_the_equilibrium_with_labels_and_draws_it(
     assert (tmp_path / "deep" / "nash.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_the_first_line_names_labels_that_may_be_mistyped_payoffs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A row of which no cell is a number can be labels: who has lost an action sees it at once."""
+    file = tmp_path / "t.csv"
+    for text, size, read in (
+        ("O.5,O.7\n0.3,0.5\n", "1 x 2", "columns O.5, O.7"),
+        ("O.5,0.7\nO.3,0.5\n", "2 x 1", "rows O.5, O.3"),
+        ("0.5,0.7\n0.3,0.5\n", "2 x 2", "labels: none"),
+        (",u,v\nx,0.5,0.7\ny,0.3,0.5\n", "2 x 2", "rows x, y; columns u, v"),
+    ):
+        file.write_text(text)
+        assert main(["solve", str(file), "--total", "1"]) == 0
+        first = capsys.readouterr().out.splitlines()[0]
+        assert size in first
+        assert read in first
+
+
 def test_solve_plays_a_solver_on_a_game_of_the_zoo(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     command = ["solve", "comal_cycle", "--solver", "optimistic-mwu", "--step", "0.5", "--iterations", "50"]
     assert main([*command, "--plot", str(tmp_path / "gaps.png")]) == 0

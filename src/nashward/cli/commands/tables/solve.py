@@ -220,7 +220,10 @@ def _print_nash(
     first, *second = game.sizes
     size = f"{first} x {second[0]} actions" if second else counted(first, "action")
     paid = "" if isinstance(game, games.PreferenceGame) else f", payoffs sum to {game.total:g}"
-    print(f"{name}: {size}{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
+    print(
+        f"{name}: {size}{paid}{_labels_read(name, game)}"
+        + (f"; {', '.join(sorted(entry.properties))}" if entry else "")
+    )
     if entry:
         print(f"source: {entry.source}")
     from nashward.games.measures import most_played_first, shown_gap, shown_unique  # bring torch
@@ -240,6 +243,19 @@ def _print_nash(
                 print(f"  {side}{labels[i]:<{width}}  {float(policy[i]):.3f}" + (f"  {known[i]}" if known else ""))
     if equilibrium.unique is not None and not bool(equilibrium.unique):
         _print_copies(game, equilibrium)
+
+
+def _labels_read(name: str, game: Any) -> str:
+    """The labels of both players in a file, where each has its own: a cell with a mistyped number may be among them."""
+    if isinstance(game, games.PreferenceGame) or not Path(name).is_file():
+        return ""
+    sides = (("rows", game.row_labels), ("columns", game.column_labels))
+    read = [
+        f"{side} {games.plots.some_of(labels)}"
+        for side, labels in sides
+        if list(labels) != [str(k) for k in range(len(labels))]
+    ]
+    return f"; labels: {'; '.join(read) or 'none'}"
 
 
 def _print_copies(game: Any, equilibrium: games.equilibria.Equilibrium) -> None:
