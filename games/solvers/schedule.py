@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from nashward.errors import NashwardError
 from nashward.games.step import is_finite
@@ -20,6 +21,29 @@ from nashward.shortened import quoted
 
 Schedule: TypeAlias = float | Callable[[int], float]
 """A step size: one number, or a function of t = 1, 2, ..."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A schedule that is shown by its name and settings, and can be compared and pickled, as a closure cannot.
+
+    Args:
+        size: a function of a module, of t and the settings.
+        settings: those of the schedule.
+
+    Example:
+        >>> inverse_sqrt(0.5)
+        inverse_sqrt(0.5)
+    """
+
+    size: Callable[..., float]
+    settings: tuple[Any, ...]
+
+    def __call__(self, t: int) -> float:
+        return self.size(t, *self.settings)
+
+    def __repr__(self) -> str:
+        return f"{self.size.__name__.removeprefix('_')}({', '.join(map(repr, self.settings))})"
 
 
 def at(schedule: Schedule, t: int) -> float:
@@ -125,7 +149,11 @@ def doubling(C: float) -> Callable[[int], float]:
         >>> [round(step(t), 3) for t in (1, 2, 3, 4)]
         [2.965, 2.096, 2.096, 1.482]
     """
-    return lambda t: horizon(2 ** (t.bit_length() - 1), C)
+    return Rule(_doubling, (C,))
+
+
+def _doubling(t: int, C: float) -> float:
+    return horizon(2 ** (t.bit_length() - 1), C)
 
 
 def inverse_sqrt(scale: float) -> Callable[[int], float]:
@@ -142,7 +170,11 @@ def inverse_sqrt(scale: float) -> Callable[[int], float]:
         [1.0, 0.5, 0.25]
     """
     _check_positive("scale", scale)
-    return lambda t: scale / math.sqrt(t)
+    return Rule(_inverse_sqrt, (scale,))
+
+
+def _inverse_sqrt(t: int, scale: float) -> float:
+    return scale / math.sqrt(t)
 
 
 def harmonic(tau: float) -> Callable[[int], float]:
@@ -161,7 +193,11 @@ def harmonic(tau: float) -> Callable[[int], float]:
         [1.0, 0.5, 0.25]
     """
     _check_positive("tau", tau)
-    return lambda t: 2 / (tau * (t + 2))
+    return Rule(_harmonic, (tau,))
+
+
+def _harmonic(t: int, tau: float) -> float:
+    return 2 / (tau * (t + 2))
 
 
 def phased(phases: Sequence[tuple[int, float]]) -> Callable[[int], float]:
@@ -180,8 +216,12 @@ def phased(phases: Sequence[tuple[int, float]]) -> Callable[[int], float]:
     """
     if not phases:
         raise NashwardError("phased needs at least one phase (iterations, step), got none")
+    return Rule(_phased, (tuple((count, step) for count, step in phases),))
+
+
+def _phased(t: int, phases: Sequence[tuple[int, float]]) -> float:
     ends = list(accumulate(count for count, _ in phases))
-    return lambda t: phases[min(bisect_left(ends, t), len(phases) - 1)][1]
+    return phases[min(bisect_left(ends, t), len(phases) - 1)][1]
 
 
 def _check_positive(name: str, value: float) -> None:

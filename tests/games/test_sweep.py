@@ -171,7 +171,10 @@ def test_the_names_say_what_was_swept() -> None:
     ]
     assert list(games.sweep(COMAL, games.INPO(tau=0.2), 2, step=0.1, tau=[0.1])) == ["INPO(step=0.1, tau=0.1)"]
     two = games.sweep(COMAL, games.MWU(), 2, step=[games.schedule.inverse_sqrt(1.0), games.schedule.inverse_sqrt(0.5)])
-    assert list(two) == ["MWU(step=inverse_sqrt)", "MWU(step=inverse_sqrt) #2"]
+    assert list(two) == ["MWU(step=inverse_sqrt(1.0))", "MWU(step=inverse_sqrt(0.5))"]
+    own: list[Callable[[int], float]] = [lambda t: 1.0 / t, lambda t: 2.0 / t]
+    first, second = games.sweep(COMAL, games.MWU(), 2, step=own)
+    assert second == f"{first} #2"
 
 
 def test_what_is_no_sweep_is_refused() -> None:

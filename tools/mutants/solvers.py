@@ -292,10 +292,10 @@ SOLVERS = [
         ("factor", "contraction_limit", "tau / L / L", "2 * tau / L / L"),
     ], {f"{S}/schedule.py": [
         ("factor", "horizon", "8 * C", "4 * C"),
-        ("factor", "harmonic", "2 / (tau * (t + 2))", "1 / (tau * (t + 2))"),
-        ("other", "inverse_sqrt", "math.sqrt(t)", "t"),
-        ("other", "doubling", "t.bit_length() - 1", "t.bit_length()"),
-        ("other", "phased", "bisect_left(ends, t)", "bisect_left(ends, t + 1)"),
+        ("factor", "_harmonic", "2 / (tau * (t + 2))", "1 / (tau * (t + 2))"),
+        ("other", "_inverse_sqrt", "math.sqrt(t)", "t"),
+        ("other", "_doubling", "t.bit_length() - 1", "t.bit_length()"),
+        ("other", "_phased", "bisect_left(ends, t)", "bisect_left(ends, t + 1)"),
     ]}),
     Method("Fixed opponents", f"{S}/mirror_steps/fixed_opponents.py", ["tests/games/solvers/test_fixed_opponents.py"], [
         ("sign", "FixedOpponents.play", "remaining * step.opponent + fixed", "remaining * step.opponent - fixed"),

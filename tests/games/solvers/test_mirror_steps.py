@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from nashward import games
-from nashward.errors import NashwardError
 from nashward.games import (
     INPO,
     MWU,
@@ -365,36 +364,6 @@ def test_the_iterates_from_the_start_on_enter_the_average(solver: games.Solver) 
     torch.testing.assert_close(solution.average, played.mean(0), atol=1e-15, rtol=0)
 
 
-def test_the_schedules_of_the_theorems() -> None:
-    assert schedule.horizon(10_000, np.log(10)) == pytest.approx(0.0429, abs=5e-5)
-    assert [schedule.doubling(2.0)(t) for t in (1, 2, 3, 4, 7, 8)] == [4.0, 8**0.5, 8**0.5, 2.0, 2.0, 2**0.5]
-    assert [schedule.inverse_sqrt(0.5)(t) for t in (1, 4)] == [0.5, 0.25]
-    assert schedule.harmonic(0.1)(2) == pytest.approx(5.0)
-    assert [schedule.phased([(2, 1.0), (1, 0.5), (3, 0.2)])(t) for t in (1, 2, 3, 4, 6, 7)] == [
-        1,
-        1,
-        0.5,
-        0.2,
-        0.2,
-        0.2,
-    ]
-
-
-@pytest.mark.parametrize(
-    ("make", "named"),
-    [
-        (lambda: schedule.horizon(0, 1.0), "iterations"),
-        (lambda: schedule.horizon(10, -1.0), "C"),
-        (lambda: schedule.harmonic(0.0), "tau"),
-        (lambda: schedule.inverse_sqrt(-1.0), "scale"),
-        (lambda: schedule.phased([]), "phase"),
-    ],
-)
-def test_a_schedule_without_a_step_is_refused_where_it_is_made(make: Callable[[], Any], named: str) -> None:
-    with pytest.raises(NashwardError, match=named):
-        make()
-
-
 @pytest.mark.parametrize(
     "solver", [games.INPO(), games.MagneticMirrorDescent(), games.ProximalPoint(), games.MagnetReset()]
 )
@@ -403,20 +372,6 @@ def test_a_step_limit_holds_for_payoffs_whose_squares_overflow(solver: games.Sol
     with pytest.warns(games.StepWarning):
         solution = games.solve(huge, solver, iterations=2)
     assert solution.gaps["last"][-1] == 0.0
-
-
-@pytest.mark.parametrize("step", [schedule.inverse_sqrt(1.0), schedule.doubling(float(np.log(3)))])
-def test_the_average_weighted_by_falling_steps_obeys_its_bound(step: Callable[[int], float]) -> None:
-    """sum_t s_t (regret of t) <= C + sum_t s_t^2 / 8, and the gap is twice the weighted mean regret."""
-    T = np.arange(1, 2001)
-    steps = np.array([step(int(t)) for t in T])
-    bound = 2 * (np.log(3) + np.cumsum(steps**2) / 8) / np.cumsum(steps)
-    game = games.zoo.rock_paper_scissors()
-    tilted = games.PreferenceGame([[0.5, 0.1, 0.8], [0.9, 0.5, 0.6], [0.2, 0.4, 0.5]])
-    for one in (game, COMAL, tilted):
-        solution = games.solve(one, MWU(step), 2000, averaging=step)
-        gaps = solution.gaps["average"].numpy()
-        assert (gaps <= bound[solution.iterations.numpy() - 1] * (1 + 1e-9) + 1e-12).all()
 
 
 @pytest.mark.parametrize(
