@@ -1,0 +1,121 @@
+"""Whether battles are further from their fit than noise where several pairs met on the same prompts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.sparse import csr_matrix, diags, hstack
+from scipy.stats import chi2
+
+from ...shapes import Float, Int
+from ..pair_tests import MIN_PROMPTS
+from ..ratings import DUST, standardised_incidence
+
+LARGEST = 2000  # prompts whose products are one table
+
+
+def prompt_misfit_p_value(
+    won: Float[np.ndarray, " battles"],
+    met: Float[np.ndarray, " battles"],
+    p: Float[np.ndarray, " battles"],
+    players: Int[np.ndarray, "battles 2"],
+    prompt: Int[np.ndarray, " battles"],
+    features: Float[np.ndarray, "battles d"],
+) -> float:
+    """How likely the pairs' wins are so far from what is fitted to them where a prompt has battles of several pairs.
+
+    These battles depend on each other: a judge who likes the short response of three likes it twice. The statistic is
+    Pearson's, and its distribution that over signs of whole prompts,
+
+    .. math::  X^2 = \\Big| \\sum_g z_g \\Big|^2, \\quad z_g = V^{-1/2} (u_g - C I^{-1} s_g), \\qquad
+        E X^2 = \\sum_g |z_g|^2, \\quad \\operatorname{Var} X^2 = 2 \\sum_{g \\ne h} (z_g \\cdot z_h)^2
+
+    with u_g the residuals of prompt g by pair and V their binomial variance. The fit follows the slopes s_g of a
+    prompt's log-likelihood, with their information I, and the residuals follow the fit by C. In z a residual is divided
+    by sqrt(1 - leverage), since the fit was drawn to it. The p-value is that of the scaled chi-squared of this mean and
+    variance; for many independent battles they are those of pairs less parameters. Battles of a pair on one prompt are
+    one battle.
+
+    Args:
+        won, met: [battles], the wins of a pair's first player, and of how many.
+        p: [battles], its fitted win probability.
+        players: [battles, 2], the pair, the smaller number first.
+        prompt: [battles], a number of each prompt.
+        features: [battles, d], what was fitted beside the scores, as the first player's less the second's.
+
+    Returns:
+        the p-value; NaN (not tested) of fewer than 10 prompts, or without pairs beyond those that scores need.
+
+    Source: Pearson 1900; Rao & Scott 1984 (dependent counts); Satterthwaite 1946; Cameron, Gelbach & Miller 2008 (signs
+    of clusters); MacKinnon & White 1985 (leverages, HC2).
+
+    Example:
+        >>> circle, prompt = np.tile([[0, 1], [1, 2], [0, 2]], (40, 1)), np.repeat(np.arange(40), 3)
+        >>> won, one = np.where((prompt < 30) == (circle[:, 1] - circle[:, 0] == 1), 1.0, 0.0), np.ones(120)
+        >>> prompt_misfit_p_value(won, one, one / 2, circle, prompt, np.zeros((120, 0))) < 0.01  # 30 go the same way
+        True
+    """
+    pairs, pair = np.unique(players, axis=0, return_inverse=True)
+    pair, prompt = pair.reshape(-1), np.unique(prompt, return_inverse=True)[1].reshape(-1)
+    record = np.unique(prompt * len(pairs) + pair, return_inverse=True)[1].reshape(-1)
+    misfit, variance, share = won - met * p, met * p * (1 - p), 1 / np.bincount(record, met)[record]
+    of_pair = np.maximum(np.bincount(pair, share * variance), DUST)
+    prompts, spare = int(prompt.max()) + 1, standardised_incidence(pairs, of_pair)[1]
+    if prompts < MIN_PROMPTS or spare <= 0:
+        return math.nan
+    design = _design(players, features, variance)
+    values, vectors = np.linalg.eigh((design.multiply(variance[:, None]).T @ design).toarray())
+    free = values > 1e-10 * values[-1]
+    inverse = (vectors[:, free] / values[free]) @ vectors[:, free].T
+    unit, battles = share / np.sqrt(of_pair)[pair], np.arange(len(pair))
+    by_fit = (csr_matrix((unit * variance, (pair, battles)), (len(pairs), len(pair))) @ design) @ inverse
+    # of a fit with a penalty the slopes do not sum to 0
+    statistic = float(((np.bincount(pair, unit * misfit) - by_fit @ (design.T @ misfit)) ** 2).sum())
+
+    leverage = variance * np.asarray(design.multiply(design @ inverse).sum(1)).reshape(-1)
+    apart = misfit / np.sqrt(np.maximum(1 - leverage, 0.1))
+    u = csr_matrix((unit * apart, (prompt, pair)), (prompts, len(pairs)))
+    s = csr_matrix((apart, (prompt, battles)), (prompts, len(pair))) @ design
+    mean, squares = _products(u, s, by_fit)
+    if mean < DUST or squares < DUST * mean**2:  # ties alone, or prompts of nothing in common
+        return 1.0
+    factor = squares / mean  # factor * chi2(mean / factor) has this mean, and twice the squares as its variance
+    return float(chi2.sf(statistic / factor, mean / factor))
+
+
+def _design(
+    players: Int[np.ndarray, "battles 2"], features: Float[np.ndarray, "battles d"],
+    variance: Float[np.ndarray, " battles"],
+) -> csr_matrix:  # fmt: skip
+    """[battles, n + d], the derivatives of the log-odds by scores and coefficients, each with an information of 1."""
+    battles, one = np.arange(len(players)), np.ones(len(players))
+    scores = csr_matrix((np.r_[one, -one], (np.r_[battles, battles], players.T.reshape(-1))))
+    design = csr_matrix(hstack([scores, csr_matrix(features)]))
+    information = design.multiply(design).T @ variance
+    return csr_matrix(design @ diags(1 / np.sqrt(np.maximum(information, DUST))))
+
+
+def _products(u: csr_matrix, s: csr_matrix, by_fit: Float[np.ndarray, "pairs p"]) -> tuple[float, float]:
+    """The sum of the squares |z|^2 of ``z = u - s @ by_fit.T``, and that of the squared products of two different rows.
+
+    z is not made: its products are those of u, which is sparse, and others of low rank.
+    """
+    square = by_fit.T @ by_fit
+    some = [(u[k : k + LARGEST], s[k : k + LARGEST]) for k in range(0, u.shape[0], LARGEST)]
+    own = np.concatenate(
+        [
+            np.asarray(a.multiply(a).sum(1) + b.multiply(b @ square - 2 * (a @ by_fit)).sum(1)).reshape(-1)
+            for a, b in some
+        ]
+    )
+    if len(own) <= LARGEST:
+        across = s @ (u @ by_fit).T
+        total = (((u @ u.T).toarray() - across - across.T + s @ (s @ square).T) ** 2).sum()
+        return float(own.sum()), float(total - (own**2).sum())
+    between, slopes, p = (u.T @ u).tocsr(), (s.T @ s).toarray(), by_fit.shape[1]
+    low = np.c_[by_fit, (u.T @ s).toarray()]
+    form = np.block([[slopes, -np.eye(p)], [-np.eye(p), np.zeros((p, p))]])
+    moved = (low.T @ low) @ form
+    total = between.multiply(between).sum() + 2 * np.trace((low.T @ (between @ low)) @ form) + np.trace(moved @ moved)
+    return float(own.sum()), float(total - (own**2).sum())
