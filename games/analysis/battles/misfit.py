@@ -48,13 +48,15 @@ def misfit_p_value(
         >>> misfit_p_value(won, one, one / 2, pairs, np.arange(120), np.zeros((120, 0))) < 1e-6
         True
     """
-    pairs, pair = np.unique(players, axis=0, return_inverse=True)
-    pair = pair.reshape(-1)
+    n = int(players.max()) + 1
+    keys, pair = np.unique(players[:, 0] * n + players[:, 1], return_inverse=True)
+    pairs, pair = np.stack([keys // n, keys % n], 1), pair.reshape(-1)
     if prompt is None:
         record, share = np.arange(len(won)), np.ones(len(won))
     else:
-        record = np.unique(np.stack([prompt, pair]), axis=1, return_inverse=True)[1].reshape(-1)
-        if record.max() >= len(np.unique(prompt)):  # several pairs met on one
+        known, group = np.unique(prompt, return_inverse=True)
+        record = np.unique(group.reshape(-1) * len(keys) + pair, return_inverse=True)[1].reshape(-1)
+        if record.max() >= len(known):  # several pairs met on one
             return prompt_misfit_p_value(won, met, p, players, prompt, features)
         share = 1 / np.bincount(record, met)[record]
     misfit = np.bincount(record, share * (won - met * p))

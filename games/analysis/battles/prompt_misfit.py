@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.sparse import csr_matrix, diags, hstack
+from scipy.sparse import csr_matrix, hstack
 from scipy.stats import chi2
 
 from ...shapes import Float, Int
@@ -56,24 +56,29 @@ def prompt_misfit_p_value(
         >>> prompt_misfit_p_value(won, one, one / 2, circle, prompt, np.zeros((120, 0))) < 0.01  # 30 go the same way
         True
     """
-    pairs, pair = np.unique(players, axis=0, return_inverse=True)
+    (i, j), n = players.T, int(players.max()) + 1
+    pairs, pair = np.unique(i * n + j, return_inverse=True)
     pair, prompt = pair.reshape(-1), np.unique(prompt, return_inverse=True)[1].reshape(-1)
     record = np.unique(prompt * len(pairs) + pair, return_inverse=True)[1].reshape(-1)
     misfit, variance, share = won - met * p, met * p * (1 - p), 1 / np.bincount(record, met)[record]
     of_pair = np.maximum(np.bincount(pair, share * variance), DUST)
-    prompts, spare = int(prompt.max()) + 1, standardised_incidence(pairs, of_pair)[1]
+    prompts, spare = int(prompt.max()) + 1, standardised_incidence(np.stack([pairs // n, pairs % n], 1), of_pair)[1]
     if prompts < MIN_PROMPTS or spare <= 0:
         return math.nan
-    design = _design(players, features, variance)
-    values, vectors = np.linalg.eigh((design.multiply(variance[:, None]).T @ design).toarray())
-    free = values > 1e-10 * values[-1]
-    inverse = (vectors[:, free] / values[free]) @ vectors[:, free].T
-    unit, battles = share / np.sqrt(of_pair)[pair], np.arange(len(pair))
+    battles, one = np.arange(len(pair)), np.ones(len(pair))
+    scores = csr_matrix((np.r_[one, -one], (np.r_[battles, battles], np.r_[i, j])), (len(pair), n))
+    design = csr_matrix(hstack([scores, csr_matrix(features)]))  # the derivatives of the log-odds
+    inverse = _inverse((design.multiply(variance[:, None]).T @ design).toarray())
+    unit = share / np.sqrt(of_pair)[pair]
     by_fit = (csr_matrix((unit * variance, (pair, battles)), (len(pairs), len(pair))) @ design) @ inverse
     # of a fit with a penalty the slopes do not sum to 0
     statistic = float(((np.bincount(pair, unit * misfit) - by_fit @ (design.T @ misfit)) ** 2).sum())
 
-    leverage = variance * np.asarray(design.multiply(design @ inverse).sum(1)).reshape(-1)
+    of_scores, across, of_features = np.diag(inverse), inverse[:, n:], inverse[n:, n:]
+    leverage = variance * (
+        of_scores[i] + of_scores[j] - 2 * inverse[i, j]
+        + (features * (2 * (across[i] - across[j]) + features @ of_features)).sum(1)
+    )  # fmt: skip
     apart = misfit / np.sqrt(np.maximum(1 - leverage, 0.1))
     u = csr_matrix((unit * apart, (prompt, pair)), (prompts, len(pairs)))
     s = csr_matrix((apart, (prompt, battles)), (prompts, len(pair))) @ design
@@ -84,16 +89,12 @@ def prompt_misfit_p_value(
     return float(chi2.sf(statistic / factor, mean / factor))
 
 
-def _design(
-    players: Int[np.ndarray, "battles 2"], features: Float[np.ndarray, "battles d"],
-    variance: Float[np.ndarray, " battles"],
-) -> csr_matrix:  # fmt: skip
-    """[battles, n + d], the derivatives of the log-odds by scores and coefficients, each with an information of 1."""
-    battles, one = np.arange(len(players)), np.ones(len(players))
-    scores = csr_matrix((np.r_[one, -one], (np.r_[battles, battles], players.T.reshape(-1))))
-    design = csr_matrix(hstack([scores, csr_matrix(features)]))
-    information = design.multiply(design).T @ variance
-    return csr_matrix(design @ diags(1 / np.sqrt(np.maximum(information, DUST))))
+def _inverse(information: Float[np.ndarray, "p p"]) -> Float[np.ndarray, "p p"]:
+    """The pseudo-inverse, up to what no battle moves: the mean of the scores in each group, features of no response."""
+    root = np.sqrt(np.maximum(np.diag(information), DUST))
+    values, vectors = np.linalg.eigh(information / np.outer(root, root))  # on one scale
+    free = values > 1e-10 * values[-1]
+    return (vectors[:, free] / values[free]) @ vectors[:, free].T / np.outer(root, root)
 
 
 def _products(u: csr_matrix, s: csr_matrix, by_fit: Float[np.ndarray, "pairs p"]) -> tuple[float, float]:
@@ -103,12 +104,9 @@ def _products(u: csr_matrix, s: csr_matrix, by_fit: Float[np.ndarray, "pairs p"]
     """
     square = by_fit.T @ by_fit
     some = [(u[k : k + LARGEST], s[k : k + LARGEST]) for k in range(0, u.shape[0], LARGEST)]
-    own = np.concatenate(
-        [
-            np.asarray(a.multiply(a).sum(1) + b.multiply(b @ square - 2 * (a @ by_fit)).sum(1)).reshape(-1)
-            for a, b in some
-        ]
-    )
+    own = np.concatenate([
+        np.asarray(a.multiply(a).sum(1) + b.multiply(b @ square - 2 * (a @ by_fit)).sum(1)).reshape(-1) for a, b in some
+    ])  # fmt: skip
     if len(own) <= LARGEST:
         across = s @ (u @ by_fit).T
         total = (((u @ u.T).toarray() - across - across.T + s @ (s @ square).T) ** 2).sum()
