@@ -32,14 +32,18 @@ def prompt_misfit_p_value(
         E X^2 = \\sum_g |z_g|^2, \\quad \\operatorname{Var} X^2 = 2 \\sum_{g \\ne h} (z_g \\cdot z_h)^2
 
     with u_g the residuals of prompt g by pair and V their binomial variance. The fit follows the slopes s_g of a
-    prompt's log-likelihood, with their information I, and the residuals follow the fit by C. In z a residual is divided
-    by sqrt(1 - leverage), since the fit was drawn to it. The p-value is that of the scaled chi-squared of this mean and
-    variance; for many independent battles they are those of pairs less parameters. Battles of a pair on one prompt are
-    one battle.
+    prompt's log-likelihood (their sum is 0) with their information I, and the residuals follow the fit by C. In the
+    mean and variance a residual is divided by sqrt(1 - leverage), since the fit was drawn to it. The p-value is that of
+    the scaled chi-squared with this mean and variance; for many independent battles they are those of as many degrees
+    of freedom as there are pairs less parameters. Ties, tastes and battles of a pair that a prompt repeats (they are
+    one here) are in the z_g, so that no dispersion is estimated.
+
+    Of fewer than ten prompts the signs are too few. One factor for all pairs (Rao & Scott's first order) accuses 11% at
+    5% where all circles of a prompt go one way.
 
     Args:
         won, met: [battles], the wins of a pair's first player, and of how many.
-        p: [battles], its fitted win probability.
+        p: [battles], its win probability, fitted by maximum likelihood.
         players: [battles, 2], the pair, the smaller number first.
         prompt: [battles], a number of each prompt.
         features: [battles, d], what was fitted beside the scores, as the first player's less the second's.
@@ -71,8 +75,7 @@ def prompt_misfit_p_value(
     inverse = _inverse((design.multiply(variance[:, None]).T @ design).toarray())
     unit = share / np.sqrt(of_pair)[pair]
     by_fit = (csr_matrix((unit * variance, (pair, battles)), (len(pairs), len(pair))) @ design) @ inverse
-    # of a fit with a penalty the slopes do not sum to 0
-    statistic = float(((np.bincount(pair, unit * misfit) - by_fit @ (design.T @ misfit)) ** 2).sum())
+    statistic = float((np.bincount(pair, unit * misfit) ** 2).sum())
 
     of_scores, across, of_features = np.diag(inverse), inverse[:, n:], inverse[n:, n:]
     leverage = variance * (
