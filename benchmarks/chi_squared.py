@@ -23,7 +23,7 @@ LEVEL = 0.05
 CASES = (  # models, battles a pair (at random with that mean below 4), standard deviation of the scores in nats
     (8, 100, 0.5), (8, 36, 5.0), (8, 5, 0.5), (20, 20, 1.5), (20, 1, 0.5), (20, 3, 3.0), (40, 2, 3.0),
 )  # fmt: skip
-PROMPTS = ((3, 100), (4, 30), (6, 20), (6, 100), (12, 30))  # models, prompts on which all of them meet
+PROMPTS = ((3, 100), (4, 30), (6, 20), (6, 100))  # models, prompts on which all of them meet
 CYCLE = 2.0  # log-odds in the cycle of the first three models, of battles with prompts of their own
 PLANTED = 0.2  # of the shared prompts, on which the first three models go in the same circle
 
