@@ -38,8 +38,8 @@ def prompt_misfit_p_value(
     of freedom as there are pairs less parameters. Ties, tastes and battles of a pair that a prompt repeats (they are
     one here) are in the z_g, so that no dispersion is estimated.
 
-    Of fewer than ten prompts the signs are too few. One factor for all pairs (Rao & Scott's first order) accuses 11% at
-    5% where all circles of a prompt go one way.
+    Of fewer than ten prompts the signs are too few. One factor for all pairs (Rao & Scott's first order) would accuse
+    too many where the prompts move few directions, as circles that all go one way.
 
     Args:
         won, met: [battles], the wins of a pair's first player, and of how many.

@@ -58,7 +58,7 @@ def test_a_prompts_own_circle_accuses_no_more_than_chance_and_a_planted_one_is_f
     odds: Odds, too_many: bool
 ) -> None:
     """Taken as independent, battles of a prompt accuse 15% to 28% at 5% where it has circles, and find next to nothing
-    where each has a ranking. One factor for all pairs would accuse 11% of the boards of two circles."""
+    where each has a ranking."""
     rng = np.random.default_rng(0)
     own = [_battles(odds(rng), rng) for _ in range(200)]
     accused = sum(one.cycle_p_value < 0.05 for one in own)
