@@ -125,6 +125,13 @@ GAMES = [
         ("anchor", "_newton", "r.mean(-1, keepdim=True)", "r[..., :1]"),
         ("anchor", "Ratings.of", "share - p", "share"),
     ]),
+    Method("Whether scores explain battles of several pairs on one prompt",
+           "games/analysis/battles/prompt_misfit.py", ["tests/games/analysis/test_prompt_misfit.py"], [
+        ("sign", "_products", "(u @ u.T).toarray() - across - across.T", "(u @ u.T).toarray() + across + across.T"),
+        ("factor", "prompt_misfit_p_value", "squares / mean", "2 * squares / mean"),
+        ("factor", "prompt_misfit_p_value", "np.maximum(1 - leverage, 0.1)", "np.ones(len(leverage))"),
+        ("anchor", "prompt_misfit_p_value", "_products(u, s, by_fit)", "_products(u, 0 * s, by_fit)"),
+    ]),
     Method("A Step on a table", "games/executor.py", ["tests/games/compiled/test_trace.py", *STEPS], [
         ("sign", "TableExecutor.execute", "x + step.size * payoff", "x - step.size * payoff"),
         ("factor", "TableExecutor.execute", "step.size * payoff", "2 * step.size * payoff"),

@@ -152,13 +152,13 @@ class Battles:
             beyond = (self.met > 0).sum() / 2 - len(group) + connected_components(self.met > 0)[0]
             return 1.0 if beyond > 0 else math.nan
         fit = within.scores(style)
-        effect = within.style @ fit.slopes if style and within.style is not None else 0.0
-        p = expit(fit.scores[within.first] - fit.scores[within.second] + effect)
+        x = within._known_style() if style else np.zeros((len(within.first), 0))
+        x = np.where(within.first > within.second, -1.0, 1.0)[:, None] * x
         (i, j, margin), met = within._each, within.won + within.lost
-        p = np.where(within.first > within.second, 1 - p, p)
+        p = expit(fit.scores[i] - fit.scores[j] + x @ fit.slopes)
         alone = None if self._counts else np.arange(len(i))  # which of counts were ties is not known
         prompt = within.prompt if self.by_prompt else alone
-        return misfit_p_value(met * (margin + 0.5), met, p, np.stack([i, j], 1), prompt)
+        return misfit_p_value(met * (margin + 0.5), met, p, np.stack([i, j], 1), prompt, x)
 
     def cycles(self, level: float = 0.05, draws: int = 20_000, seed: int = 0) -> list[Cycle]:
         """The cycles of three that are no chance of the prompts, or of the battles where prompts are not given.

@@ -109,7 +109,7 @@ def style(
         else:  # labels are known across responses alone: what is beyond theirs has to be so there too
             across, how, note = slope, ", in the same responses with its marks and without", _across(k, found)
             effect = _effect(by_itself, 0, float(found.rms[k]))
-            slope, error, of_labels, net = _excess(k, effect, None, own)
+            slope, error, of_labels, net = _excess(k, effect, None, own, same=True)
             clusters, agreed = by_itself.clusters, not of_labels or math.copysign(across, across * slope) > limits.style
         size = f"by {abs(effect[0]):.2f} ± {effect[1]:.2f} in log-odds a standard deviation{how}"
         text = f"{'prefers' if effect[0] > 0 else 'dislikes'} {WORDS[kind]}, {size}"
@@ -144,9 +144,11 @@ def _excess(
     effect: tuple[float, float, float],
     votes: ContextualBradleyTerry | None,
     own: ContextualBradleyTerry | None,
+    same: bool = False,
 ) -> tuple[float, float, float, str]:
     """What feature k adds beyond its part of the labels, the error of that, this part, 0 where it may be chance, and
-    what is to be said of it. Of ``votes``, a fit to the judge's P, the labels' part is taken off; else of its effect.
+    what is to be said of it. Of ``votes``, a fit to the judge's P, the labels' part is taken off; else of its effect,
+    which is of the ``same`` responses with its marks and without, where the labels' is across responses.
     """
     slope, error, scale = effect
     if own is None or math.isnan(own.slope_errors[k]):
@@ -157,8 +159,11 @@ def _excess(
         slope, error, _ = _effect(votes, k, scale)
         drawn = f", on votes drawn with its P {slope:+z.2f} ± {error:.2f}"
     chance = not two_sided(of_labels, its_error, own.clusters) < CHANCE
-    of = f"that of the labels is {of_labels:+z.2f} ± {its_error:.2f}" + ", which may be chance" * chance
-    return slope - of_labels, math.hypot(error, its_error), 0.0 if chance else of_labels, f"{of}; {said}{drawn}"
+    its_size = f"{of_labels:+z.2f} ± {its_error:.2f}" + ", which may be chance" * chance
+    net = f"that of the labels is {its_size}; {said}{drawn}"
+    if same:
+        net = f"{said}; that of the labels, across whole responses, is {its_size}: the less, the more else decides them"
+    return slope - of_labels, math.hypot(error, its_error), 0.0 if chance else of_labels, net
 
 
 def _between(k: int, found: StyleFit, votes: StyleFit | None, labelled: StyleFit | None) -> str:

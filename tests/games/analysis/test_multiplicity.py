@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -113,21 +112,6 @@ def test_style_that_no_response_has_changes_no_p_value() -> None:
         rows[-1] |= {"winner": random.choice(["model_a", "model_b"]), "conv_metadata": metadata}
     battles = from_battles(rows, style=True)
     assert battles.fit_p_value(style=True) == pytest.approx(battles.cycle_p_value, rel=1e-6)
-
-
-def test_circles_that_prompts_go_in_either_way_prove_none() -> None:
-    """Each prompt repeats its circle in three pairs, which as independent ones accuse a quarter of the boards."""
-    random, accused, apart = np.random.default_rng(0), 0, 0
-    first, second = np.tile([0, 1, 0], 60), np.tile([1, 2, 2], 60)
-    for _ in range(100):
-        won = np.where(
-            np.repeat(random.random(60) < 0.5, 3), np.tile([1.0, 1.0, 0.0], 60), np.tile([0.0, 0.0, 1.0], 60)
-        )
-        board = Battles(tuple("abc"), first, second, won, 1 - won, np.repeat(np.arange(60), 3), 60, True)
-        accused += board.cycle_p_value < 0.05
-        apart += replace(board, prompt=np.arange(180), prompts=180).cycle_p_value < 0.05
-    assert accused <= 12  # of 100 at a true rate of 5 %, in 99.9 % of such counts
-    assert apart > 15
 
 
 def test_ties_make_the_bands_of_ratings_narrower() -> None:

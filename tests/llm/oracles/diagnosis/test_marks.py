@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +69,23 @@ def test_what_goes_with_lists_is_not_their_effect(shares: tuple[float, ...], kno
     innocent = _lists(diagnose(_judge(0.0, 0.8), pairs))
     assert innocent.estimate == pytest.approx(0, abs=1e-9)
     assert not innocent.named
+
+
+def test_what_is_compared_with_labels_is_said() -> None:
+    """Its own effect is of the same responses, that of the labels of whole ones: both stand beside their difference."""
+    random, fair = np.random.default_rng(1), _judge(0.0)
+    pairs = [
+        replace(pair, wins=float(random.random() < (fair.function(pair.prompt, pair.a, pair.b) or 0.0)), n=1.0)
+        for pair in _pairs(dict.fromkeys(MERIT, 0.5), 240)
+    ]
+    lists = _lists(diagnose(_judge(1.0), pairs))
+    own, labels = (float(re.search(pattern, lists.note)[1]) for pattern in (  # type: ignore[index]
+        r"its own is (\S+) ±", r"that of the labels, across whole responses, is (\S+) ±",
+    ))  # fmt: skip
+    assert own - labels == pytest.approx(lists.estimate, abs=0.011)
+    assert own > 0.2
+    assert "the less, the more else decides them" in lists.note
+    assert "in the same responses with its marks and without" in lists.text
 
 
 def test_a_judge_of_lists_is_named_where_who_wrote_a_response_decides_them() -> None:

@@ -70,7 +70,8 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
     if p is not None and p != p:  # NaN
         if (battles.met > 0).sum() >= 2 * len(rows):  # pairs beyond those that scores need
             new = _new(battles) if content["leans_on"] is None else ""
-            print(f"whether scores explain the battles is not tested: the pairs met too rarely, or are too few{new}")
+            few = "or they or the prompts are too few" if battles.by_prompt else "or are too few"
+            print(f"whether scores explain the battles is not tested: the pairs met too rarely, {few}{new}")
     elif p is not None:
         within = "what scores leave unexplained is within noise, which proves no absence of cycles"
         verdict = within if p > 0.05 else "scores do not explain the battles"
