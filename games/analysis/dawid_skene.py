@@ -50,7 +50,10 @@ class DawidSkene:
 
     @property
     def interval(self) -> tuple[Float[np.ndarray, " judges"], Float[np.ndarray, " judges"]]:
-        """Both ends of the 95% interval of the accuracy, [judges] each, symmetric in the log-odds."""
+        """Both ends of the 95% interval of the accuracy, [judges] each, symmetric in the log-odds.
+
+        Where one judge is far better than the others it is too narrow for this one (docs/judges.md has how often).
+        """
         spread = CONFIDENCE * self.standard_error
         return expit(self.weights - spread), expit(self.weights + spread)
 

@@ -129,7 +129,7 @@ def spelled(kind: type[Any], key: str, value: Any) -> str:
     """
     leaf = next((leaf for leaf in leaves(kind) if ".".join(leaf.path) == key), None)
     if value is None and leaf is not None:
-        return leaf.none or ("None" if type(None) in alternatives(leaf.hint) else "inf")
+        return leaf.none or ("inf" if leaf.hint is float else "None")
     return repr(value)
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,7 +202,7 @@ def test_a_server_that_dies_says_what_is_paid_again(tmp_path: Path, fault: str, 
     """From the fifth verdict on it fails: what came before is in the cache, or lost, and the line says which."""
     with serve(Script(shorter, patience=patience)) as script:
         script.fault = lambda body, before: fault if len(script.verdicts) >= 4 else ""
-        few = {"retries": 1, "concurrency": 1}
+        few: dict[str, Any] = {"retries": 1, "concurrency": 1}
         with pytest.raises(EndpointError, match="--cache") as failed:
             preference_matrices(judge_of(script, **few), PROMPTS, RESPONSES)
         assert "continues" not in str(failed.value)
