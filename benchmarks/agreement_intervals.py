@@ -1,5 +1,7 @@
 """How often the 95% intervals of Dawid and Skene's accuracies hold the true ones, for judges who err independently.
 
+Those of profile likelihood, and beside them Wald's: the log-odds less and plus 1.96 standard errors.
+
 python benchmarks/agreement_intervals.py --sets 400
 """
 
@@ -8,8 +10,9 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+from scipy.special import expit
 
-from nashward.games.analysis.dawid_skene import dawid_skene
+from nashward.games.analysis.dawid_skene import CONFIDENCE, dawid_skene
 
 CASES = (  # accuracies, pairs
     ((0.6, 0.6, 0.6), 200), ((0.65, 0.65, 0.65), 200), ((0.65, 0.65, 0.65), 1000), ((0.85, 0.8, 0.75), 200),
@@ -24,11 +27,19 @@ def verdicts(accuracies: np.ndarray, pairs: int, rng: np.random.Generator) -> np
     return np.where(right, first, ~first).astype(float)
 
 
-def coverage(accuracies: np.ndarray, pairs: int, sets: int, seed: int) -> tuple[np.ndarray, float]:
-    """How often each judge's interval holds its accuracy, and the mean width of all intervals."""
+def coverage(
+    accuracies: np.ndarray, pairs: int, sets: int, seed: int
+) -> tuple[tuple[np.ndarray, float], tuple[np.ndarray, float]]:
+    """How often each judge's interval holds its accuracy, and the mean width; and so of Wald's intervals."""
     rng = np.random.default_rng(seed)
-    low, high = np.array([dawid_skene(verdicts(accuracies, pairs, rng)).interval for _ in range(sets)]).swapaxes(0, 1)
-    return ((low <= accuracies) & (accuracies <= high)).mean(0), float((high - low).mean())
+    fits = [dawid_skene(verdicts(accuracies, pairs, rng)) for _ in range(sets)]
+    spread = [np.multiply.outer([-CONFIDENCE, CONFIDENCE], fit.standard_error) for fit in fits]
+    walds = expit(np.array([fit.weights + ends for fit, ends in zip(fits, spread, strict=True)]))
+    own, wald = (
+        (((low <= accuracies) & (accuracies <= high)).mean(0), float((high - low).mean()))
+        for low, high in (ends.swapaxes(0, 1) for ends in (np.array([fit.interval for fit in fits]), walds))
+    )
+    return own, wald
 
 
 def main() -> None:
@@ -36,11 +47,11 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=400, help="sets of verdicts of each case (default: 400)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    print("accuracies                pairs  intervals that hold each             mean width")
+    print(f"{'accuracies':<24}  pairs  {'intervals that hold each':<34}  width  {'of Wald':<34}  width")
     for given, pairs in CASES:
-        held, width = coverage(np.array(given), pairs, args.sets, args.seed)
-        shares = ", ".join(f"{share:.1%}" for share in held)
-        print(f"{', '.join(map(str, given)):<24}  {pairs:>5}  {shares:<35}  {width:.2f}")
+        found = coverage(np.array(given), pairs, args.sets, args.seed)
+        columns = "  ".join(f"{', '.join(f'{share:.0%}' for share in held):<34}  {width:5.2f}" for held, width in found)
+        print(f"{', '.join(map(str, given)):<24}  {pairs:>5}  {columns}")
 
 
 if __name__ == "__main__":

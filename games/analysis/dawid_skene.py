@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import brentq, minimize
 from scipy.special import expit
 
 from nashward.errors import NashwardError
@@ -15,6 +16,9 @@ PRIOR = 0.5  # so many right and wrong verdicts are added for each judge, so tha
 TOLERANCE = 1e-9  # largest change of a probability in the last iteration
 ITERATIONS = 2000
 CONFIDENCE = 1.96  # standard errors
+DROP = CONFIDENCE**2 / 2  # of the log-likelihood, at the ends of a profile-likelihood interval
+MOST = 32  # judges whose likelihood is profiled: the time grows with their number's cube
+FARTHEST = 12.0  # log-odds of an accuracy that is 0 or 1 for all that a profile says
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,10 @@ class DawidSkene:
         correct, tie, wrong: [judges], how often a judge names the better one, none, and the worse one; their sum is 1.
         weights: [judges], log(correct / wrong): what a verdict adds to the log-odds of a pair.
         standard_error: [judges], standard errors of the weights.
+        interval: [judges] each, both ends of the 95% interval of the accuracy: where the largest likelihood with this
+            accuracy held is 1.92 below that of the fit (profile likelihood). Wald's, weight +- 1.96 standard errors, is
+            too narrow for a judge who is far better than the others, as what is known of it hangs on theirs; it is
+            taken of more than 32 judges. docs/judges.md has how often they hold.
         log_odds: [pairs], the log-odds that the first of the pair is better, from all verdicts on it.
         decided: [judges], how many verdicts are not ties.
 
@@ -40,6 +48,7 @@ class DawidSkene:
     wrong: Float[np.ndarray, " judges"]
     weights: Float[np.ndarray, " judges"]
     standard_error: Float[np.ndarray, " judges"]
+    interval: tuple[Float[np.ndarray, " judges"], Float[np.ndarray, " judges"]]
     log_odds: Float[np.ndarray, " pairs"]
     decided: Int[np.ndarray, " judges"]
 
@@ -47,15 +56,6 @@ class DawidSkene:
     def accuracy(self) -> Float[np.ndarray, " judges"]:
         """[judges], the share of right verdicts among those that are not ties."""
         return expit(self.weights)
-
-    @property
-    def interval(self) -> tuple[Float[np.ndarray, " judges"], Float[np.ndarray, " judges"]]:
-        """Both ends of the 95% interval of the accuracy, [judges] each, symmetric in the log-odds.
-
-        Where one judge is far better than the others it is too narrow for this one (docs/judges.md has how often).
-        """
-        spread = CONFIDENCE * self.standard_error
-        return expit(self.weights - spread), expit(self.weights + spread)
 
     @property
     def suspect(self) -> Bool[np.ndarray, " judges"]:
@@ -95,7 +95,7 @@ def dawid_skene(verdicts: Float[np.ndarray, "judges pairs"]) -> DawidSkene:
             no pair that another one decided (its number is given).
 
     Source: Dawid & Skene 1979; Louis 1982 for the observed information; Nitzan & Paroush 1982 for known
-        accuracies.
+        accuracies; Venzon & Moolgavkar 1988 for profile-likelihood intervals.
 
     Example:
         >>> votes = np.array([[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 1, 0.5]])
@@ -126,8 +126,81 @@ def dawid_skene(verdicts: Float[np.ndarray, "judges pairs"]) -> DawidSkene:
         q, before = expit(log_odds), q
         if np.abs(q - before).max(initial=0.0) < TOLERANCE:
             break
-    accuracy, total = expit(weights), right + wrong + ties
-    # Louis 1982: the information on log(c / w) given the better responses, less what is lost by not knowing them
-    information = np.diag((decided.sum(1) + 2 * PRIOR) * accuracy * (1 - accuracy)) - (side * q * (1 - q)) @ side.T
-    error = np.sqrt(np.abs(np.diag(np.linalg.pinv(information, hermitian=True))))
-    return DawidSkene(right / total, ties / total, wrong / total, weights, error, log_odds, decided.sum(1))
+    total = right + wrong + ties
+    likelihood = _Likelihood.of(side)
+    error = np.sqrt(np.abs(np.diag(np.linalg.pinv(-likelihood.hessian(weights), hermitian=True))))
+    low, high = weights - CONFIDENCE * error, weights + CONFIDENCE * error
+    if len(weights) <= MOST:
+        low, high = (
+            np.array([likelihood.profile_end(weights, judge, sign * error[judge]) for judge in range(len(weights))])
+            for sign in (-1.0, 1.0)
+        )
+    interval = expit(low), expit(high)
+    return DawidSkene(right / total, ties / total, wrong / total, weights, error, interval, log_odds, decided.sum(1))
+
+
+@dataclass(frozen=True)
+class _Likelihood:
+    """The log-likelihood of weights, with that of the added verdicts, over the different columns of verdicts.
+
+    side: [judges, columns], 1 for the first, -1 for the second, 0 for neither.
+    count: [columns], how many pairs have each column.
+    """
+
+    side: Float[np.ndarray, "judges columns"]
+    count: Int[np.ndarray, " columns"]
+
+    @classmethod
+    def of(cls, side: Float[np.ndarray, "judges pairs"]) -> _Likelihood:
+        return cls(*np.unique(side, axis=1, return_counts=True))
+
+    def value(self, weights: Float[np.ndarray, " judges"]) -> float:
+        right, wrong = -np.logaddexp(0, -weights), -np.logaddexp(0, weights)
+        if_first = right @ (self.side > 0) + wrong @ (self.side < 0)
+        of_pairs = if_first + np.logaddexp(0, -weights @ self.side)
+        return float(self.count @ of_pairs + PRIOR * (right + wrong).sum())
+
+    def gradient(self, weights: Float[np.ndarray, " judges"]) -> Float[np.ndarray, " judges"]:
+        q, decided = expit(weights @ self.side), (self.side != 0) @ self.count
+        right = (self.side > 0) @ (self.count * q) + (self.side < 0) @ (self.count * (1 - q))
+        return PRIOR + right - (decided + 2 * PRIOR) * expit(weights)
+
+    def hessian(self, weights: Float[np.ndarray, " judges"]) -> Float[np.ndarray, "judges judges"]:
+        """Louis 1982: what is lost by not knowing the better responses, less the information given them."""
+        q, accuracy = expit(weights @ self.side), expit(weights)
+        known = ((self.side != 0) @ self.count + 2 * PRIOR) * accuracy * (1 - accuracy)
+        lost = (self.side * (self.count * q * (1 - q))) @ self.side.T
+        return lost - np.diag(known)
+
+    def profile_end(self, best: Float[np.ndarray, " judges"], judge: int, step: float) -> float:
+        """The weight of a judge, from the best one in the direction of a step, where the profile has fallen enough."""
+        least, others = self.value(best) - DROP, best
+        inside, outside = float(best[judge]), float(best[judge]) + CONFIDENCE * float(np.clip(step, -1.0, 1.0))
+        while (at := self._profile(others, judge, outside))[0] > least:
+            inside, others = outside, at[1]
+            if abs(outside) > FARTHEST:
+                return outside
+            outside += 1.5 * (outside - float(best[judge]))
+        ends = sorted((inside, outside))
+        return float(brentq(lambda weight: self._profile(others, judge, weight)[0] - least, *ends, xtol=1e-3))
+
+    def _profile(
+        self, start: Float[np.ndarray, " judges"], judge: int, weight: float
+    ) -> tuple[float, Float[np.ndarray, " judges"]]:
+        """The largest value with the judge's weight held, from a start of the others', and all weights there."""
+        free = np.arange(len(start)) != judge
+
+        def with_held(others: Float[np.ndarray, " others"]) -> Float[np.ndarray, " judges"]:
+            weights = np.full(len(start), weight)
+            weights[free] = others
+            return weights
+
+        found = minimize(
+            lambda others: -self.value(with_held(others)),
+            start[free],
+            jac=lambda others: -self.gradient(with_held(others))[free],
+            hess=lambda others: -self.hessian(with_held(others))[np.ix_(free, free)],
+            method="trust-exact",
+            options={"gtol": 1e-4},
+        )
+        return -float(found.fun), with_held(found.x)

@@ -162,12 +162,11 @@ LANGUAGE = [
         ("other", "token_log_odds", "_log(wins or bound)", "_log(wins)"),
     ]),
     Method("Accuracies without labels", "games/analysis/dawid_skene.py", DAWID_SKENE, [
-        ("sign", "dawid_skene",
-         "np.diag((decided.sum(1) + 2 * PRIOR) * accuracy * (1 - accuracy)) - (side * q * (1 - q)) @ side.T",
-         "np.diag((decided.sum(1) + 2 * PRIOR) * accuracy * (1 - accuracy)) + (side * q * (1 - q)) @ side.T"),
+        ("sign", "_Likelihood.hessian", "lost - np.diag(known)", "lost + np.diag(known)"),
         ("factor", "dawid_skene", "weights @ side", "2 * (weights @ side)"),
         ("anchor", "dawid_skene", "PRIOR + first @ q + second @ (1 - q)", "first @ q + second @ (1 - q)"),
-        ("other", "dawid_skene", "side * q * (1 - q)", "side * q * q"),
+        ("other", "_Likelihood.hessian", "self.count * q * (1 - q)", "self.count * q * q"),
+        ("factor", "_Likelihood.profile_end", "self.value(best) - DROP", "self.value(best) - 2 * DROP"),
     ]),
     Method("Scores beside style", "games/analysis/contextual.py", CONTEXTUAL, [
         ("sign", "_Design._by_player", "gained - np.bincount(self.second, values, self.players)",
