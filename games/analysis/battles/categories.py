@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ENOUGH = 10  # the fewest battles of a model in a category for a rating
 LEAST = 30  # the fewest battles of a category
+ROUNDING = 1e-9  # of a win rate
 LEVEL = 0.05  # of the test against the lottery, over all models and categories
 
 
@@ -71,14 +72,16 @@ class InCategory:
             P @ lottery, np.sqrt(variance @ lottery**2),
         )  # fmt: skip
 
-    def beats_most(self, categories: int) -> tuple[int, bool]:
+    def beats_most(self, categories: int) -> tuple[int | None, bool]:
         """Who beats the lottery most surely here, and whether that is beyond noise over all models and categories.
 
-        Of those that win against it, as one always does: a sure loser may have the highest lower end.
+        Of those that win against it: a sure loser may have the highest lower end, and a lottery of one model draws with
+        itself for sure. None: nobody does.
         """
         least = self.rate - ndtri(1 - LEVEL / (len(self.rate) * categories)) * self.rate_error
-        surest = np.where(self.rate < min(0.5, self.rate.max()), -np.inf, least)
-        return int(surest.argmax()), bool(least.max() > 0.5)
+        wins = self.rate > 0.5 + ROUNDING
+        surest = int(np.where(wins, least, -np.inf).argmax())
+        return surest if wins.any() else None, bool(wins.any() and least[surest] > 0.5)
 
 
 def by_category(

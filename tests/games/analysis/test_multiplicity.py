@@ -60,6 +60,16 @@ def test_who_beats_the_lottery_in_a_category_wins_against_it() -> None:
     assert found.beats_most(1) == (1, False)
 
 
+def test_a_lottery_of_one_model_does_not_beat_itself_in_a_category() -> None:
+    rows = [_row("x" if k < 40 else "y", prompt=k, category="maths") for k in range(90)]
+    rows += [_row("x", prompt=f"other {k}") for k in range(60)]
+    (found,) = by_category(from_battles(rows), np.array([1.0, 0.0]), np.full(2, 1500.0))
+    assert found.rate[1] > 0.5
+    assert found.beats_most(1) == (1, False)  # y wins 50 of 90
+    (found,) = by_category(from_battles(rows), np.array([0.0, 1.0]), np.full(2, 1500.0))
+    assert found.beats_most(1) == (None, False)
+
+
 def test_the_battles_of_a_category_are_counted_and_not_its_rows() -> None:
     battles = from_battles([_counts(30, 10, category="maths"), _counts(9, 9)])
     (found,) = by_category(battles, np.array([1.0, 0.0]), np.full(2, 1500.0))

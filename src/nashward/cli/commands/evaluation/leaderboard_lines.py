@@ -169,8 +169,10 @@ def _print_categories(categories: list[dict[str, Any]]) -> None:
     print(f"{'category':<{width}}  battles  beats the Nash of all most, worst first")
     for category in categories[:SHOWN]:
         best = category["beats_nash_most"]
-        rate, error = category["rate_against_nash"][best], category["rate_against_nash_error"][best]
-        noise = "" if category["beyond_noise"] else ", within noise"
-        print(f"{category['name']:<{width}}  {category['battles']:7g}  {best} {rate:.3f} ± {error:.3f}{noise}")
+        found = "nobody"
+        if best is not None:
+            rate, error = category["rate_against_nash"][best], category["rate_against_nash_error"][best]
+            found = f"{best} {rate:.3f} ± {error:.3f}" + ", within noise" * (not category["beyond_noise"])
+        print(f"{category['name']:<{width}}  {category['battles']:7g}  {found}")
     if len(categories) > SHOWN:
         print(f"and {len(categories) - SHOWN} more categories (--json)")

@@ -125,7 +125,7 @@ def _category_row(category: InCategory, labels: tuple[str, ...], categories: int
         "elo": _by_label(labels, category.elo), "elo_error": _by_label(labels, category.elo_error),
         "rate_against_nash": _by_label(labels, category.rate),
         "rate_against_nash_error": _by_label(labels, category.rate_error),
-        "beats_nash_most": labels[best], "beyond_noise": beyond_noise,
+        "beats_nash_most": None if best is None else labels[best], "beyond_noise": beyond_noise,
     }  # fmt: skip
 
 
@@ -158,6 +158,8 @@ def _categories(standings: Standings) -> list[InCategory]:
 
     def lower_end(category: InCategory) -> float:
         best = category.beats_most(len(found))[0]
+        if best is None:
+            return 0.0
         return float(category.rate[best] - CERTAIN * category.rate_error[best])
 
     return sorted(found, key=lower_end, reverse=True)
