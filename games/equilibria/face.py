@@ -181,7 +181,10 @@ def centre(face: Face) -> Float[np.ndarray, " n"]:
 
 
 def maximum_entropy(face: Face) -> Float[np.ndarray, " n"]:
-    """The equilibrium with the largest entropy, to about 1e-10: equal actions have equal probabilities.
+    """The equilibrium with the largest entropy: equal actions have equal probabilities.
+
+    Probabilities are right to about 1e-10, and to 1e-6 where the entropy is flat at an end of the face; an equilibrium
+    it is to rounding.
 
     Args:
         face: the face of all equilibria, as ``games.face`` gives it.
