@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from nashward.counted import counted
 from nashward.errors import NashwardError
+from nashward.shortened import quoted
 from nashward.text_rows import check_names, csv_rows, json_rows, jsonl_rows
 
 from .packaged import packaged
@@ -290,9 +291,16 @@ def _loaded(source: str, name: str, split: str) -> Any:
     """
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:
+        validate_repo_id(name)
         return load_dataset(name, split=split)
+    except HFValidationError:
+        raise FileNotFoundError(
+            f"there is no file {quoted(source, 80)}, and no dataset can have that name; give a file "
+            f"({', '.join(FILE_TYPES)}), a dataset id or, in Python, a list of prompts"
+        ) from None
     except (DatasetNotFoundError, ConnectionError, OSError) as error:
         if "gated" in str(error).lower():
             raise FileNotFoundError(

@@ -26,7 +26,7 @@ from ..oracles.source_names import ACCEPTED
 from ..planner.device import device_plan
 from ..planner.plan import Plan
 from ..policy.adapters.adapter_config import adapter_config
-from ..policy.base.checks import check_causal, check_policy
+from ..policy.base.checks import check_causal, check_policy, trained_context
 from ..policy.base.weights import default_device, in_4_bits
 from ..policy.engines.vllm import VLLM
 from ..policy.model import LanguageModel
@@ -88,7 +88,13 @@ class RunSetup:
         Raises:
             ValueError: a solver that yields no Steps or plays against an opponent that is not given, a loss that cannot
                 apply it, phases or limits without a step to change.
+            TypeError: a configuration that is no ``RunConfig``.
         """
+        if not isinstance(self.config, RunConfig):
+            raise TypeError(
+                f"config is a {type(self.config).__name__}; expected llm.RunConfig(...), as "
+                "llm.RunConfig(iterations=2, responses=4)"
+            )
         check_settings(self.config, self.solver, list(self.opponents), self.combination, RunFolder(self.folder))
 
     def check(self, until: Stage | None = None, redo: Stage | None = None) -> Prompts:
@@ -146,6 +152,20 @@ class RunSetup:
             if isinstance(votes, VoteTable) and not any(votes.knows(prompt.text) for prompt in prompts.kept):
                 raise NashwardError(f"{votes.name} has no vote on any of the prompts{advice(votes)}")
         return prompts
+
+    def beyond_context(self, prompts: Prompts) -> str | None:
+        """A warning where prompts with their responses may be longer than the policy was made for; None where not."""
+        if self.source is not None or self.policy is None or isinstance(self.policy, LanguageModel):
+            return None
+        context, new = trained_context(self.policy), self.config.sampling.max_new_tokens
+        longer = [n for n in map(self._prompts.length, prompts.kept) if context is not None and n + new > context]
+        if not longer:
+            return None
+        return (
+            f"{counted(len(longer), 'prompt')} of up to {max(longer)} tokens, each with a response of up to {new}, may "
+            f"be longer than the {context} tokens that {self.policy} was made for (max_position_embeddings), beyond "
+            "which it writes nonsense: lower --max-prompt-tokens or --max-new-tokens"
+        )
 
     def _tokenizer(self, until: Stage | None) -> Any:
         """The policy's, checked with it; None for a stage that needs none."""
@@ -262,7 +282,10 @@ class RunSetup:
             ValueError: there is no oracle, or what ``as_oracle`` finds.
         """
         if self.oracle is None:
-            raise NashwardError(f"the responses are not judged yet, which needs an oracle: {ACCEPTED}")
+            raise NashwardError(
+                "the responses are not judged yet, which needs an oracle (nashward judge --oracle ID_OR_FOLDER --out "
+                f"{self.folder}): {ACCEPTED}"
+            )
         home = RunFolder(Path(self.folder).expanduser())
         cache = processes.local(home.judgements(self.config.cache))
         # pairs of a correction may be paid before there is a run, and what is paid is kept at once

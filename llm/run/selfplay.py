@@ -131,6 +131,8 @@ class SelfPlay(RunSetup):
             logger.warning(
                 "%d of %d SFT texts are longer than the run's longest and are left out", left, left + len(self._texts)
             )
+        if until in (None, "sample") and (beyond := self.beyond_context(prompts)):
+            logger.warning(beyond)
         with console_log(quiet=not progress, silent=not processes.main), home.lock():
             processes.decided(lambda: self._begin(home, prompts, redo))
             return self._play(home, prompts, until, stop, progress, on_step)

@@ -221,6 +221,7 @@ RUNS = [
     (["sample", *OUT, *POLICY], "new | no prompts"),
     (["judge", *OUT, *ORACLE], "new | no run | nashward sample"),
     (["train", *OUT], "new | no run | nashward sample"),
+    (["sample", *OUT, *POLICY, "--prompts", "Why is it?"], "'Why is it?' | .jsonl | dataset"),
     (["train", "--out", "run"], "not judged yet | oracle | module:name"),
     (["judge", "--out", "run"], "not judged yet | oracle | module:name"),
     (["judge", "--out", "run", "--oracle", "nowhere:Mine"], "nowhere:Mine"),

@@ -252,6 +252,18 @@ def learned_positions(network: Any) -> int | None:
     return getattr(network.config.get_text_config(), "max_position_embeddings", None)
 
 
+def trained_context(source: str | Path) -> int | None:
+    """The longest text in tokens that a model was made for, by its config.json; None where that does not say.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``check_causal``.
+    """
+    config = _config(local_model(source))
+    stated = config.get("text_config")
+    longest = (stated if isinstance(stated, dict) else config).get("max_position_embeddings")
+    return longest if isinstance(longest, int) and longest > 0 else None
+
+
 def stored_stops(source: str | Path) -> list[int]:
     """The stop tokens of a checkpoint's generation settings; those of its configuration where it has none."""
     file = Path(source) / GENERATION
