@@ -70,6 +70,8 @@ SOLVE = [
     (["generator:tournament:n=5:seed=-1"], "seed | got -1"),
     (["generator:disc:n=x"], "disc | n | 'x'"),
     (["generator:blotto:troops=-3"], "troops | got -3"),
+    (["generator:blotto:troops=60:fields=6"], "troops=60 | fields=6 | 8,259,888 | fewer troops or fields"),
+    (["generator:blotto:troops=1000000:fields=1000000"], "over 10^15 | fewer troops or fields"),
     (["good.csv", "--solver", "mwu,"], "solver | '' | MWU"),
     (["good.csv", "--solver", "mwu,mwu"], "mwu | given twice"),
     (["good.csv", "--solver", "mwu", "--solver", "mwu:step=x"], "mwu:step=x | 'x'"),
