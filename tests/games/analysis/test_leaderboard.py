@@ -51,8 +51,17 @@ def test_spellings_of_columns_and_winners(first: str, second: str, tmp_path: Pat
 def test_a_letter_that_may_be_a_name_is_refused() -> None:
     named = from_battles([{"model_a": "b", "model_b": "y", "winner": "b"}])
     assert named.game.P[0, 1] > 0.5  # the name comes first
-    with pytest.raises(ValueError, match=r"row 1 has the winner 'b'.* for example"):
-        from_battles([{"model_a": "B", "model_b": "y", "winner": "b"}])
+    for said, a, b, first in (
+        ("b", "B", "y", "second"),
+        ("A", "b", "a", "first"),
+        ("model_a", "x", "Model A", "first"),
+    ):
+        meant, other = (a, b) if first == "first" else (b, a)
+        with pytest.raises(
+            ValueError, match=rf"row 1 has the winner '{said}'.* {first} .*'{meant}'.* or .*'{other}'.*write"
+        ):
+            from_battles([{"model_a": a, "model_b": b, "winner": said}])
+    assert from_battles([{"model_a": "a", "model_b": "b", "winner": "A"}]).won.tolist() == [1.0]  # both mean this one
     with pytest.raises(ValueError, match=r'has no model_a; it has left.*expected for example {"model_a": "x"'):
         from_battles([{"left": "x", "right": "y", "winner": "x"}])
 
