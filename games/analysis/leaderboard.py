@@ -270,8 +270,10 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float] | None]:
     if "winner" in row and len(lacking) == len(COUNTS) and not ties:
         return a, b, None
     if not 0 < won + lost + ties < float("inf"):
+        misnamed = not any(field in row for field in ("winner", *COUNTS, *ONE_HOT))
         raise NashwardError(
-            "has no winner and no counts; expected winner, or wins_a and wins_b (and ties); leave out what was skipped"
+            f"has no winner and no counts; it has {', '.join(map(str, row))}, expected winner, or wins_a and wins_b "
+            f"(and ties): {'rename the column' if misnamed else 'leave out what was skipped'}"
         )
     return a, b, (won + ties / 2, lost + ties / 2)
 

@@ -294,6 +294,8 @@ def test_counts_winners_ties_and_the_prior() -> None:
         ({"model_a": "x", "model_b": "x", "winner": "tie"}, "row 1 lets x play itself"),
         ({"model_a": "x", "model_b": "y", "winner": "z"}, "row 1 has the winner 'z'; expected model_a, model_b, x, y"),
         ({"model_a": "x", "model_b": "y"}, "row 1 has no winner and no counts"),
+        ({"model_a": "x", "model_b": "y", "winer": "x"}, "no counts; it has model_a, model_b, winer, .*rename"),
+        ({"model_a": "x", "model_b": "y", "wins_a": 0, "wins_b": 0}, "no winner and no counts; .*leave out"),
         ({"model_a": "x", "model_b": "y", "wins_a": -1}, "row 1 has wins_a -1"),
         ({"model_a": "x", "model_b": "y", "wins_a": "many"}, "row 1 has wins_a 'many'"),
         ({"model_a": "", "model_b": "y", "winner": "tie"}, "row 1 has no name as model_a"),
