@@ -98,6 +98,7 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False, wi
     styles: list[list[float]] = []
     unknown = [math.nan] * len(STYLE)
     skipped = 0
+    without = [str(name).strip() for name in without]
     voters: set[str] = set()
     for number, row in enumerate(records, 1):
         if without and (voter := winners.voter_of(row)) is not None:

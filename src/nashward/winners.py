@@ -80,14 +80,15 @@ def first_wins(preference: Any) -> float:
 
 
 def voter_of(row: Any) -> str | None:
-    """Who compared the two sides of a row; None where it does not say.
+    """Who compared the two sides of a row, less the blanks around the name; None where it does not say.
 
     Example:
         >>> voter_of({"annotator": "ann", "winner": "a"}), voter_of({"voter": "", "winner": "a"})
         ('ann', None)
     """
     said = [row.get(field) for field in VOTERS] if isinstance(row, Mapping) else []
-    return next((str(one) for one in said if isinstance(one, str | Real) and one == one and one != ""), None)
+    names = (str(one).strip() for one in said if isinstance(one, str | Real) and one == one)
+    return next(filter(None, names), None)
 
 
 def check_left_out(without: Collection[str], known: Collection[str], others: bool, what: str = "annotator") -> None:

@@ -22,13 +22,13 @@ def name_of(row: Mapping[Any, Any], field: str) -> str:
         field: that has it.
 
     Raises:
-        ValueError: there is no such field, or no name in it.
+        ValueError: there is no such field, or no name in it, as in blanks.
     """
     name = row.get(field)
-    if isinstance(name, str) and name:
+    if isinstance(name, str) and name.strip():
         return name
-    name = as_whole(name)
-    if is_missing(name) or isinstance(name, bool) or not isinstance(name, str | int | float):
+    name = None if isinstance(name, str) else as_whole(name)
+    if is_missing(name) or isinstance(name, bool) or not isinstance(name, int | float):
         if field in row:
             given = "no name" if is_missing(name) else quoted(name, 40)
             raise NashwardError(f"has {given} as {field}; expected the model's name: give it, or leave the row out")

@@ -299,6 +299,7 @@ def test_counts_winners_ties_and_the_prior() -> None:
         ({"model_a": "x", "model_b": "y", "wins_a": -1}, "row 1 has wins_a -1"),
         ({"model_a": "x", "model_b": "y", "wins_a": "many"}, "row 1 has wins_a 'many'"),
         ({"model_a": "", "model_b": "y", "winner": "tie"}, "row 1 has no name as model_a"),
+        ({"model_a": "x", "model_b": " \t", "winner": "tie"}, "row 1 has no name as model_b"),
         ({"model_a": "x", "model_b": ["y"], "winner": "tie"}, r"row 1 has \['y'\] as model_b"),
         (["x", "y"], "row 1 is of type list; expected a row with model_a"),
     ],
