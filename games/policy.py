@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from nashward.errors import NashwardError
+from nashward.errors import NashwardError, WrongKindError
 
 NEGLIGIBLE = (
     1e-9  # members with a smaller share of the largest weight are dropped, so that history mixtures stay finite
@@ -112,13 +112,13 @@ def affine(policies: Policy | Blend, what: str) -> Blend:
         The blend, divided by the sum of its weights.
 
     Raises:
-        TypeError: not a policy or a blend.
+        WrongKindError: not a policy or a blend.
         ValueError: the weights do not sum to 1 within 1e-6.
     """
     if isinstance(policies, Policy):
         return Blend(policies.members())
     if not isinstance(policies, _Arithmetic):
-        raise TypeError(f"{what} must be a policy or a blend of policies, got {type(policies).__name__}")
+        raise WrongKindError(f"{what} must be a policy or a blend of policies, got {type(policies).__name__}")
     blend = Blend(policies.members())
     total = sum(weight for _, weight in blend)
     if not abs(total - 1.0) <= 1e-6:

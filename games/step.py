@@ -7,7 +7,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from nashward.errors import NashwardError
+from nashward.errors import NashwardError, WrongKindError
 from nashward.shortened import quoted
 
 from .policy import Blend, Policy, affine
@@ -107,7 +107,7 @@ def steps_of(solver: Solver, x: Policy, reference: Policy) -> Generator[Step, Po
 
     Raises:
         ValueError: ``play`` ends.
-        TypeError: ``play`` is no generator, or yields something other than a Step.
+        WrongKindError: ``play`` is no generator, or yields something other than a Step.
 
     Example:
         >>> from nashward import games
@@ -117,7 +117,7 @@ def steps_of(solver: Solver, x: Policy, reference: Policy) -> Generator[Step, Po
     """
     play, name, made = solver.play(x, reference), type(solver).__name__, 0
     if not hasattr(play, "send"):
-        raise TypeError(
+        raise WrongKindError(
             f"{name}: play is a generator of Steps (while True: policy = yield Step(...)), got one that returns "
             f"{quoted(play, 80)}"
         )
@@ -131,6 +131,6 @@ def steps_of(solver: Solver, x: Policy, reference: Policy) -> Generator[Step, Po
                 "for ever (while True: policy = yield Step(...)) and is stopped from outside"
             ) from None
         if not isinstance(step, Step):
-            raise TypeError(f"{name}: play yields Steps (policy = yield Step(...)), got {quoted(step, 80)}")
+            raise WrongKindError(f"{name}: play yields Steps (policy = yield Step(...)), got {quoted(step, 80)}")
         made += 1
         policy = yield step

@@ -20,8 +20,9 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.shortened import quoted
 from nashward.text_rows import as_whole, csv_rows, is_missing, json_rows, jsonl_rows
-from nashward.winners import GENERATORS, MODELS, PREFERENCE, RESPONSES, is_skip, response_fields, winner_of
+from nashward.winners import GENERATORS, MODELS, PREFERENCE, RESPONSES, is_skip, response_fields
 
+from .battles.battle_fields import count_of, name_of, wins_by
 from .confidence import JEFFREYS
 from .count_table import pairs_of_counts
 from .style import STYLE, relative_differences, style_counts
@@ -33,7 +34,6 @@ __all__ = ["Bands", "Battles", "InCategory", "from_battles", "read_battles"]
 
 TYPES = (".csv", ".json", ".jsonl", ".parquet")
 NAMES = (MODELS, GENERATORS, ("a", "b"))  # the columns of the models, as files have them
-EXAMPLE = '{"model_a": "x", "model_b": "y", "winner": "model_a"}'
 COUNTS = ("wins_a", "wins_b")
 ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")
 LENGTHS = ("sum_assistant_{}_tokens", "sum_assistant_tokens_{}", "token_len_{}")  # LMArena's name, and others
@@ -98,6 +98,7 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False, wi
     styles: list[list[float]] = []
     unknown = [math.nan] * len(STYLE)
     skipped = 0
+    without = [str(name).strip() for name in without]
     voters: set[str] = set()
     for number, row in enumerate(records, 1):
         if without and (voter := winners.voter_of(row)) is not None:
@@ -244,7 +245,7 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float] | None]:
             "responses, from which nashward fit-oracle makes an oracle; where these are names of models, call the "
             "columns model_a and model_b"
         )
-    a, b = (_name(row, field) for field in fields)
+    a, b = (name_of(row, field) for field in fields)
     if a == b:
         raise NashwardError(f"lets {a} play itself")
     if fields == GENERATORS:
@@ -257,64 +258,29 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float] | None]:
         if not all(is_missing(row.get(name)) for name in COUNTS):
             raise NashwardError("has a winner and counts; expected one of them: leave out a column")
         result = as_whole(result)
-        return a, b, _result(str(result) if isinstance(result, int | float) else result, a, b)
+        return a, b, wins_by(str(result) if isinstance(result, int | float) else result, a, b)
     if any(not is_missing(row.get(name)) for name in ONE_HOT):
-        hot = [_count(row, name) for name in ONE_HOT]
+        hot = [count_of(row, name) for name in ONE_HOT]
         if sorted(hot) != [0.0, 0.0, 1.0]:
             raise NashwardError(f"has {', '.join(ONE_HOT)} of {hot}; expected a single 1")
         return a, b, (hot[0] + hot[2] / 2, hot[1] + hot[2] / 2)
-    won, lost, ties = (_count(row, name) for name in (*COUNTS, "draws" if is_missing(row.get("ties")) else "ties"))
+    won, lost, ties = (count_of(row, name) for name in (*COUNTS, "draws" if is_missing(row.get("ties")) else "ties"))
     lacking = [name for name in COUNTS if is_missing(row.get(name))]
     if len(lacking) == 1:
         raise NashwardError(f"has no number as {lacking[0]} beside its other count; expected both counts, 0 for none")
     if "winner" in row and len(lacking) == len(COUNTS) and not ties:
         return a, b, None
     if not 0 < won + lost + ties < float("inf"):
+        misnamed = not any(field in row for field in ("winner", *COUNTS, *ONE_HOT))
         raise NashwardError(
-            "has no winner and no counts; expected winner, or wins_a and wins_b (and ties); leave out what was skipped"
+            f"has no winner and no counts; it has {', '.join(map(str, row))}, expected winner, or wins_a and wins_b "
+            f"(and ties): {'rename the column' if misnamed else 'leave out what was skipped'}"
         )
     return a, b, (won + ties / 2, lost + ties / 2)
 
 
 def _names_models(row: Mapping[Any, Any]) -> bool:
     return any(field in row for field in (*MODELS, *GENERATORS))
-
-
-def _name(row: Mapping[Any, Any], field: str) -> str:
-    name = row.get(field)
-    if isinstance(name, str) and name:
-        return name
-    name = as_whole(name)
-    if is_missing(name) or isinstance(name, bool) or not isinstance(name, str | int | float):
-        if field in row:
-            given = "no name" if is_missing(name) else quoted(name, 40)
-            raise NashwardError(f"has {given} as {field}; expected the model's name: give it, or leave the row out")
-        columns = ", ".join(map(str, row))
-        raise NashwardError(f"has no {field}; it has {columns}, expected for example {EXAMPLE}: rename the column")
-    return str(name)
-
-
-def _result(result: Any, a: str, b: str) -> tuple[float, float]:
-    """The wins of both models by what is said of the winner."""
-    side = winner_of(result, (a, b))
-    if side is not None:
-        won = {"a": 1.0, "b": 0.0}.get(side, 0.5)
-        return won, 1.0 - won
-    raise NashwardError(
-        f"has the winner {result!r}; expected model_a, model_b, {a}, {b}, tie or both_bad, also left or first (case, "
-        f"blanks and _ do not matter, but in the models' own names), for example {EXAMPLE}"
-    )
-
-
-def _count(row: Mapping[Any, Any], field: str) -> float:
-    value = row.get(field)
-    try:
-        count = 0.0 if is_missing(value) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        count = -1.0
-    if not 0 <= count < math.inf:
-        raise NashwardError(f"has {field} {quoted(value, 40)}; expected a number of battles, 0 or more")
-    return count
 
 
 def _prompt(row: Mapping[Any, Any]) -> Hashable:

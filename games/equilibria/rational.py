@@ -16,6 +16,7 @@ from ..shapes import Float
 MOST = 30  # the most actions of a player
 LARGEST = 10_000  # the largest denominator of a payoff; those of probabilities are below it
 COMMON = 2**31  # the largest whole number that a payoff is read as
+DIGITS = 7  # of decimals; fractions with larger denominators are nearer to each other than rounding
 ROUNDING = 2**-51  # relative rounding of payoffs
 
 
@@ -68,9 +69,24 @@ def fractions(P: Float[np.ndarray, "n n"], denominator: int) -> list[list[Fracti
             if p is None:
                 raise NashwardError(
                     f"P[{i}, {j}] = {float(P[i, j])!r} is no fraction with a denominator of at most {denominator}"
+                    f"{_remedy(P, denominator)}"
                 )
             table[i][j], table[j][i] = p, 1 - p
     return table
+
+
+def _remedy(P: Float[np.ndarray, "n n"], denominator: int) -> str:
+    """The least power of ten that is a denominator of all other entries, as decimals; "" where there is none.
+
+    Example:
+        >>> _remedy(np.array([[0.5, 0.5594], [0.4406, 0.5]]), 1000)
+        '; give denominator=10000'
+    """
+    rows = zip(P.tolist(), _rounded(P, denominator), strict=True)
+    others = [u for row, found in rows for u, p in zip(row, found, strict=True) if p is None]
+    enough = (k for k in range(1, DIGITS + 1) if all(abs(round(u, k) - u) <= ROUNDING for u in others))
+    digits = next(enough, None)
+    return "" if digits is None else f"; give denominator={10**digits}"
 
 
 def certify(table: Sequence[Sequence[Fraction]], x: Float[np.ndarray, " n"]) -> Rational:

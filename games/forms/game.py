@@ -131,7 +131,10 @@ class PreferenceGame:
             return small
         lowest, highest = table.aminmax()
         if lowest < 0 or highest > 1:
-            _refuse((table < 0) | (table > 1), table, "is not a probability in [0, 1]", self.labels, self.labels)
+            percents = lowest >= 0 and bool(((table + table.mT - 100).abs() <= 1e-4).all())
+            advice = "; all pairs sum to 100, so these are percents: divide by 100" * percents
+            wrong = (table < 0) | (table > 1)
+            _refuse(wrong, table, "is not a probability in [0, 1]", self.labels, self.labels, advice)
         exact = torch.empty_like(table, memory_format=torch.contiguous_format)
         size = max(1, _PIECE // table[0].numel())
         for begin in range(0, len(table), size):
@@ -374,11 +377,13 @@ def _table(values: Any) -> Float[Tensor, "... n m"]:
     return table
 
 
-def _refuse(wrong: Tensor, table: Tensor, what: str, rows: Sequence[str] | None, columns: Sequence[str] | None) -> None:
+def _refuse(
+    wrong: Tensor, table: Tensor, what: str, rows: Sequence[str] | None, columns: Sequence[str] | None, advice: str = ""
+) -> None:
     if wrong.any():
         *batch, i, j = wrong.nonzero()[0].tolist()
         where = ", ".join([*map(str, batch), rows[i] if rows else str(i), columns[j] if columns else str(j)])
-        raise NashwardError(f"entry [{where}] of the payoff table {what}: {table[(*batch, i, j)].item():g}")
+        raise NashwardError(f"entry [{where}] of the payoff table {what}: {table[(*batch, i, j)].item():g}{advice}")
 
 
 def _labels(labels: Sequence[str] | None, n: int, what: str) -> tuple[str, ...]:

@@ -226,11 +226,26 @@ def _csv(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
             if value is None:
                 column = columns[j] if columns else str(j)
                 other = _opposite(cells, i, j) if symmetric and not cell.strip() else ""
-                raise NashwardError(f"{file}: entry [{name}, {column}] {not_a_number(cell)}{other}")
+                own = i == j and (symmetric or (rows is not None and rows == columns))
+                raise NashwardError(
+                    f"{file}: entry [{name}, {column}] {not_a_number(cell)}{other or _advice(lines, labels, cell, own)}"
+                )
             table[i, j] = value
     if symmetric and (rows is None) != (columns is None):  # the same actions in both directions
         rows = columns = rows or columns
     return table, rows, columns
+
+
+def _advice(lines: list[list[str]], labels: Labels | None, cell: str, own: bool) -> str:
+    """What to do about a cell that is no number: one of the diagonal, or a label where none was said to be."""
+    head, side = lines[0][1:], [row[0] for row in lines[1:]]
+    across, down = (len(cells) > 0 and all(number(one) is None for one in cells) for cells in (head, side))
+    found = "both" if across and down else "columns" if across else "rows" if down else None
+    if labels is not None and found not in (None, labels) and cell in (*head, *side, lines[0][0]):
+        return f"; if it is a label, give labels as {found} (--labels {found})"
+    if own and cell.strip():
+        return "; on the diagonal, where an action meets itself, a cell may be empty"
+    return ""
 
 
 def _is_comment(row: list[str]) -> bool:

@@ -14,6 +14,9 @@ from nashward.errors import NashwardError
 from ..forms.game import PreferenceGame
 from ..solvers.schedule import check_whole
 
+MOST = 20_000  # layouts of Blotto, whose table is then of 3 GB
+COUNTED = 10**15  # what is beyond is not counted
+
 
 def three_cycle(a_beats_b: float, b_beats_c: float, c_beats_a: float) -> PreferenceGame:
     """Three actions, each beating the next with the given probability (each above 1/2).
@@ -238,7 +241,7 @@ def blotto(troops: int = 5, fields: int = 3) -> PreferenceGame:
         fields: the number of fields.
 
     Raises:
-        ValueError: troops or fields not a whole number >= 1.
+        ValueError: troops or fields not a whole number >= 1, or more than 20,000 layouts.
 
     Example:
         >>> game = blotto(troops=3, fields=3)
@@ -247,11 +250,33 @@ def blotto(troops: int = 5, fields: int = 3) -> PreferenceGame:
     """
     check_whole("troops", troops)
     check_whole("fields", fields)
+    if (count := _layouts(troops, fields)) > MOST:
+        shown = f"{count:,}" if count <= COUNTED else "over 10^15"
+        raise NashwardError(
+            f"troops={troops} on fields={fields} can be laid out in {shown} ways, each an action; at most {MOST:,} are "
+            "played: give fewer troops or fields"
+        )
     bars = combinations(range(troops + fields - 1), fields - 1)
     layouts = [tuple(b - a - 1 for a, b in zip((-1, *cut), (*cut, troops + fields - 1), strict=True)) for cut in bars]
     x = np.array(layouts)
     won = np.sign(np.sign(x[:, None] - x[None]).sum(-1))
     return from_margins(won, ["-".join(map(str, layout)) for layout in layouts])
+
+
+def _layouts(troops: int, fields: int) -> int:
+    """C(troops + fields - 1, fields - 1), or any number beyond ``COUNTED`` where it is.
+
+    Example:
+        >>> _layouts(60, 6), _layouts(10**6, 10**6) > COUNTED
+        (8259888, True)
+    """
+    fewer, more = sorted((int(troops), int(fields) - 1))
+    count = 1
+    for k in range(1, fewer + 1):
+        count = count * (more + k) // k
+        if count > COUNTED:
+            break
+    return count
 
 
 def dice(faces: Mapping[str, Sequence[int]]) -> PreferenceGame:

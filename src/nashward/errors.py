@@ -39,6 +39,10 @@ class MissingPackageError(NashwardError, ImportError):
     """A package of an extra is not installed."""
 
 
+class WrongKindError(NashwardError, TypeError):
+    """Code of the user's gives an object of another kind than the one that is expected."""
+
+
 class RefusedPromptError(NashwardError):
     """A chat template refuses the turns of a prompt, or leaves out what they say.
 

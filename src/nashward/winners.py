@@ -80,14 +80,15 @@ def first_wins(preference: Any) -> float:
 
 
 def voter_of(row: Any) -> str | None:
-    """Who compared the two sides of a row; None where it does not say.
+    """Who compared the two sides of a row, less the blanks around the name; None where it does not say.
 
     Example:
         >>> voter_of({"annotator": "ann", "winner": "a"}), voter_of({"voter": "", "winner": "a"})
         ('ann', None)
     """
     said = [row.get(field) for field in VOTERS] if isinstance(row, Mapping) else []
-    return next((str(one) for one in said if isinstance(one, str | Real) and one == one and one != ""), None)
+    names = (str(one).strip() for one in said if isinstance(one, str | Real) and one == one)
+    return next(filter(None, names), None)
 
 
 def check_left_out(without: Collection[str], known: Collection[str], others: bool, what: str = "annotator") -> None:
@@ -156,6 +157,19 @@ def winner_of(said: Any, names: tuple[str, str] = ("", ""), swapped: bool = Fals
             return None if names[0] == names[1] else "ab"[names.index(compared)]
     word = "tie" if said.strip() == "=" else _letters(said)
     side = WORDS.get(word)
-    if side in ("a", "b") and (_letters(names["ab".index(side) - 1]) == word or (swapped and word in PLACES)):
-        return None
-    return side
+    return None if meant_twice(said, names) is not None or (swapped and word in PLACES) else side
+
+
+def meant_twice(said: Any, names: tuple[str, str]) -> str | None:
+    """The side, "a" or "b", that a word means which is also how the other side may be called; None of other words.
+
+    Args:
+        said: the word, which is neither name to the letter.
+        names: of both sides.
+
+    Example:
+        >>> meant_twice("A", ("opt", "a")), meant_twice("A", ("a", "opt"))
+        ('a', None)
+    """
+    side = WORDS.get(_letters(said)) if isinstance(said, str) else None
+    return side if side in ("a", "b") and _letters(names["ab".index(side) - 1]) == _letters(said) else None

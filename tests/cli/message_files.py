@@ -33,6 +33,7 @@ def fill(here: Path) -> None:
         "semicolons.csv": ";a;b\na;,5;,4\nb;,6;,5\n",
         "counts.csv": ",a,b\na,0,7\nb,3,0\n",
         "words.csv": ",a,b\na,.5,x\nb,.6,.5\n",
+        "dashes.csv": ",a,b\na,-,.4\nb,.6,-\n",
         "sums.csv": ",a,b\na,.5,.9\nb,.2,.5\n",
         "skew.csv": ",a,b\na,0,2\nb,-2,0\n",
         "zeros.csv": ",a,b\na,0,0\nb,0,0.0\n",

@@ -86,7 +86,7 @@ def test_of_value_errors_only_those_raised_on_purpose_are_for_the_user(
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (MemoryError(), "nashward: out of memory (on the host); see nashward plan --help"),
+        (MemoryError(), "nashward: out of memory (on the host); give a game of fewer actions, or fewer iterations"),
         (OSError(28, "No space left on device", "/disk/file"), "nashward: /disk/file: No space left on device"),
         (PermissionError(13, "Permission denied", "run"), "nashward: run: Permission denied"),
     ],
@@ -100,6 +100,15 @@ def test_what_the_machine_lacks_is_told_in_one_line(
     assert capsys.readouterr().err.splitlines() == [line]
     with pytest.raises(type(error)):
         main(["solve", "good.csv", "--traceback"])
+
+
+def test_out_of_memory_names_plan_where_there_is_a_language_model(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("nashward.llm.report.write", _planted(MemoryError()))
+    assert main(["report", "run"]) == 2
+    assert "nashward plan --help" in capsys.readouterr().err
 
 
 def test_an_interrupt_has_its_own_code(

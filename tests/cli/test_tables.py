@@ -154,6 +154,14 @@ def make(rate: float):
 number = 3
 broken = Mirror
 
+class Returns:
+    def play(self, x, reference):
+        return games.Step(x, opponent=x, size=1.0)
+
+class Yields:
+    def play(self, x, reference):
+        yield None
+
 class Refuses:
     def __init__(self):
         raise RuntimeError("no luck\\nat all")
@@ -202,6 +210,8 @@ def test_solve_plays_a_solver_of_ones_own(
         (f"{mine}:make", "needs rate"),
         (f"{mine}:Refuses", f"{mine}:Refuses cannot be made: RuntimeError: no luck$"),
         (f"{mine}:Mirror,{mine}:Mirror", "given twice"),
+        (f"{mine}:Returns", r"Returns: play is a generator of Steps .*got .*Step\("),
+        (f"{mine}:Yields", "Yields: play yields Steps .*got None"),
     ):
         assert main(["solve", "comal_cycle", "--solver", solver]) == 2
         assert re.search(says, capsys.readouterr().err.strip()), says

@@ -75,7 +75,7 @@ def _code(arguments: Sequence[str]) -> int:
             _print_error("\nnashward: interrupted before anything was begun")
         return INTERRUPTED
     except Exception as error:
-        message = _one_line(error)
+        message = _one_line(error, next((word for word in arguments if word in COMMANDS), None))
         if message is None or "--traceback" in arguments:
             raise
         line = processes.prefix + " ".join(message.split())
@@ -145,7 +145,7 @@ def _after_stop(args: argparse.Namespace) -> str:
     return "nothing was kept"
 
 
-def _one_line(error: Exception) -> str | None:
+def _one_line(error: Exception, command: str | None) -> str | None:
     """The line of an error that the user can act on; None where it is a defect of nashward.
 
     ``NashwardError`` is raised on purpose. What the machine lacks (a file, a permission, space, memory, a package of
@@ -156,7 +156,9 @@ def _one_line(error: Exception) -> str | None:
 
         return llm.missing(error.name) if error.name in llm.PACKAGES else None
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return f"out of memory ({(str(error) or 'on the host').splitlines()[0]}); see nashward plan --help"
+        of_tables = command is not None and COMMANDS[command].folder == "tables"  # plan is of language models
+        advice = "give a game of fewer actions, or fewer iterations" if of_tables else "see nashward plan --help"
+        return f"out of memory ({(str(error) or 'on the host').splitlines()[0]}); {advice}"
     if isinstance(error, OSError):
         return (
             f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error.strerror or str(error)

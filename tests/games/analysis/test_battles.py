@@ -207,6 +207,11 @@ def test_voters_are_left_out_by_name(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert read_battles(tmp_path / "b.jsonl").total.tolist() == [[0, 3], [1, 0]]
     assert read_battles(tmp_path / "b.jsonl", without=["len", "bob"]).total.tolist() == [[0, 2], [0, 0]]
+    blanks = [row | {"annotator": f" {row['annotator']}" + " " * (k % 2)} for k, row in enumerate(rows)]
+    for given in (["len", "bob"], ["len ", " bob"]):
+        assert from_battles(blanks, without=given).total.tolist() == [[0, 2], [0, 0]]
+    with pytest.raises(ValueError, match="no annotator 'Len'"):  # their case counts
+        from_battles(blanks, without=["Len"])
     numbered = [row | {"annotator": np.int64(len(row["annotator"]) + k)} for k, row in enumerate(rows)]
     assert from_battles(numbered, without=["4"]).total.sum() == 3
     with pytest.raises(ValueError, match=r"no annotator 'lenn'.*nearest is len"):

@@ -51,8 +51,17 @@ def test_spellings_of_columns_and_winners(first: str, second: str, tmp_path: Pat
 def test_a_letter_that_may_be_a_name_is_refused() -> None:
     named = from_battles([{"model_a": "b", "model_b": "y", "winner": "b"}])
     assert named.game.P[0, 1] > 0.5  # the name comes first
-    with pytest.raises(ValueError, match=r"row 1 has the winner 'b'.* for example"):
-        from_battles([{"model_a": "B", "model_b": "y", "winner": "b"}])
+    for said, a, b, first in (
+        ("b", "B", "y", "second"),
+        ("A", "b", "a", "first"),
+        ("model_a", "x", "Model A", "first"),
+    ):
+        meant, other = (a, b) if first == "first" else (b, a)
+        with pytest.raises(
+            ValueError, match=rf"row 1 has the winner '{said}'.* {first} .*'{meant}'.* or .*'{other}'.*write"
+        ):
+            from_battles([{"model_a": a, "model_b": b, "winner": said}])
+    assert from_battles([{"model_a": "a", "model_b": "b", "winner": "A"}]).won.tolist() == [1.0]  # both mean this one
     with pytest.raises(ValueError, match=r'has no model_a; it has left.*expected for example {"model_a": "x"'):
         from_battles([{"left": "x", "right": "y", "winner": "x"}])
 
@@ -285,9 +294,12 @@ def test_counts_winners_ties_and_the_prior() -> None:
         ({"model_a": "x", "model_b": "x", "winner": "tie"}, "row 1 lets x play itself"),
         ({"model_a": "x", "model_b": "y", "winner": "z"}, "row 1 has the winner 'z'; expected model_a, model_b, x, y"),
         ({"model_a": "x", "model_b": "y"}, "row 1 has no winner and no counts"),
+        ({"model_a": "x", "model_b": "y", "winer": "x"}, "no counts; it has model_a, model_b, winer, .*rename"),
+        ({"model_a": "x", "model_b": "y", "wins_a": 0, "wins_b": 0}, "no winner and no counts; .*leave out"),
         ({"model_a": "x", "model_b": "y", "wins_a": -1}, "row 1 has wins_a -1"),
         ({"model_a": "x", "model_b": "y", "wins_a": "many"}, "row 1 has wins_a 'many'"),
         ({"model_a": "", "model_b": "y", "winner": "tie"}, "row 1 has no name as model_a"),
+        ({"model_a": "x", "model_b": " \t", "winner": "tie"}, "row 1 has no name as model_b"),
         ({"model_a": "x", "model_b": ["y"], "winner": "tie"}, r"row 1 has \['y'\] as model_b"),
         (["x", "y"], "row 1 is of type list; expected a row with model_a"),
     ],

@@ -10,6 +10,7 @@ import torch
 from scipy.optimize import linprog
 
 from nashward import games
+from nashward.errors import NashwardError
 from nashward.games.compiled import accelerator
 from nashward.games.equilibria import centre, maximum_entropy, selection, vertex
 from nashward.games.equilibria.closed_form import closed_form, closed_form_one
@@ -285,6 +286,12 @@ def test_fractions() -> None:
         assert sum(result.policy) == 1
     dice = games.nash_fractions(games.zoo.intransitive_dice())
     assert all(p.denominator < 100 for p in dice.policy)
+    decimals = games.PreferenceGame([[0.5, 0.5594, 0.47], [0.4406, 0.5, 0.61], [0.53, 0.39, 0.5]])
+    with pytest.raises(NashwardError, match=r"P\[0, 1\] = 0\.5594 .* at most 1000; give denominator=10000$"):
+        games.nash_fractions(decimals)
+    assert games.nash_fractions(decimals, denominator=10000).gap == 0
+    with pytest.raises(NashwardError, match=r"at most 1000$"):  # no decimals
+        games.nash_fractions(games.zoo.generators.from_scores([0.0, 1.0]))
     with pytest.raises(ValueError, match=r"P\[0, 1\] = .* at most 1000"):
         games.nash_fractions(games.zoo.random_preferences(4))
     with pytest.raises(ValueError, match=r"one game, got a batch of shape \(2,\)"):

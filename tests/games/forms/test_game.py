@@ -53,6 +53,7 @@ def test_rounding_is_removed_so_that_the_table_is_exactly_complementary() -> Non
         ([[0.6, 0.9], [0.1, 0.5]], None, r"P\[0, 0\] = 0.6"),
         ([[0.5, float("nan")], [0.1, 0.5]], None, r"entry \[0, 1\] .* not a finite number"),
         ([[0.5, 1.2], [-0.2, 0.5]], ["a", "b"], r"entry \[a, b\] .* not a probability in \[0, 1\]: 1.2"),
+        ([[50, 70.5], [29.5, 50]], None, r"entry \[0, 0\] .* in \[0, 1\]: 50; .*percents: divide by 100"),
         ([[0.5, 0.2, 0.1]], None, r"square table .* got shape \[1, 3\]"),
         ([[0.5, 0.9], [0.1, 0.5]], ["a", "a"], "distinct, repeated: a"),
         ([[0.5, 0.9], [0.1, 0.5]], ["a"], "expected 2 action labels, got 1"),

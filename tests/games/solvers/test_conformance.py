@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nashward import games
+from nashward.errors import NashwardError
 from nashward.games.compiled.accelerator import ACCELERATED
 from nashward.games.solvers import check_solver
 
@@ -215,9 +216,29 @@ class NoSteps:
             yield start
 
 
-def test_what_is_no_step_is_named() -> None:
-    with pytest.raises(TypeError, match=r"^NoSteps: play yields Steps.*got start"):
-        check_solver(NoSteps())
+class Returns:
+    def play(self, start: Any, reference: Any) -> Any:
+        return games.Step(start, opponent=start, size=1.0)
+
+
+class NamesNoPolicy:
+    def play(self, start: Any, reference: Any) -> Iterator[Any]:
+        while True:
+            yield games.Step(start, opponent="x", size=1.0)  # type: ignore[arg-type]
+
+
+NO_STEPS: dict[type, str] = {
+    NoSteps: "^NoSteps: play yields Steps.*got start", Returns: "^Returns: play is a generator of Steps.*got .*Step",
+    NamesNoPolicy: "opponent must be a policy.*got str",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NO_STEPS, ids=lambda kind: kind.__name__)
+def test_what_is_no_step_is_named(kind: type) -> None:
+    """As an error on purpose, and as the TypeError that it is."""
+    for error in (NashwardError, TypeError):
+        with pytest.raises(error, match=NO_STEPS[kind]):
+            check_solver(kind())
 
 
 def test_a_solver_without_a_nearest_mirror_step_is_played_on_tables_alone() -> None:
