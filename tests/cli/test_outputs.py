@@ -139,6 +139,12 @@ def test_a_picture_is_not_mixed_with_the_result(tmp_path: Path, capfd: pytest.Ca
     assert out == ""
 
 
+@pytest.mark.parametrize("command", [["frontier", "\ud800"], ["solve", "zoo:comal_cycle", "--plot", "\ud800.png"]])
+def test_a_name_that_no_file_can_have_is_refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command) == 2
+    assert capsys.readouterr().err.startswith("nashward: ")
+
+
 def test_a_board_is_written_though_its_reader_has_gone(tmp_path: Path) -> None:
     rows = [{"model_a": a, "model_b": b, "winner": "model_a"} for a, b in ("xy", "yz", "zx", "yx")]
     (tmp_path / "battles.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

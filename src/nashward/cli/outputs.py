@@ -78,10 +78,14 @@ def check_file(option: str, file: Path | None, example: str, endings: Sequence[s
         endings: of its name, of which it has one; none: any.
 
     Raises:
-        ValueError: a folder, another ending, or a file stands where a folder should.
+        ValueError: a name that no file can have, a folder, another ending, or a file stands where a folder should.
     """
     if file is None:
         return
+    try:
+        os.fsencode(file)
+    except UnicodeEncodeError:
+        raise NashwardError(f"{option} {file}: no file can have that name; name one as {example}") from None
     if file.is_dir():
         raise NashwardError(f"{file} is a folder; {option} names a file, for example {file / example}")
     if endings and file.suffix.lower() not in endings and not is_device(file):
@@ -123,7 +127,7 @@ def write_picture(figure: Figure, file: Path) -> list[str]:
 def _is_stdout(file: Path) -> bool:
     try:
         out, given = os.fstat(1), os.stat(file)
-    except OSError:  # closed, or not there
+    except (OSError, ValueError):  # closed, or not there
         return False
     return os.path.samestat(out, given) and not os.path.samestat(out, os.stat(os.devnull))
 
