@@ -60,10 +60,10 @@ def test_every_mirror_step_solver_plays(solver: Any, tiny_folder: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_the_fit_learns_the_step_and_the_policy_wins(tiny_folder: Path, tmp_path: Path) -> None:
+def test_the_fit_learns_the_step_and_the_policy_wins(two_layers: Path, tmp_path: Path) -> None:
     prompts = [f"Say {i} things" for i in range(60)]
     play = self_play(
-        policy=tiny_folder,
+        policy=two_layers,
         oracle=tiny.brevity(),
         solver=games.MWU(6.0),
         prompts=prompts,
@@ -239,8 +239,9 @@ def test_a_step_without_opponent_is_fitted_as_a_geometric_mixture(tiny_folder: P
     fit = llm.Fit(learning_rate=2e-3, epochs=20, batch=4, held_out=0, validation=0.0)
     run = short_run(tiny_folder, tmp_path / "run", Halfway(), fit=fit, responses=6).run()
     assert run.metrics[1]["opponent"] == {}
-    # The drift between the new policy and the blend of its members is what the fit had to remove.
-    assert run.metrics[1]["train"]["log_ratio_rms"] < 0.5 * run.metrics[1]["at_start"]["log_ratio_rms"] + 0.2
+    # What the fit had to go is the way from the policy before to the blend of its members.
+    assert run.metrics[1]["at_start"]["target_rms"] > 0.1
+    assert run.metrics[1]["train"]["r2"] > 0.95
 
 
 def test_a_users_adapter_is_the_start_and_the_anchor(tiny_folder: Path, tmp_path: Path) -> None:
