@@ -227,7 +227,7 @@ def test_dropout_of_the_base_is_silent(architecture: str, checkpoints: str, tmp_
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
     }
-    base = (  # Granite's checkpoints have dropout in their attention, OPT has it in and between its layers
+    base = (  # the one has dropout in its attention, the other in and between its layers
         GraniteForCausalLM(GraniteConfig(**sizes, intermediate_size=64, attention_dropout=0.3, eos_token_id=1))
         if architecture == "attention"
         else OPTForCausalLM(OPTConfig(**sizes, ffn_dim=64, word_embed_proj_dim=32, dropout=0.3, eos_token_id=1))
