@@ -93,12 +93,12 @@ def _steps(run: llm.Run) -> list[tuple[float, float]]:
 
 @pytest.mark.slow
 def test_beyond_a_limit_the_steps_fall_and_a_cut_run_takes_the_same(
-    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    two_layers: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings: dict[str, Any] = {
         "sft": SFT, "fit": WILD, "iterations": 3, "solver": games.ExtraGradient(2.0), "limits": Limits(sft=0.0),
     }  # fmt: skip
-    run = quick_run(tiny_folder, tmp_path / "whole", **settings).run(progress=False)
+    run = quick_run(two_layers, tmp_path / "whole", **settings).run(progress=False)
     ends = [row for row in run.metrics if "half" not in row["iteration"]]
     beyond = [row["crossed"] for row in ends]
     assert beyond == [row["sft"]["after"] > row["sft"]["start"] for row in ends]
@@ -113,7 +113,7 @@ def test_beyond_a_limit_the_steps_fall_and_a_cut_run_takes_the_same(
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     for stage in ("iteration-03-half-1", "iteration-03"):
         shutil.rmtree(tmp_path / "cut" / stage)
-    quick_run(tiny_folder, tmp_path / "cut", **settings).run(progress=False)
+    quick_run(two_layers, tmp_path / "cut", **settings).run(progress=False)
     whole, cut = files(tmp_path / "whole"), files(tmp_path / "cut")
     assert {name for name in whole if whole[name] != cut.get(name)} <= {"judgements.sqlite"}
 
