@@ -1,4 +1,4 @@
-"""Scores fitted to wins: Bradley-Terry by maximum likelihood, Elo's scale."""
+"""Scores fitted to wins: Bradley-Terry by maximum likelihood, Elo's scale, and whether scores explain the wins."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from ..forms.game import ConstantSumGame, PreferenceGame, check_table
 from ..forms.skew import skew
 from ..measures import without_rounding_below_0
 from ..solution import Solution, Status, record_points
+from ..solvers.tables_only.fictitious_play import ROUNDING
 from .accelerator import compiled
 
 Array = NDArray[np.float64]
@@ -98,14 +99,13 @@ def play(A: Array, edges: Indices, start: int, points: Indices, counts: Array, l
         payoff -= A[moves[player]]
         counts[moves[player]] += 1.0
     point = 0
-    rounding = 1e-12
     largest = np.max(np.abs(A))
     for t in range(1, points[-1] + 1):
         for player in range(players):
             best = edges[player] + np.argmax(payoff[edges[player] : edges[player + 1]])
             for earlier in range(edges[player], best):
                 short = payoff[best] - payoff[earlier]
-                if short <= 2 * rounding * largest * t and short <= rounding * (
+                if short <= 2 * ROUNDING * largest * t and short <= ROUNDING * (
                     size_of(A, earlier, counts) + size_of(A, best, counts)
                 ):
                     best = earlier

@@ -164,7 +164,7 @@ class RunSetup:
         return (
             f"{counted(len(longer), 'prompt')} of up to {max(longer)} tokens, each with a response of up to {new}, may "
             f"be longer than the {context} tokens that {self.policy} was made for (max_position_embeddings), beyond "
-            "which it writes nonsense: lower --max-prompt-tokens or --max-new-tokens"
+            "which a model rarely writes sense: lower --max-prompt-tokens or --max-new-tokens"
         )
 
     def _tokenizer(self, until: Stage | None) -> Any:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nashward.games.forms.game import Players
 
 
-_ROUNDING = 1e-12  # of a payoff and of sums of payoffs, relative
+ROUNDING = 1e-12  # of a payoff and of sums of payoffs, relative
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,6 @@ def _first_best(values: Float[Tensor, "*batch n"], sizes: Float[Tensor, "*batch 
             that pays far worse than all others blurs none of them.
     """
     best = values.argmax(-1, keepdim=True)
-    rounding = _ROUNDING * (sizes + sizes.gather(-1, best))
+    rounding = ROUNDING * (sizes + sizes.gather(-1, best))
     ties = values >= values.gather(-1, best) - rounding
     return values.new_zeros(values.shape).scatter(-1, ties.int().argmax(-1, keepdim=True), 1.0)

@@ -57,28 +57,26 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.oracles.fitting.annotators import weighted_annotators
     from nashward.llm.oracles.fitting.init import find_base
-    from nashward.llm.oracles.fitting.votes import only_of_two_texts
 
     settings = FitSettings(**options.values(args, SETTINGS))
     votes = oracles.read_votes(args.pairs or args.votes)
     if args.annotator_weights is not None:
         votes = weighted_annotators(votes, _weights(args.annotator_weights))
-    equal = sum(vote.a == vote.b and vote.weight > 0 for vote in votes)
-    votes = only_of_two_texts(votes)
     find_base(args.base, "--base")
     fit = oracles.fit_oracle(
         votes, args.base, args.kind, args.out, settings, device=args.device, progress=not args.quiet
     )
-    used = [vote for vote in votes if vote.weight > 0]
+    weighted = [vote for vote in votes if vote.weight > 0]
+    used = [vote for vote in weighted if vote.a != vote.b]
     advice = "more votes, another base or --train lora may help"
     if settings.train != "head":
         advice = "more votes or another base may help"
-    _print_votes(used, fit, equal)
+    _print_votes(used, fit, len(weighted) - len(used))
     counted_votes = [vote for vote in used if fit.weights.get(vote.annotator or "", 1.0) > 0]
     _print_held_out(counted_votes, fit)
     _print_worth(counted_votes, fit, settings, advice)
     _print_cycles(fit, advice)
-    _print_annotators(votes, fit, settings)
+    _print_annotators(used, fit, settings)
     print(f"oracle: {fit.folder}")
     return 0
 
