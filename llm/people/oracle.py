@@ -24,6 +24,7 @@ from ..report.people import RECORD
 from ..store.files import atomic_folder, write_json
 from ..store.run_folder import RunFolder, step_order
 from .inbox import Inbox
+from .questions import drawn_by
 from .step_record import record, what_changed
 from .store import VoteStore
 
@@ -131,6 +132,8 @@ class PeopleOracle(StepwiseOracle):
         previous = None if before is None else as_oracle(before, device=self.device)
         if previous is not None:
             update_beliefs(store, previous, {prompt: list(sources) for prompt, sources in texts.items()}, used)
+        drawn = drawn_by(RunFolder(folder.parent)) | {(prompt, text) for prompt, own in texts.items() for text in own}
+        store.set_target(self.settings.votes, used, drawn)
         self._wait(store, folder, used, pause)
         votes = store.votes()
         with atomic_folder(place) as unfinished:
@@ -141,12 +144,12 @@ class PeopleOracle(StepwiseOracle):
             )  # fmt: skip
             fitted = as_oracle(unfinished, device=self.device)
             changed = what_changed(previous, fitted, [(prompt, list(own)) for prompt, own in texts.items()])
-            facts = record(votes, used, fit, changed)
+            facts = record(votes, used, fit, changed, drawn)
             write_json(unfinished / RECORD, facts)
         logger.info(
-            "%s: fitted to %d votes (%d new) by %d people: held-out log-loss %.3f ± %.3f nats, a coin %.3f",
-            folder.name, len(votes), facts["new"], len({vote.annotator for vote in votes}), fit.log_loss,
-            fit.standard_error, fit.chance,
+            "%s: fitted to %d votes (%d new%s) by %d people: held-out log-loss %.3f ± %.3f nats, a coin %.3f",
+            folder.name, len(votes), facts["new"], _on_run(facts["on_run"], facts["new"]),
+            len({vote.annotator for vote in votes}), fit.log_loss, fit.standard_error, fit.chance,
         )  # fmt: skip
 
     def _before(self, folder: Path) -> tuple[Path | None, int]:
@@ -163,22 +166,27 @@ class PeopleOracle(StepwiseOracle):
         """Return when there are enough votes; what is missing is logged once, and again as it comes in."""
         target, inbox = self.settings.votes, Inbox(store)
         logged: int | None = None
-        store.set_target(target, used)
         while True:
             inbox.read()
-            have = store.count(after=used)
+            have, own = store.count(after=used), store.count(after=used, drawn=True)
             if have >= target and len({vote.prompt for vote in store.votes()}) >= 2:  # a fit holds prompts out
                 return
             if logged is None:
                 more = "" if have < target else ", on at least 2 prompts"
                 logger.warning(
-                    "%s waits for votes: %d of %d are there%s. Open the page with: nashward vote %s  (Ctrl-C stops the "
-                    "run, and the same command continues it)", folder.name, have, target, more, self.folder,
+                    "%s waits for votes: %d of %d are there%s%s. Open the page with: nashward vote %s  (Ctrl-C stops "
+                    "the run, and the same command continues it)",
+                    folder.name, have, target, _on_run(own, have), more, self.folder,
                 )  # fmt: skip
             elif have != logged:
-                logger.info("%s: %d of %d votes", folder.name, have, target)
+                logger.info("%s: %d of %d votes%s", folder.name, have, target, _on_run(own, have))
             logged = have
             pause(POLL)
+
+
+def _on_run(own: int, new: int) -> str:
+    """How many of the new votes are on the run's responses, where not all are."""
+    return "" if own == new else f", {own} of them on responses of this run"
 
 
 def update_beliefs(

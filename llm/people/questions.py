@@ -87,6 +87,13 @@ def of_run(folder: Path) -> list[Responses]:
     raise NashwardError(f"{folder} has sampled nothing yet; nashward sample draws the responses of its next step")
 
 
+def drawn_by(run: RunFolder) -> set[tuple[str, str]]:
+    """The prompts and responses that a run has drawn, of all its steps."""
+    texts = {prompt.id: prompt.text for prompt in played_prompts(run)}
+    files = [file for step in run.steps() for file in shards(step / "responses", "*")]
+    return {(texts[row["prompt"]], row["text"]) for file in files for row in read_shard(file, ["prompt", "text"])}
+
+
 def _grouped(rows: Iterable[Mapping[str, Any]], texts: Mapping[str, str], run: str) -> Iterable[Responses]:
     groups: dict[str, Responses] = {}
     for row in rows:

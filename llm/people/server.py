@@ -63,13 +63,11 @@ class VotingPage:
             return {"name": None}
         times = self._times.get(annotator, [])
         pace = 60 * (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else None
-        target = self.store.target()
         return {
             "name": annotator,
             "code": self.store.code(annotator).decode(),
             "votes": self.store.count(annotator),
-            "all": self.store.count() if target is None else self.store.count(after=target[1]),
-            "wanted": None if target is None else target[0],
+            **self.store.progress(),
             "pace": pace,
             "last": self.store.last_answered(annotator),
         }
@@ -169,7 +167,8 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/api/votes":
             guard.check_bearer(self.headers)
             rows = list(jsonl_rows(io.StringIO(self._body(VOTES_BYTES).decode()), Path("the request")))
-            self._send_json(200, {"added": page.store.add_votes(read_cast_votes(rows))})
+            added = page.store.add_votes(read_cast_votes(rows))
+            self._send_json(200, {"added": added, **page.store.progress()})
             return
         guard.check_access(self.headers)
         guard.check_origin(self.headers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,13 @@ def _nash(P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:
     return nash(PreferenceGame(P)).numpy()
 
 
-def record(votes: Sequence[CastVote], used: int, fit: OracleFit, changed: Mapping[str, Any] | None) -> dict[str, Any]:
+def record(
+    votes: Sequence[CastVote],
+    used: int,
+    fit: OracleFit,
+    changed: Mapping[str, Any] | None,
+    drawn: Set[tuple[str, str]],
+) -> dict[str, Any]:
     """What the report shows of a step's votes and of the fit to them.
 
     Args:
@@ -65,6 +71,7 @@ def record(votes: Sequence[CastVote], used: int, fit: OracleFit, changed: Mappin
         used: the number of the newest vote that the step before had.
         fit: the oracle's.
         changed: what the new votes changed.
+        drawn: the prompts and responses that the run has drawn.
     """
     people = {name: dict(facts) for name, facts in by_annotator(votes).items()}
     for name, reliability in fit.annotators.items():
@@ -80,9 +87,11 @@ def record(votes: Sequence[CastVote], used: int, fit: OracleFit, changed: Mappin
         wins = np.array([votes[k].as_vote().wins for k in random])
         own = score(fit.held_out[random], wins, np.ones(len(random)))
         of_random = {"votes": len(random), "log_loss": own.log_loss, "accuracy": own.accuracy}
+    new = [vote for vote in votes if vote.number > used]
     return {
         "votes": len(votes),
-        "new": sum(vote.number > used for vote in votes),
+        "new": len(new),
+        "on_run": sum({(vote.prompt, vote.a), (vote.prompt, vote.b)} <= drawn for vote in new),
         "newest": max(vote.number for vote in votes),
         "prompts": len({vote.prompt for vote in votes}),
         "held_out": {

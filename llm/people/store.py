@@ -166,10 +166,22 @@ class VoteStore(VoteFile):
 
     # votes
 
-    def set_target(self, votes: int, after: int) -> None:
-        """Record what a run waits for, for the page: so many votes with a number above ``after``."""
+    def set_target(self, votes: int, after: int, drawn: Iterable[tuple[str, str]] = ()) -> None:
+        """Record what a run waits for, for the page.
+
+        Args:
+            votes: how many, with a number above ``after``.
+            after: a vote's number.
+            drawn: what the run has drawn: prompts and responses, of all its steps; see ``count``.
+        """
         with self._transaction() as run:
             run("INSERT OR REPLACE INTO fact VALUES ('target', ?)", (f"{votes} {after}",))
+            run("DELETE FROM drawn")
+            for prompt, text in drawn:
+                found = run("SELECT id FROM prompt WHERE key = ?", (text_key("prompt", prompt),)).fetchone()
+                if found is not None:
+                    key = text_key("response", str(found[0]), text)
+                    run("INSERT OR IGNORE INTO drawn SELECT id FROM response WHERE key = ?", (key,))
 
     def target(self) -> tuple[int, int] | None:
         """How many votes a run waits for, and above which number; None: no run does."""
@@ -321,12 +333,30 @@ class VoteStore(VoteFile):
             if skipped or winner != SKIP
         ]
 
-    def count(self, annotator: str | None = None, after: int = 0) -> int:
-        """How many votes there are, without skips: of all, or of one annotator; with a number above ``after``."""
+    def count(self, annotator: str | None = None, after: int = 0, drawn: bool = False) -> int:
+        """How many votes there are, without skips.
+
+        Args:
+            annotator: of this one alone; None: of all.
+            after: with a number above this one.
+            drawn: between two responses that the run has drawn which waits, or waited last; see ``set_target``.
+        """
         who = "" if annotator is None else " AND annotator = ?"
         values = (SKIP, after, *(() if annotator is None else (annotator,)))
         query = f"SELECT count(*) FROM question WHERE winner IS NOT NULL AND winner != ? AND number > ?{who}"
+        if drawn:
+            both = "a IN (SELECT response FROM drawn) AND b IN (SELECT response FROM drawn)"
+            query += f" AND pair IN (SELECT id FROM pair WHERE {both})"
         return int(self._rows(query, values)[0][0])
+
+    def progress(self) -> dict[str, int | None]:
+        """How far a run's wait is: the new votes ("all"), those of them on its own responses ("on_run"), and how many
+        it waits for ("wanted"); all votes and None where no run waits."""
+        target = self.target()
+        if target is None:
+            return {"all": self.count(), "on_run": None, "wanted": None}
+        votes, after = target
+        return {"all": self.count(after=after), "on_run": self.count(after=after, drawn=True), "wanted": votes}
 
     def add_votes(self, votes: Iterable[CastVote]) -> int:
         """Add votes from elsewhere; one whose id is here, or was here before it was deleted, is left out.

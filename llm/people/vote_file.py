@@ -39,6 +39,7 @@ CREATE INDEX IF NOT EXISTS question_of ON question (annotator, number);
 CREATE INDEX IF NOT EXISTS question_on ON question (pair);
 CREATE TABLE IF NOT EXISTS imported (id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS believed (pair INTEGER PRIMARY KEY REFERENCES pair, number INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS drawn (response INTEGER PRIMARY KEY REFERENCES response);
 """
 
 

@@ -33,8 +33,8 @@ def people(folder: Path) -> list[Content]:
             "how far the equilibrium of a prompt moved (total variation)."
         ),
         Table(
-            ("step", "votes", "new", "log-loss", "accuracy", "log-loss, random pairs", "accuracy",
-             "win probability moved", "winners turned", "equilibrium moved"),
+            ("step", "votes", "new", "on the run's responses", "log-loss", "accuracy", "log-loss, random pairs",
+             "accuracy", "win probability moved", "winners turned", "equilibrium moved"),
             [_step(name, record) for name, record in records],
         ),
         Paragraph(_agreement(newest["agreement"])),
@@ -72,6 +72,7 @@ def _step(name: str, record: dict[str, Any]) -> tuple[Any, ...]:
         name,
         record["votes"],
         record["new"],
+        record.get("on_run"),  # not in records of earlier versions
         with_error(held_out["log_loss"], held_out["error"], 3),
         _percent(held_out["accuracy"]),
         random.get("log_loss"),

@@ -57,7 +57,11 @@ function progress(state) {
   last = state.last;
   const wanted = state.wanted;
   const pace = state.pace ? `, ${state.pace < 10 ? state.pace.toFixed(1) : Math.round(state.pace)} a minute` : "";
-  const all = wanted ? `${Math.min(state.all, wanted)} of ${wanted} that the run waits for` : `${state.all} of all`;
+  const others = wanted ? state.all - state.on_run : 0;  // votes that came in on other responses
+  const own = others > 0 ? ` (${state.on_run} on its responses, ${others} on others)` : "";
+  const all = wanted
+    ? `${Math.min(state.all, wanted)} of ${wanted} that the run waits for${own}`
+    : `${state.all} of all`;
   $("progress").textContent = `${state.votes} by you${pace}; ${all}`;
   $("meter").hidden = !wanted;
   if (wanted) {

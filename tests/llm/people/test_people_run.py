@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -17,6 +18,7 @@ import pytest
 from simulated_people import people, style
 
 from nashward import games, llm
+from nashward.cli.main import main
 from nashward.errors import NashwardError
 from nashward.llm import report
 from nashward.llm.config import Asking, People
@@ -27,6 +29,8 @@ from nashward.llm.people import oracle as people_oracle
 from nashward.llm.people.formats import write_votes
 from nashward.llm.people.records import CastVote
 from nashward.llm.pocket import POLICY, styles
+from nashward.llm.report.content import Table
+from nashward.llm.report.people import people as report_of_people
 from nashward.llm.store.files import read_shard, shards
 
 from .annotators import voting
@@ -142,6 +146,43 @@ def test_a_stopped_wait_is_continued_with_the_votes_of_meanwhile(
     record = json.loads((home / "run" / "iteration-01" / "oracle" / "people.json").read_text())
     assert (record["votes"], record["new"]) == (6, 6)
     assert as_oracle(home / "run" / "iteration-01" / "oracle").raw_logits(["p"], [["x", "y"]], [[(0, 1)]])
+
+
+def test_a_wait_says_how_many_votes_are_on_the_runs_own_responses(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Votes on other texts count as well, and may be all that there are."""
+    other = [CastVote(f"p{k % 2}", "x", f"y{k}", "a", "bot", id=f"other {k}") for k in range(3)]
+    with VoteStore(home / "team") as store:
+        prompt, a, b = sampled(store)[0]
+        store.add_votes([*other, CastVote(prompt, a, "of another model", "a", "bot", id="half")])
+    drop(home / "team", 1)
+    said: list[str] = []
+
+    def more(self: Any, seconds: float) -> None:
+        said.append(caplog.text)
+        write_votes(home / "more.jsonl", [CastVote(prompt, a, b, "a", "bo", id="more")])
+        main(["vote", str(home / "team"), "--import", str(home / "more.jsonl")])
+
+    monkeypatch.setattr("nashward.llm.run.progress.Progress.pause", more)
+    self_play(home, 4, SMALL).run(until="judge", progress=False)
+    assert len(said) == 1
+    assert re.search(r"5 of 6 .*\b1 of them on .* this run", said[0])
+    assert re.search(r"6 new votes: 6 .*\b2 of them on its responses", capsys.readouterr().out)
+    record = json.loads((home / "run" / "iteration-01" / "oracle" / "people.json").read_text())
+    assert (record["new"], record["on_run"]) == (6, 2)
+    table = next(part for part in report_of_people(home / "run") if isinstance(part, Table))
+    assert table.rows[0][table.head.index("on the run's responses")] == 2
+
+
+def test_responses_of_all_steps_of_a_run_are_its_own(tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, iterations=2)
+    with voting(tmp_path / "team", people(2, seed=1), Asking(random_share=0.5, seed=0)) as wrong:
+        self_play(tmp_path, 4, config).run(progress=False)
+    assert wrong == []
+    with VoteStore(tmp_path / "team") as store:
+        assert store.target() == (6, 6)  # of the second step
+        assert store.count(drawn=True) == store.count() == 12
 
 
 def test_a_step_is_judged_by_its_own_oracle_whatever_comes_later(home: Path) -> None:

@@ -283,9 +283,13 @@ def test_programs_send_votes_with_the_key(server: VotingServer, store: VoteStore
 
     assert send("guess")[0] == 401
     assert store.count() == 0
-    assert send(server.guard.key) == (200, {"added": 2})
-    assert send(server.guard.key) == (200, {"added": 0})
-    assert [vote.winner for vote in store.votes()] == ["b", "b"]
+    no_run = {"on_run": None, "wanted": None}
+    assert send(server.guard.key) == (200, {"added": 2, "all": 2, **no_run})
+    assert send(server.guard.key) == (200, {"added": 0, "all": 2, **no_run})
+    store.set_target(5, 1, [("Name a river.", "The Rhine."), ("Name a river.", "No.")])
+    elsewhere = json.dumps({**row, "b": "A river that no run has drawn.", "id": "9"}).encode()
+    assert send(server.guard.key, elsewhere) == (200, {"added": 1, "all": 2, "on_run": 1, "wanted": 5})
+    assert [vote.winner for vote in store.votes()] == ["b", "b", "b"]
     status, answer = send(server.guard.key, b'{"prompt": "p"}')
     assert status == 400
     assert "row 1" in str(answer["error"])

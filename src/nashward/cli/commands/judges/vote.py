@@ -108,6 +108,11 @@ def run(args: argparse.Namespace) -> int:
         elif args.read is not None:
             added = store.add_votes(found)
             print(f"{args.read}: {counted(len(found), 'vote')}, {added} of them new in {folder}")
+            now = store.progress()
+            before = (now["all"] or 0) - added
+            if now["wanted"] is not None and before < now["wanted"]:  # a run that has gone on waits no more
+                there = f"{now['all']} are there, {now['on_run']} of them on its responses"
+                print(f"a run waits for {now['wanted']} new votes: {there}")
         else:
             _add(args, store, groups, source)
             _serve(args, store, asking, rubric)
