@@ -31,6 +31,7 @@ from .files import (
     write_json,
     write_jsonl,
 )
+from .judged_by import JUDGED, another_kind
 
 logger = logging.getLogger(__name__)
 
@@ -196,15 +197,18 @@ class RunFolder:
         if not self.computed:  # whatever stopped it may be put right
             named = [name for name in self.MOVABLE if config.get(name) is not None]
             contents = {f"{name}_content": config.get(f"{name}_content") for name in named}
-            return merged | self._given(config) | contents
+            replaced = dict.fromkeys(JUDGED if another_kind(merged, config) else ())
+            return merged | replaced | self._given(config) | contents
         before, now = flatten(merged), flatten(json.loads(json.dumps(finite(config))))
-        differing, told = [], []
+        other = another_kind(before, now)
+        differing, told = (["oracle"], [other]) if other else ([], [])
         other_solver = before.get("solver.name") != now.get("solver.name")  # whose settings have other meanings
         for key in [*now, *(key for key in before if key not in now)]:
             if other_solver and key.startswith("solver.") and key != "solver.name":
                 continue
             if (
                 not {key, key.partition(".")[0]}.isdisjoint(self.FREE)
+                or (other and key in (*JUDGED, "oracle_content"))
                 or (redo == "train" and key.startswith("fit."))
                 or (key.partition(".")[0] in self.OPTIONAL and None in (before.get(key), now.get(key)))
             ):

@@ -73,6 +73,56 @@ def _told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[solver]\nstep = -1", "solver.step"),
+        ("[solver]\nname = 'inpo'\ntau = -1", "solver.tau"),
+        ("responses = 1", "responses"),
+        ("drop_similar = 2.0", "drop_similar"),
+        ("[fit]\nepochs = 0\nbatch = 3", "fit.epochs"),
+        ("[fit]\nepochs = 0\nbatch = 0", "fit.epochs"),  # two errors, one after the other
+        ("[fit]\nselection = 'best-worst'\nloss = 'online-ipo'", "fit.selection"),
+        ("[sampling]\ntemperature = 0", "sampling.temperature"),
+        ("[lora]\nrank = 0", "lora.rank"),
+        ("[limits]\nsft = -1", "limits.sft"),
+        ("[people]\nvotes = 0", "people.votes"),
+        ("oracle = 'openai:m'\n[judge]\nvotes = 0", "judge.votes"),
+        ("oracle = 'openai:m'\n[endpoint]\nretries = -1", "endpoint.retries"),
+        ("[placement]\nmlp_tokens = 0", "placement.mlp_tokens"),
+        ("[placement]\nlayers = 'host'\ncheckpoints = 'none'", "placement.layers and placement.checkpoints"),
+        ("[opponents]\nresponses = 'openai:m'\ncount = 0", "opponents.count"),
+        ("phases = [{iterations = 0}]", "phases"),
+        ("oracle = ['pocket:pairrm', 'mine:Shorter']\ncombine = 'median'", "combine"),
+        ("oracle = 'pocket:pairrm'\ncorrect = 'nothing'", "correct"),
+        ("objective = ['a', 'b=pocket:pairrm']", "objective"),
+    ],
+)
+def test_a_value_that_a_part_refuses_is_named_with_its_file_and_key(
+    text: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine.toml").write_text(text)
+    assert main(["align", "--config", "mine.toml", "--out", "new"]) == 2
+    assert f"nashward: mine.toml: {named}: " in capsys.readouterr().err
+    assert not Path("new").exists()
+
+
+def test_of_a_file_and_an_option_the_one_that_is_refused_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.toml").write_text("[fit]\nepochs = 3\n[placement]\nlayers = 'host'\n[solver]\nstep = 1\n")
+    assert main(["align", "--config", "mine.toml", "--out", "new", "--epochs", "0"]) == 2
+    told = capsys.readouterr().err
+    assert "--epochs: " in told
+    assert "mine.toml" not in told
+    assert main(["align", "--config", "mine.toml", "--out", "new", "--checkpoints", "none"]) == 2
+    told = capsys.readouterr().err
+    assert "--checkpoints" in told
+    assert "mine.toml: placement.layers" in told
+    assert main(["solve", "zoo:rock-paper-scissors", "--solver", "mwu,mwu:step=-1", "--step", "0.5"]) == 2
+    told = capsys.readouterr().err
+    assert "mwu:step=-1: " in told
+    assert "--step" not in told
+
+
 @pytest.mark.parametrize(("text", "line"), TOML, ids=[text[:30] for text, _ in TOML])
 @pytest.mark.parametrize("command", ["config", "align", "train"])
 def test_a_bad_file_gives_one_line(command: str, text: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,47 @@ def test_the_folder_holds_the_objectives_and_each_one_s_judgements(capsys: pytes
         2 * rows[0]["shares"]["plain"]
     )  # sealed with the first adapter
     assert main(["align", "--out", "run", "--quiet", "--iterations", "2"]) == 0  # goes on by what the folder holds
+
+
+def test_one_oracle_for_a_run_of_objectives_is_another_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was not typed is not to be left out."""
+    single = "nashward.llm.oracles:Length"
+    for given in (["align", "--out", "run", "--oracle", single], ["judge", "--out", "run", "--oracle", single]):
+        assert main(given) == 2
+        told = capsys.readouterr().err
+        for part in ("run holds another run", LONG, PLAIN, "floors:plain=0.45:limit=2", f"oracle {single} now"):
+            assert part in told, told
+        assert "leave" not in told
+    assert main(["exploit", "run", "--oracle", single]) == 2
+    told = capsys.readouterr().err
+    assert LONG in told
+    assert "leave it out" in told
+    assert main(["align", "--out", "run", "--correct", "temperature:2"]) == 2
+    assert "--objective" not in capsys.readouterr().err
+    folder = RunFolder("run")
+    config = folder.read()["config"]
+    with pytest.raises(NashwardError, match=f"oracle {single} now") as refused:  # from Python
+        folder.check(config | {"oracle": single, "objective": None, "combine": None, "oracle_content": "0" * 16})
+    assert "oracle_content" not in str(refused.value)
+
+
+def test_objectives_for_a_run_of_one_oracle_are_another_run(capsys: pytest.CaptureFixture[str]) -> None:
+    single = "nashward.llm.oracles:Length"
+    given = ["--policy", str(pocket.POLICY), "--prompts", "p.txt", "--out", "single", "--iterations", "1", *SMALL]
+    assert main(["align", *given, "--oracle", single]) == 0
+    capsys.readouterr()
+    assert main(["align", "--out", "single", *BOTH]) == 2
+    told = capsys.readouterr().err
+    assert "single holds another run" in told
+    assert f"oracle {single} there, objective {LONG}" in told
+
+
+def test_before_anything_is_computed_one_oracle_may_take_the_place_of_objectives(tmp_path: Path) -> None:
+    for file in ("run.json", ".run.json"):
+        shutil.copy(Path("run") / file, tmp_path / file)
+    folder = RunFolder(tmp_path)
+    now = folder.check(folder.read()["config"] | {"oracle": "x", "objective": None, "combine": None})
+    assert (now["oracle"], now["objective"], now["combine"]) == ("x", None, None)
 
 
 @pytest.mark.parametrize(("combine", "first"), [("floors:plain=0.45", "2"), ("floors:plain=0.45:limit=2", None)])

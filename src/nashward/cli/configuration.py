@@ -7,7 +7,6 @@ import difflib
 import logging
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,10 @@ from .solver_options import (
     DEFAULT_SOLVER,
     DEFAULT_STEP,
     SOLVER,
+    Setting,
+    Settings,
     is_solver,
+    made,
     solver_kind,
     solver_name,
     typed_settings,
@@ -56,17 +58,6 @@ JUDGED_BY = {"oracle", "objective"}  # a run has one of these settings
 SECTIONS = list(dict.fromkeys(path[0] for path in PLACES if len(path) > 1))
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A value, and where it is from: "flag", "file NAME", "preset NAME", "folder" or "default"."""
-
-    value: Any
-    source: str
-
-
-Settings = dict[str, Setting]  # by the option's name
-
-
 def flags(args: argparse.Namespace, known: Iterable[str] = ALL) -> Settings:
     """The settings that were given on the command line, and no other."""
     arguments = vars(args)
@@ -81,7 +72,7 @@ def settings(args: argparse.Namespace) -> Settings:
     """
     chosen = merged(given := layers(args))
     if "out" in chosen:
-        chosen = merged([*given, from_folder(chosen["out"].value)])
+        chosen = merged(_of_one_judge([*given, from_folder(chosen["out"].value)]))
     chosen.setdefault("solver", Setting(DEFAULT_SOLVER, "default"))
     kind = solver_kind(chosen["solver"].value, MIRROR_STEPS)
     if kind in SOLVERS and "step" in typed_settings(kind):
@@ -101,6 +92,11 @@ def layers(args: argparse.Namespace) -> list[Settings]:
         found.append(from_toml(read_text(file, "configuration file"), str(file), f"file {file}"))
     for name in reversed(getattr(args, "preset", None) or ()):
         found.append(preset(name))
+    return _of_one_judge(found)
+
+
+def _of_one_judge(found: list[Settings]) -> list[Settings]:
+    """Layers without the oracles of those that have the other one of ``oracle`` and ``objective`` than the first."""
     chosen: set[str] = next((kinds for layer in found if (kinds := JUDGED_BY & layer.keys())), JUDGED_BY)
     others = JUDGED_BY | {"combine", "correct"}
     return [
@@ -263,9 +259,9 @@ def solver(chosen: Settings, several: bool = False) -> Solver:
             option = f"--{name}: " if setting.source == "flag" else ""
             behind = f"; set it behind a solver that has it: SOLVER:{key}={setting.value}" if several else ""
             raise NashwardError(f"{option}{hints.no_setting(kind.__name__, key, own)}{behind}")
-        given[key] = setting.value
+        given[name] = key
     try:
-        return kind(**given)
+        return made(lambda own: kind(**{key: own[name].value for name, key in given.items() if name in own}), chosen)
     except LIBRARY_ERRORS as error:
         if isinstance(error, NashwardError):
             raise
@@ -274,8 +270,14 @@ def solver(chosen: Settings, several: bool = False) -> Solver:
 
 def run_of(args: argparse.Namespace) -> SelfPlay:
     """The run of a folder, with policy and oracle where they are now if they were moved; it is not played on."""
-    moved = flags(args, ("policy", "oracle"))
-    return self_play({**merged([moved, from_folder(args.folder, plays=False)]), "out": Setting(args.folder, "flag")})
+    moved, held = flags(args, ("policy", "oracle")), from_folder(args.folder, plays=False)
+    if "oracle" in moved and "objective" in held:
+        objectives = " ".join(f"--objective {one}" for one in _several(held["objective"].value))
+        raise NashwardError(
+            f"{args.folder} was played for several objectives ({objectives}), which --oracle "
+            f"{moved['oracle'].value} cannot stand for: leave it out"
+        )
+    return self_play({**merged([moved, held]), "out": Setting(args.folder, "flag")})
 
 
 def self_play(chosen: Settings) -> SelfPlay:
@@ -287,23 +289,13 @@ def self_play(chosen: Settings) -> SelfPlay:
     """
     from nashward.llm import SelfPlay
 
-    tree: dict[str, dict[str, Any]] = {"": {}, **{section: {} for section in SECTIONS}}
-    for name, setting in chosen.items():
-        *section, key = ALL[name].path
-        tree["".join(section)][key] = setting.value
-
-    def part(section: str, kind: Any) -> Any:
-        try:
-            return kind(**tree[section])
-        except ValueError as error:
-            raise NashwardError(f"{section}: {error}") from None
-
-    top = tree[""]
+    top = _section("", chosen)
     if top.get("chat_template") is not None:
         top["chat_template"] = template(top["chat_template"])
     if "folder" not in top:
         raise NashwardError('a run folder is needed: --out FOLDER, or folder = "FOLDER" in the file of --config')
-    phases = tuple(Phase.read(row) for row in top.pop("phases", []))
+    top.pop("phases", None)
+    phases = made(lambda own: tuple(map(Phase.read, _section("", own).get("phases", []))), chosen)
     _check_phases(phases, chosen)
     inputs: dict[str, Any] = {"policy": None, "oracle": None, "prompts": None}
     inputs |= {key: top.pop(key) for key in [option.key for option in options.INPUTS.values()] if key in top}
@@ -312,22 +304,21 @@ def self_play(chosen: Settings) -> SelfPlay:
     own = [name for name, given in chosen.items() if (at := _in(name, "judge")) and given.value != getattr(usual, at)]
     if own and (oracle := inputs["oracle"] or objectives) is not None:
         _check_judged(own[0], [one.partition("=")[2] if objectives else one for one in _several(oracle)])
-    inputs["oracle"] = oracle_source(
-        inputs["oracle"], inputs.pop("combine", None), inputs.pop("correct", None), objectives
-    )
-    wrapped, opponents = joined(Opponents(**tree["opponents"]), solver(chosen))
-    config = RunConfig(
-        **top,
-        phases=phases,
-        lora=part("lora", Lora),
-        sampling=part("sampling", Sampling),
-        judge=part("judge", JudgeSettings),
-        endpoint=part("endpoint", Endpoint),
-        fit=part("fit", Fit),
-        limits=part("limits", Limits),
-        people=part("people", People),
-        placement=tree["placement"] or None,
-    )
+    for name in ("combine", "correct"):
+        inputs.pop(name, None)
+    judged = ("oracle", "combine", "correct", "objective")
+    inputs["oracle"] = made(lambda own: oracle_source(*map(_section("", own).get, judged)), chosen)
+    alone = solver(chosen)
+    wrapped, opponents = made(lambda own: joined(Opponents(**_section("opponents", own)), alone), chosen)
+    kinds = {"lora": Lora, "sampling": Sampling, "judge": JudgeSettings, "endpoint": Endpoint, "fit": Fit,
+             "limits": Limits, "people": People}  # fmt: skip
+    sections = {name: _part(name, kind, chosen) for name, kind in kinds.items()}
+
+    def whole(own: Settings) -> RunConfig:
+        above = {key: top[key] for key in _section("", own) if key in top}
+        return RunConfig(**above, phases=phases, **sections, placement=_section("placement", own) or None)
+
+    config = made(whole, chosen)
     if str(inputs["oracle"]).startswith(PEOPLE):
         from nashward.llm.people import PeopleOracle
 
@@ -339,6 +330,16 @@ def self_play(chosen: Settings) -> SelfPlay:
     play.check_settings()
     refuse_without_effect(chosen, wrapped)
     return play
+
+
+def _section(name: str, given: Settings) -> dict[str, Any]:
+    """The values of a section's settings by their keys; of "" those above the first section."""
+    place = (name,) if name else ()
+    return {ALL[of].path[-1]: setting.value for of, setting in given.items() if ALL[of].path[:-1] == place}
+
+
+def _part(name: str, kind: Any, chosen: Settings) -> Any:
+    return made(lambda own: kind(**_section(name, own)), chosen)
 
 
 def _check_phases(phases: Sequence[Phase], chosen: Settings) -> None:
@@ -380,12 +381,13 @@ def _several(value: Any) -> tuple[Any, ...]:
 
 
 def _objectives(oracle: Any, combine: str | None, correct: Any, given: tuple[str, ...]) -> Any:
-    for name, other in (("oracle", oracle), ("correct", correct)):
-        if other is not None:
-            raise NashwardError(f"--objective names the oracles of several objectives: leave --{name} out")
+    named = named_oracles(given)
+    if oracle is not None:
+        raise NashwardError("--objective names the oracles of several objectives: leave --oracle out")
+    if correct is not None:  # the objectives may be those of the run folder
+        raise NashwardError(f"--correct does not go with several objectives ({', '.join(named)}): leave it out")
     from nashward.llm.oracles import EnsembleSource
 
-    named = named_oracles(given)
     return EnsembleSource(tuple(named.values()), combine or "weights", tuple(named))
 
 
@@ -421,10 +423,7 @@ def judge(args: argparse.Namespace, oracles: Sequence[str], flag: str = "--oracl
     if given:
         _check_judged(next(iter(given)), oracles, flag)
     kinds: dict[str, Any] = {"judge": JudgeSettings, "endpoint": Endpoint}
-    return {
-        section: kind(**{at: setting.value for name, setting in given.items() if (at := _in(name, section))})
-        for section, kind in kinds.items()
-    }
+    return {section: _part(section, kind, given) for section, kind in kinds.items()}
 
 
 def _in(name: str, section: str) -> str | None:

@@ -7,9 +7,9 @@ import dataclasses
 import difflib
 import inspect
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nashward.errors import NashwardError
 from nashward.games.solvers import MIRROR_STEPS, SOLVERS
@@ -56,6 +56,7 @@ def _of_solvers() -> dict[str, Option]:
 KINDS = {kind.__name__.lower(): kind for kind in SOLVERS}
 SOLVER = _of_solvers()
 ALL = {**INPUTS, **SOLVER, **OPPONENTS, **RUN}
+Made = TypeVar("Made")
 
 
 def add_run(
@@ -135,3 +136,67 @@ def typed_settings(kind: type[Any]) -> list[str]:
     """The settings of a solver that can be typed, by the names of its fields."""
     typed = {option.path[1] for option in SOLVER.values()}
     return [field.name for field in dataclasses.fields(kind) if field.name in typed]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A value, and where it is from: "flag", "file NAME", "preset NAME", "solver TEXT", "folder" or "default"."""
+
+    value: Any
+    source: str
+
+
+Settings = dict[str, Setting]  # by the option's name
+
+
+def made(make: Callable[[Settings], Made], chosen: Settings) -> Made:
+    """What is made of settings; an error begins with those that it is of, as they were given: the option, or the file
+    and its key.
+
+    They are the ones without any of which there would be no error, or else another one.
+
+    Args:
+        make: of the settings that it is given, the others being as they are by default.
+        chosen: all settings.
+
+    Raises:
+        ValueError: what ``make`` raises.
+    """
+    try:
+        return make(chosen)
+    except NashwardError as error:
+        told = str(error)
+        others = {name: _refusal(make, {k: v for k, v in chosen.items() if k != name}, told) for name in chosen}
+        own = [name for name in chosen if others[name] is None] or [name for name in chosen if others[name] != told]
+        if not own or told.startswith(tuple(f"--{name} " for name in own if chosen[name].source == "flag")):
+            raise  # it says so itself
+        raise NashwardError(f"{_places({name: chosen[name].source for name in own})}: {told}") from None
+
+
+def _refusal(make: Callable[[Settings], Made], given: Settings, told: str) -> str | None:
+    try:
+        make(given)
+    except NashwardError as error:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a solver of the user's may need the setting that is left out: nothing is learned
+        return told
+    return None
+
+
+def _places(sources: Mapping[str, str]) -> str:
+    """Settings as they were given, those of one file together.
+
+    Example:
+        >>> _places({"epochs": "file run.toml", "loss": "file run.toml", "step": "flag"})
+        'run.toml: fit.epochs and fit.loss, --step'
+    """
+    named: dict[str, list[str]] = {}
+    for name, source in sources.items():
+        kind, _, of = source.partition(" ")
+        if kind == "flag":
+            named.setdefault("", []).append(f"--{name}")
+        elif kind == "solver":  # as it stands behind a solver's name
+            named.setdefault("", []).append(of)
+        else:
+            named.setdefault({"file": of, "preset": source}.get(kind, ""), []).append(ALL[name].key)
+    return ", ".join(f"{of}: {' and '.join(keys)}" if of else " and ".join(keys) for of, keys in named.items())

@@ -132,7 +132,7 @@ def solvers(texts: list[str], shared: Settings) -> list[Any]:
         for key, value in settings.items():
             if key not in (own := solver_options.typed_settings(kind)):
                 raise NashwardError(f"{text}: {hints.no_setting(kind.__name__, key, own)}")
-            given[SOLVER[key]] = Setting(_value(text, key, solver_options.SOLVER[SOLVER[key]], value), "flag")
+            given[SOLVER[key]] = Setting(_value(text, key, solver_options.SOLVER[SOLVER[key]], value), f"solver {text}")
         several = len(texts) > 1 or "," in texts[0]
         solver = configuration.solver({**shared, **given, "solver": Setting(name, "flag")}, several)
         if solver in chosen:
