@@ -14,13 +14,15 @@ from nashward.games.shapes import Float
 from nashward.shortened import quoted
 
 from .protocol import Pairs, PreferenceOracle, as_number, one_each
+from .users_code import naming_pairs
 
 
 class Function(PreferenceOracle):
     """A plain function as an oracle.
 
     Args:
-        function: ``(prompt, first, second) -> P(first beats second)`` in [0, 1], or None for no verdict.
+        function: ``(prompt, first, second) -> P(first beats second)`` in [0, 1], or None for no verdict. Where all that
+            it is asked at first is without one a warning says so: a ``return`` may be missing.
         symmetric: promise that f(p, a, b) == 1 - f(p, b, a); then one order is judged.
         transitive, name, fingerprint: see ``PreferenceOracle``.
 
@@ -57,7 +59,10 @@ class Function(PreferenceOracle):
     ) -> list[np.ndarray]:
         logits = []
         for prompt, texts, prompt_pairs in zip(prompts, candidates, pairs, strict=True):
-            values = [as_number(self.function(prompt, texts[i], texts[j])) for i, j in prompt_pairs]
+            values = []
+            for i, j in prompt_pairs:
+                with naming_pairs(self.name, [prompt], [texts], [[(i, j)]]):
+                    values.append(as_number(self.function(prompt, texts[i], texts[j])))
             for p in values:
                 if not isinstance(p, Real | None):
                     raise NashwardError(f"{self.name} gave {quoted(p, 60)}; expected a probability in [0, 1], or None")
@@ -97,6 +102,10 @@ class Judge(PreferenceOracle):
         self.fingerprint, self.pairs_per_call = fingerprint, pairs_per_call
         parameters = inspect.signature(judge.judge).parameters
         self._options = {"shuffle_order": False} if "shuffle_order" in parameters else {}
+
+    @property
+    def _of_user(self) -> bool:
+        return True
 
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]

@@ -14,6 +14,7 @@ from nashward.games.shapes import Float
 from nashward.shortened import quoted
 
 from .cache import Cache
+from .users_code import naming_pairs, warn_of_silence
 
 Pairs = Sequence[tuple[int, int]]
 # what a step has sampled: the prompt's text, the policy's label, the texts of the responses
@@ -162,7 +163,7 @@ class PreferenceOracle(ABC):
             ValueError: ``raw_logits`` returns something else than one logit a pair; at its first use, numbers that are
                 not opposite in both orders though ``symmetric`` is True, or probabilities in place of log-odds.
         """
-        start = 0
+        start, silent = 0, 0  # pairs that were asked for, where none was judged
         while start < len(prompts):
             stop, count = start + 1, len(pairs[start])
             further = self._further(candidates[start], pairs[start])
@@ -172,14 +173,34 @@ class PreferenceOracle(ABC):
                 stop += 1
             part = slice(start, stop)
             wanted = [[*pairs[start], *further]] if further else pairs[part]
-            returned = self.raw_logits(prompts[part], candidates[part], wanted)
+            with naming_pairs(self.name, prompts[part], candidates[part], wanted):
+                returned = self.raw_logits(prompts[part], candidates[part], wanted)
             logits = one_each(returned, stop - start, f"{self.name} returned logits", "prompts")
             for n, own, prompt_logits in zip(range(start, stop), wanted, logits, strict=True):
                 values = self._checked(prompt_logits, len(own), n, len(further))
                 if n == start:
                     self._check_promises(prompts[n], candidates[n], own, values)
+                silent += values.shape[-1]
+                self._heard = self._heard or not np.isnan(values).all()
                 yield [(n, k) for k in range(len(pairs[n]))], values[..., : len(pairs[n])]
             start = stop
+        if silent and self._of_user and not self._heard:
+            self._heard = True  # said once
+            warn_of_silence(self.name, silent)
+
+    @property
+    def _of_user(self) -> bool:
+        """Whether a user's code judges, which may lack a return; a table of votes is silent on other texts."""
+        return not (self._proven and type(self).__module__.startswith("nashward."))
+
+    @property
+    def _heard(self) -> bool:
+        """Whether it has judged anything yet, or was warned of."""
+        return bool(self.__dict__.get("_any_judgement"))
+
+    @_heard.setter
+    def _heard(self, heard: bool) -> None:
+        self.__dict__["_any_judgement"] = heard  # a frozen dataclass may be an oracle
 
     @property
     def _proven(self) -> bool:

@@ -142,6 +142,10 @@ class RewardFunction(ScalarOracle):
         self.name = name or " + ".join(_name(function) for function in self.functions)
         self.fingerprint, self.temperature = fingerprint, temperature
 
+    @property
+    def _of_user(self) -> bool:
+        return True
+
     def cache_key(self) -> str | None:
         key = super().cache_key()
         return key and f"{key}, weights {self.weights}"

@@ -184,7 +184,7 @@ def _calls(numbers: Sequence[int], oracle: PreferenceOracle) -> list[Sequence[in
 def advice(oracle: PreferenceOracle) -> str:
     """What to do where an oracle judges nothing."""
     if not isinstance(oracle, VoteTable):
-        return ": there is nothing to learn from"
+        return ": there is nothing to learn from. If it is code of yours, look for a missing return: None is no verdict"
     return (
         ": votes judge only texts that equal theirs character by character; fit an oracle to them, which judges any "
         f"text: nashward fit-oracle --pairs {oracle.name}"

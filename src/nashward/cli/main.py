@@ -174,7 +174,7 @@ def _of_users_code(error: Exception) -> str | None:
     own = file.is_file() and file.is_relative_to(here) and "site-packages" not in file.parts
     if not own or file.is_relative_to(ours):
         return None
-    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    what = "; ".join([f"{type(error).__name__}: {error}".rstrip(": "), *getattr(error, "__notes__", ())])
     return f"{file.relative_to(here)}, line {last.lineno}, in {last.name}: {what}; --traceback shows how it came there"
 
 

@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nashward.cli.main import main
 from nashward.errors import NashwardError
 from nashward.llm.oracles import (
     Cache,
     Ensemble,
     Function,
+    Judge,
     PreferenceOracle,
+    RewardFunction,
     ScalarOracle,
     Unflipped,
+    VoteTable,
     preference_matrices,
 )
 
@@ -186,3 +190,90 @@ def test_certain_missing_and_rounded_judgements() -> None:
     preference_matrices(Half(), PROMPTS, TEXTS)
     with pytest.raises(NashwardError, match="returned inf"):
         preference_matrices(First(), PROMPTS, TEXTS)
+
+
+def forgot(prompt: str, first: str, second: str) -> Any:
+    0.5 + 0.4 * (len(first) > len(second))
+
+
+class SilentJudge:
+    def judge(self, prompts: Any, pairs: Any) -> Any:
+        return [None for _ in pairs]
+
+
+class SilentRewards(ScalarOracle):
+    name = "the rewards"
+
+    def rewards(self, prompts: Any, candidates: Any) -> Any:
+        return [[None] * len(texts) for texts in candidates]
+
+
+@pytest.mark.parametrize(
+    "oracle",
+    [Function(forgot), Judge(SilentJudge()), RewardFunction(lambda completions: [None] * len(completions)),
+     SilentRewards()],
+)  # fmt: skip
+def test_code_that_never_gives_a_judgement_is_told_once(oracle: Any, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        assert np.isnan(preference_matrices(oracle, PROMPTS[:1], TEXTS[:1])[0].P[0, 1])  # it may abstain
+    (told,) = caplog.messages
+    assert oracle.name in told
+    assert "return" in told
+
+
+def test_a_judge_that_abstains_now_and_then_is_no_matter(caplog: pytest.LogCaptureFixture) -> None:
+    some = Function(lambda prompt, first, second: None if prompt == "first" else 0.6, name="some")
+    preference_matrices(some, PROMPTS, TEXTS)
+    preference_matrices(some, PROMPTS[:1], TEXTS[:1])
+    votes = VoteTable([{"prompt": "another", "a": "x", "b": "y", "winner": "a"}])
+    preference_matrices(votes, PROMPTS, TEXTS)  # knows none of the texts, by no fault of its code
+    assert caplog.messages == []
+
+
+class Fails(PreferenceOracle):
+    name = "the failing one"
+
+    def raw_logits(self, prompts: Any, candidates: Any, pairs: Any) -> Any:
+        raise KeyError("score")
+
+
+def fails_at_four(prompt: str, first: str, second: str) -> float:
+    if len(first) == 4:
+        raise ZeroDivisionError("of my own")
+    return 0.5
+
+
+@pytest.mark.parametrize(
+    ("oracle", "kind", "named"),
+    [
+        (Function(fails_at_four), ZeroDivisionError, ("fails_at_four", "'cccc'", "'first'")),
+        (Ensemble([Function(fails_at_four)]), ZeroDivisionError, ("fails_at_four", "'cccc'", "'first'")),
+        (Fails(), KeyError, ("the failing one", "'a'", "'bb'", "'first'", "3 prompts")),
+    ],
+)
+def test_an_exception_of_an_oracle_names_the_pair(oracle: Any, kind: type[Exception], named: Any) -> None:
+    with pytest.raises(kind) as raised:
+        preference_matrices(oracle, PROMPTS, TEXTS)
+    assert raised.type is kind  # the user's own, with its traceback
+    assert raised.traceback[-1].name in ("fails_at_four", "raw_logits")
+    (note,) = raised.value.__notes__
+    for part in named:
+        assert part in note
+
+
+def test_the_line_of_a_command_has_the_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pair_judge.py").write_text(
+        "from nashward.llm.oracles import Function\n"
+        "def judge(prompt, first, second):\n"
+        "    raise KeyError('score')\n"
+        "mine = Function(judge)\n"
+    )
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "Why?", "responses": ["So.", "No."]}\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["best-of-n", "--responses", "rows.jsonl", "--oracle", "pair_judge:mine", "--out", "best.jsonl"]) == 2
+    told = capsys.readouterr().err
+    assert "pair_judge.py, line 3" in told
+    assert "'So.', 'No.' of prompt 'Why?'" in told
