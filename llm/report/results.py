@@ -11,6 +11,7 @@ from nashward.counted import counted
 from nashward.p_text import p_text
 from nashward.shortened import shortened
 
+from ..config.inputs import PEOPLE
 from ..evaluation.exploit import TRAINED
 from ..evaluation.players import EVALUATION, MIXTURE, TRAINING
 from ..evaluation.tables import LEVEL, clear_in_resamples
@@ -84,12 +85,17 @@ def evaluation_alerts(folder: Path, old: bool = True) -> list[Alert]:
 
 
 def short_source(source: str) -> str:
-    """The end of a long path, which names a model; anything else as it is.
+    """The end of a long path, which names a model; people by their folder, as ``--oracle`` names them; anything else as
+    it is.
 
     Example:
         >>> short_source("/home/me/models/pairrm"), short_source("llm-blender/PairRM")
         ('models/pairrm', 'llm-blender/PairRM')
+        >>> short_source("people:/home/me/my votes/team")
+        'people:team'
     """
+    if source.startswith(PEOPLE):
+        return PEOPLE + Path(source.removeprefix(PEOPLE)).name
     return "/".join(Path(source).parts[-2:]) if source.count("/") > 1 and " " not in source else source
 
 
