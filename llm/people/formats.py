@@ -13,7 +13,7 @@ from typing import Any
 
 from nashward.errors import NashwardError
 from nashward.shortened import quoted
-from nashward.winners import MODELS, SKIP, is_skip, winner_of
+from nashward.winners import MODELS, SKIP, is_skip, two_meanings, winner_of
 
 from ..config.people import VoteFormat
 from ..data.rows import is_missing, is_unicode, likely_field, numbered_rows, read_rows
@@ -240,6 +240,8 @@ def _from_battles(row: Mapping[str, Any]) -> list[CastVote]:
     if sides[0][:-1] != sides[1][:-1]:
         raise NashwardError("has two different conversations before the responses; one prompt has both")
     winner = winner_of(row.get("winner"), _sources(row))
+    if winner is None and (twice := two_meanings(row.get("winner"), _sources(row))):
+        raise NashwardError(f"has winner {quoted(row['winner'], 40)}, which {twice}")
     if winner is None:
         raise NashwardError(f"has winner {quoted(row.get('winner'), 40)}, expected one of {', '.join(BATTLE.values())}")
     prompt, a, b = compared_texts(

@@ -136,8 +136,8 @@ def _letters(said: str) -> str:
 def winner_of(said: Any, names: tuple[str, str] = ("", ""), swapped: bool = False) -> str | None:
     """Which side a word names: "a", "b", "tie" or "both_bad"; None where it has no meaning or more than one.
 
-    The name of a side comes first. A word that may be the other side's name has two meanings, and a number too: sides
-    are counted from 0 and from 1.
+    The name of a side comes first, also a letter. A longer word for a side that is the other side's name ("model_b",
+    where model_a is called so) has two meanings, and a number too: sides are counted from 0 and from 1.
 
     Args:
         said: the word, of which the letters count: "model_a", "Response A", "left", "first" and "A" are all a.
@@ -147,6 +147,8 @@ def winner_of(said: Any, names: tuple[str, str] = ("", ""), swapped: bool = Fals
     Example:
         >>> winner_of("Left"), winner_of("gpt", ("opt", "gpt")), winner_of("tie (bothbad)"), winner_of("1")
         ('a', 'b', 'both_bad', None)
+        >>> winner_of("model_b", ("model_b", "opt")), winner_of("b", ("b", "opt"))
+        (None, 'a')
         >>> winner_of("="), winner_of("Equal"), winner_of("equal", ("equal", "opt"))
         ('tie', 'tie', 'a')
     """
@@ -154,17 +156,24 @@ def winner_of(said: Any, names: tuple[str, str] = ("", ""), swapped: bool = Fals
         return None
     for compared in filter(None, (said, said.strip())):
         if compared in names:
-            return None if names[0] == names[1] else "ab"[names.index(compared)]
+            side = "ab"[names.index(compared)]
+            return None if names[0] == names[1] or _other_side(compared, side) else side
     word = "tie" if said.strip() == "=" else _letters(said)
     side = WORDS.get(word)
     return None if meant_twice(said, names) is not None or (swapped and word in PLACES) else side
+
+
+def _other_side(name: str, side: str) -> bool:
+    """Whether a name is also a word, longer than a letter, for the side that it is not the name of."""
+    word = _letters(name)
+    return len(word) > 1 and WORDS.get(word) in ("a", "b") and WORDS[word] != side
 
 
 def meant_twice(said: Any, names: tuple[str, str]) -> str | None:
     """The side, "a" or "b", that a word means which is also how the other side may be called; None of other words.
 
     Args:
-        said: the word, which is neither name to the letter.
+        said: the word, of which ``winner_of`` does not know the side.
         names: of both sides.
 
     Example:
@@ -173,3 +182,25 @@ def meant_twice(said: Any, names: tuple[str, str]) -> str | None:
     """
     side = WORDS.get(_letters(said)) if isinstance(said, str) else None
     return side if side in ("a", "b") and _letters(names["ab".index(side) - 1]) == _letters(said) else None
+
+
+def two_meanings(said: Any, names: tuple[str, str]) -> str | None:
+    """The end of an error on a word that means a side and may be the other side's name; None where it is none.
+
+    Args:
+        said: the word, of which ``winner_of`` does not know the side.
+        names: of both sides.
+
+    Example:
+        >>> two_meanings("A", ("opt", "a"))
+        "may mean A, the first model, 'opt', or the model 'a'; write opt or a as its column has it"
+    """
+    meant = meant_twice(said, names)
+    if meant is None:
+        return None
+    first, second = names if meant == "a" else names[::-1]
+    advice = f"write {first} or {second} as its column has it"
+    if said.strip() == second:
+        advice = f"call the model otherwise, or write {first} where that won" if first else "call the model otherwise"
+    place = f"the {'first' if meant == 'a' else 'second'} model" + (f", {first!r}" if first else "")
+    return f"may mean {meant.upper()}, {place}, or the model {second!r}; {advice}"

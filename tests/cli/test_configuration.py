@@ -117,7 +117,7 @@ def test_of_a_file_and_an_option_the_one_that_is_refused_is_named(capsys: pytest
     told = capsys.readouterr().err
     assert "--checkpoints" in told
     assert "mine.toml: placement.layers" in told
-    assert main(["solve", "zoo:rock-paper-scissors", "--solver", "mwu,mwu:step=-1", "--step", "0.5"]) == 2
+    assert main(["solve", "zoo:rock_paper_scissors", "--solver", "mwu,mwu:step=-1", "--step", "0.5"]) == 2
     told = capsys.readouterr().err
     assert "mwu:step=-1: " in told
     assert "--step" not in told

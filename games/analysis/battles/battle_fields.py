@@ -9,8 +9,9 @@ from typing import Any
 from nashward.errors import NashwardError
 from nashward.shortened import quoted
 from nashward.text_rows import as_whole, is_missing
-from nashward.winners import meant_twice, winner_of
+from nashward.winners import two_meanings, winner_of
 
+EMPTY = ("nan", "NaN", "<NA>", "NaT", "None")  # what pandas makes of an empty cell as a text
 EXAMPLE = '{"model_a": "x", "model_b": "y", "winner": "model_a"}'
 
 
@@ -22,9 +23,15 @@ def name_of(row: Mapping[Any, Any], field: str) -> str:
         field: that has it.
 
     Raises:
-        ValueError: there is no such field, or no name in it, as in blanks.
+        ValueError: there is no such field, or no name in it, as in blanks, or "nan" and what else is an empty cell as
+            a text.
     """
     name = row.get(field)
+    if isinstance(name, str) and name.strip() in EMPTY:
+        raise NashwardError(
+            f"has {name!r} as {field}, which is an empty cell that was made a text, as by pandas' astype(str): give "
+            "the model's name (one that is called so needs another), or leave the row out"
+        )
     if isinstance(name, str) and name.strip():
         return name
     name = None if isinstance(name, str) else as_whole(name)
@@ -55,12 +62,8 @@ def wins_by(result: Any, a: str, b: str) -> tuple[float, float]:
     if side is not None:
         won = {"a": 1.0, "b": 0.0}.get(side, 0.5)
         return won, 1.0 - won
-    if (meant := meant_twice(result, (a, b))) is not None:
-        first, second = (a, b) if meant == "a" else (b, a)
-        raise NashwardError(
-            f"has the winner {result!r}, which may mean {meant.upper()}, the {'first' if meant == 'a' else 'second'} "
-            f"model, {first!r}, or the model {second!r}; write {first} or {second} as its column has it"
-        )
+    if twice := two_meanings(result, (a, b)):
+        raise NashwardError(f"has the winner {result!r}, which {twice}")
     raise NashwardError(
         f"has the winner {result!r}; expected model_a, model_b, {a}, {b}, tie or both_bad, also left or first (case, "
         f"blanks and _ do not matter, but in the models' own names), for example {EXAMPLE}"

@@ -21,6 +21,7 @@ from nashward.winners import (
     is_skip,
     model_fields,
     response_fields,
+    two_meanings,
     winner_of,
 )
 
@@ -243,7 +244,10 @@ def winner_of_row(row: Mapping[str, Any]) -> str:
     winner = row["winner"]
     if isinstance(winner, str) and winner in WINS:  # as ``nashward vote`` writes it, whatever the models are called
         return winner
-    side = winner_of(winner, models_of_row(row), swapped=row.get("shown_first") == "b")
+    models = models_of_row(row)
+    side = winner_of(winner, models, swapped=row.get("shown_first") == "b")
+    if side is None and (twice := two_meanings(winner, models)):
+        raise NashwardError(f"has winner {winner!r}, expected one of {', '.join(WINS)}; it {twice}")
     if side is None:
         raise NashwardError(
             f"has winner {winner!r}, expected one of {', '.join(WINS)}; a and b are the two responses, and left, first "

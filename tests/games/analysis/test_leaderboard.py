@@ -16,6 +16,7 @@ import torch
 
 from nashward import games
 from nashward.cli.main import main
+from nashward.errors import NashwardError
 from nashward.games.analysis.leaderboard import Battles, from_battles, read_battles
 
 
@@ -55,6 +56,9 @@ def test_a_letter_that_may_be_a_name_is_refused() -> None:
         ("b", "B", "y", "second"),
         ("A", "b", "a", "first"),
         ("model_a", "x", "Model A", "first"),
+        ("model_b", "model_b", "gpt", "second"),  # also to the letter: arenas write so which side won
+        ("model_a", "gpt", "model_a", "first"),
+        ("left", "gpt", "left", "first"),
     ):
         meant, other = (a, b) if first == "first" else (b, a)
         with pytest.raises(
@@ -64,6 +68,18 @@ def test_a_letter_that_may_be_a_name_is_refused() -> None:
     assert from_battles([{"model_a": "a", "model_b": "b", "winner": "A"}]).won.tolist() == [1.0]  # both mean this one
     with pytest.raises(ValueError, match=r'has no model_a; it has left.*expected for example {"model_a": "x"'):
         from_battles([{"left": "x", "right": "y", "winner": "x"}])
+
+
+def test_a_word_for_a_side_is_no_matter_where_its_model_is_that_side() -> None:
+    rows = [{"model_a": "model_a", "model_b": "model_b", "winner": winner} for winner in ("model_a", "model_b")]
+    assert from_battles(rows).won.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["nan", "NaN", " nan ", "<NA>", "None"])
+def test_an_empty_cell_that_was_made_a_text_is_no_model(name: str) -> None:
+    with pytest.raises(NashwardError, match=r"row 1 has ' ?(nan|NaN|<NA>|None) ?' as model_b.*empty cell"):
+        from_battles([{"model_a": "x", "model_b": name, "winner": "a"}])
+    assert from_battles([{"model_a": "Nan-7B", "model_b": "nano", "winner": "a"}]).labels == ("Nan-7B", "nano")
 
 
 @pytest.mark.slow

@@ -174,8 +174,7 @@ def test_a_wait_says_how_many_votes_are_on_the_runs_own_responses(
     table = next(part for part in report_of_people(home / "run") if isinstance(part, Table))
     assert table.rows[0][table.head.index("on the run's responses")] == 2
     page = report.write(home / "run").read_text(encoding="utf-8")
-    assert "people:team" in page  # as it is typed
-    assert f"{home.name}/team" not in page
+    assert "under the oracle people:team" in page  # as it is typed
 
 
 def test_responses_of_all_steps_of_a_run_are_its_own(tmp_path: Path) -> None:

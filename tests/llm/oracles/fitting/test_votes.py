@@ -79,6 +79,8 @@ def test_a_kind_is_told_by_its_fields(row: dict[str, Any], wins: float, n: float
         ("left", {"shown_first": "a"}, 1.0),
         ("left", {"shown_first": "b"}, None),
         ("A", {"model_a": "B", "model_b": "a"}, None),
+        ("model_b", {"model_a": "model_b", "model_b": "gpt"}, None),  # the second, or the model of that name
+        ("model_b", {"model_a": "gpt", "model_b": "model_b"}, 0.0),
         ("gpt", {"model_a": "gpt", "model_b": "gpt"}, None),
         ("1", {}, None), ("response_2", {}, None), (1, {}, None), (True, {}, None), ("chosen", {}, None),
     ],
@@ -181,6 +183,15 @@ def test_bad_rows_are_named(row: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^the votes: row 2 {message}") as error:
         read_votes([GOOD, row])
     assert "\n" not in str(error.value)
+
+
+def test_a_winner_of_two_meanings_says_both() -> None:
+    row = {"prompt": "p", "a": "x", "b": "y", "winner": "model_b", "model_a": "model_b", "model_b": "gpt"}
+    turns = [USER, YES], [USER, NO]
+    battle = {**row, "conversation_a": turns[0], "conversation_b": turns[1]}
+    for read in (read_votes, read_cast_votes, lambda rows: read_cast_votes([battle], "battles")):
+        with pytest.raises(NashwardError, match=r"second model, 'gpt', or the model 'model_b'; call the model other"):
+            read([row])
 
 
 def test_skips_are_no_votes_and_are_counted(caplog: pytest.LogCaptureFixture) -> None:
