@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 
 from nashward.errors import NashwardError
 from nashward.games.analysis.leaderboard import Battles, read_battles
 from nashward.llm.data.prompts import read_prompts
 from nashward.llm.oracles.fitting.votes import read_votes
+from nashward.text_rows import csv_rows
 
 SEPARATORS = ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"]
 
@@ -180,3 +183,21 @@ def test_annotations_of_alpaca_eval_are_battles_and_votes(tmp_path: Path) -> Non
             read(file)
     beside = {"prompt": "Why?", "a": "So.", "b": "No.", "winner": "b", "preference": "strong"}  # another one's field
     assert read_votes([beside])[0].wins == 0
+
+
+def test_the_index_of_a_data_frame_is_no_field(tmp_path: Path) -> None:
+    """``to_csv`` writes it unless it is told not to."""
+    frame = pandas.DataFrame({"prompt": ["Why?", "Who?", "How?"], "b": ["1", "2", "3"]})
+    for rows in (frame, frame[1:], frame[::-1]):
+        rows.to_csv(tmp_path / "rows.csv")
+        with (tmp_path / "rows.csv").open(newline="") as handle:
+            assert csv_rows(handle, tmp_path / "rows.csv") == rows.to_dict("records")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [",0,1\n0,,3\n1,4,\n", ",x,y\nx,,3\ny,4,\n", ",a\nWhy?,b\n", "a,\nx,1\n"],
+    ids=["counts of models 0 and 1", "counts of names", "texts", "last"],
+)
+def test_another_column_without_a_name_stays(text: str) -> None:
+    assert all("" in row for row in csv_rows(io.StringIO(text), Path("rows.csv")))

@@ -8,7 +8,7 @@ import json
 import re
 import sys
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -91,7 +91,8 @@ def _told(error: ValueError, line: str) -> str:
 def csv_rows(handle: TextIO, path: Path) -> list[dict[str, Any]]:
     """The rows of a CSV file with a header; an empty cell is None, and cells may be of any length.
 
-    The names of the header are read as ``field_name`` has them.
+    The names of the header are read as ``field_name`` has them. The index of a data frame, which ``to_csv`` writes
+    first and without a name, is left out.
 
     Args:
         handle: opened with ``newline=""``, so that a line break inside of a cell stays as it is.
@@ -105,6 +106,8 @@ def csv_rows(handle: TextIO, path: Path) -> list[dict[str, Any]]:
     Example:
         >>> csv_rows(io.StringIO("a,b\\r\\n1,\\r\\n"), Path("rows.csv"))
         [{'a': '1', 'b': None}]
+        >>> csv_rows(io.StringIO(",a,b\\n0,x,y\\n"), Path("rows.csv"))
+        [{'a': 'x', 'b': 'y'}]
     """
     with _long_cells():
         # strict: a quotation mark that is never closed would make one cell of all that follows
@@ -121,7 +124,16 @@ def csv_rows(handle: TextIO, path: Path) -> list[dict[str, Any]]:
                     f"{path}: row {number} has more cells than the header; put a text with commas in quotation marks"
                 )
             rows.append({name: None if value == "" else value for name, value in row.items()})
-    return rows
+    return _without_index(rows, names)
+
+
+def _without_index(rows: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows without the index of a data frame: a first column of whole numbers that has no name. Those of a table of
+    counts between models that are called by numbers are the names of its other columns."""
+    numbers = {str(row[""]) for row in rows} if rows and names[0] == "" else set()
+    if not numbers or not all(number.isdecimal() for number in numbers) or numbers & set(names):
+        return rows
+    return [{name: value for name, value in row.items() if name != ""} for row in rows]
 
 
 def field_name(written: str) -> str:

@@ -159,8 +159,7 @@ def winner_of(said: Any, names: tuple[str, str] = ("", ""), swapped: bool = Fals
             side = "ab"[names.index(compared)]
             return None if names[0] == names[1] or _other_side(compared, side) else side
     word = "tie" if said.strip() == "=" else _letters(said)
-    side = WORDS.get(word)
-    return None if meant_twice(said, names) is not None or (swapped and word in PLACES) else side
+    return None if meant_twice(said, names) is not None or (swapped and word in PLACES) else WORDS.get(word)
 
 
 def _other_side(name: str, side: str) -> bool:

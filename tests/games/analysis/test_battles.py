@@ -71,7 +71,7 @@ def test_a_model_may_be_called_tie_and_model_b_where_that_has_one_meaning() -> N
     """What names one of the two is its name, unless it is also how the other side is called."""
     assert from_battles([{"model_a": "tie", "model_b": "y", "winner": "tie"}]).total.tolist() == [[0, 1], [0, 0]]
     assert from_battles([{"model_a": "model_b", "model_b": "y", "winner": "model_a"}]).total[0, 1] == 1
-    with pytest.raises(ValueError, match="row 1 has the winner 'model_b'.*'y', or the model 'model_b'"):
+    with pytest.raises(ValueError, match=r"row 1 has the winner 'model_b'.*'y', or the model 'model_b'"):
         from_battles([{"model_a": "model_b", "model_b": "y", "winner": "model_b"}])
     with pytest.raises(ValueError, match="row 1 has the winner 'model_a'"):  # or is it model B's own name?
         from_battles([{"model_a": "x", "model_b": "Model A", "winner": "model_a"}])
