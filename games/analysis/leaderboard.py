@@ -19,7 +19,7 @@ from nashward import winners
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.shortened import quoted
-from nashward.text_rows import as_whole, csv_rows, is_missing, json_rows, jsonl_rows
+from nashward.text_rows import as_whole, csv_rows, is_missing, json_rows, jsonl_rows, records_of
 from nashward.winners import GENERATORS, MODELS, PREFERENCE, RESPONSES, is_skip, response_fields
 
 from .battles.battle_fields import count_of, name_of, wins_by
@@ -85,7 +85,7 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False, wi
     """
     if not (isinstance(smoothing, Real) and 0 < smoothing < math.inf):
         raise NashwardError(f"smoothing must be a finite number above 0, got {quoted(smoothing, 40)}")
-    records: Any = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
+    records: Any = records_of(rows)
     if not isinstance(records, Iterable):
         raise NashwardError(f"battles are {type(rows).__name__}; expected rows with model_a, model_b and winner")
     names: dict[str, int] = {}

@@ -204,7 +204,7 @@ class PaidCalls:
             return
         read = sum(request.size for request in missing) / len(missing) / BYTES * ahead
         cost = Spent(ahead, round(read), round(ahead * written)).amounts(self.settings.prices)
-        about = f"about {ahead} calls and {cost['tokens']:.2g} tokens"
+        about = f"about {ahead} calls and {float(format(cost['tokens'], '.2g')):,.0f} tokens"
         if "usd" in cost:
             about += f", ${cost['usd']:.2f}"
         spent = self.budget.spent.calls

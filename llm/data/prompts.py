@@ -109,13 +109,13 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
 
     Args:
         source: a file (.jsonl, .json, .csv, .parquet, .txt with one prompt per line; each also gzipped, but for
-            Parquet), a name in ``PROMPT_SETS``, the id of a dataset on the hub (``ID`` or ``ID:SPLIT``), or rows. A row
-            is a string or has a ``prompt`` (or ``instruction``, ``question``) that is a string or a list of messages,
-            or ``messages`` (or ``conversations``); a response at the end of the messages is removed. The ``input`` (or
-            ``context``) beside it is put behind it after a blank line, the ``history`` of an ``instruction`` before it,
-            and ``system`` (or ``system_prompt``, ``system_message``) is a system turn before all. ``weight`` is how
-            often the prompt counts in the loss (1), ``iteration`` the only one that plays on it. Fields that are not
-            read are named in a warning of the logger.
+            Parquet), a name in ``PROMPT_SETS``, the id of a dataset on the hub (``ID`` or ``ID:SPLIT``), rows, or a
+            data frame. A row is a string or has a ``prompt`` (or ``instruction``, ``question``) that is a string or a
+            list of messages, or ``messages`` (or ``conversations``); a response at the end of the messages is removed.
+            The ``input`` (or ``context``) beside it is put behind it after a blank line, the ``history`` of an
+            ``instruction`` before it, and ``system`` (or ``system_prompt``, ``system_message``) is a system turn before
+            all. ``weight`` is how often the prompt counts in the loss (1), ``iteration`` the only one that plays on it.
+            Fields that are not read are named in a warning of the logger.
         column: the name of the field that holds the prompt, instead of those.
 
     Returns:

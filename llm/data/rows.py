@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.shortened import quoted
-from nashward.text_rows import check_names, csv_rows, json_rows, jsonl_rows
+from nashward.text_rows import check_names, csv_rows, json_rows, jsonl_rows, records_of
 
 from .packaged import packaged
 from .prompt_sets import PROMPT_SETS, PromptSet
@@ -99,7 +99,7 @@ def numbered_rows(
     ``unread``.
 
     Args:
-        rows: the rows.
+        rows: the rows, or a data frame.
         name: the name of the source.
         parse: reads one row; its error reads like "has no prompt".
         used: the fields of a row that ``parse`` reads.
@@ -115,7 +115,7 @@ def numbered_rows(
     """
     left: dict[str, None] = {} if unread is None else unread  # in the order of the file
     faults: dict[str, list[int]] = {}  # by what is wrong, in the order of the file
-    numbered = enumerate(rows, 1)
+    numbered = enumerate(records_of(rows), 1)
     while True:
         try:
             number, row = next(numbered)

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from .pairwise import Function as Function
     from .pairwise import Judge as Judge
     from .protocol import PreferenceOracle as PreferenceOracle
+    from .reward_function import RewardFunction as RewardFunction
     from .scalar import Length as Length
-    from .scalar import RewardFunction as RewardFunction
     from .scalar import ScalarOracle as ScalarOracle
 
 _MODULES = {
@@ -78,7 +78,7 @@ _MODULES = {
     "Plain": ".judges.plain",
     "PooledOracle": ".models.pooled",
     "PreferenceOracle": ".protocol",
-    "RewardFunction": ".scalar",
+    "RewardFunction": ".reward_function",
     "RewardModel": ".models.reward_model",
     "ScalarOracle": ".scalar",
     "SemanticDiversity": ".diversity",

@@ -16,7 +16,7 @@ from .corrections.correction import CorrectedSource
 from .ensembles.source import EnsembleSource
 from .load import as_oracle
 from .protocol import PreferenceOracle, StepwiseOracle
-from .scalar import RewardFunction
+from .reward_function import RewardFunction
 from .source_names import is_id
 
 Several = EnsembleSource | CorrectedSource  # sources that have sources
@@ -30,7 +30,8 @@ def oracle_fingerprint(source: str | Path | Several | PreferenceOracle) -> str |
 
     Returns:
         Of an oracle the hash of its cache key and its aggregation, or of its identity where it changes from step
-        to step. Without a cache key that of its name and of its
+        to step. Without a cache key that of its name, of the
+        dataset of reward functions, and of its
         Python functions: module, qualified name, source text, defaults and closure, where these are plain values. The
         source text counts without comments and formatting; a function without one, as from ``python -c``, counts by its
         name alone. Of a file the hash of its content, of a folder ``fingerprints.fingerprint``; None for a hub id.
@@ -54,6 +55,9 @@ def oracle_fingerprint(source: str | Path | Several | PreferenceOracle) -> str |
             functions = source.functions if isinstance(source, RewardFunction) else [getattr(source, "function", None)]
             for function in functions:
                 digest.update(_description(function).encode(errors="backslashreplace"))
+            if isinstance(source, RewardFunction) and (source.columns or source.conversational):
+                read = _plain([source.columns, source.conversational])
+                digest.update(read.encode(errors="backslashreplace"))
         return digest.hexdigest()
     path = Path(packaged(source)).expanduser()
     if path.is_file():

@@ -31,7 +31,7 @@ from .models.pooled import FORM, PooledOracle
 from .models.reward_model import RewardModel
 from .pairwise import Judge
 from .protocol import PreferenceOracle
-from .scalar import RewardFunction
+from .reward_function import RewardFunction
 from .source_names import ACCEPTED, form_of, is_endpoint, is_language_model, is_local_judge
 
 

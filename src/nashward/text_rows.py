@@ -20,6 +20,18 @@ NAMED_LINES = 3  # that are no JSON
 _limit = threading.Lock()
 
 
+def records_of(rows: Any) -> Any:
+    """Rows as they are, those of a data frame (of pandas or polars) as dictionaries.
+
+    Example:
+        >>> records_of([{"a": 1}])
+        [{'a': 1}]
+    """
+    if hasattr(rows, "to_dicts"):  # polars
+        return rows.to_dicts()
+    return rows.to_dict("records") if hasattr(rows, "iterrows") else rows
+
+
 def json_rows(text: str, path: Path, what: str) -> list[Any]:
     """The rows of a JSON list, or of JSON lines in a file that is called .json.
 

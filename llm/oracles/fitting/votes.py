@@ -99,7 +99,7 @@ def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
 
     Args:
         source: a file (.jsonl, .json, .csv, .parquet; each also gzipped, but for Parquet), the id of a dataset on the
-            hub (``ID`` or ``ID:SPLIT``), or an iterable of rows; a ``Vote`` among them stays as it is.
+            hub (``ID`` or ``ID:SPLIT``), or an iterable of rows or a data frame; a ``Vote`` among them stays as it is.
 
     Raises:
         FileNotFoundError: no such file and no such dataset.

@@ -144,3 +144,10 @@ def test_a_file_in_utf_16_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes('{"prompt": "Hi"}'.encode("utf-16"))
     with pytest.raises(ValueError, match=r"a\.jsonl cannot be read .*save it as UTF-8"):
         read_prompts(tmp_path / "a.jsonl")
+
+
+def test_data_frames_are_rows() -> None:
+    pandas = pytest.importorskip("pandas")
+    votes = [{"prompt": "Name a river.", "a": "The Rhine.", "b": "No.", "winner": winner} for winner in ("a", "b", "a")]
+    assert read_votes(pandas.DataFrame(votes)) == read_votes(votes)
+    assert read_prompts(pandas.DataFrame(votes[:1])[["prompt"]]).kept == read_prompts(["Name a river."]).kept

@@ -21,6 +21,7 @@ from nashward.llm.oracles import (
     check_source,
     preference_matrices,
 )
+from nashward.llm.oracles.fingerprint import oracle_fingerprint
 
 TEXTS = ["a", "bb", "ccc"]
 PAIRS = [[(0, 1), (1, 2), (2, 0)]]
@@ -209,6 +210,62 @@ def test_what_a_reward_function_needs_may_be_bound_to_it():
     np.testing.assert_array_equal(logits(as_oracle(bound)), np.zeros(3))
     optional = as_oracle(lambda completions, scale=2.0, *, flip=False: [scale * len(text) for text in completions])
     np.testing.assert_array_equal(logits(optional), [-2.0, -2.0, 4.0])
+
+
+def correct(completions, answer, **kwargs):
+    return [float(a in text) for text, a in zip(completions, answer, strict=True)]
+
+
+ANSWERS = [{"prompt": "2 + 2?", "answer": "4"}, {"prompt": "Capital of France?", "answer": "Paris"}]
+
+
+def test_columns_of_the_dataset_are_passed_by_prompt():
+    pandas = pytest.importorskip("pandas")
+    for dataset in (ANSWERS, pandas.DataFrame(ANSWERS), [*ANSWERS, {**ANSWERS[0]}]):
+        oracle = RewardFunction(correct, dataset=dataset)
+        found = oracle.rewards([ANSWERS[1]["prompt"], "2 + 2?"], [["Paris.", "4", "Lyon"], ["It is 4.", "Paris"]])
+        assert [values.tolist() for values in found] == [[1.0, 0.0, 0.0], [1.0, 0.0]]
+    with pytest.raises(NashwardError, match=r"no row for the prompt '3 \+ 3\?'"):
+        oracle.rewards(["3 + 3?"], [["6"]])
+    with pytest.raises(NashwardError, match=r"correct needs answer, .*dataset=rows"):
+        RewardFunction(correct, dataset=[{"prompt": "2 + 2?", "solution": "4"}])
+
+
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        ([*ANSWERS, {"prompt": "2 + 2?", "answer": "5"}], "row 3 has other values"),
+        ([*ANSWERS, {"prompt": "Why?", "solution": "."}], "row 3 has the columns"),
+        ([{"answer": "4"}], "row 1 has no prompt"),
+        (["2 + 2?"], "needs answer"),
+    ],
+)
+def test_a_dataset_that_no_column_can_be_told_from_is_refused(rows, named):
+    with pytest.raises(NashwardError, match=named):
+        RewardFunction(correct, dataset=rows)
+
+
+def test_functions_of_messages_are_passed_messages_or_told_how_to_get_them():
+    def brevity(prompts, completions):
+        return [
+            -len(turns[0]["content"]) / len(asked[0]["content"])
+            for asked, turns in zip(prompts, completions, strict=True)
+        ]
+
+    found = RewardFunction(brevity, conversational=True).rewards(["Why"], [["Because.", "So"]])
+    np.testing.assert_allclose(found[0], [-8 / 3, -2 / 3])
+    with pytest.raises(TypeError) as caught:
+        RewardFunction(brevity).rewards(["Why"], [["Because.", "So"]])
+    assert any("conversational=True" in note for note in caught.value.__notes__)
+
+
+def test_another_dataset_is_another_oracle():
+    other = [{**ANSWERS[0], "answer": "5"}, ANSWERS[1]]
+    oracles = [RewardFunction(correct, dataset=rows) for rows in (ANSWERS, list(ANSWERS), other)]
+    first, again, changed = map(oracle_fingerprint, oracles)
+    assert first == again != changed
+    brevity = [RewardFunction(lambda completions: completions, conversational=on) for on in (False, True)]
+    assert oracle_fingerprint(brevity[0]) != oracle_fingerprint(brevity[1])
 
 
 def warm(oracle: Any, temperature: float) -> Any:

@@ -97,11 +97,12 @@ def _print_held_out(used: list[Vote], fit: OracleFit) -> None:
     ties = sum(vote.wins == vote.n / 2 for vote in used)
     print(
         f"held-out log-loss {fit.log_loss:.4f} ± {fit.standard_error:.4f} nats; a coin {fit.chance:.4f}, the length "
-        f"alone {fit.length:.4f}" + ("" if fit.majority is None else f", the majority {fit.majority:.4f}")
+        f"alone {fit.length:.4f}"
+        + ("" if fit.majority is None else f", the side that wins more often {fit.majority:.4f}")
     )
     print(
         f"on the right side {fit.accuracy:.1%}; the length alone {fit.length_accuracy:.1%}"
-        + ("" if fit.majority_accuracy is None else f", the majority {fit.majority_accuracy:.1%}")
+        + ("" if fit.majority_accuracy is None else f", the side that wins more often {fit.majority_accuracy:.1%}")
         + (f"; {counted(ties, 'tie')}, each half right" if ties else "")
     )
     if fit.cyclic is not None:
