@@ -186,9 +186,24 @@ def read_rows(source: str | Path, what: str = "prompts") -> Iterator[Any]:
         FileNotFoundError: no such file and no such dataset.
         ValueError: a folder, a file of another type, or one that cannot be read.
     """
+    path = rows_file(source, what)
+    return _dataset(str(source)) if path is None else _file(path, what)
+
+
+def rows_file(source: str | Path, what: str = "prompts") -> Path | None:
+    """The file of rows; None for a dataset on the hub.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a folder.
+
+    Example:
+        >>> rows_file("pocket:prompts").name, rows_file("tatsu-lab/alpaca")
+        ('prompts.txt', None)
+    """
     path = Path(packaged(source))
     if path.is_file():
-        return _file(path, what)
+        return path
     if path.is_dir():
         raise NashwardError(
             f"{path} is a folder; {what} are read from a file ({', '.join(FILE_TYPES)}) or a dataset id"
@@ -196,7 +211,7 @@ def read_rows(source: str | Path, what: str = "prompts") -> Iterator[Any]:
     kind = path.name.removesuffix(".gz")
     if path.exists() or path.is_absolute() or str(source).startswith(".") or kind.endswith(FILE_TYPES):
         raise FileNotFoundError(f"there is no {what} file {source}")
-    return _dataset(str(source))
+    return None
 
 
 def _file(path: Path, what: str) -> Iterator[Any]:

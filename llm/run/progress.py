@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn, Protocol
 
 from tqdm import tqdm
@@ -22,6 +22,7 @@ from .status import clock, read_timings, remaining, time_left
 logger = logging.getLogger(__name__)
 
 EVERY = 60.0  # seconds between log lines where there is no terminal
+TICK = 1.0  # seconds between looks at a phase in which nothing is counted
 
 
 class Advance(Protocol):
@@ -95,8 +96,9 @@ class Progress:
             place = {"step": step, "phase": phase, "what": name}
             under_way = _Phase(self, place, total, done, (unit, units), epochs, tally, bar)
             try:
-                yield under_way.advance
-                under_way.gather()
+                with nullcontext() if self.quiet else under_way.shown_meanwhile():
+                    yield under_way.advance
+                    under_way.gather()
             finally:
                 under_way.record()
         if bar.disable:
@@ -212,6 +214,26 @@ class _Phase:
             for event in processes.received():
                 self.progress.on_event(event)
 
+    @contextmanager
+    def shown_meanwhile(self) -> Iterator[None]:
+        """A block in which the phase is shown although nothing is counted: a part of it may take minutes."""
+        over = threading.Event()
+
+        def show() -> None:
+            while not over.wait(TICK):
+                if not self.bar.disable:
+                    self.bar.refresh()  # the time that has passed
+                elif time.monotonic() - self.shown >= EVERY:
+                    self._show(f"; {clock(time.monotonic() - self.began)} so far")
+
+        showing = threading.Thread(target=show, daemon=True)
+        showing.start()
+        try:
+            yield
+        finally:
+            over.set()
+            showing.join()
+
     def record(self) -> None:
         """Write a row of what was done since the last one, and how long it took."""
         now = time.monotonic()
@@ -244,9 +266,13 @@ class _Phase:
             self.record()
             self.bar.set_postfix_str(self._line())
         if self.bar.disable and now - self.shown > EVERY and self.done < self.total:
-            self.shown = now
-            state = f"{self.progress.current}: {self._number(self.done)} of {self._amount(self.total)}"
-            self.progress.info(self._line(state))
+            self._show()
+
+    def _show(self, more: str = "") -> None:
+        """Log how far the phase is."""
+        self.shown = time.monotonic()
+        state = f"{self.progress.current}: {self._number(self.done)} of {self._amount(self.total)}"
+        self.progress.info(self._line(state + more))
 
     def _line(self, state: str = "") -> str:
         """The state with the speed and the time that is left, as far as they are known."""

@@ -64,7 +64,9 @@ def _end(number: int) -> NoReturn:
 
 
 @contextmanager
-def stop_on_signals(what: str = "stopping where the same command can go on") -> Iterator[StopRequest]:
+def stop_on_signals(
+    what: str = "stopping once the part under way is written",
+) -> Iterator[StopRequest]:
     """Handle SIGINT and SIGTERM within the block; the handlers before it are restored after it.
 
     Args:

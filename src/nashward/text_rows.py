@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from nashward.errors import NashwardError
 
 LONGEST_CELL = 2**31 - 1  # characters; the csv module reads 131,072 by default
+SEPARATORS = ",;\t|"  # of the cells of a header, the first that it has
 NAMED_LINES = 3  # that are no JSON
 _limit = threading.Lock()
 
@@ -58,7 +59,9 @@ def json_rows(text: str, path: Path, what: str) -> list[Any]:
     except NashwardError as error:
         raise NashwardError(f"{path}: {error}") from None
     if not isinstance(content, list):
-        raise NashwardError(f"{path} must hold a list of {what}, it holds {type(content).__name__}")
+        of_frame = isinstance(content, dict) and all(isinstance(column, dict) for column in content.values())
+        hint = '; pandas writes one with frame.to_json(FILE, orient="records")' if content and of_frame else ""
+        raise NashwardError(f"{path} must hold a list of {what}, it holds {type(content).__name__}{hint}")
     return content
 
 
@@ -103,6 +106,9 @@ def _told(error: ValueError, line: str) -> str:
 def csv_rows(handle: TextIO, path: Path) -> list[dict[str, Any]]:
     """The rows of a CSV file with a header; an empty cell is None, and cells may be of any length.
 
+    A header without commas may be separated by semicolons, tabs or |, as spreadsheets of many countries write it; then
+    all cells are.
+
     The names of the header are read as ``field_name`` has them. The index of a data frame, which ``to_csv`` writes
     first and without a name, is left out.
 
@@ -111,8 +117,7 @@ def csv_rows(handle: TextIO, path: Path) -> list[dict[str, Any]]:
         path: of the file, for errors.
 
     Raises:
-        ValueError: a name that occurs twice in the header, a row with more cells than it, or cells that are not
-            separated by commas.
+        ValueError: a name that occurs twice in the header, or a row with more cells than it.
         csv.Error: the file is no CSV, as where a quotation mark is never closed.
 
     Example:
@@ -123,17 +128,19 @@ def csv_rows(handle: TextIO, path: Path) -> list[dict[str, Any]]:
     """
     with _long_cells():
         # strict: a quotation mark that is never closed would make one cell of all that follows
-        reader = csv.DictReader(handle, strict=True)
+        head = handle.readline()
+        handle.seek(0)
+        separator = next((sign for sign in SEPARATORS if sign in head), ",")
+        reader = csv.DictReader(handle, delimiter=separator, strict=True)
         names = reader.fieldnames or ()
-        if len(names) == 1 and (other := next((sign for sign in ";\t|" if sign in names[0]), None)):
-            raise NashwardError(f"{path}: cells are separated by {other!r}; expected commas")
         reader.fieldnames = names = [field_name(name) for name in names]
         check_names(names, f"{path} has")
         rows = []
         for number, row in enumerate(reader, 1):
             if any(row.pop(None, [])):  # but commas at the end of a line are no cells
+                written = "commas" if separator == "," else repr(separator)
                 raise NashwardError(
-                    f"{path}: row {number} has more cells than the header; put a text with commas in quotation marks"
+                    f"{path}: row {number} has more cells than the header; put a text with {written} in quotation marks"
                 )
             rows.append({name: None if value == "" else value for name, value in row.items()})
     return _without_index(rows, names)

@@ -150,7 +150,7 @@ class TrainStage:
                 rate = fit.learning_rate(parameters)
                 self.progress.info(
                     f"{name}: {counted(steps, 'optimiser step')} of about "
-                    f"{counted(min(settings.batch, sum(len(batch.rollouts) for batch in training)), 'prompt')}, "
+                    f"{counted(round(settings.epochs * sum(len(b.rollouts) for b in training) / steps), 'prompt')}, "
                     f"learning rate {rate:.3g}"
                 )
                 result = fit.run(parameters, weights, rate)

@@ -112,8 +112,8 @@ def test_lines_of_json_in_a_file_called_json(tmp_path: Path) -> None:
         ("a.json", '[{"messages": [{"role": "user", "content": "a", "content": "b"}]}]', "called content"),
         ("a.csv", "prompt\nHello, world\n", "row 1 has more cells than the header"),
         ("a.csv", 'prompt,topic\n"never closed,x\nb,y\n', "cannot be read as text"),
-        ("a.csv", "prompt;topic\na;b\n", "separated by ';'"),
-        ("a.csv", "prompt\ttopic\na\tb\n", "separated by '.t'"),
+        ("a.csv", "prompt;topic\na;b;c\n", "row 1 has more cells than the header; put a text with ';'"),
+        ("a.json", '{"prompt": {"0": "a", "1": "b"}}', 'orient="records"'),
     ],
 )
 def test_what_would_be_dropped_or_merged_is_refused(name: str, content: str, named: str, tmp_path: Path) -> None:
@@ -121,6 +121,13 @@ def test_what_would_be_dropped_or_merged_is_refused(name: str, content: str, nam
     file.write_text(content)
     with pytest.raises(ValueError, match=named):
         read_prompts(file)
+
+
+@pytest.mark.parametrize("sign", [";", "\t", "|"])
+def test_spreadsheets_of_many_countries_separate_cells_by_other_signs(sign: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(f'\ufeff"Nr"{sign}"Prompt"\n1{sign}"Hello, world{sign}"\n2{sign}\n3{sign}Why?\n', encoding="utf-8")
+    assert [row["prompt"] for row in read_rows(file)] == [f"Hello, world{sign}", None, "Why?"]
 
 
 def test_parquet_with_a_name_twice_is_refused(tmp_path: Path) -> None:

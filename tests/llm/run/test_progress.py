@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +43,19 @@ def test_lines_count_what_is_done_and_what_there_is(
     assert len(lines) == len(within)
     assert all(line.startswith(expected) for line, expected in zip(lines, within, strict=True))
     assert last.startswith(f"{after} ")
+
+
+def test_a_phase_in_which_nothing_is_counted_yet_says_that_it_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0.05)
+    monkeypatch.setattr(progress, "TICK", 0.01)
+    caplog.set_level(logging.INFO, "nashward.llm.run.progress")
+    shown = progress.Progress(RunFolder(tmp_path), 1)
+    began = time.monotonic()
+    with shown.phase("iteration-01", "sampling", "start", 24):
+        while not caplog.records and time.monotonic() - began < 60:
+            time.sleep(0.01)
+    within = caplog.records[0].message
+    assert within.startswith("iteration-01: sampling start: 0 of 24 prompts; ")
+    assert within.endswith(" so far")

@@ -77,7 +77,7 @@ def test_a_signal_stops_after_the_shard_and_the_command_goes_on(
         patch.setattr(executor.Progress, "phase", signalled)
         assert main(command) == code
     error = capfd.readouterr().err
-    assert f"{number.name}: stopping where the same command can go on; once more stops at once" in error
+    assert f"{number.name}: stopping once the part under way is written; once more stops at once" in error
     assert (
         error.splitlines()[-1] == f"nashward: iteration-01: {phase}: stopped as requested; the same command continues"
     )

@@ -68,12 +68,13 @@ def _stage(until: Stage | None, args: argparse.Namespace) -> int:
 
 
 def _play(until: Stage | None, args: argparse.Namespace, received: Any) -> int:
+    chosen = configuration.settings(args)
+    _check_names(chosen)
     from nashward.llm import report
     from nashward.llm.processes import Interrupted, processes
     from nashward.llm.report.alerts import response_alerts
     from nashward.llm.run.inputs.prompts import few_prompts
 
-    chosen = configuration.settings(args)
     play = configuration.self_play(chosen)
     if until in ("judge", "train") and not configuration.run_folder(play.folder).read():
         raise FileNotFoundError(f"{play.folder} holds no run; nashward sample starts one")
@@ -113,6 +114,19 @@ def _play(until: Stage | None, args: argparse.Namespace, received: Any) -> int:
     if not result.stopped and not args.quiet:
         _print_next(play, result, len(prompts.kept))
     return 0
+
+
+def _check_names(chosen: configuration.Settings) -> None:
+    """Refuse names of nothing before what plays is imported, which takes seconds."""
+    from nashward.llm.data.packaged import packaged
+    from nashward.llm.data.rows import rows_file
+
+    given = {name: str(chosen[name].value) for name in ("policy", "prompts") if name in chosen}
+    if "policy" in given:
+        packaged(given["policy"])
+    begun = "out" in chosen and configuration.run_folder(chosen["out"].value).read()
+    if "prompts" in given and not begun:  # a run that has begun has its prompts
+        rows_file(given["prompts"])
 
 
 def _note_rate(play: SelfPlay) -> None:
