@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from .fitting.vote_table import VoteTable as VoteTable
     from .fitting.votes import Vote as Vote
     from .fitting.votes import read_votes as read_votes
+    from .functions.pairwise import Function as Function
+    from .functions.pairwise import Judge as Judge
+    from .functions.reward_function import RewardFunction as RewardFunction
     from .judges.endpoint import EndpointJudge as EndpointJudge
     from .judges.everyday import EverydayMajority as EverydayMajority
     from .judges.local_judge import LocalJudge as LocalJudge
@@ -45,10 +48,7 @@ if TYPE_CHECKING:
     from .models.pairrm import PairRM as PairRM
     from .models.pooled import PooledOracle as PooledOracle
     from .models.reward_model import RewardModel as RewardModel
-    from .pairwise import Function as Function
-    from .pairwise import Judge as Judge
     from .protocol import PreferenceOracle as PreferenceOracle
-    from .reward_function import RewardFunction as RewardFunction
     from .scalar import Length as Length
     from .scalar import ScalarOracle as ScalarOracle
 
@@ -65,9 +65,9 @@ _MODULES = {
     "EnsembleSource": ".ensembles.source",
     "EverydayMajority": ".judges.everyday",
     "FitSettings": ".fitting.settings",
-    "Function": ".pairwise",
+    "Function": ".functions.pairwise",
     "GPM": ".models.gpm",
-    "Judge": ".pairwise",
+    "Judge": ".functions.pairwise",
     "LLMBlenderOracle": ".models.llm_blender",
     "Length": ".scalar",
     "LocalJudge": ".judges.local_judge",
@@ -78,7 +78,7 @@ _MODULES = {
     "Plain": ".judges.plain",
     "PooledOracle": ".models.pooled",
     "PreferenceOracle": ".protocol",
-    "RewardFunction": ".reward_function",
+    "RewardFunction": ".functions.reward_function",
     "RewardModel": ".models.reward_model",
     "ScalarOracle": ".scalar",
     "SemanticDiversity": ".diversity",

@@ -14,9 +14,9 @@ from ..data.packaged import packaged
 from ..store import fingerprints
 from .corrections.correction import CorrectedSource
 from .ensembles.source import EnsembleSource
+from .functions.reward_function import RewardFunction
 from .load import as_oracle
 from .protocol import PreferenceOracle, StepwiseOracle
-from .reward_function import RewardFunction
 from .source_names import is_id
 
 Several = EnsembleSource | CorrectedSource  # sources that have sources

@@ -21,6 +21,8 @@ from .cache import AnyCache
 from .corrections.correction import CorrectedSource
 from .ensembles.source import EnsembleSource
 from .fitting.vote_table import VoteTable
+from .functions.pairwise import Judge
+from .functions.reward_function import RewardFunction
 from .judges.endpoint import EndpointJudge
 from .judges.local_judge import LocalJudge, check_local_judge
 from .models.checkpoint import read_config, resolve, tensor_names
@@ -29,9 +31,7 @@ from .models.network import OracleShape
 from .models.pairrm import PairRM
 from .models.pooled import FORM, PooledOracle
 from .models.reward_model import RewardModel
-from .pairwise import Judge
 from .protocol import PreferenceOracle
-from .reward_function import RewardFunction
 from .source_names import ACCEPTED, form_of, is_endpoint, is_language_model, is_local_judge
 
 

@@ -181,11 +181,11 @@ class PreferenceOracle(ABC):
                 if n == start:
                     self._check_promises(prompts[n], candidates[n], own, values)
                 silent += values.shape[-1]
-                self._heard = self._heard or not np.isnan(values).all()
+                self._has_judged = self._has_judged or not np.isnan(values).all()
                 yield [(n, k) for k in range(len(pairs[n]))], values[..., : len(pairs[n])]
             start = stop
-        if silent and self._of_user and not self._heard:
-            self._heard = True  # said once
+        if silent and self._of_user and not self._has_judged:
+            self._has_judged = True  # said once
             warn_of_silence(self.name, silent)
 
     @property
@@ -194,13 +194,13 @@ class PreferenceOracle(ABC):
         return not (self._proven and type(self).__module__.startswith("nashward."))
 
     @property
-    def _heard(self) -> bool:
+    def _has_judged(self) -> bool:
         """Whether it has judged anything yet, or was warned of."""
         return bool(self.__dict__.get("_any_judgement"))
 
-    @_heard.setter
-    def _heard(self, heard: bool) -> None:
-        self.__dict__["_any_judgement"] = heard  # a frozen dataclass may be an oracle
+    @_has_judged.setter
+    def _has_judged(self, judged: bool) -> None:
+        self.__dict__["_any_judgement"] = judged  # a frozen dataclass may be an oracle
 
     @property
     def _proven(self) -> bool:

@@ -13,8 +13,8 @@ from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 from nashward.shortened import quoted
 
-from .protocol import Pairs, PreferenceOracle, as_number, one_each
-from .users_code import naming_pairs
+from ..protocol import Pairs, PreferenceOracle, as_number, one_each
+from ..users_code import naming_pairs
 
 
 class Function(PreferenceOracle):

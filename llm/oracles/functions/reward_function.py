@@ -13,10 +13,10 @@ from torch import nn
 from nashward.errors import NashwardError
 from nashward.shortened import quoted
 
-from ..data.prompts import row_prompt
-from ..data.rows import numbered_rows
-from .protocol import as_floats
-from .scalar import ScalarOracle
+from ...data.prompts import row_prompt
+from ...data.rows import numbered_rows
+from ..protocol import as_floats
+from ..scalar import ScalarOracle
 
 RewardFunc = Callable[..., Sequence[float | None]]
 TEXTS = ("prompts", "completions")  # the keywords that a reward function is called with

@@ -1,0 +1,1 @@
+"""Python functions and objects of a user as oracles."""
