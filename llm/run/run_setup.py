@@ -155,15 +155,18 @@ class RunSetup:
 
     def beyond_context(self, prompts: Prompts) -> str | None:
         """A warning where prompts with their responses may be longer than the policy was made for; None where not."""
-        if self.source is not None or self.policy is None or isinstance(self.policy, LanguageModel):
+        policy, new = self.policy, self.config.sampling.max_new_tokens
+        if self.source is not None or policy is None:
             return None
-        context, new = trained_context(self.policy), self.config.sampling.max_new_tokens
+        loaded = isinstance(policy, LanguageModel)
+        name, made = (policy.name, policy.network.get_base_model().config) if loaded else (policy, policy)
+        context = trained_context(made)
         longer = [n for n in map(self._prompts.length, prompts.kept) if context is not None and n + new > context]
         if not longer:
             return None
         return (
             f"{counted(len(longer), 'prompt')} of up to {max(longer)} tokens, each with a response of up to {new}, may "
-            f"be longer than the {context} tokens that {self.policy} was made for (max_position_embeddings), beyond "
+            f"be longer than the {context} tokens that {name} was made for (max_position_embeddings), beyond "
             "which a model rarely writes sense: lower --max-prompt-tokens or --max-new-tokens"
         )
 

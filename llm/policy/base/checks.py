@@ -252,13 +252,16 @@ def learned_positions(network: Any) -> int | None:
     return getattr(network.config.get_text_config(), "max_position_embeddings", None)
 
 
-def trained_context(source: str | Path) -> int | None:
+def trained_context(source: str | Path | PretrainedConfig) -> int | None:
     """The longest text in tokens that a model was made for, by its config.json; None where that does not say.
+
+    Args:
+        source: a folder, a hub id or what else ``local_model`` takes; or the configuration of a loaded model.
 
     Raises:
         FileNotFoundError, ValueError: as ``check_causal``.
     """
-    config = _config(local_model(source))
+    config = source.to_dict() if isinstance(source, PretrainedConfig) else _config(local_model(source))
     stated = config.get("text_config")
     longest = (stated if isinstance(stated, dict) else config).get("max_position_embeddings")
     return longest if isinstance(longest, int) and longest > 0 else None
