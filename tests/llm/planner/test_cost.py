@@ -150,7 +150,7 @@ def test_the_command_says_what_is_lost(capsys: pytest.CaptureFixture[str], tmp_p
     command = ["plan", "--policy", str(tmp_path), "--tflops", "0.001", "--budget"]
     assert main([*command, "8GiB, 5h"]) == 0
     out = capsys.readouterr().out
-    assert "within 5 hours: --prompts-per-iteration" in out
+    assert "within 5 h: --prompts-per-iteration" in out
     assert re.search(r"^at most \d+\.\d hours .* 0.05 s per token in a batch; a model this small takes less", out, re.M)
     assert "the policy's mean win rate is known to" in out
     assert main([*command, "8GiB, 5h", "--memory", "6GiB"]) == 2
