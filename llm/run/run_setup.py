@@ -158,9 +158,11 @@ class RunSetup:
         policy, new = self.policy, self.config.sampling.max_new_tokens
         if self.source is not None or policy is None:
             return None
-        loaded = isinstance(policy, LanguageModel)
-        name, made = (policy.name, policy.network.get_base_model().config) if loaded else (policy, policy)
-        context = trained_context(made)
+        if isinstance(policy, LanguageModel):
+            base: Any = policy.network.get_base_model()
+            name, context = policy.name, trained_context(base.config)
+        else:
+            name, context = str(policy), trained_context(policy)
         longer = [n for n in map(self._prompts.length, prompts.kept) if context is not None and n + new > context]
         if not longer:
             return None
