@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import json
 import os
 import socket
@@ -15,7 +16,7 @@ import ssl
 import time
 import urllib.request
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -53,7 +54,7 @@ class Server:
     Attributes:
         url: the base of its calls, without credentials.
         key_variable: the environment variable with its key.
-        timeout: seconds of one exchange.
+        timeout: seconds of one exchange, from the connection to the last byte of the answer.
         most_bytes: of an answer.
 
     Raises:
@@ -158,14 +159,15 @@ class Connection:
             headers["Authorization"] = f"Bearer {key}"
         connection = self._connection or self._connect()
         self._connection = connection
+        connection.response_class = partial(_Response, deadline)  # type: ignore[assignment]
+        if connection.sock is not None:
+            connection.sock.settimeout(_left(deadline))
         connection.request(method, server.parts.path + path, content, headers)
-        link: socket.socket = connection.sock
-        link.settimeout(_left(deadline))
         response = connection.getresponse()
         if response.length is not None and response.length > server.most_bytes:
             raise TransientError(f"an answer of {response.length} bytes, more than {server.most_bytes}")
         parts, size = [], 0
-        while block := _read(response, link, deadline):
+        while block := _read(response):
             parts.append(block)
             size += len(block)
             if size > server.most_bytes:
@@ -211,11 +213,38 @@ def _credentials(proxy: SplitResult) -> dict[str, str]:
     return {"Proxy-Authorization": f"Basic {base64.b64encode(given.encode()).decode()}"}
 
 
-def _read(response: http.client.HTTPResponse, link: socket.socket, deadline: float) -> bytes:
-    if response.isclosed():  # newer Pythons close it, and a link that is not kept, with the last byte
-        return b""
-    link.settimeout(_left(deadline))
-    return response.read1(BLOCK)
+def _read(response: http.client.HTTPResponse) -> bytes:
+    # newer Pythons close it, and a link that is not kept, with the last byte
+    return b"" if response.isclosed() else response.read1(BLOCK)
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer of which every byte has to come before the deadline: a socket's own timeout begins anew with each."""
+
+    def __init__(self, deadline: float, link: socket.socket, *given: Any, **named: Any) -> None:
+        super().__init__(link, *given, **named)
+        self.fp.close()
+        self.fp = io.BufferedReader(_UntilDeadline(link, deadline))
+
+
+class _UntilDeadline(io.RawIOBase):
+    """The bytes that a socket receives before a deadline."""
+
+    def __init__(self, link: socket.socket, deadline: float) -> None:
+        super().__init__()
+        self._link, self._deadline = link, deadline
+        self._raw = link.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._link.settimeout(_left(self._deadline))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 def _left(deadline: float) -> float:

@@ -175,7 +175,7 @@ class PaidOutputs:
 
     def get(self, key: bytes) -> Completion | None:
         """The output of a key; None where there is none."""
-        with self._lock:
+        with self._lock, database_errors(self.path, KIND):
             row = self._file.execute(
                 "SELECT text, model, read, written, tokens, finished FROM output WHERE key = ?", (key,)
             ).fetchone()
@@ -203,13 +203,13 @@ class PaidOutputs:
 
     def items(self) -> list[tuple[bytes, str, Completion]]:
         """Every output with its key and whose it is."""
-        with self._lock:
+        with self._lock, database_errors(self.path, KIND):
             rows = self._file.execute("SELECT key, judge FROM output").fetchall()
         return [(key, judge, output) for key, judge in rows if (output := self.get(key)) is not None]
 
     def spent(self, judge: str) -> Spent:
         """What all outputs of a judge have cost."""
-        with self._lock:
+        with self._lock, database_errors(self.path, KIND):
             row = self._file.execute(
                 "SELECT COUNT(*), SUM(read), SUM(written) FROM output WHERE judge = ?", (judge,)
             ).fetchone()

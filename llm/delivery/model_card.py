@@ -11,12 +11,12 @@ from typing import Any
 from ..evaluation.evaluate import same_as_start
 from ..evaluation.players import TRAINING
 from ..oracles.ensembles.objectives import Combination
-from ..policy.adapters.adapter_config import adapter_config
 from ..policy.local.names import local_model
 from ..report.alerts import ALERTS, alerts
 from ..report.objectives import most_exact, objective_sentences
 from ..report.results import oracle_of_run, short_source, win_sentence
 from ..report.stored_results import current_evaluation, outdated
+from ..run.manifest import as_played
 from ..run.selfplay import SelfPlay, iterates, kl_to_start
 from ..store.run_folder import RunFolder
 
@@ -79,7 +79,7 @@ def model_card(run: SelfPlay, name: str, base_name: str | None = None) -> str:
         "Base": _base(base, licence),
         "Data": _data(record),
         "Oracle": _oracle(record),
-        "Method": _method(record, rows, run.combination, _rank(folder, record["config"])),
+        "Method": _method(record, rows, run.combination, as_played(folder, record["config"])["lora"]["rank"]),
         "Figures": _figures(folder, rows, name),
         "Limits": [_limit(run.combination), SAFETY, *warned],
         "Versions": [", ".join(f"{package} {version}" for package, version in record.get("versions", {}).items())],
@@ -141,13 +141,6 @@ def _limit(combination: Combination | None) -> str:
         f"It was trained to win comparisons under {under}. Where an oracle rewards style or length, so does it; a gain "
         "under that oracle is no gain under another, nor under people, until that is measured."
     )
-
-
-def _rank(folder: Path, config: Mapping[str, Any]) -> int:
-    """The rank of the run's adapters: that of the one that it began from, where a user gave it."""
-    start = folder / "start" / "adapter"
-    own = config.get("adapter") is not None and start.is_dir()
-    return int(adapter_config(start).r if own else config["lora"]["rank"])
 
 
 def _method(

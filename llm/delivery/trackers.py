@@ -20,6 +20,7 @@ from nashward.games.shapes import Float
 
 from ..report import panels, run_name
 from ..report.content import Details, Picture
+from ..run.manifest import as_played
 from ..store.files import read_jsonl, sha256, to_jsonl, write_json
 from ..store.run_folder import METRICS, RunFolder, flatten
 
@@ -80,7 +81,7 @@ class RunTracker:
         return self._tracker
 
     def _store_settings(self) -> None:
-        config = flatten(self.run.read()["config"])
+        config = flatten(as_played(self.run.path, self.run.read()["config"]))
         known = {name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
                  for name, value in config.items() if value is not None}  # fmt: skip
         if self.kind == "tensorboard":  # which would write a run of its own for them

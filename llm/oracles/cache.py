@@ -91,7 +91,8 @@ class Cache:
         self.close()
 
     def __len__(self) -> int:
-        return int(self._connection.execute("SELECT COUNT(*) FROM judgement").fetchone()[0])
+        with database_errors(self.path, KIND):
+            return int(self._connection.execute("SELECT COUNT(*) FROM judgement").fetchone()[0])
 
     def close(self) -> None:
         """Close the file."""

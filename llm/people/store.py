@@ -13,8 +13,9 @@ from nashward.errors import NashwardError
 from nashward.shortened import quoted
 from nashward.winners import SKIP
 
+from ..store.databases import database_errors
 from .records import OTHER, WINNERS, CastVote, PairRow, Question
-from .vote_file import VoteFile, add_pair, add_prompt, add_response, next_number, text_key
+from .vote_file import KIND, VoteFile, add_pair, add_prompt, add_response, next_number, text_key
 
 BATCH = 500  # pairs of one query
 OPEN_FOR = 900.0  # seconds after which a question that nobody answered is free for others
@@ -403,21 +404,37 @@ class VoteStore(VoteFile):
 
         Raises:
             ValueError: nobody of that name has voted.
+            OSError: the file cannot be written, or another process reads it all the time. Where the rows are gone and
+                only their overwriting failed, the same call does it again.
         """
         with self._transaction() as run:
-            if not run("SELECT 1 FROM annotator WHERE name = ?", (annotator,)).fetchone():
+            begun = run("SELECT value FROM fact WHERE key = ?", (key := self._forgetting(annotator),)).fetchone()
+            known = run("SELECT 1 FROM annotator WHERE name = ?", (annotator,)).fetchone()
+            if not (begun or known):
                 names = ", ".join(name for (name,) in run("SELECT name FROM annotator ORDER BY name")) or "nobody"
                 raise NashwardError(f"there is no annotator {annotator!r}; there are: {names}")
             gone = run("SELECT count(*) FROM question WHERE annotator = ? AND winner IS NOT NULL", (annotator,))
-            (count,) = gone.fetchone()
+            count = gone.fetchone()[0] + (int(begun[0]) if begun else 0)
             # a vote that is sent again, or lies in a file that is read again, must not bring the name back
             run("INSERT OR IGNORE INTO imported SELECT id FROM question WHERE annotator = ?", (annotator,))
             for table, column in (("question", "annotator"), ("session", "annotator"), ("annotator", "name")):
                 run(f"DELETE FROM {table} WHERE {column} = ?", (annotator,))
-        with self._lock:
+            run("INSERT OR REPLACE INTO fact VALUES (?, ?)", (key, str(count)))  # until no byte of the name is left
+        with self._lock, database_errors(self.file, KIND):
             self._connection.execute("VACUUM")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise OSError(
+                    f"{self.file}: the votes of {annotator} are deleted, but the log still has the name, as another "
+                    "process reads it; give the same command again"
+                )
+        with self._transaction() as run:
+            run("DELETE FROM fact WHERE key = ?", (key,))
         return int(count)
+
+    def _forgetting(self, annotator: str) -> str:
+        """The key of the fact that a person is being forgotten, which does not tell who."""
+        return f"forgetting {self.signature('forgetting', annotator)}"
 
 
 def checked_name(name: str) -> str:

@@ -14,7 +14,6 @@ from ..config.fit import Fit
 from ..config.plan import MOST, Demand, Rates
 from .plan import Plan, read_size
 
-NF4_BYTES = 0.516  # of a parameter in 4 bits, with its share of the scales
 MIN_PROMPTS = 200  # of an iteration: K is lowered before the number of prompts falls below this
 PRACTICAL = 168.0  # hours, a week: a run that takes longer is said not to be practical
 REDUCED_SETTINGS: dict[str, tuple[int, ...]] = {
@@ -28,12 +27,12 @@ def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
     """The seconds of each phase of an iteration that plays one policy, with texts of the maximal lengths.
 
     A forward pass takes 2 operations for each parameter and token; of experts those count that the token is sent to.
-    Sampling reads the weights, the keys and the values once for each token and batch. Scoring is two passes (anchor and
-    reference). Training is three passes an epoch: forward, recomputed forward for the checkpoints, and backward to the
-    inputs (the base is frozen); with tiled MLPs nearly four. Streamed layers are copied once for each token and batch
-    in sampling, and twice for each micro-batch in training. Several processes divide the shards of prompts, and in
-    training the prompts of each optimiser step; what they send each other and the fit's trial step, which one of them
-    does, are not counted.
+    Sampling reads the weights, each in the precision that it has (``Traffic``), and the keys and values so far, once
+    for each token and batch. Scoring is two passes (anchor and reference). Training is three passes an epoch: forward,
+    recomputed forward for the checkpoints, and backward to the inputs (the base is frozen); with tiled MLPs nearly
+    four. Streamed layers are copied once for each token and batch in sampling, and twice for each micro-batch in
+    training. Several processes divide the shards of prompts, and in training the prompts of each optimiser step; what
+    they send each other and the fit's trial step, which one of them does, are not counted.
 
     Returns:
         seconds by phase: "sampling", "judging" (with an oracle), "scoring", "training".
@@ -46,14 +45,13 @@ def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
     active = parameters + experts.share * experts.parameters  # those that a token passes through
     rows = demand.sampled_each * demand.responses
     speed = rates.tflops * 1e12
-    streamed = parameters * NF4_BYTES if plan.placement.layers == "host" else 0.0
+    copying = plan.traffic.streamed / (rates.transfer * 1e9)  # seconds of moving the streamed layers once
 
     batches = math.ceil(rows / max(1, plan.sampling_batch))
     mean = (demand.prompt_tokens + demand.new_tokens / 2) / (demand.prompt_tokens + demand.new_tokens)
     cache = mean * plan.phases["sampling"].last_cache  # it grows from the prompts' to the longest
-    read = parameters * NF4_BYTES + experts.read(plan.sampling_batch) + cache
-    weight_read = read / (rates.bandwidth * 1e9)
-    token = max(rates.step, weight_read, streamed / (rates.transfer * 1e9)) + 2 * active * plan.sampling_batch / speed
+    read = plan.traffic.read + experts.read(plan.sampling_batch) + cache
+    token = max(rates.step, read / (rates.bandwidth * 1e9), copying) + 2 * active * plan.sampling_batch / speed
     phases = {"sampling": batches * demand.new_tokens * token + 2 * active * rows * demand.prompt_tokens / speed}
     if plan.oracle is not None:
         table = plan.oracle.operations(demand.prompt_tokens, demand.new_tokens, demand.responses)
@@ -64,7 +62,7 @@ def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
         """Seconds of computing, and of moving streamed layers once for each micro-batch."""
         tokens = prompts * demand.responses / passed * demand.tokens_of(passed, plan.packed)
         micro_batches = math.ceil(tokens / max(1, plan.tokens))
-        return 2 * active * tokens / speed, micro_batches * streamed / (rates.transfer * 1e9)
+        return 2 * active * tokens / speed, micro_batches * copying
 
     phases["scoring"] = 2 * max(one_pass(demand.sampled_each))
     computed, transfer = one_pass(demand.trained_each(Fit().batch))

@@ -29,6 +29,7 @@ from ..training.optimize import OPTIMISERS
 from . import dry_run
 from .dry_run import Footprint
 from .live_storage import resident_bytes
+from .traffic import Traffic
 
 GIB = 2**30
 CONTEXT_GIB = 0.5  # of a CUDA context with its workspaces, a common value; not measured here
@@ -63,6 +64,7 @@ class Plan:
         judging_tokens: of a forward pass of the oracle; None without an oracle.
         placement: what stays on the card.
         parameters: those of the linear layers of the policy's base.
+        traffic: the bytes of the policy's weights that a pass moves.
         oracle: the oracle's network, by shape; None without an oracle.
         experts: of a mixture of experts, which are not quantised; among ``phases`` they are weights.
         packed: the responses to a prompt share its computation in scoring and training, see ``policy.packing``.
@@ -78,6 +80,7 @@ class Plan:
     judging_tokens: int | None
     placement: Placement
     parameters: int
+    traffic: Traffic
     oracle: OracleShape | None = None
     experts: Experts = field(default_factory=Experts)
     packed: bool = True
@@ -144,6 +147,7 @@ def plan(
     if oracle is not None:
         judging_tokens, phases["judging"] = dry_runs.largest_judging(oracle)
     phases |= {"scoring": dry_runs.scoring(batches), "training": batches.training}
+    experts = Experts.of(batches.network.get_base_model())
     chosen = Plan(
         demand=demand,
         memory=memory,
@@ -154,8 +158,9 @@ def plan(
         judging_tokens=judging_tokens,
         placement=batches.placement,
         parameters=_parameters(batches.network),
+        traffic=Traffic.of(batches.network, experts.size),
         oracle=oracle,
-        experts=Experts.of(batches.network.get_base_model()),
+        experts=experts,
         packed=batches.packed,
     )
     return replace(chosen, advice=_advice(chosen, tied))

@@ -17,6 +17,7 @@ from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
 
+from .base.text_limit import rotary_limit
 from .packing import Packing, packed_states, packs
 
 TOKEN_TILE, WORD_TILE = 512, 8192  # a tile of logits [tokens, vocabulary]: 16 MiB in float32
@@ -39,7 +40,8 @@ def sequence_logprobs(
         ``[B]`` float32.
 
     Raises:
-        ValueError: the numbers of prompts and responses differ, or a prompt is empty.
+        ValueError: the numbers of prompts and responses differ, a prompt is empty, or a text is longer than
+            ``rotary_limit``: its log-probability would not be that with which it was sampled.
 
     See also:
         ``token_logprobs``, of single tokens from hidden states.
@@ -62,6 +64,8 @@ def sequence_logprobs(
     causal = network.get_base_model() if hasattr(network, "get_base_model") else network
     device = next(network.parameters()).device
     longest = max(len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True))
+    if (limit := rotary_limit(causal.config)) is not None and longest > limit.tokens:
+        raise NashwardError(f"{type(causal).__name__} {limit.reason}, and a text has {longest}; leave it out")
     if len(prompts) > 1 and computes_packed(network, longest):
         packing = Packing.of(prompts, responses)
         scored = token_logprobs(packed_states(causal, packing), Head.of(causal), packing.targets.to(device))

@@ -27,8 +27,9 @@ from .adapters.adapter_config import adapter_config, local_adapter
 from .adapters.lora import LoraShape, fitted_to_slot, is_same_base, scale_of
 from .adapters.peft_format import WEIGHTS as WEIGHTS
 from .adapters.peft_format import layer_of, tensor_shapes, weights_of
-from .base.checks import check_policy, learned_positions
+from .base.checks import check_policy
 from .base.targets import lora_targets
+from .base.text_limit import text_limit
 from .base.weights import check_output, compute_dtype, default_device, in_4_bits, load_base
 from .chat_template import encode
 from .experimental.streaming import LayerStream
@@ -57,7 +58,7 @@ class LanguageModel:
     Attributes:
         stop_ids: the tokens that end a response.
         pad_id: the padding token, which is masked.
-        positions: the longest text in tokens; None where the network sets no limit, see ``learned_positions``.
+        limit: the longest text; None where the network sets no limit, see ``text_limit``.
         dtype: what it computes in.
 
     Source: adapters arXiv 2106.09685; on a base in 4 bits arXiv 2305.14314.
@@ -80,7 +81,7 @@ class LanguageModel:
         # one without an embedding is no use: padding is masked, so any token that has one will do
         self.pad_id = pad if pad is not None and 0 <= pad < rows else (self.stop_ids or [0])[0]
         self._rows = rows
-        self.positions = learned_positions(base)
+        self.limit = text_limit(base)
         # The sampler sets every option: the checkpoint's generation settings must not change the distribution.
         base.generation_config = GenerationConfig(eos_token_id=self.stop_ids, pad_token_id=self.pad_id)
         self.on_event: OnEvent = ignore_event  # is called where memory ran out
@@ -153,7 +154,9 @@ class LanguageModel:
         stream = apply_placement(network, placement, torch.device(device))
         model = cls(network, tokenizer, str(source), stream)
         model.activate(SLOTS[0])
-        check_output(network, [model.pad_id] * min(32, model.positions or 32), model.device, model.name)
+        check_output(
+            network, [model.pad_id] * min(32, model.limit.tokens if model.limit else 32), model.device, model.name
+        )
         return model
 
     @property

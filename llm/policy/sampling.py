@@ -179,13 +179,13 @@ def sample(
         For each prompt its responses, in the order of the seeds.
 
     Raises:
-        ValueError: a prompt and its response may be longer than the network has positions for.
+        ValueError: a prompt and its response may be longer than the model's ``limit``.
     """
     longest = max(map(len, prompts), default=0)
-    if model.positions is not None and longest + settings.max_new_tokens > model.positions:
+    if model.limit is not None and longest + settings.max_new_tokens > model.limit.tokens:
         raise NashwardError(
-            f"{model.name} has positions for {model.positions} tokens, and a prompt has {longest}; leave out the long "
-            f"ones, or lower --max-new-tokens ({settings.max_new_tokens})"
+            f"{model.name} {model.limit.reason}, and a prompt has {longest}; leave out the long ones, or lower "
+            f"--max-new-tokens ({settings.max_new_tokens})"
         )
     if prompts and is_continuous(settings, model.network):
         return _sample_continuously(model, prompts, seeds, settings, progress)

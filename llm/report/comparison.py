@@ -9,6 +9,7 @@ from typing import Any
 from nashward.counted import counted
 from nashward.errors import CorruptFileError, NashwardError
 
+from ..run.manifest import as_played
 from ..run.selfplay import iterates
 from ..store.files import atomic_write
 from ..store.run_folder import RunFolder, flatten
@@ -101,10 +102,14 @@ def _warnings(runs: Runs) -> list[Content]:
 
 
 def _differing_settings(runs: Runs) -> list[Content]:
-    records = [RunFolder(path).read() for path in runs.values()]
+    records = {path: RunFolder(path).read() for path in runs.values()}
     configs = [
-        {**flatten(record["config"]), "prompts": _prompts(record), "oracle": oracle_of_run(record["config"])}
-        for record in records
+        {
+            **flatten(as_played(path, record["config"])),
+            "prompts": _prompts(record),
+            "oracle": oracle_of_run(record["config"]),
+        }
+        for path, record in records.items()
     ]
     keys = sorted({key for config in configs for key in config} - {"objective", "combine"})  # said of the oracle
     rows = [(key, *("–" if config.get(key) is None else str(config[key]) for config in configs)) for key in keys]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..run.larger_step import larger_step
+from ..run.manifest import as_played
 from ..run.selfplay import iterates, kl_to_start, metrics
 from ..store.run_folder import RunFolder, flatten
 from .alerts import alerts
@@ -52,7 +53,7 @@ def settings(folder: Path) -> list[Content]:
     run = RunFolder(folder).read()
     if not run:
         return [Paragraph("The run has not started.")]
-    config = run["config"]
+    config = as_played(folder, run["config"])
     solver = ", ".join(f"{key} {value}" for key, value in config["solver"].items() if key != "name")
     rows = [
         ("policy", config["policy"]),

@@ -27,6 +27,8 @@ from ..oracles import CorrectedSource, EnsembleSource, as_oracle
 from ..oracles.corrections.correction import base_sources
 from ..oracles.fingerprint import oracle_fingerprint
 from ..oracles.source_names import is_id, is_language_model
+from ..policy.adapters.lora import slot_config
+from ..policy.adapters.peft_format import read_config
 from ..policy.local.names import local_model
 from ..store.fingerprints import fingerprint
 
@@ -132,6 +134,36 @@ def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts 
         if isinstance(placement, Placement)
         else placement and dict(placement),
     }
+
+
+def as_played(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run with the LoRA that its adapters have: that of the adapter it began from, where a user gave
+    one or a loaded model has its own. The settings of the section ``lora`` are of a fresh adapter, and then unused.
+
+    Args:
+        folder: of the run.
+        config: the settings that its ``run.json`` has.
+
+    Example:
+        >>> as_played(Path("no-run"), {"adapter": None, "lora": {"rank": 16}})
+        {'adapter': None, 'lora': {'rank': 16}}
+    """
+    given, fresh = config.get("adapter"), config["lora"]
+    for adapter in (folder / "start" / "adapter", *([] if given is None else [Path(given)])):
+        try:
+            found = slot_config(read_config(adapter))
+        except (NashwardError, OSError):  # before the run has begun, or damaged
+            continue
+        alpha = 2 * fresh["rank"] if fresh.get("alpha") is None else fresh["alpha"]
+        if given is None and (found.r, found.lora_alpha) == (fresh["rank"], alpha):
+            break
+        layers = found.target_modules or "all"
+        targets = layers if isinstance(layers, str) else ",".join(sorted(layers))
+        return {**config, "lora": {"rank": found.r, "alpha": found.lora_alpha, "targets": targets}}
+    else:
+        if given is not None:  # on the hub, or gone
+            return {**config, "lora": dict.fromkeys(fresh, f"that of {given}")}
+    return dict(config)
 
 
 def environment() -> dict[str, Any]:

@@ -155,15 +155,20 @@ class RunSetup:
 
     def beyond_context(self, prompts: Prompts) -> str | None:
         """A warning where prompts with their responses may be longer than the policy was made for; None where not."""
-        if self.source is not None or self.policy is None or isinstance(self.policy, LanguageModel):
+        policy, new = self.policy, self.config.sampling.max_new_tokens
+        if self.source is not None or policy is None:
             return None
-        context, new = trained_context(self.policy), self.config.sampling.max_new_tokens
+        if isinstance(policy, LanguageModel):
+            base: Any = policy.network.get_base_model()
+            name, context = policy.name, trained_context(base.config)
+        else:
+            name, context = str(policy), trained_context(policy)
         longer = [n for n in map(self._prompts.length, prompts.kept) if context is not None and n + new > context]
         if not longer:
             return None
         return (
             f"{counted(len(longer), 'prompt')} of up to {max(longer)} tokens, each with a response of up to {new}, may "
-            f"be longer than the {context} tokens that {self.policy} was made for (max_position_embeddings), beyond "
+            f"be longer than the {context} tokens that {name} was made for (max_position_embeddings), beyond "
             "which a model rarely writes sense: lower --max-prompt-tokens or --max-new-tokens"
         )
 

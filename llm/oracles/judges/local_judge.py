@@ -21,7 +21,8 @@ from nashward.games.shapes import Float, Int
 from ...config.endpoint import JudgeSettings
 from ...config.inputs import LOCAL_JUDGE
 from ...data.prompts import Prompt
-from ...policy.base.checks import check_policy, learned_positions
+from ...policy.base.checks import check_policy
+from ...policy.base.text_limit import learned_positions
 from ...policy.base.weights import compute_dtype, load_base
 from ...policy.chat_template import encode
 from ...policy.control_tokens import text_ids

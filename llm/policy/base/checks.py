@@ -24,6 +24,7 @@ from ...data.prompts import Prompt
 from ..chat_template import encode
 from ..local.hub import check_on_hub
 from ..local.names import local_model
+from .text_limit import text_limit
 
 GENERATION = "generation_config.json"
 FLOATING = ("F", "BF")  # names of dtypes in safetensors
@@ -37,7 +38,7 @@ def check_policy(source: str | Path, chat_template: str | None = None, longest: 
     Args:
         source: a folder, a hub id, or what else ``local_model`` takes.
         chat_template: a Jinja template to use in place of the tokenizer's.
-        longest: the most tokens of a prompt and its response; None: the network's positions are not checked.
+        longest: the most tokens of a prompt and its response; None: the network's limit is not checked.
 
     Returns:
         its tokenizer.
@@ -45,7 +46,7 @@ def check_policy(source: str | Path, chat_template: str | None = None, longest: 
     Raises:
         FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
         ValueError: not a causal language model (for a PairRM the message says so), a configuration of no network, no
-            chat template, no end-of-text token, tokens without an embedding, or fewer positions than ``longest``; or
+            chat template, no end-of-text token, tokens without an embedding, or a ``text_limit`` below ``longest``; or
             what ``local_model`` finds.
     """
     check_causal(source)
@@ -58,11 +59,11 @@ def check_policy(source: str | Path, chat_template: str | None = None, longest: 
             f"{source}'s tokenizer has neither an end-of-text token nor a pad token; set eos_token in it"
         )
     check_tokens(tokenizer, network.get_input_embeddings().num_embeddings, stored_stops(folder), source)
-    positions = learned_positions(network)
-    if longest is not None and positions is not None and longest > positions:
+    limit = text_limit(network)
+    if longest is not None and limit is not None and longest > limit.tokens:
         raise NashwardError(
-            f"{source} has positions for {positions} tokens, and a prompt with its response takes up to {longest}; "
-            "lower --max-prompt-tokens or --max-new-tokens"
+            f"{source} {limit.reason}, and a prompt with its response takes up to {longest}; lower --max-prompt-tokens "
+            "or --max-new-tokens"
         )
     return tokenizer
 
@@ -243,22 +244,16 @@ def check_tokens(tokenizer: Any, rows: int, stop_ids: Iterable[int], name: str |
         )
 
 
-def learned_positions(network: Any) -> int | None:
-    """The longest text in tokens of a network that looks positions up in a table; None where it computes them."""
-    tables = {"wpe", "embed_positions", "position_embeddings", "position_embedding", "embed_pos"}
-    named = [*network.named_modules(), *network.named_buffers()]
-    if not any(name.rpartition(".")[2] in tables for name, _ in named):
-        return None
-    return getattr(network.config.get_text_config(), "max_position_embeddings", None)
-
-
-def trained_context(source: str | Path) -> int | None:
+def trained_context(source: str | Path | PretrainedConfig) -> int | None:
     """The longest text in tokens that a model was made for, by its config.json; None where that does not say.
+
+    Args:
+        source: a folder, a hub id or what else ``local_model`` takes; or the configuration of a loaded model.
 
     Raises:
         FileNotFoundError, ValueError: as ``check_causal``.
     """
-    config = _config(local_model(source))
+    config = source.to_dict() if isinstance(source, PretrainedConfig) else _config(local_model(source))
     stated = config.get("text_config")
     longest = (stated if isinstance(stated, dict) else config).get("max_position_embeddings")
     return longest if isinstance(longest, int) and longest > 0 else None

@@ -220,7 +220,7 @@ class PolicyWriter:
             source = source.of(self.policy)
         elif isinstance(source, GenerateSource):
             batch = source.batch
-            longest = None if model.positions is None else model.positions - source.settings.max_new_tokens
+            longest = None if model.limit is None else model.limit.tokens - source.settings.max_new_tokens
         short = [k for k in range(len(ids)) if longest is None or len(ids[k]) <= longest]
         with model.use_adapter(self.policy.folder) as network:
             sampler = copy.copy(model)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import socketserver
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -73,6 +75,57 @@ def test_a_server_that_says_how_long_its_answer_is_and_closes(connection: str, m
     monkeypatch.setattr(http.client.HTTPResponse, "read1", closing_with_the_last_byte)
     with answering(completion("long " * 50_000), Connection=connection) as url:
         assert len(complete(url).text) == 250_000
+
+
+BODY = completion()
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+SIZED = HEAD + f"Content-Length: {len(BODY)}\r\n".encode()
+
+
+@contextmanager
+def dripping(at_once: bytes, drop: bytes) -> Iterator[str]:
+    """The URL of a server that begins its answer, and then sends a few bytes 20 times a second, for ever."""
+    over = threading.Event()
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1 << 16)
+            with suppress(OSError):
+                self.wfile.write(at_once)
+                while not over.wait(0.05):
+                    self.wfile.write(drop)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+        finally:
+            over.set()
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("at_once", "drop"),
+    [
+        (b"", b" "),  # of the status line
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (HEAD, b"a"),  # of one header
+        (SIZED + b"\r\n" + BODY[:2], b" "),  # of the body
+        (CHUNKED, b"1"),  # of a chunk's size
+        (CHUNKED + f"{len(BODY):x}\r\n".encode() + BODY + b"\r\n0\r\n", b"A: b\r\n"),  # of the trailers
+    ],
+    ids=["status", "continue", "header", "body", "chunk", "trailer"],
+)
+def test_an_answer_that_drips_is_given_up_after_the_time_of_one_call(at_once: bytes, drop: bytes) -> None:
+    with dripping(at_once, drop) as url:
+        began = time.monotonic()
+        with pytest.raises(EndpointError, match="no answer in time"):
+            Chat(Client(url, Endpoint(retries=0, timeout=0.6)), "m").complete(MESSAGES, 16)
+        assert 0.5 < time.monotonic() - began < 2.0
 
 
 def test_half_of_a_surrogate_pair_is_kept_as_a_replacement(tmp_path: Path) -> None:

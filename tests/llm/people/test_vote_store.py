@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,6 +190,56 @@ def test_forgetting_leaves_no_byte_of_the_name(store: VoteStore) -> None:
     assert store.add_votes(exported) == 0  # a file that still has the votes does not bring them back
     with pytest.raises(NashwardError, match="there are: bob"):
         store.forget("Ann Unmistakable")
+
+
+class FullAt:
+    """A connection whose disk is full at one statement."""
+
+    def __init__(self, connection: sqlite3.Connection, statement: str) -> None:
+        self._connection, self._statement = connection, statement
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        if statement.startswith(self._statement):
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        return self._connection.execute(statement, *values)
+
+
+@pytest.mark.parametrize("statement", ["VACUUM", "PRAGMA wal_checkpoint"])
+def test_on_a_full_disk_forgetting_says_so_and_is_ended_by_the_same_command(
+    store: VoteStore, statement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.join("browser", "Ann Unmistakable")
+    for pair in (1, 2):
+        cast(store, "Ann Unmistakable", pair, "first")
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_connection", FullAt(store._connection, statement))
+        with pytest.raises(OSError, match=rf"{FILE}.*disk is full"):
+            store.forget("Ann Unmistakable")
+    assert store.count() == 0
+    with pytest.raises(NashwardError, match="there are: nobody"):
+        store.forget("Bob")
+    assert store.forget("Ann Unmistakable") == 2
+    assert all(b"Unmistakable" not in file.read_bytes() for file in store.folder.iterdir())
+    with pytest.raises(NashwardError, match="no annotator 'Ann Unmistakable'"):
+        store.forget("Ann Unmistakable")
+
+
+def test_a_name_that_another_process_keeps_in_the_log_is_not_called_forgotten(store: VoteStore) -> None:
+    cast(store, "Ann Unmistakable", 1, "first")
+    reader = sqlite3.connect(store.folder / FILE, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM question").fetchone() == (1,)
+    store._connection.execute("PRAGMA busy_timeout = 50")
+    with pytest.raises(OSError, match="still has the name"):
+        store.forget("Ann Unmistakable")
+    reader.close()
+    assert store.forget("Ann Unmistakable") == 1
+    assert all(b"Unmistakable" not in file.read_bytes() for file in store.folder.iterdir())
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:

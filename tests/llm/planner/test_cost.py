@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import re
@@ -20,6 +21,9 @@ SMALL = LlamaConfig(
     vocab_size=2048, hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
     num_key_value_heads=2, architectures=["LlamaForCausalLM"],
 )  # fmt: skip
+# parameters: four layers of q, o [256, 256], k, v [256, 128], three of [256, 512]
+LAYERS, HEAD = 4 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512), 2048 * 256
+BITS_4 = 1 / 2 + 1 / 64 + 4 / (64 * 256)  # bytes: a byte of scale for 64 weights, a float32 for 256 scales
 RATES = Rates(tflops=0.001, bandwidth=1.0, transfer=1.0, step=0.02)
 
 
@@ -31,8 +35,7 @@ def _make(demand: Demand) -> Plan:
 def test_seconds_are_those_of_a_sum_by_hand() -> None:
     demand = Demand(prompts=10, responses=4, prompt_tokens=100, new_tokens=50, epochs=3, sampling_batch=16, tokens=600)
     memory_plan = _make(demand)
-    # four layers of q, o [256, 256], k, v [256, 128], three of [256, 512], and the head
-    parameters = 4 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512) + 2048 * 256
+    parameters = LAYERS + HEAD
     assert memory_plan.parameters == parameters
     pass_of = 2 * parameters / (RATES.tflops * 1e12)  # seconds a token
     took = seconds(memory_plan, RATES)
@@ -41,10 +44,52 @@ def test_seconds_are_those_of_a_sum_by_hand() -> None:
     token = 0.02 + 16 * pass_of  # three batches, each token at least 0.02 s
     assert took["sampling"] == pytest.approx(3 * 50 * token + pass_of * 40 * 100)
     assert hours(memory_plan, RATES) == pytest.approx(3 * sum(took.values()) / 3600)
-    streamed = dataclasses.replace(memory_plan, placement=memory_plan.placement.but({"layers": "host"}))
+    streamed = plan(SMALL, 8 * GIB, demand, placement={"layers": "host"})
     slow = dataclasses.replace(RATES, transfer=1e-6)
-    moved = 0.516 * parameters / 1e3  # seconds to move the model once
-    assert seconds(streamed, slow)["training"] == pytest.approx(3 * 2 * 5 * moved)  # five micro-batches of 600 tokens
+    moved = BITS_4 * LAYERS / 1e3  # seconds to move the layers once; the head stays on the card
+    took = seconds(streamed, slow)
+    assert took["training"] == pytest.approx(3 * 2 * 5 * moved, rel=0.01)  # five micro-batches of 600 tokens
+    assert took["sampling"] == pytest.approx(3 * 50 * moved, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("tied", "settings", "layer", "head", "rest"),
+    [  # bytes of a parameter of the layers, of the head, and of what else is in the precision of the computation
+        (False, {}, BITS_4, 2, 2),
+        (True, {}, BITS_4, 2, 2),
+        (False, {"quantise_head": True}, BITS_4, BITS_4, 2),
+        (False, {"placement": {"layers": "host"}}, BITS_4, 2, 2),
+        (False, {"quantise": False}, 2, 2, 2),
+        (False, {"quantise": False, "placement": {"layers": "host"}}, 2, 2, 2),
+        (False, {"quantise": False, "device": "cpu"}, 4, 4, 4),
+        (True, {"quantise": False, "device": "cpu"}, 4, 4, 4),
+        (False, {"device": "cpu"}, BITS_4, 4, 4),
+    ],
+)
+def test_a_token_reads_each_weight_in_its_own_precision(
+    tied: bool, settings: dict[str, Any], layer: float, head: float, rest: int
+) -> None:
+    """Bytes by hand: layers, head, norms, a float32 adapter of rank 8; nothing of the table of embeddings."""
+    options = {name: settings[name] for name in ("placement", "device") if name in settings}
+    asked = {name: value for name, value in settings.items() if name not in options}
+    config = copy.deepcopy(SMALL)
+    config.tie_word_embeddings = tied
+    demand = Demand(
+        prompts=1, responses=2, prompt_tokens=1, new_tokens=100, sampling_batch=2, tokens=300, rank=8, **asked
+    )
+    memory_plan = plan(config, 8 * GIB, demand, **options)
+    sides = 4 * (2 * (256 + 256) + 2 * (256 + 128) + 3 * (256 + 512))  # in and out of each linear layer
+    norms = (2 * 4 + 1) * 256
+    read = layer * LAYERS + head * HEAD + 4 * 8 * sides + rest * norms
+    in_4_bits = 28 * (layer == BITS_4) + (head == BITS_4)
+    small = (
+        in_4_bits * 4 * (16 + 256 + 1) + 2 * 4 * 32
+    )  # two tables and an offset of each; frequencies of the rotations
+    assert memory_plan.traffic.read == pytest.approx(read + small, rel=2e-4)
+    keys = 2 * 4 * 2 * 64 * rest  # of a token: 4 layers with 2 heads of 64
+    slow = Rates(tflops=1e6, bandwidth=1e-3, transfer=1e9, step=1e-9)
+    by_hand = 100 * (read + small) + sum(2 * keys * (1 + t) for t in range(100))
+    assert seconds(memory_plan, slow)["sampling"] == pytest.approx(by_hand / 1e6, rel=0.005)
 
 
 @pytest.mark.parametrize("tokens", [(1000, 200), (200, 1000)])
@@ -52,10 +97,10 @@ def test_each_token_reads_the_keys_and_values_before_it(tokens: tuple[int, int])
     """Those of the prompt too, and whether the prefill or the last token takes the most memory."""
     prompt, new = tokens
     memory_plan = _make(Demand(prompts=10, responses=5, prompt_tokens=prompt, new_tokens=new))
-    rows, parameters = memory_plan.sampling_batch, memory_plan.parameters
+    rows = memory_plan.sampling_batch
     each = 2 * 4 * 2 * 64 * 2 * rows  # bytes of a token of each row: keys and values of 4 layers with 2 heads of 64
     slow = Rates(tflops=1e6, bandwidth=1e-3, step=1e-9)
-    read = sum(0.516 * parameters + each * (prompt + t) for t in range(new))
+    read = sum(memory_plan.traffic.read + each * (prompt + t) for t in range(new))
     batches = -(-10 * 5 // rows)
     assert seconds(memory_plan, slow)["sampling"] == pytest.approx(batches * read / 1e6, rel=0.01)
 
@@ -105,7 +150,7 @@ def test_the_command_says_what_is_lost(capsys: pytest.CaptureFixture[str], tmp_p
     command = ["plan", "--policy", str(tmp_path), "--tflops", "0.001", "--budget"]
     assert main([*command, "8GiB, 5h"]) == 0
     out = capsys.readouterr().out
-    assert "within 5 hours: --prompts-per-iteration" in out
+    assert "within 5 h: --prompts-per-iteration" in out
     assert re.search(r"^at most \d+\.\d hours .* 0.05 s per token in a batch; a model this small takes less", out, re.M)
     assert "the policy's mean win rate is known to" in out
     assert main([*command, "8GiB, 5h", "--memory", "6GiB"]) == 2

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from nashward import llm
 from nashward.cli.main import main
 from nashward.llm import report
+from nashward.llm.policy.model import LanguageModel
 from nashward.llm.run.selfplay import iterates
+
+from ..tiny_run import short_run
 
 
 def test_a_comparison_names_what_differs_and_shows_the_same_prompts(
@@ -33,6 +37,35 @@ def test_a_comparison_names_what_differs_and_shows_the_same_prompts(
     odd = shutil.copytree(runs["whole"], tmp_path / r"x$\frac$ <b>")
     text = report.compare([odd, runs["half"]], tmp_path / "odd.html").read_text()
     assert "<b>" not in text
+
+
+@pytest.mark.parametrize("given", ["adapter", "loaded", "gone", "none"])
+def test_settings_have_the_lora_that_the_run_plays_with(
+    tiny_folder: Path, runs: dict[str, Path], tmp_path: Path, given: str
+) -> None:
+    """That of the adapter that was given, also before the run has begun; that of a loaded model; else the setting."""
+    model = LanguageModel.from_pretrained(
+        str(tiny_folder), lora=llm.Lora(rank=5, alpha=7.0, targets="attention"), quantise=False
+    )
+    own, run = tmp_path / "own", tmp_path / "run"
+    model.write_start_adapter(own, None)
+    settings = {"adapter": str(own)} if given in ("adapter", "gone") else {}
+    short_run(model if given == "loaded" else tiny_folder, run, quantise=False, **settings).run(
+        "sample", progress=False
+    )
+    expected = {"rank": "2", "alpha": "–", "targets": "all"}
+    if given != "none":
+        expected = {"rank": "5", "alpha": "7", "targets": "k_proj,o_proj,q_proj,v_proj"}
+    if given == "gone":
+        shutil.rmtree(run / "start")
+        shutil.rmtree(own)
+        expected = dict.fromkeys(expected, f"that of {own}")
+    for page in (report.write(run), report.compare([run, runs["whole"]], tmp_path / "both.html")):
+        rows = dict(re.findall(r'<tr><td class="text">([\w.]+)</td><td class="text">([^<]*)</td>', page.read_text()))
+        lora = {name: value for name, value in rows.items() if name.startswith("lora.")}
+        found = {name.removeprefix("lora."): value.removesuffix(".0") for name, value in lora.items()}
+        assert found.items() <= expected.items()
+        assert found.keys() == expected.keys() or page.parent != run
 
 
 def test_a_run_that_has_only_begun_hides_nothing_of_the_other(runs: dict[str, Path], tmp_path: Path) -> None:

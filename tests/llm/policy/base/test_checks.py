@@ -28,7 +28,8 @@ from nashward.errors import NashwardError
 from nashward.llm import LanguageModel, Lora, Sampling
 from nashward.llm.data.prompts import Prompt
 from nashward.llm.policy import model as language_model
-from nashward.llm.policy.base.checks import check_policy, learned_positions, skeleton
+from nashward.llm.policy.base.checks import check_policy, skeleton
+from nashward.llm.policy.base.text_limit import learned_positions
 from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.policy.sampling import sample
 
