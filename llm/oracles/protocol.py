@@ -184,12 +184,12 @@ class PreferenceOracle(ABC):
                 self._has_judged = self._has_judged or not np.isnan(values).all()
                 yield [(n, k) for k in range(len(pairs[n]))], values[..., : len(pairs[n])]
             start = stop
-        if silent and self._of_user and not self._has_judged:
+        if silent and self.is_users_code and not self._has_judged:
             self._has_judged = True  # said once
             warn_of_silence(self.name, silent)
 
     @property
-    def _of_user(self) -> bool:
+    def is_users_code(self) -> bool:
         """Whether a user's code judges, which may lack a return; a table of votes is silent on other texts."""
         return not (self._proven and type(self).__module__.startswith("nashward."))
 

@@ -213,6 +213,8 @@ class RunFolder:
                 or (key.partition(".")[0] in self.OPTIONAL and None in (before.get(key), now.get(key)))
             ):
                 continue
+            if key.removesuffix("_content") in differing:  # another name has other content
+                continue
             content = f"{key}_content"
             moved = key in self.MOVABLE and before.get(content) == now.get(content) is not None
             if before.get(key) != now.get(key) and not moved:

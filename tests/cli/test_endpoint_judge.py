@@ -132,6 +132,14 @@ def test_judge_alone_and_another_judge(script: Script, capsys: pytest.CaptureFix
     script.model = "a newer one"
     assert main(judge) == 2  # what is judged already is not by this model
     assert absent(capsys.readouterr().err, "oracle_content") == []
+    other = ["judge", "--out", "run", "--oracle", "nashward.llm.oracles:Length", "--quiet"]
+    assert main(other) == 2  # the URL is the folder's, not the user's
+    refusal = capsys.readouterr().err
+    assert absent(refusal, "run holds another run | 'openai:judge' there | Length' now") == []
+    assert "--judge-url" not in refusal
+    assert "oracle_content" not in refusal  # another oracle has other content
+    assert main([*other, "--judge-url", script.url]) == 2
+    assert "--judge-url" in capsys.readouterr().err
 
 
 def test_best_of_n(script: Script, capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,7 +104,7 @@ class Judge(PreferenceOracle):
         self._options = {"shuffle_order": False} if "shuffle_order" in parameters else {}
 
     @property
-    def _of_user(self) -> bool:
+    def is_users_code(self) -> bool:
         return True
 
     def raw_logits(

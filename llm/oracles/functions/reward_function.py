@@ -86,7 +86,7 @@ class RewardFunction(ScalarOracle):
         self.fingerprint, self.temperature = fingerprint, temperature
 
     @property
-    def _of_user(self) -> bool:
+    def is_users_code(self) -> bool:
         return True
 
     def cache_key(self) -> str | None:

@@ -184,7 +184,8 @@ def _calls(numbers: Sequence[int], oracle: PreferenceOracle) -> list[Sequence[in
 def advice(oracle: PreferenceOracle) -> str:
     """What to do where an oracle judges nothing."""
     if not isinstance(oracle, VoteTable):
-        return ": there is nothing to learn from. If it is code of yours, look for a missing return: None is no verdict"
+        missing = ". Look for a missing return in its code: None is no verdict" if oracle.is_users_code else ""
+        return f": there is nothing to learn from{missing}"
     return (
         ": votes judge only texts that equal theirs character by character; fit an oracle to them, which judges any "
         f"text: nashward fit-oracle --pairs {oracle.name}"

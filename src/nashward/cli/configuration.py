@@ -301,7 +301,10 @@ def self_play(chosen: Settings) -> SelfPlay:
     inputs |= {key: top.pop(key) for key in [option.key for option in options.INPUTS.values()] if key in top}
     usual = JudgeSettings()
     objectives = inputs.pop("objective", None)
-    own = [name for name, given in chosen.items() if (at := _in(name, "judge")) and given.value != getattr(usual, at)]
+    own = [
+        name for name, given in chosen.items()
+        if given.source != "folder" and (at := _in(name, "judge")) and given.value != getattr(usual, at)
+    ]  # fmt: skip
     if own and (oracle := inputs["oracle"] or objectives) is not None:
         _check_judged(own[0], [one.partition("=")[2] if objectives else one for one in _several(oracle)])
     for name in ("combine", "correct"):
