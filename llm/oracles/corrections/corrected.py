@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from nashward.errors import NashwardError
 from nashward.games.analysis.contextual import ContextualBradleyTerry, contextual_bradley_terry
-from nashward.games.analysis.style import STYLE, style_differences
+from nashward.games.analysis.style import STYLE, entangled_in_words, style_differences
 from nashward.games.shapes import Float
 
 from ..cache import AnyCache
@@ -155,6 +155,8 @@ class StyleControl(Corrected):
                     "cannot be told from that of the %s",
                     oracle.name, " and ".join(kinds), decides, decides,
                 )  # fmt: skip
+        if (together := entangled_in_words(found.controlled)) is not None:
+            logger.warning("%s: of its style %s", oracle.name, together)
         fit = found.control
         control = cls(oracle, fit.slopes.tolist())
         control.fit = fit
