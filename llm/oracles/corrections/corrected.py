@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 LEAST = 30  # labelled pairs for a fit
 MOST_TAKEN = 0.2  # the share of log-odds (mean square) that style may leave over without a warning
+MOST_VOTES = 20  # of which a share's own noise hides flips
 MARGIN = 20.0  # log-odds within which two texts may tie, at most
 
 
@@ -291,7 +292,12 @@ class Unflipped(Corrected):
         tried = np.linspace(0.0, most, 1001)
         leads = (np.clip(np.tanh(A / 2) / (2 * (1 - 2 * e)), -0.5, 0.5) for e in tried)
         losses = np.array([(n * (y - 0.5 - lead) ** 2).sum() for lead in leads])
-        return cls(oracle, float(tried[losses <= losses.min() + 1e-9 * n.sum()][-1]))
+        found = float(tried[losses <= losses.min() + 1e-9 * n.sum()][-1])
+        levels = len(np.unique(expit(A).round(9)))
+        if levels <= MOST_VOTES + 1 and found < most:
+            what = "%s: P has %d values, as of few votes: the %.3g of flips found is too small; give it by flips:by=E"
+            logger.warning(what, oracle.name, levels, found)  # the votes' own noise looks as certainty
+        return cls(oracle, found)
 
     def cache_key(self) -> str | None:
         key = self.oracle.cache_key()
