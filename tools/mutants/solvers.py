@@ -241,8 +241,8 @@ SOLVERS = [
     ]),
     Method("`FictitiousPlay`", f"{S}/tables_only/fictitious_play.py", TABLES, [
         ("sign", "_first_best",
-         "values >= values.gather(-1, best) - rounding",
-         "values <= values.gather(-1, best) - rounding"),
+         "values >= values.gather(-1, best) - (rounding + rounding.gather(-1, best))",
+         "values <= values.gather(-1, best) - (rounding + rounding.gather(-1, best))"),
         ("anchor", "FictitiousPlay.iterate", "total + payoff", "payoff"),
     ], lacks={"factor": "the best action stays the best: a factor on all payoffs changes nothing"}),
     Method("`Replicator`", f"{S}/tables_only/replicator.py", TABLES, [

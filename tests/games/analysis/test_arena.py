@@ -325,7 +325,7 @@ def test_features_of_style_that_go_together_are_named(
     rng, rows = np.random.default_rng(0), []
     for _ in range(600):
         i, j = rng.choice(4, 2, replace=False)
-        row = {"model_a": f"m{i}", "model_b": f"m{j}", "winner": "model_a" if rng.random() < 0.5 else "model_b"}
+        row: dict[str, Any] = {"model_a": f"m{i}", "model_b": f"m{j}", "winner": f"model_{'ab'[rng.integers(2)]}"}
         for side in "ab":
             items = int(rng.integers(0, 40))
             bold = max(0, round(items + noise * 20 * rng.normal()))
