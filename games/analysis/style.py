@@ -121,8 +121,8 @@ def entangled(features: Float[np.ndarray, "N 4"]) -> dict[str, float]:
 
     Example:
         >>> rng = np.random.default_rng(0)
-        >>> length, lists = rng.normal(size=(2, 400))
-        >>> {k: round(v, 2) for k, v in entangled(np.c_[length, 0 * length, lists, lists + length / 9]).items()}
+        >>> length, lists, other = rng.normal(size=(3, 400))
+        >>> {k: round(v, 2) for k, v in entangled(np.c_[length, 0 * length, lists, lists + other / 9]).items()}
         {'lists': 0.99, 'bold': 0.99}
     """
     rms = np.sqrt((features**2).mean(0))
