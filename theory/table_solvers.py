@@ -98,6 +98,9 @@ class ReplicatorInvariant(Settings):
     Args:
         nash: [n], an interior equilibrium.
 
+    Raises:
+        ValueError: an equilibrium of several games, or one that does not play every action.
+
     Source: Zeeman 1980; Hofbauer & Sigmund 1998, section 11.2.
 
     Example:
