@@ -17,13 +17,12 @@ if TYPE_CHECKING:
     from nashward.games.forms.game import Players
 
 
-def _regrets(x: Players, payoffs: Payoffs) -> tuple[Players, Players]:
+def _regrets(x: Players, seen: Players, payoffs: Payoffs) -> tuple[Players, Players]:
     """The instantaneous regret of each action, ``r_y - <x, r>``, 0 where it is rounding of the two; and its rounding.
 
     At an equilibrium all regrets of what is played are 0; what rounding leaves of them, 1e-17, would be divided by its
     sum and played. A regret that is none adds no rounding to the sums of later ones.
     """
-    seen = payoffs(x)
     regrets = tuple(g - (p * g).sum(-1, keepdim=True) for p, g in zip(x, seen, strict=True))
     sizes = sizes_of(payoffs, x, seen, regrets)
     kept = tuple(
@@ -84,7 +83,7 @@ class RegretMatching:
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
         regrets, rounding, start = _zeros(x), _zeros(x), x
         while True:
-            last, new = _regrets(x, payoffs)
+            last, new = _regrets(x, payoffs(x), payoffs)
             regrets, rounding = _sum(regrets, last), _sum(rounding, new)
             x = _matched(regrets, rounding, start)
             yield x
@@ -113,7 +112,7 @@ class RegretMatchingPlus:
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
         regrets, rounding, start = _zeros(x), _zeros(x), x
         while True:
-            last, new = _regrets(x, payoffs)
+            last, new = _regrets(x, payoffs(x), payoffs)
             regrets, rounding = _floored(_sum(regrets, last)), _sum(rounding, new)
             x = _matched(regrets, rounding, start)
             yield x
@@ -145,7 +144,7 @@ class PredictiveRegretMatchingPlus:
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
         regrets, rounding, start = _zeros(x), _zeros(x), x
         while True:
-            last, new = _regrets(x, payoffs)
+            last, new = _regrets(x, payoffs(x), payoffs)
             regrets, rounding = _floored(_sum(regrets, last)), _sum(rounding, new)
             x = _matched(_sum(regrets, last), _sum(rounding, new), start)
             yield x
