@@ -254,15 +254,21 @@ def record_points(record: Sequence[int] | None, iterations: int) -> list[int]:
         Step counts from 1 to ``iterations``.
 
     Raises:
-        ValueError: a record that is not a whole number, or no sequence of them.
+        ValueError: a record that is not a whole number or not one of these counts, or no sequence of them.
     """
     given = default_record(iterations) if record is None else record
     if isinstance(given, str) or not hasattr(given, "__iter__"):
         raise NashwardError(f"record is {quoted(given, 40)}; expected step counts, for example [1, 10, 100]")
     for t in given:
-        if not is_finite(t):
-            check_whole("a record", t)  # raises
-    within = [t for t in given if 0 < t < iterations]
-    for t in within:
+        if is_finite(t) and t == 0:
+            raise NashwardError(
+                "a record is 0, the start, of which solve keeps none: leave it out; games.duality_gap(game, start) is "
+                "its gap"
+            )
         check_whole("a record", t)
-    return sorted({int(iterations), *map(int, within)})
+        if t > iterations:
+            raise NashwardError(
+                f"a record is {int(t)}, beyond the {counted(int(iterations), 'iteration')} of the run: raise "
+                "iterations, or leave it out"
+            )
+    return sorted({int(iterations), *map(int, given)})

@@ -61,7 +61,8 @@ def solve(
     Args:
         game: a game or a batch of games, which are solved together.
         solver: for example ``games.MWU(step=0.1)``; ``games.solvers.SOLVERS`` lists all.
-        iterations: how many steps to make from pi_1 = start.
+        iterations: how many iterates to make from pi_1 = start; most solvers take one product of table and vector for
+            each, some two, ``ProximalPoint`` its ``inner`` ones.
         start: pi_1, [..., n] probabilities (uniform when None), or [starts, ..., n] for many trajectories at once; a
             pair for an ``n x m`` game.
         reference: the policy that regularised solvers stay near (the start when None).
@@ -73,7 +74,8 @@ def solve(
             step schedule; None: the solver's default, or uniform. A weight may be 0; until one is above 0, the
             average is the last iterate.
         averages: further averages to record by name, for example ``{"linear": games.averaging.linear}``.
-        record: the step counts at which to record (see ``default_record``); the last is always recorded.
+        record: the step counts from 1 to ``iterations`` at which to record (see ``default_record``); the last is always
+            recorded.
         keep_policies: keep the policies at every record, for trajectories.
         throw: raise a ``SolverError`` unless the status is ok.
         traced: False never compiles the loop; True always does, also for solvers without a period (such as a step that
@@ -81,10 +83,11 @@ def solve(
         progress: show a bar of the iterations on standard error.
 
     Raises:
-        ValueError: iterations or a record that is not a whole number >= 1, a tolerance below 0 or not finite, a further
-            average named "last" or "average", a start, reference or fixed opponent that is not a distribution over the
-            actions, a reference that excludes an action of the start, an unknown fixed opponent, a weight of an
-            average below 0 or not finite, ``traced=True`` for a run that cannot be traced.
+        ValueError: iterations or a record that is not a whole number >= 1, a record beyond the iterations, a tolerance
+            below 0 or not finite, a further average named "last" or "average", a start, reference or fixed opponent
+            that is not a distribution over the actions, a reference that excludes an action of the start, an unknown
+            fixed opponent, a weight of an average below 0 or not finite, ``traced=True`` for a run that cannot be
+            traced.
         TypeError: not a game, not a solver, or a feedback or an average that is not a function.
 
     Warns:

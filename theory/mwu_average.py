@@ -15,7 +15,7 @@ from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 from nashward.games.step import is_finite
 
-from .verification import Check, check_average, check_covered, check_settings, iteration_numbers, kl_to_target
+from .verification import Check, Settings, check_average, check_covered, check_settings, iteration_numbers, kl_to_target
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class SPPOTheorem(_AverageOfMWU):
 
 
 @dataclass(frozen=True)
-class MWULeaves:
+class MWULeaves(Settings):
     """The last iterate of multiplicative weights never comes nearer to a Nash that plays every action.
 
     .. math::  KL(\\pi^* \\| \\pi_t) \\le KL(\\pi^* \\| \\pi_{t+1})
@@ -164,7 +164,8 @@ class MWULeaves:
     nash: Float[torch.Tensor, "*batch n"]
 
     def __post_init__(self) -> None:
-        if not (torch.as_tensor(self.nash) > 0).all():
+        super().__post_init__()
+        if not (self.nash > 0).all():
             raise NashwardError("the theorem needs a Nash that plays every action; this one has a probability of 0")
 
     def value(self, distance: Any) -> Any:

@@ -286,7 +286,7 @@ class ExactProximalPoint(Settings):
 
 
 @dataclass(frozen=True)
-class ProximalMonotone:
+class ProximalMonotone(Settings):
     """The proximal point method never moves away from a Nash, for any pull.
 
     .. math::  KL(\\pi^* \\| \\pi_{t+1}) \\le KL(\\pi^* \\| \\pi_t)

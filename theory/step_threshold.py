@@ -12,11 +12,11 @@ import torch
 from nashward import games
 
 from .stability import local_factor
-from .verification import Check, check_covered, check_setting, solve_quietly
+from .verification import Check, Settings, check_covered, check_setting, solve_quietly
 
 
 @dataclass(frozen=True)
-class LocalThreshold:
+class LocalThreshold(Settings):
     """Near an interior Nash the last iterate converges exactly for steps below a threshold, which depends on lam.
 
     .. math::

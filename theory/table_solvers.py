@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from nashward import games
+from nashward.errors import NashwardError
 from nashward.games.shapes import Float
+from nashward.shortened import quoted
 
 from .verification import Check, Settings, check_average, check_covered, iteration_numbers, solve_quietly
 
@@ -88,13 +90,16 @@ class FictitiousPlayRate(Settings):
 
 
 @dataclass(frozen=True)
-class ReplicatorInvariant:
+class ReplicatorInvariant(Settings):
     """The replicator conserves sum_y nash_y log pi_y for an interior Nash, so it cycles around the Nash for ever.
 
     .. math::  \\frac{d}{dt} \\sum_y \\pi^*_y \\log \\pi_y = \\pi^{*\\top} A \\pi = 0
 
     Args:
         nash: [n], an interior equilibrium.
+
+    Raises:
+        ValueError: an equilibrium of several games, or one that does not play every action.
 
     Source: Zeeman 1980; Hofbauer & Sigmund 1998, section 11.2.
 
@@ -109,6 +114,14 @@ class ReplicatorInvariant:
     source: ClassVar[str] = "Hofbauer & Sigmund 1998, section 11.2"
 
     nash: Float[torch.Tensor, " n"]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nash.ndim != 1 or not (self.nash > 0).all():
+            raise NashwardError(
+                f"ReplicatorInvariant: nash is {quoted(self.nash.tolist(), 40)}; expected a Nash of one game that "
+                "plays every action: [n] probabilities above 0"
+            )
 
     def value(self, start: Any) -> float:
         """The invariant at the start."""

@@ -40,18 +40,42 @@ class Settings:
         check_settings(self)
 
 
-_EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
-    **dict.fromkeys(("step", "constant", "temperature"), ("a finite number > 0", lambda value: value > 0)),
-    "epsilon": ("a finite number > 0", lambda value: value > 0),
-    "lam": ("a finite number >= 0, a rotation frequency", lambda value: value >= 0),
-    "C": ("a finite number >= 0, max_y -log pi_1(y) of a start that plays every action", lambda value: value >= 0),
-    **dict.fromkeys(("tau", "error", "limit", "gap", "within"), ("a finite number >= 0", lambda value: value >= 0)),
-    **dict.fromkeys(("n", "k"), ("a whole number >= 1", lambda value: value >= 1 and value == int(value))),
-}
+def _number(holds: Callable[[float], bool]) -> Callable[[Any], bool]:
+    return lambda value: is_finite(value) and holds(value)
+
+
+def _is_policy(value: Any) -> bool:
+    """Whether it is a tensor [..., n] of probabilities, near enough for an equilibrium."""
+    if not (isinstance(value, torch.Tensor) and value.ndim and value.is_floating_point() and value.isfinite().all()):
+        return False
+    return bool((value >= 0).all() and ((value.sum(-1) - 1).abs() < 1e-6).all())
+
+
+def _is_solver(value: Any) -> bool:
+    return isinstance(value, type) and any(callable(getattr(value, name, None)) for name in ("play", "iterate"))
+
+
+_POSITIVE = ("a finite number > 0", _number(lambda value: value > 0))
+_FROM_ZERO = ("a finite number >= 0", _number(lambda value: value >= 0))
+_EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("step", "constant", "temperature", "epsilon"), _POSITIVE),
+    "lam": ("a finite number >= 0, a rotation frequency", _FROM_ZERO[1]),
+    "C": ("a finite number >= 0, max_y -log pi_1(y) of a start that plays every action", _FROM_ZERO[1]),
+    **dict.fromkeys(("tau", "error", "limit", "gap", "within", "largest"), _FROM_ZERO),
+    **dict.fromkeys(("n", "k"), ("a whole number >= 1", _number(lambda value: value >= 1 and value == int(value)))),
+    "share": ("a share, a number above 0, up to 1", _number(lambda value: 0 < value <= 1)),
+    "factor": ("a finite number, at most 1", _number(lambda value: value <= 1)),
+    "self_comparison": ("True or False", lambda value: isinstance(value, bool)),
+    "nash": ("an equilibrium, a tensor [..., n] of probabilities, as games.nash(game).policy", _is_policy),
+    "game": ("a single game, a games.PreferenceGame of a table [n, n]",
+             lambda value: isinstance(value, games.PreferenceGame) and not value.batch_shape),
+    "kind": ("the class of a solver, as games.MWU", _is_solver),
+    "formula": ("a function of lam", callable),
+}  # fmt: skip
 
 
 def check_settings(theorem: Any) -> None:
-    """Refuse a step, a pull, a number of actions, ... for which a formula means nothing.
+    """Refuse a step, a pull, an equilibrium, a game, ... for which a formula means nothing.
 
     Args:
         theorem: a dataclass; its fields are checked by their names.
@@ -88,7 +112,7 @@ def check_setting(kind: type[Any], name: str, value: Any) -> None:
         Contraction: tau is -1; expected a finite number >= 0
     """
     expected, holds = _EXPECTED[name]
-    if not (is_finite(value) and holds(value)):
+    if not holds(value):
         raise NashwardError(f"{kind.__name__}: {name} is {quoted(value, 40)}; expected {expected}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from ..shapes import Float
 STYLE = ("length", "headers", "lists", "bold")
 """The features of a pair's style, in the order of ``style_differences``."""
 
+INFLATED = 10.0  # variance inflation factor from which on effects are not told apart
 CHARACTERS = 4  # of a token, about
 # After CommonMark: headers may stand up to three blanks in, items may be numbered 1) or have a bullet, a fenced block
 # may hold backticks. Arena-Hard counts less: what its answer files have is in llm/delivery/benchmarks/answer_files.py.
@@ -100,3 +102,55 @@ def relative_differences(
     """
     total = a + b + np.array([0.0, 1.0, 1.0, 1.0])
     return (a - b) / np.where(total > 0, total, 1.0)
+
+
+def entangled(features: Float[np.ndarray, "N 4"]) -> dict[str, float]:
+    r"""The features whose effects cannot be told apart, with the share of each that the others explain.
+
+    Those whose variance inflation factor is above 10: the error of their effect is more than three times what it would
+    be alone,
+
+    .. math::  \text{VIF}_k = (C^{-1})_{kk} = \frac{1}{1 - R_k^2}, \qquad C = X^\top X / N
+
+    of features X with a root mean square of 1. No mean is subtracted, as the fit of style subtracts none.
+
+    Args:
+        features: [N, 4], ``style_differences``; those that are 0 throughout are no part of a fit.
+
+    Source: Marquardt 1970; Belsley, Kuh & Welsch 1980.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> length, lists, other = rng.normal(size=(3, 400))
+        >>> {k: round(v, 2) for k, v in entangled(np.c_[length, 0 * length, lists, lists + other / 9]).items()}
+        {'lists': 0.99, 'bold': 0.99}
+    """
+    rms = np.sqrt((features**2).mean(0))
+    known = np.flatnonzero(rms > 1e-12)
+    x = features[:, known] / rms[known]
+    values, vectors = np.linalg.eigh(x.T @ x / len(x))
+    inflation = (vectors**2 / np.maximum(values, 1e-12)).sum(1)
+    return {STYLE[k]: float(1 - 1 / vif) for k, vif in zip(known, inflation, strict=True) if vif > INFLATED}
+
+
+def entangled_in_words(features: Float[np.ndarray, "N 4"]) -> str | None:
+    """What a reader of fitted effects has to know of those that cannot be told apart; None where all can.
+
+    Args:
+        features: as of ``entangled``.
+
+    Example:
+        >>> lists = np.linspace(-1, 1, 9)
+        >>> entangled_in_words(np.c_[0 * lists, 0 * lists, lists, lists])[:54]
+        'lists and bold go together (the others explain 99% of '
+        >>> entangled_in_words(np.c_[lists, 0 * lists, np.abs(lists), 0 * lists])
+    """
+    found = entangled(features)
+    if not found:
+        return None
+    least = min(found.values())
+    return (
+        f"{' and '.join(found)} go together (the others explain {math.floor(100 * least)}% of each or more): the "
+        "effect of one cannot be told from the other's, and may be large and opposite, or halved; read them together. "
+        "What they add in all, and so ratings and win probabilities at equal style, are hardly touched"
+    )

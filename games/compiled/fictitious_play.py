@@ -16,7 +16,7 @@ from ..forms.game import ConstantSumGame, PreferenceGame, check_table
 from ..forms.skew import skew
 from ..measures import without_rounding_below_0
 from ..solution import Solution, Status, record_points
-from ..solvers.tables_only.fictitious_play import ROUNDING
+from ..solvers.tables_only.rounding import ROUNDING
 from .accelerator import compiled
 
 Array = NDArray[np.float64]

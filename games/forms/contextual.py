@@ -67,7 +67,9 @@ class ContextualGame:
             P[members, :m, m:], P[members, m:, :m] = 1.0, 0.0
         self.game, self.responses = PreferenceGame(P), sizes
         self.real = torch.arange(n) < sizes[:, None]
-        self.weights = as_floats([1 / len(tensors)] * len(tensors) if weights is None else weights).to(torch.float64)
+        self.weights = as_floats([1 / len(tensors)] * len(tensors) if weights is None else weights).to(
+            torch.float64, copy=True
+        )
         if (
             self.weights.shape != sizes.shape
             or not (self.weights >= 0).all()

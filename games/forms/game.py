@@ -214,8 +214,8 @@ class ConstantSumGame:
     """A two-player game in which the payoffs always sum to ``total``, or a batch of them.
 
     Args:
-        payoff: [..., n, m], what the row player gets; the column player gets ``total - payoff``. An array or tensor in
-            float64 is held, not copied: give a copy of one that is filled again later.
+        payoff: [..., n, m], what the row player gets; the column player gets ``total - payoff``. It is copied, and
+            gradients flow to a tensor that requires them.
         total: the constant sum (0: a zero-sum game).
         row_labels, column_labels: distinct names of the actions (default: those of a data frame, or "0", "1", ...).
 
@@ -241,10 +241,13 @@ class ConstantSumGame:
         self.total = float(total)
         largest = largest_size(payoff) if plain(payoff) else math.nan
         quick = math.isfinite(largest)
-        self.payoff = torch.from_numpy(payoff) if quick else _table(payoff)
-        if quick and payoff.ndim == 2:
-            self.single_table = payoff
-        if not quick:
+        if quick:
+            own = payoff.copy()  # what the caller fills again is another game
+            self.payoff = torch.from_numpy(own)
+            if own.ndim == 2:
+                self.single_table = own
+        else:
+            self.payoff = _table(payoff).clone()
             largest = float(self.payoff.detach().abs().amax())
         if not math.isfinite(2 * largest + abs(self.total)):
             raise NashwardError(

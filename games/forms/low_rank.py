@@ -24,8 +24,8 @@ class LowRankGame:
     that would cost n^2 r, and no result on the equilibrium needs it.
 
     Args:
-        left, right: [..., n, r], numpy or torch; float32 is kept, anything else is held as float64. What comes so is
-            held, not copied: give a copy of what is filled again later.
+        left, right: [..., n, r], numpy or torch; float32 is kept, anything else is held as float64. They are copied,
+            and gradients flow to tensors that require them.
 
     Raises:
         ValueError: shapes that differ (both are named), an entry that is not finite.
@@ -100,4 +100,4 @@ def _factor(values: Any, side: str) -> Float[Tensor, "... n r"]:
     if not factor.isfinite().all():
         where = (~factor.isfinite()).nonzero()[0].tolist()
         raise NashwardError(f"entry {where} of {side} is not a finite number")
-    return factor
+    return factor.clone()  # what the caller fills again is another game

@@ -35,6 +35,9 @@ def gap_curves(
 ) -> Figure:
     """Duality gap against iterations, log-log: the last iterate solid, the average dashed, bounds dotted.
 
+    An iteration is not equally much of each solver: of :class:`ProximalPoint` it is ``inner`` products of table and
+    vector, of :class:`ExtraGradient` two, of most others one.
+
     Args:
         solutions: by name, each of a single game.
         bounds: by name, functions of the iterations, for example ``theory.MWUAverage(...).bound``.
@@ -88,7 +91,8 @@ def race(
 
     A line shows after how many iterations the gap stayed at or below a level until the end of the run: further left is
     faster, and a line is level where the solver made no progress. The last tenth of each run is drawn pale: few
-    iterations follow it, so that even a solver that circles falls there if the run ends near the Nash.
+    iterations follow it, so that even a solver that circles falls there if the run ends near the Nash. An iteration is
+    not equally much of each solver, see ``gap_curves``.
 
     Args:
         solutions: by name, each of a single game.
@@ -124,6 +128,8 @@ def quantiles(
     solutions: Mapping[str, Solution], which: str = "last", *, title: str = "", axes: Axes | None = None
 ) -> Figure:
     """The median gap over a batch of games, with the middle half and the middle nine tenths shaded.
+
+    An iteration is not equally much of each solver, see ``gap_curves``.
 
     Args:
         solutions: by name, each of a batch.

@@ -200,6 +200,9 @@ def winner_sentence(
 ) -> str:
     """Which player beats every other one, which is said only beyond noise.
 
+    The p-value is corrected for all players, any of which could have seemed to (``winner_p_value``). The share of
+    resamples is of the one alone, so it may be far smaller; the sentence says so.
+
     Args:
         game: its ``players``, ``condorcet_winner`` and ``condorcet_p_value`` (None: not tested); where it has bands
             (``lottery_band``), who is not told apart has the share of their draws that another Nash came out of.
@@ -210,20 +213,23 @@ def winner_sentence(
     Example:
         >>> game = {"players": ["new", "old", "start"], "condorcet_winner": "new", "condorcet_p_value": 0.2}
         >>> winner_sentence(game)
-        'No policy beats every other one beyond noise: on average new does (p = 0.2).'
+        'No policy beats every other one beyond noise: on average new does (p = 0.2, corrected for 3 policies).'
         >>> winner_sentence({**game, "players": ["new", "old"], "condorcet_p_value": 0.004})
-        'new beats old beyond noise (p = 0.004).'
+        'new beats old beyond noise (p = 0.004, corrected for 2 policies).'
     """
     names, winner, p = game["players"], game["condorcet_winner"], game.get("condorcet_p_value")
     two = len(names) == 2
     if winner is None:
         return f"{' and '.join(names)} are even." if two else f"No {what} beats every other one (no Condorcet winner)."
     (beaten,) = (name for name in names if name != winner) if two else ("every other one",)
-    known = f"({untested if p is None else p_text(p, floor)})"
+    all_of_them = counted(len(names), what, "policies" if what == "policy" else None)
+    known = f"({untested})" if p is None else f"({p_text(p, floor)}, corrected for {all_of_them})"
     if p is not None and p <= LEVEL:
         return f"{winner} beats {beaten} beyond noise {known}."
     whole = (game.get("lottery_band") or {}).get("whole")
-    known += "" if whole is None else f", and in {1 - whole[winner]:.0%} of resamples the Nash is not {winner} alone"
+    if whole is not None:
+        alone = "" if p is None else ", without that correction,"
+        known += f"; in {1 - whole[winner]:.0%} of resamples{alone} the Nash is not {winner} alone"
     if p is None:
         return f"On average {winner} beats {beaten} {known}."
     if two:

@@ -68,6 +68,18 @@ def test_solve_says_what_a_solver_saw(capsys: pytest.CaptureFixture[str]) -> Non
     assert "samples:k=5, seed 0" in capsys.readouterr().out
 
 
+def test_solve_says_where_iterations_are_not_equally_much(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    command = ["solve", "comal_cycle", "--iterations", "4", "--json", str(tmp_path / "s.json"), "--solver"]
+    assert main([*command, "MWU,ProximalPoint:inner=7,ProximalPoint:inner=9,ExtraGradient,RegretMatching"]) == 0
+    (said,) = re.findall(r".*products of table and vector.*", capsys.readouterr().out)
+    assert re.search(r"9 products.* for ProximalPoint\(.*inner=9\), 7 for ProximalPoint\(.*inner=7\)", said)
+    assert said.endswith("2 for ExtraGradient, 1 for MWU, RegretMatching")
+    found = json.loads((tmp_path / "s.json").read_text())["solvers"]
+    assert [one["products_per_iteration"] for one in found] == [1, 7, 9, 2, 1]
+    assert main([*command, "MWU,INPO"]) == 0
+    assert "products of" not in capsys.readouterr().out
+
+
 def test_theory_shows_no_ratio_of_an_equation(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["theory", "--quick", "1", "20"]) == 0
     lines = [

@@ -213,12 +213,17 @@ def test_many_starts_are_drawn_to_one_reference(solver: games.Solver) -> None:
 
 def test_records_are_whole_numbers_of_any_kind() -> None:
     game, solver = games.zoo.comal_cycle(), MWU()
-    for record in ([2.0, 5.0], np.array([2, 5]), torch.tensor([2, 5]), [5, 2, 2, 0, 99]):
+    for record in ([2.0, 5.0], np.array([2, 5]), torch.tensor([2, 5]), [5, 2, 2], [5, 2, 10]):
         for traced in (False, None):
             assert games.solve(game, solver, 10.0, record=record, traced=traced).iterations.tolist() == [2, 5, 10]  # type: ignore[arg-type]
     for traced in (False, None):
         with pytest.raises(ValueError, match=r"record .* got 1\.5"):
             games.solve(game, solver, 10, record=[1.5], traced=traced)  # type: ignore[list-item]
+        for beyond in (0, -1, 11, 10.5, 200):  # none is left out without a word
+            with pytest.raises(NashwardError, match=f"record .*{beyond}"):
+                games.solve(game, solver, 10, record=[5, beyond], traced=traced)  # type: ignore[list-item]
+    with pytest.raises(NashwardError, match="200"):
+        games.sweep(game, solver, 100, step=[0.1, 0.2], record=[100, 200])
 
 
 def test_a_run_without_a_record_has_the_shapes_of_its_starts() -> None:

@@ -404,6 +404,21 @@ def test_policies_given_as_lists_are_read_in_double_precision() -> None:
         (lambda: theory.MWUAverage(0.1, math.inf), "C"),
         (lambda: theory.MWUAverage(0.1, 1.0).bound(-5), "iterations"),
         (lambda: theory.stable_below(games.MWU, -1), "lam"),
+        *((lambda game=game: theory.ExactProximalPoint(game, 1), "game")
+          for game in ("a", None, games.PreferenceGame([[[0.5]], [[0.5]]]))),
+        *((lambda kind=kind, nash=nash: kind(nash), "nash")
+          for kind in (theory.MWULeaves, theory.ProximalMonotone, theory.ReplicatorInvariant)
+          for nash in (torch.ones(2), torch.tensor([1.5, -0.5]), torch.tensor([math.nan, 1.0]))),
+        *((lambda nash=nash: theory.verification.check_setting(theory.MWULeaves, "nash", nash), "nash")
+          for nash in ("a", [1.0], torch.tensor(1.0))),
+        (lambda: theory.ReplicatorInvariant(torch.tensor([1.0, 0.0])), "nash"),
+        (lambda: theory.LocalThreshold("a", abs), "kind"),  # type: ignore[arg-type]
+        (lambda: theory.LocalThreshold(games.MWU, 1), "formula"),  # type: ignore[arg-type]
+        (lambda: theory.Contraction("a", 0.1, 0.1, 0.9, 1.0), "kind"),  # type: ignore[arg-type]
+        (lambda: theory.Contraction(games.INPO, 0.1, 0.1, 1.5, 1.0), "factor"),
+        (lambda: theory.Contraction(games.INPO, 0.1, 0.1, 0.9, math.nan), "largest"),
+        *((lambda share=share: theory.EntropicAscent(0.1, 0.1, 1.0, share), "share") for share in ("a", 0.0, 2.0)),
+        (lambda: theory.KSamples(1, "a"), "self_comparison"),  # type: ignore[arg-type]
         (lambda: theory.stable_below(games.MWU, math.nan), "lam"),
     ],
 )  # fmt: skip

@@ -26,7 +26,7 @@ class ExtraGradient:
     ``games.rotation_frequency`` of the Nash); above that it leaves the Nash. With tau > 0 it is EGPO: KL to the Nash of
     the KL-regularised game, which is *not* a Nash of P, falls by ``1 - step tau`` per iteration for steps up to
     ``1 / (L + tau) = 2 / (1 + 2 tau)``, where L = 1/2 bounds the centred payoff. The half points are what is played:
-    they form the average.
+    they form the average. An iteration takes two products of table and vector, for a language model two fits.
 
     Args:
         step: the step size, or a function of t = 1, 2, ...; step * tau <= 1.

@@ -30,7 +30,8 @@ class OptimisticMWU:
         \\pi_{t+1} \\propto \\pi'_{t+1} \\exp(step \\, P \\pi_t), \\quad \\pi'_1 = \\pi_1
 
     Both forms give the same iterates except for the first step, which is twice as long in two sequences (as if
-    P pi_0 were 0); for a language model two sequences cost two fits.
+    P pi_0 were 0); two sequences cost two products of
+    table and vector an iteration, for a language model two fits.
 
     With a constant step below ``1 / (sqrt(3) lam)``, where lam is ``games.rotation_frequency`` of the Nash, the last
     iterate converges to a unique interior Nash; above that it leaves the Nash. The average's gap falls as 1/T: at step

@@ -25,12 +25,14 @@ class ProximalPoint:
     never grows, for any tau: the last iterate converges to a Nash of P itself. Where they are too few, the iterates
     leave a Nash that mixes: ``inner^2 step tau`` must be above 3, for large steps above 4.5 (``solve`` warns below 3),
     and far above that for fast convergence; by default it is 96. A small tau needs few iterates and many inner steps.
-    An iterate here is a whole inner solve: for a language model ``inner`` fits.
+    An iteration here is a whole inner solve, so 50 products of table and vector by default, where :class:`MWU` takes
+    one: compare it after as many products, not after as many iterations. For a language model it is ``inner`` fits.
 
     Args:
         step: the inner step size, or a function of the outer t = 1, 2, ...; step * tau <= 1.
         tau: the strength of the regularisation towards the current iterate.
-        inner: how many steps solve the inner game; each shrinks the distance to its solution by 1 - step tau.
+        inner: how many steps, each with a product, solve the inner game; each shrinks the distance to its solution by
+            1 - step tau.
 
     Raises:
         ValueError: a step that is not positive, a tau below 0, step * tau > 1, inner not a whole number >= 1.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from nashward.errors import NashwardError
@@ -12,9 +13,11 @@ from nashward.games.driver import require_steps
 from nashward.games.policy import Policy
 from nashward.games.step import Solver, Step
 
+from .rounding import share
+
 if TYPE_CHECKING:  # these import torch, which the solvers' names and settings do not need
     from nashward.games.executor import TableExecutor
-    from nashward.games.forms.game import Players
+    from nashward.games.forms.game import ConstantSumGame, Players
 
 _OVERSHOT = 1e9  # no policy, but one that a step has thrown out of all bounds
 
@@ -54,6 +57,66 @@ class TableSolver(Protocol):
 
 
 @dataclass(frozen=True)
+class TablePayoffs:
+    """The payoffs of a table, as ``iterate`` is given them; and how large what they are summed from is.
+
+    Example:
+        >>> from nashward import games
+        >>> game = games.ConstantSumGame([[1.0, -1.0], [-1.0, 1.0]], total=0.0)
+        >>> payoffs = TablePayoffs(games.executor.TableExecutor(game))
+        >>> x = game.players([[0.5, 0.5], [0.5, 0.5]])
+        >>> payoffs(x)[0].tolist(), sizes_of(payoffs, x, payoffs(x))[0].tolist()
+        ([0.0, 0.0], [1.0, 1.0])
+    """
+
+    tables: TableExecutor
+
+    def __call__(self, players: Players) -> Players:
+        return self.tables.payoffs(players)
+
+    def sizes(self, x: Players, seen: Players, differences: Players | None = None) -> Players:
+        """``sizes_of``: of payoffs that may be below 0 it takes a product with their absolute values."""
+        own = tuple(g.abs() for g in seen)
+        if self._absolute is None:
+            return own
+        total = abs(self.tables.game.total)
+        largest = 4 * (self._largest + total)
+        if differences is not None and not any(
+            ((d != 0) & (d.abs() <= share(g) * largest)).any() for d, g in zip(differences, seen, strict=True)
+        ):
+            return own
+        row, column = self._absolute.payoffs(x)  # its total is 0
+        return row.maximum(own[0]), (total - column).maximum(own[1])
+
+    @cached_property
+    def _absolute(self) -> ConstantSumGame | None:
+        """None where no payoff is below 0, so that none cancel."""
+        from nashward.games.forms.game import ConstantSumGame  # brings torch
+
+        game = self.tables.game
+        return ConstantSumGame(game.payoff.detach().abs(), 0.0) if isinstance(game, ConstantSumGame) else None
+
+    @cached_property
+    def _largest(self) -> float:
+        return 0.0 if self._absolute is None else float(self._absolute.payoff.max())
+
+
+def sizes_of(payoffs: Payoffs, x: Players, seen: Players, differences: Players | None = None) -> Players:
+    """The sums of the absolute values of what payoffs were summed from, of which rounding is a share.
+
+    Args:
+        payoffs: as ``iterate`` is given them; of any other function the payoffs' own sizes are taken.
+        x: against which they are.
+        seen: the payoffs.
+        differences: of payoffs; where none is as small as rounding of the largest payoff, their own sizes will do, and
+            a product is saved.
+    """
+    if isinstance(payoffs, TablePayoffs):
+        return payoffs.sizes(x, seen, differences)
+    return tuple(g.abs() for g in seen)
+
+
+@dataclass(frozen=True)
 class AsSteps:
     """Adapts a solver of tables only to the driver: each iterate is a Step whose anchor is the iterate itself."""
 
@@ -62,7 +125,7 @@ class AsSteps:
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         start = self.tables.probabilities(x)
-        iterates = self.solver.iterate(start, self.tables.payoffs)
+        iterates = self.solver.iterate(start, TablePayoffs(self.tables))
         name, made = type(self.solver).__name__, 0
         for players in iterates:
             if made == 0:  # a wrong form shows at once; games.solvers.check_solver checks more

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nashward.games.shapes import Float
 
 from ..mirror_steps.nash_md import NashEMA
-from .base import Payoffs
+from .base import Payoffs, sizes_of
+from .rounding import share
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from nashward.games.forms.game import Players
-
-
-ROUNDING = 1e-12  # of a payoff and of sums of payoffs, relative
 
 
 @dataclass(frozen=True)
@@ -42,24 +40,27 @@ class FictitiousPlay:
     nearest: ClassVar[Any] = NashEMA
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        totals = sizes = tuple(p.new_zeros(p.shape) for p in x)
+        totals = rounding = tuple(p.new_zeros(p.shape) for p in x)
+        pure = False  # the start may be mixed, so that its payoffs cancel
         while True:
             seen = payoffs(x)
             totals = tuple(total + payoff for total, payoff in zip(totals, seen, strict=True))
-            sizes = tuple(size + payoff.abs() for size, payoff in zip(sizes, seen, strict=True))
-            x = tuple(_first_best(total, size) for total, size in zip(totals, sizes, strict=True))
+            sizes = tuple(payoff.abs() for payoff in seen) if pure else sizes_of(payoffs, x, seen)
+            rounding = tuple(
+                near + share(payoff) * size for near, payoff, size in zip(rounding, seen, sizes, strict=True)
+            )
+            x, pure = tuple(_first_best(total, near) for total, near in zip(totals, rounding, strict=True)), True
             yield x
 
 
-def _first_best(values: Float[Tensor, "*batch n"], sizes: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+def _first_best(values: Float[Tensor, "*batch n"], rounding: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
     """All probability on the largest value, or on the first of several that differ by rounding only.
 
     Args:
         values: [..., n], sums of payoffs.
-        sizes: [..., n], the sums of their absolute values, of which rounding is a share: an action's own, so that one
-            that pays far worse than all others blurs none of them.
+        rounding: [..., n], of these sums: an action's own, so that one that pays far worse than all others blurs none
+            of them.
     """
     best = values.argmax(-1, keepdim=True)
-    rounding = ROUNDING * (sizes + sizes.gather(-1, best))
-    ties = values >= values.gather(-1, best) - rounding
+    ties = values >= values.gather(-1, best) - (rounding + rounding.gather(-1, best))
     return values.new_zeros(values.shape).scatter(-1, ties.int().argmax(-1, keepdim=True), 1.0)

@@ -10,20 +10,37 @@ from nashward.games.averaging import linear
 
 from ..mirror_steps.mwu import MWU
 from ..mirror_steps.optimistic_mwu import OptimisticMWU
-from .base import Payoffs
+from .base import Payoffs, sizes_of
+from .rounding import share, without_rounding
 
 if TYPE_CHECKING:
     from nashward.games.forms.game import Players
 
 
-def _regrets(x: Players, payoffs: Players) -> Players:
-    """The instantaneous regret of each action: ``r_y - <x, r>``."""
-    return tuple(g - (p * g).sum(-1, keepdim=True) for p, g in zip(x, payoffs, strict=True))
+def _regrets(x: Players, seen: Players, payoffs: Payoffs) -> tuple[Players, Players]:
+    """The instantaneous regret of each action, ``r_y - <x, r>``, 0 where it is rounding of the two; and its rounding.
+
+    At an equilibrium all regrets of what is played are 0; what rounding leaves of them, 1e-17, would be divided by its
+    sum and played. A regret that is none adds no rounding to the sums of later ones.
+    """
+    regrets = tuple(g - (p * g).sum(-1, keepdim=True) for p, g in zip(x, seen, strict=True))
+    sizes = sizes_of(payoffs, x, seen, regrets)
+    kept = tuple(
+        without_rounding(r, share(g) * (size + (p * size).sum(-1, keepdim=True)))
+        for r, g, p, size in zip(regrets, seen, x, sizes, strict=True)
+    )
+    return kept, tuple(share(g) * r.abs() for g, r in zip(seen, kept, strict=True))
 
 
-def _matched(regrets: Players, start: Players) -> Players:
-    """Probabilities in proportion to the positive regrets; the start, which plays no padding, where there are none."""
-    positive = [r.clamp_min(0) for r in regrets]
+def _matched(regrets: Players, rounding: Players, start: Players) -> Players:
+    """Probabilities in proportion to the positive regrets; the start, which plays no padding, where there are none.
+
+    Args:
+        regrets: the cumulative ones.
+        rounding: of these sums.
+        start: of the run.
+    """
+    positive = [without_rounding(r, near).clamp_min(0) for r, near in zip(regrets, rounding, strict=True)]
     totals = [p.sum(-1, keepdim=True) for p in positive]
     return tuple((p / total).where(total > 0, x) for p, total, x in zip(positive, totals, start, strict=True))
 
@@ -47,7 +64,8 @@ class RegretMatching:
     .. math::
         R_{t+1} = R_t + r_t - \\langle \\pi_t, r_t \\rangle, \\qquad \\pi_{t+1} \\propto [R_{t+1}]_+
 
-    with r_t = P pi_t and R_1 = 0; the start where no regret is positive.
+    with r_t = P pi_t and R_1 = 0; the start where no regret is positive, beyond rounding of the payoffs: started at an
+    equilibrium it stays there.
 
     The uniform average's duality gap is at most ``2 sqrt((n - 1) / T)`` for payoffs in [0, 1]. The last iterate does
     not converge.
@@ -63,10 +81,11 @@ class RegretMatching:
     nearest: ClassVar[Any] = MWU
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        regrets, start = _zeros(x), x
+        regrets, rounding, start = _zeros(x), _zeros(x), x
         while True:
-            regrets = _sum(regrets, _regrets(x, payoffs(x)))
-            x = _matched(regrets, start)
+            last, new = _regrets(x, payoffs(x), payoffs)
+            regrets, rounding = _sum(regrets, last), _sum(rounding, new)
+            x = _matched(regrets, rounding, start)
             yield x
 
 
@@ -91,10 +110,11 @@ class RegretMatchingPlus:
     averaging: ClassVar[Any] = staticmethod(linear)
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        regrets, start = _zeros(x), x
+        regrets, rounding, start = _zeros(x), _zeros(x), x
         while True:
-            regrets = _floored(_sum(regrets, _regrets(x, payoffs(x))))
-            x = _matched(regrets, start)
+            last, new = _regrets(x, payoffs(x), payoffs)
+            regrets, rounding = _floored(_sum(regrets, last)), _sum(rounding, new)
+            x = _matched(regrets, rounding, start)
             yield x
 
 
@@ -122,9 +142,9 @@ class PredictiveRegretMatchingPlus:
     averaging: ClassVar[Any] = staticmethod(linear)
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        regrets, start = _zeros(x), x
+        regrets, rounding, start = _zeros(x), _zeros(x), x
         while True:
-            last = _regrets(x, payoffs(x))
-            regrets = _floored(_sum(regrets, last))
-            x = _matched(_sum(regrets, last), start)
+            last, new = _regrets(x, payoffs(x), payoffs)
+            regrets, rounding = _floored(_sum(regrets, last)), _sum(rounding, new)
+            x = _matched(_sum(regrets, last), _sum(rounding, new), start)
             yield x

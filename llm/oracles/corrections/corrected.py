@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from nashward.errors import NashwardError
 from nashward.games.analysis.contextual import ContextualBradleyTerry, contextual_bradley_terry
-from nashward.games.analysis.style import STYLE, style_differences
+from nashward.games.analysis.style import STYLE, entangled_in_words, style_differences
 from nashward.games.shapes import Float
 
 from ..cache import AnyCache
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 LEAST = 30  # labelled pairs for a fit
 MOST_TAKEN = 0.2  # the share of log-odds (mean square) that style may leave over without a warning
+MOST_VOTES = 20  # of which a share's own noise hides flips
 MARGIN = 20.0  # log-odds within which two texts may tie, at most
 
 
@@ -155,6 +156,8 @@ class StyleControl(Corrected):
                     "cannot be told from that of the %s",
                     oracle.name, " and ".join(kinds), decides, decides,
                 )  # fmt: skip
+        if (together := entangled_in_words(found.controlled)) is not None:
+            logger.warning("%s: of its style %s", oracle.name, together)
         fit = found.control
         control = cls(oracle, fit.slopes.tolist())
         control.fit = fit
@@ -289,7 +292,12 @@ class Unflipped(Corrected):
         tried = np.linspace(0.0, most, 1001)
         leads = (np.clip(np.tanh(A / 2) / (2 * (1 - 2 * e)), -0.5, 0.5) for e in tried)
         losses = np.array([(n * (y - 0.5 - lead) ** 2).sum() for lead in leads])
-        return cls(oracle, float(tried[losses <= losses.min() + 1e-9 * n.sum()][-1]))
+        found = float(tried[losses <= losses.min() + 1e-9 * n.sum()][-1])
+        levels = len(np.unique(expit(A).round(9)))
+        if levels <= MOST_VOTES + 1 and found < most:
+            what = "%s: P has %d values, as of few votes: the %.3g of flips found is too small; give it by flips:by=E"
+            logger.warning(what, oracle.name, levels, found)  # the votes' own noise looks as certainty
+        return cls(oracle, found)
 
     def cache_key(self) -> str | None:
         key = self.oracle.cache_key()

@@ -102,8 +102,13 @@ class StyleFit:
     @property
     def control(self) -> ContextualBradleyTerry:
         """The features without those that authors or lengths decide, whose slopes are 0 and have no error."""
+        return self._fit(self.controlled, True)
+
+    @property
+    def controlled(self) -> Float[np.ndarray, "N 4"]:
+        """[N, 4], those features; the others are 0."""
         told = [not (self.hidden(k) or self.by_length(k)) for k in range(len(STYLE))]
-        return self._fit(np.where(told, self._features, 0.0), True)
+        return np.where(told, self._features, 0.0)
 
     @cached_property
     def _features(self) -> Float[np.ndarray, "N 4"]:

@@ -22,6 +22,7 @@ from nashward.winners import (
     model_fields,
     response_fields,
     two_meanings,
+    voter_of,
     winner_of,
 )
 
@@ -183,11 +184,9 @@ def vote_of_row(row: Any) -> Vote:
             f"has {results}; expected one of {', '.join(_KINDS)}, for example {EXAMPLE}; it has {fields}{hint}"
         )
     prompt, a, b, wins, n = _KINDS[kinds[0]](row)
-    annotator = next((row[name] for name in VOTERS if not is_missing(row.get(name))), None)
     weight = 1.0 if is_missing(row.get("weight")) or row["weight"] == "" else _number(row, "weight")
-    annotator = None if annotator in (None, "") else str(annotator)
     models = ("", "") if kinds == ["chosen"] else models_of_row(row)  # which of them is model_a's is not known
-    return Vote(prompt, a, b, wins, n, annotator, weight, models)
+    return Vote(prompt, a, b, wins, n, voter_of(row), weight, models)
 
 
 Fields = tuple[str, str, str, float, float]  # prompt, a, b, wins, n

@@ -315,3 +315,25 @@ def test_ratings_in_a_category_are_on_the_scale_of_all() -> None:
     assert np.isnan(category.elo).tolist() == [True, False, False, False]
     assert category.elo[1:].mean() == pytest.approx(overall[1:].mean())
     assert overall[1:].mean() < 1450
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05, 1.0])
+def test_features_of_style_that_go_together_are_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, noise: float
+) -> None:
+    """Bold parts are as many as list items, but for noise: the sum of their effects is known, each is not."""
+    rng, rows = np.random.default_rng(0), []
+    for _ in range(600):
+        i, j = rng.choice(4, 2, replace=False)
+        row: dict[str, Any] = {"model_a": f"m{i}", "model_b": f"m{j}", "winner": f"model_{'ab'[rng.integers(2)]}"}
+        for side in "ab":
+            items = int(rng.integers(0, 40))
+            bold = max(0, round(items + noise * 20 * rng.normal()))
+            row |= {f"sum_assistant_{side}_tokens": int(rng.integers(100, 900)), f"header_count_{side}": 0}
+            row |= {f"list_count_{side}": items, f"bold_count_{side}": bold}
+        rows.append(row)
+    (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert main(["leaderboard", str(tmp_path / "b.jsonl"), "--style-control"]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "go together" in line]
+    assert len(said) == (noise < 1)
+    assert all("lists and bold" in line and "length" not in line for line in said)

@@ -83,7 +83,7 @@ def test_what_is_wrong_is_named_in_every_way(entry: tuple[int, int], value: floa
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (64, 2), (2, 4, 3), (65, 3)])
-def test_payoffs_of_an_array_are_those_of_its_list_and_share_its_memory(shape: tuple[int, ...], way: str) -> None:
+def test_payoffs_of_an_array_are_those_of_its_list_and_the_games_own(shape: tuple[int, ...], way: str) -> None:
     U = np.random.default_rng(3).normal(size=shape)
     game = games.ConstantSumGame(U, 0.0)
     listed = games.ConstantSumGame(U.tolist(), 0.0)
@@ -91,10 +91,32 @@ def test_payoffs_of_an_array_are_those_of_its_list_and_share_its_memory(shape: t
     assert (game.row_labels, game.column_labels) == (listed.row_labels, listed.column_labels)
     assert len(game.row_labels) == shape[-2]
     assert (game.single_table is None) == (len(shape) > 2)
-    U[..., 0, 0] = 7.0  # as a tensor made of an array does
-    assert (game.payoff[..., 0, 0] == 7.0).all()
     if game.single_table is not None:
-        assert game.single_table[0, 0] == 7.0
+        assert np.shares_memory(game.single_table, game.payoff.numpy())
+    of_tensor = games.ConstantSumGame(torch.from_numpy(U), 0.0)
+    U[..., 0, 0] = 7.0  # who fills an array again does not change the game that was made of it
+    for one in (game, of_tensor):
+        assert torch.equal(one.payoff, listed.payoff)
+        assert one.single_table is None or one.single_table[0, 0] == listed.payoff[0, 0]
+
+
+def test_games_hold_copies_through_which_gradients_flow() -> None:
+    U = torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64, requires_grad=True)
+    x, y = torch.tensor([0.25, 0.75]).double(), torch.tensor([0.5, 0.5]).double()
+    (x @ games.ConstantSumGame(U, 0.0).payoffs((x, y))[0]).backward()
+    torch.testing.assert_close(U.grad, torch.outer(x, y))
+    left, right = torch.tensor([[0.1], [0.2]]).double().requires_grad_(), np.array([[0.3], [0.1]])
+    low = games.LowRankGame(left, right)
+    before = low.win_rate([1.0, 0.0])
+    before.sum().backward()
+    assert left.grad is not None
+    assert left.grad.abs().sum() > 0
+    right[:] = 0.0
+    assert torch.equal(low.win_rate([1.0, 0.0]), before)
+    weights = np.array([0.25, 0.75])
+    many = games.ContextualGame([U.detach().new_full((2, 2), 0.5)] * 2, weights=weights)
+    weights[:] = 0.5
+    assert many.weights.tolist() == [0.25, 0.75]
 
 
 def test_a_preference_game_holds_its_table_once(way: str) -> None:

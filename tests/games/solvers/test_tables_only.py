@@ -43,6 +43,25 @@ def test_regret_matching_by_hand() -> None:
 
 
 @pytest.mark.parametrize("kind", [RegretMatching, RegretMatchingPlus, PredictiveRegretMatchingPlus])
+def test_regret_matching_stays_at_an_equilibrium_but_for_rounding(kind: type) -> None:
+    """Regrets of 1e-17 are those of rounding, and not played; those of 1e-9 are real, in the units of the payoffs."""
+    three = games.ConstantSumGame(torch.tensor([[0.0, -0.7, 0.3], [0.7, 0.0, -0.1], [-0.3, 0.1, 0.0]]).double(), 0.0)
+    for game in (
+        games.zoo.ring_of_rings(), games.zoo.cloned_rock(), COMAL, three,
+        games.PreferenceGame(games.zoo.ring_of_rings().P.float()),
+        games.ConstantSumGame(1e6 * three.payoff, 0.0), games.ConstantSumGame(1e-6 * three.payoff, 0.0),
+        games.zoo.random_preferences(30, 2),
+    ):  # fmt: skip
+        scale = float(game.payoff.abs().max()) if isinstance(game, games.ConstantSumGame) else 1.0
+        coarse = isinstance(game, games.PreferenceGame) and game.P.dtype == torch.float32
+        found = games.solve(game, kind(), 1000, start=games.nash(game).policy)
+        for gaps in found.gaps.values():
+            assert float(gaps.max()) < (1e-6 if coarse else 1e-12 * scale)
+    away = torch.tensor([4.0, 3.0, 4.0]).double() / 11 + torch.tensor([1e-9, 0.0, -1e-9]).double()
+    assert float(games.solve(COMAL, kind(), 100, start=away).gaps["last"].max()) > 0.1
+
+
+@pytest.mark.parametrize("kind", [RegretMatching, RegretMatchingPlus, PredictiveRegretMatchingPlus])
 def test_the_average_obeys_the_bound_of_regret_matching(kind: type) -> None:
     for n in (2, 5, 20):
         tables = [games.zoo.random_preferences(n, seed).P for seed in range(4)]

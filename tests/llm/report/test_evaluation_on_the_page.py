@@ -204,6 +204,12 @@ def test_nothing_is_said_to_beat_within_noise() -> None:
     (said,) = game_sentences(TournamentTables(("last", "start"), few).summary())
     assert "are not told apart" in said
     assert "0% of resamples" in said
+    assert "corrected for 2 policies" in said
+    many = {"players": list("abcdefghijk"), "condorcet_winner": "a", "lottery_band": {"whole": {"a": 0.95}}}
+    of_many = winner_sentence({**many, "condorcet_p_value": 0.55}, "model")  # eleven times the largest of a's pairs
+    assert "p = 0.55, corrected for 11 models" in of_many
+    assert "5% of resamples, without that correction" in of_many
+    assert "correct" not in winner_sentence({**many, "condorcet_p_value": None}, "model")
     assert "one more prompt" in said
     assert "one more prompt" not in game_sentences(game)[0]
     duel = {"players": ["a", "b"], "P": [[0.5, 0.6], [0.4, 0.5]], "standard_errors": [[0.0, 0.02], [0.02, 0.0]]}

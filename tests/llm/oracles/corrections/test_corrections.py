@@ -140,6 +140,22 @@ def test_the_noise_of_labels_is_no_flip(e: float) -> None:
     assert Unflipped.fitted(_judge(hard), votes).flips == pytest.approx(e, abs=0.02)
 
 
+@pytest.mark.parametrize("counted", [10, None])
+def test_flips_that_the_noise_of_few_votes_hides_are_warned_of(
+    caplog: pytest.LogCaptureFixture, counted: int | None
+) -> None:
+    """Labels drawn from P; the judge gives shares of ten votes with a fifth flipped, or their probability."""
+    rng, e = np.random.default_rng(4), 0.2
+    votes, true = _labels(rng.normal(0, 1.5, 2000))
+    p = {prompt: e + (1 - 2 * e) * float(expit(odds)) for prompt, odds in true.items()}
+    if counted is not None:
+        p = {prompt: float(rng.binomial(counted, one)) / counted for prompt, one in p.items()}
+    with np.errstate(divide="ignore"), caplog.at_level("WARNING"):
+        found = Unflipped.fitted(_judge({prompt: float(logit(one)) for prompt, one in p.items()}), votes).flips
+    assert (found < 0.15) == (counted is not None)
+    assert ("flips:by=" in caplog.text) == (counted is not None)
+
+
 @pytest.mark.parametrize("votes", [1, 3])
 @pytest.mark.parametrize("clean", [1.0, 0.8, 0.5])
 def test_the_mean_of_unclipped_targets_is_the_clean_probability(clean: float, votes: int) -> None:

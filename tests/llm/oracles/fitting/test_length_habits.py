@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nashward import games
 from nashward.cli.main import main
-from nashward.llm.oracles import Vote
+from nashward.errors import NashwardError
+from nashward.llm.oracles import Vote, read_votes
 from nashward.llm.oracles.fitting.summary import error_over_prompts, leads_over, length_habits
 
 
@@ -131,3 +133,43 @@ def test_who_votes_against_the_others_is_not_said_to_go_by_length(
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("annotator dora")]
     assert any("against what the others" in line for line in lines)
     assert not any("goes by length" in line for line in lines)
+
+
+@pytest.mark.parametrize(("prompts", "named"), [(40, True), (9, False)])
+def test_the_careless_annotator_is_the_one_to_look_at(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, prompts: int, named: bool
+) -> None:
+    """Three people vote on the same pairs, one by a coin, whose name is written with a blank behind it at times."""
+    rng, rows = np.random.default_rng(1), []
+    for k in range(prompts):
+        for who in ("ann", "bob", "Len"):
+            right = rng.random() < (0.5 if who == "Len" else 0.95)
+            spelt = who + " " * (who == "Len" and k % 2)
+            rows.append({"prompt": f"p{k}", "a": f"good {k}", "b": f"bad {k}", "winner": "ba"[right], "voter": spelt})
+    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fit = ["fit-oracle", str(tmp_path / "votes.jsonl"), "--base", "pocket:policy", "--out", str(tmp_path / "mine")]
+    assert main([*fit, "--quiet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("by 3 annotators")
+    own = [line for line in lines if line.startswith("annotator ")]
+    assert len(own) == 3  # one line each, with both measures
+    assert own[0].startswith(f"annotator Len: {prompts} votes")
+    assert all("as predicted" in line and "right in" in line for line in own)
+    last = lines[lines.index(own[-1]) + 1]
+    assert "Len" in last
+    assert ("Len first" in last) == named
+    assert ("more votes" in last) != named
+
+
+def test_annotators_and_winners_are_read_as_a_leaderboard_reads_them() -> None:
+    row = {"prompt": "p", "a": "x", "b": "y", "winner": "a"}
+    names = [vote.annotator for vote in read_votes([{**row, "voter": name} for name in ("Len", "Len ", " ", 7, None)])]
+    assert names == ["Len", "Len", None, "7", None]
+    models = {"model_a": "opt", "model_b": "a"}
+    with pytest.raises(NashwardError) as of_votes:
+        read_votes([{**row, **models, "winner": "A"}])
+    with pytest.raises(NashwardError) as of_battles:
+        games.analysis.leaderboard.from_battles([{**models, "winner": "A"}])
+    said = [str(each.value)[str(each.value).index("may mean") :] for each in (of_votes, of_battles)]
+    assert said[0] == said[1]
+    assert "may mean A, the first model, 'opt', or the model 'a'" in said[0]

@@ -145,6 +145,8 @@ def _fought(path: Path, style: bool, category: str | None, without: list[str], m
         shown = " and ".join(mostly)
         origin.append(f"who wrote a response explains {shown}: what is taken out may be how good the models are")
     assert battles.style is not None, "style was read"
+    if (together := games.analysis.style.entangled_in_words(battles.style)) is not None:
+        origin.append(f"warning: {together}")
     longer = battles.style[:, games.analysis.style.STYLE.index("length")]
     apart = games.analysis.battles.lengths_apart(longer, battles.first, battles.second, len(battles.labels))
     return Standings(controlled, origin + _apart_line(battles.labels, apart), original=battles, apart=apart, style=fit)

@@ -15,6 +15,9 @@ from nashward.p_text import p_text
 from nashward.shortened import shortened
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nashward.llm.oracles.fitting.annotators import AnnotatorAccuracy
     from nashward.llm.oracles.fitting.fit import OracleFit
     from nashward.llm.oracles.fitting.summary import VoteCycle
     from nashward.llm.oracles.fitting.votes import Vote
@@ -160,13 +163,27 @@ def _print_annotators(votes: list[Vote], fit: OracleFit, settings: FitSettings) 
         # of who votes against the others what these like is disliked, length too
         if name in fit.annotators and name not in against and habit.followed >= fit.annotators[name].agreement
     }  # fmt: skip
-    if fit.annotators:
-        print("slope of an annotator: 1 follows what the fit predicts as all votes do, 0 is a coin, below 0 against it")
-    for name, annotator in sorted(fit.annotators.items(), key=lambda item: item[1].slope):
-        line = f"annotator {name}: {counted(annotator.votes, 'vote')}, {annotator.agreement:.0%} as predicted, "
-        line += f"slope {annotator.slope:.2f} ± {annotator.standard_error:.2f}"
-        if annotator.suspect:
-            line += f": {annotator.verdict}" + f"; {less}" * (name not in accuracies)
+    named = {*fit.annotators, *accuracies}
+    if named:
+        print(
+            "slope of an annotator: 1 follows what the fit predicts as all votes do, 0 is a coin, below 0 against it"
+            + "; right: by the agreement of all annotators on pairs of texts" * bool(accuracies)
+        )
+    for name in _least_right_first(fit, accuracies):
+        parts, verdicts = [], []
+        if (annotator := fit.annotators.get(name)) is not None:
+            parts += [
+                counted(annotator.votes, "vote"), f"{annotator.agreement:.0%} as predicted",
+                f"slope {annotator.slope:.2f} ± {annotator.standard_error:.2f}",
+            ]  # fmt: skip
+            verdicts += [annotator.verdict] * annotator.suspect
+        if (accuracy := accuracies.get(name)) is not None:
+            low, high = accuracy.interval
+            parts.append(f"right in {accuracy.value:.0%} ({low:.0%} to {high:.0%})")
+            verdicts += ["far below the others"] * accuracy.suspect
+        line = f"annotator {name}: {', '.join(parts)}" + f": {' and '.join(verdicts)}" * bool(verdicts)
+        # where agreement tells, it decides
+        line += f"; {less}" * (bool(verdicts) and (accuracy is None or accuracy.suspect))
         if (habit := by_length.get(name)) is not None:
             others = habit.others if habit.side == "longer" else 1 - habit.others
             line += (
@@ -175,10 +192,8 @@ def _print_annotators(votes: list[Vote], fit: OracleFit, settings: FitSettings) 
                 f"these votes out{', --length remove the length' * (settings.length == 'keep')})"
             )
         print(line)
-    for name, accuracy in accuracies.items():
-        low, high = accuracy.interval
-        line = f"annotator {name}: right in {accuracy.value:.0%} ({low:.0%} to {high:.0%}) by the annotators' agreement"
-        print(line + f", far below the others; {less}" * accuracy.suspect)
+    if len(named) > 1:
+        print(_whom_to_look_at(fit, accuracies))
     if fit.weights:
         by = "how far an annotator is right beyond chance, by agreement" if accuracies else "the slope, at most 1"
         print(f"weights ({by}): " + ", ".join(f"{name} {weight:.2f}" for name, weight in fit.weights.items()))
@@ -187,6 +202,28 @@ def _print_annotators(votes: list[Vote], fit: OracleFit, settings: FitSettings) 
                 f"warning: too few pairs have several annotators: the weights of {', '.join(unsure)} are uncertain "
                 "(the intervals above); more votes on the same pairs tell annotators apart"
             )
+
+
+def _least_right_first(fit: OracleFit, accuracies: Mapping[str, AnnotatorAccuracy]) -> list[str]:
+    """The annotators by the share that is right by agreement; of whom that says nothing, by the share as predicted."""
+    shares = {name: own.agreement for name, own in fit.annotators.items()}
+    shares |= {name: own.value for name, own in accuracies.items()}
+    return sorted(shares, key=lambda name: (shares[name], name))
+
+
+def _whom_to_look_at(fit: OracleFit, accuracies: Mapping[str, AnnotatorAccuracy]) -> str:
+    """Which annotator's votes to read first, by agreement where it tells of them, else by the fit's predictions."""
+    ranked = _least_right_first(fit, accuracies)
+    by_fit = {name for name, own in fit.annotators.items() if own.suspect and name not in accuracies}
+    suspects = [name for name in ranked if name in by_fit or (name in accuracies and accuracies[name].suspect)]
+    if suspects:
+        return f"look at the votes of {', '.join(suspects)} first: they stand apart from the others' at 95%"
+    first = ranked[0]
+    why = "no annotator is far below the others at 95%"
+    own = accuracies.get(first)
+    if own is not None and own.interval[1] - own.interval[0] > UNSURE:
+        return f"{why}; {first} is lowest, but of few pairs: more votes on pairs that others voted on tell"
+    return why
 
 
 def _prompts(votes: list[Vote]) -> str:
@@ -209,6 +246,7 @@ def _weights(text: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     for part in text.split(","):
         name, sign, number = part.rpartition("=")
+        name = name.strip()  # as votes name annotators
         if not sign or not name or name in weights:
             raise NashwardError(
                 f"--annotator-weights {text}: expected NAME=WEIGHT,... with each name once, got {part!r}"

@@ -16,6 +16,7 @@ from nashward import games
 from nashward.cli import configuration, json_output, options, outputs, specs
 from nashward.cli.command import Command
 from nashward.cli.commands.tables import pictures
+from nashward.cli.commands.tables.products import products_of_an_iteration, unequal
 from nashward.cli.solver_options import SOLVER
 from nashward.counted import counted
 from nashward.errors import NashwardError
@@ -38,12 +39,14 @@ AVERAGES = {"linear": games.averaging.linear}
 class Played:
     """A solver, what it found, what was warned of, and the regularised Nash that it is drawn to, if any.
 
-    ``away`` is how far the last iterate is from that, in total variation; of two players the larger.
+    ``products`` are those of table and vector in an iteration; ``away`` is how far the last iterate is from that Nash,
+    in total variation; of two players the larger.
     """
 
     solver: Any
     solution: games.Solution
     warnings: list[str]
+    products: int
     drawn_to: games.equilibria.RegularisedEquilibrium | None
     away: float = 0.0
 
@@ -174,7 +177,8 @@ def _play(game: Any, solver: Any, settings: dict[str, Any]) -> Played:
         except NashwardError as error:
             raise NashwardError(f"{solver_label(solver)}: {error}") from error
     messages = [str(warning.message) for warning in caught]
-    played = Played(solver, solution, messages, *_drawn_to(game, solver, settings["start"], solution))
+    products = products_of_an_iteration(game, solver, settings["start"], settings["iterations"])
+    played = Played(solver, solution, messages, products, *_drawn_to(game, solver, settings["start"], solution))
     for message in messages:
         print(f"warning: {message}", file=sys.stderr)
     return played
@@ -315,6 +319,8 @@ def _print_gaps(played: Sequence[Played], start: str) -> None:
             continue
         gaps = "  ".join(f"{float(solution.gaps[name][-1]):9.3e}" for name in columns)
         print(f"  {one.label:<{width}}  {int(solution.iterations[-1]):>10}  {gaps}")
+    if said := unequal([(type(one.solver).__name__, one.label, one.products) for one in played]):
+        print(f"  {said}")
 
 
 def _drawn_to(game: Any, solver: Any, start: Any, solution: games.Solution) -> tuple[Any, float]:
@@ -386,7 +392,8 @@ def _played_content(one: Played) -> dict[str, Any]:
     return {
         "solver": type(one.solver).__name__, "settings": _settings(one.solver),
         "status": solution.status.name, "warnings": one.warnings, "last": solution.last,
-        "average": solution.average, "iterations": solution.iterations, "gaps": solution.gaps,
+        "average": solution.average, "iterations": solution.iterations, "products_per_iteration": one.products,
+        "gaps": solution.gaps,
     }  # fmt: skip
 
 
