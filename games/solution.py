@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -254,21 +255,20 @@ def record_points(record: Sequence[int] | None, iterations: int) -> list[int]:
         Step counts from 1 to ``iterations``.
 
     Raises:
-        ValueError: a record that is not a whole number or not one of these counts, or no sequence of them.
+        ValueError: a record that is not a whole number, or no sequence of them.
+
+    Warns:
+        UserWarning: a record that is not one of these counts, which is left out.
     """
     given = default_record(iterations) if record is None else record
     if isinstance(given, str) or not hasattr(given, "__iter__"):
         raise NashwardError(f"record is {quoted(given, 40)}; expected step counts, for example [1, 10, 100]")
-    for t in given:
-        if is_finite(t) and t == 0:
-            raise NashwardError(
-                "a record is 0, the start, of which solve keeps none: leave it out; games.duality_gap(game, start) is "
-                "its gap"
-            )
+    outside = [t for t in given if is_finite(t) and int(t) == t and not 0 < t <= iterations]
+    within = [t for t in given if t not in outside]
+    for t in within:
         check_whole("a record", t)
-        if t > iterations:
-            raise NashwardError(
-                f"a record is {int(t)}, beyond the {counted(int(iterations), 'iteration')} of the run: raise "
-                "iterations, or leave it out"
-            )
-    return sorted({int(iterations), *map(int, given)})
+    if outside:
+        run = f"the run has the iterations 1 to {int(iterations)}" + ", and no record of its start" * (0 in outside)
+        left = ", ".join(str(int(t)) for t in outside[:3])
+        warnings.warn(f"record {left} is left out: {run}", UserWarning, stacklevel=3)
+    return sorted({int(iterations), *map(int, within)})

@@ -83,7 +83,7 @@ def solve(
         progress: show a bar of the iterations on standard error.
 
     Raises:
-        ValueError: iterations or a record that is not a whole number >= 1, a record beyond the iterations, a tolerance
+        ValueError: iterations or a record that is not a whole number, a tolerance
             below 0 or not finite, a further average named "last" or "average", a start, reference or fixed opponent
             that is not a distribution over the actions, a reference that excludes an action of the start, an unknown
             fixed opponent, a weight of an average below 0 or not finite, ``traced=True`` for a run that cannot be
@@ -91,6 +91,7 @@ def solve(
         TypeError: not a game, not a solver, or a feedback or an average that is not a function.
 
     Warns:
+        UserWarning: a record that is not one of the iterations, which is left out.
         StepWarning: a constant step beyond a proven or exact threshold of the solver.
         SupportWarning: a start with zeros, which stay under this solver.
 

@@ -267,9 +267,11 @@ def test_fictitious_play_records_what_solve_would() -> None:
         some = games.fictitious_play(game, 10, record=record)  # type: ignore[arg-type]
         assert some.iterations.tolist() == [5, 10]
         assert torch.equal(some.gaps["average"], every.gaps["average"][[4, 9]])
-    for wrong in (2.5, 0, -3, 99):
-        with pytest.raises(ValueError, match=f"record .*{wrong}"):
-            games.fictitious_play(game, 10, record=[5, wrong])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"record .*2\.5"):
+        games.fictitious_play(game, 10, record=[5, 2.5])  # type: ignore[list-item]
+    for outside in (0, -3, 99):
+        with pytest.warns(UserWarning, match=f"record {outside} is left out"):
+            assert games.fictitious_play(game, 10, record=[5, outside]).iterations.tolist() == [5, 10]
 
 
 @needs_numba
