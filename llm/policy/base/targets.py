@@ -23,7 +23,9 @@ def lora_targets(base: nn.Module, targets: str = "all") -> str | list[str]:
     The head never is. In a mixture of experts only the layers outside of its blocks are, those of attention:
     experts that are one tensor are no linear layers, PEFT computes W + B A of all of them for each token, and an
     adapter of the router would change which experts are trained. A name that also occurs inside a block, such as
-    ``down_proj`` of a first layer without experts, is left out, since PEFT would take it for the experts'.
+    ``down_proj`` of a first layer without experts, is left out, since PEFT would take it for the experts'. In a mixer of
+    Mamba only ``in_proj`` is: kernels that fuse the others read their weights and pass over the adapter, where it would
+    be trained to nothing, or take effect in sampling alone.
 
     Args:
         base: the model.
@@ -43,7 +45,8 @@ def lora_targets(base: nn.Module, targets: str = "all") -> str | list[str]:
         ('all-linear', ['out'], ['up'])
     """
     blocks = tuple(f"{block}." for block in blocks_of_experts(base))
-    if targets == "all" and not blocks:
+    mixers = tuple(f"{name}." for name, module in base.named_modules() if _is_mamba(module))
+    if targets == "all" and not blocks and not mixers:
         return "all-linear"
     head = getattr(base, "get_output_embeddings", lambda: None)()
     linear = [n for n, m in base.named_modules() if isinstance(m, nn.Linear | Conv1D) and m is not head]
@@ -51,6 +54,7 @@ def lora_targets(base: nn.Module, targets: str = "all") -> str | list[str]:
     in_blocks = {_last(name) for name in names if name.startswith(blocks)}
     in_blocks |= _BEFORE_THE_EXPERTS_WERE_ONE_TENSOR if blocks else set()
     eligible = [name for name in linear if _last(name) not in in_blocks]
+    eligible = [name for name in eligible if not name.startswith(mixers) or _last(name) == "in_proj"]
     groups = {
         "all": eligible,
         "attention": [name for name in eligible if ATTENTION.search(name)],
@@ -58,6 +62,11 @@ def lora_targets(base: nn.Module, targets: str = "all") -> str | list[str]:
     }
     wanted = groups.get(targets) or _named(eligible, targets)
     return _endings(wanted, set(linear) - set(wanted))
+
+
+def _is_mamba(module: nn.Module) -> bool:
+    """Whether it is a selective state space (Gu and Dao 2023): the logarithm of A and the skip D are its parameters."""
+    return {"A_log", "D"} <= {name for name, _ in module.named_parameters(recurse=False)}
 
 
 def _named(eligible: Sequence[str], targets: str) -> list[str]:

@@ -87,3 +87,31 @@ def test_a_policy_trains_the_layers_that_were_named(tiny_folder: Path) -> None:
     names = {name for name, weight in model.network.named_parameters() if weight.requires_grad}
     assert names
     assert all(".mlp." in name for name in names)
+
+
+MAMBA: dict[str, dict[str, Any]] = {
+    "FalconH1": {"mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_ssm": 32, "mamba_d_state": 8, "mamba_n_groups": 1},
+    "Bamba": {"attn_layer_indices": [1], "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1},
+    "Jamba": {
+        "attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 1, "num_experts_per_tok": 1, "mamba_d_state": 8,
+        "use_mamba_kernels": False,
+    },
+    "Mamba2": {"num_attention_heads": 2, "state_size": 8, "num_heads": 4, "head_dim": 8, "n_groups": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MAMBA)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_of_a_mixer_of_mamba_the_layer_is_adapted_that_is_called_as_a_layer(kind: str) -> None:
+    """PEFT refuses its other layers in some families; in others they take no part in training."""
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_config(getattr(transformers, f"{kind}Config")(**SHAPE, **MAMBA[kind]))
+    lora = LoraConfig(r=2, target_modules=lora_targets(base), init_lora_weights=False)
+    network = get_peft_model(base, lora)
+    network(input_ids=torch.arange(8)[None]).logits.logsumexp(-1).sum().backward()
+    gradients = {name: p.grad for name, p in network.named_parameters() if ".lora_" in name}
+    assert any(".in_proj." in name for name in gradients)
+    assert not any(f".{name}." in adapted for name in ("out_proj", "dt_proj", "x_proj") for adapted in gradients)
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients.values())
+    with pytest.raises(NashwardError, match="no linear layer out_proj that an adapter can change"):
+        lora_targets(base, "out_proj")
