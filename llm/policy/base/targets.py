@@ -20,12 +20,12 @@ _BEFORE_THE_EXPERTS_WERE_ONE_TENSOR = {"gate", "w1", "w2", "w3", "gate_proj", "u
 def lora_targets(base: nn.Module, targets: str = "all") -> str | list[str]:
     """The linear layers of a causal language model that a new adapter changes, as PEFT's ``target_modules``.
 
-    The head never is. In a mixture of experts only the layers outside of its blocks are, those of attention:
-    experts that are one tensor are no linear layers, PEFT computes W + B A of all of them for each token, and an
-    adapter of the router would change which experts are trained. A name that also occurs inside a block, such as
-    ``down_proj`` of a first layer without experts, is left out, since PEFT would take it for the experts'. In a mixer of
-    Mamba only ``in_proj`` is: kernels that fuse the others read their weights and pass over the adapter, where it would
-    be trained to nothing, or take effect in sampling alone.
+    The head never is. In a mixture of experts only the layers outside of its blocks are, those of attention: experts
+    that are one tensor are no linear layers, PEFT computes W + B A of all of them for each token, and an adapter of the
+    router would change which experts are trained. A name that also occurs inside a block, such as ``down_proj`` of a
+    first layer without experts, is left out, since PEFT would take it for the experts'. In a mixer of Mamba only
+    ``in_proj`` is: kernels that fuse the others read their weights and pass over the adapter, where it would be trained
+    to nothing, or take effect in sampling alone.
 
     Args:
         base: the model.

@@ -89,14 +89,19 @@ def test_a_policy_trains_the_layers_that_were_named(tiny_folder: Path) -> None:
     assert all(".mlp." in name for name in names)
 
 
+HEADS = {**SHAPE, "num_key_value_heads": 2}
+SPACE = {"mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1}
 MAMBA: dict[str, dict[str, Any]] = {
-    "FalconH1": {"mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_ssm": 32, "mamba_d_state": 8, "mamba_n_groups": 1},
-    "Bamba": {"attn_layer_indices": [1], "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1},
+    "FalconH1": {**HEADS, **SPACE, "mamba_d_ssm": 32},
+    "Bamba": {**HEADS, **SPACE, "attn_layer_indices": [1]},
     "Jamba": {
-        "attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 1, "num_experts_per_tok": 1, "mamba_d_state": 8,
-        "use_mamba_kernels": False,
+        **HEADS, "attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 1, "num_experts_per_tok": 1,
+        "mamba_d_state": 8, "use_mamba_kernels": False,
     },
-    "Mamba2": {"num_attention_heads": 2, "state_size": 8, "num_heads": 4, "head_dim": 8, "n_groups": 1},
+    "Mamba2": {
+        "vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 2, "state_size": 8, "num_heads": 4, "head_dim": 8,
+        "n_groups": 1,
+    },
 }  # fmt: skip
 
 
@@ -105,7 +110,7 @@ MAMBA: dict[str, dict[str, Any]] = {
 def test_of_a_mixer_of_mamba_the_layer_is_adapted_that_is_called_as_a_layer(kind: str) -> None:
     """PEFT refuses its other layers in some families; in others they take no part in training."""
     torch.manual_seed(0)
-    base = AutoModelForCausalLM.from_config(getattr(transformers, f"{kind}Config")(**SHAPE, **MAMBA[kind]))
+    base = AutoModelForCausalLM.from_config(getattr(transformers, f"{kind}Config")(**MAMBA[kind]))
     lora = LoraConfig(r=2, target_modules=lora_targets(base), init_lora_weights=False)
     network = get_peft_model(base, lora)
     network(input_ids=torch.arange(8)[None]).logits.logsumexp(-1).sum().backward()
