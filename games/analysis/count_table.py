@@ -1,4 +1,4 @@
-"""Battles from a square table: how often the model of a row beat that of a column."""
+"""Counts of battles: from a square table, where the model of a row beat that of a column, and what are no counts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from nashward.errors import NashwardError
 from nashward.text_rows import field_name
+
+from ..shapes import Float, Int
 
 NAMED = 5  # models in a message
 
@@ -19,15 +23,13 @@ def pairs_of_counts(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, 
     """A row for each pair that met, where rows are a square table of counts; else the rows as they are.
 
     In a square table the first column has the names of the others, in any order. What is on its diagonal does not
-    count (a warning says so), and a pair with two empty cells never met. Where all pairs sum to 100, a warning says
-    that they are read as counts.
+    count (a warning says so), and a pair with two empty cells never met.
 
     Args:
         rows: of a text file, the names of their columns as ``field_name`` has them.
 
     Raises:
-        ValueError: a cell that is no count, a table of win probabilities or of percents with fractions, or one that is
-            square but for some names.
+        ValueError: a cell that is no count, or a table that is square but for some names.
 
     Example:
         >>> pairs_of_counts([{"": "X", "x": None, "y": "3"}, {"": "Y", "x": "1", "y": None}])
@@ -54,15 +56,6 @@ def pairs_of_counts(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, 
             counts = {"wins_a": _count(won, first, second), "wins_b": _count(lost, second, first)}
             if any(counts.values()):
                 pairs.append({"model_a": first, "model_b": second, **counts})
-    shares = all(abs(pair["wins_a"] + pair["wins_b"] - 1) < 1e-6 for pair in pairs)
-    if shares and any(pair["wins_a"] % 0.5 for pair in pairs):  # pairs that met once have 0, 1/2 or 1
-        raise NashwardError("these are win probabilities, not how often each model won: nashward solve reads them")
-    if pairs and all(abs(pair["wins_a"] + pair["wins_b"] - 100) < 1e-6 for pair in pairs):
-        if any(pair["wins_a"] % 0.5 for pair in pairs):
-            raise NashwardError("these are percents, not how often each model won: divide by 100 for nashward solve")
-        logger.warning(
-            "all pairs sum to 100: read as 100 battles each; percents, divided by 100, are for nashward solve"
-        )
     if own := [str(row[names[0]]) for name, row in by_column.items() if _is_count(row[name])]:
         logger.warning("of %s the table has counts against itself, which do not count", ", ".join(own[:NAMED]))
     return pairs
@@ -86,3 +79,54 @@ def _count(cell: Any, winner: str, loser: str) -> float:
             f"has {cell or 'nothing'} where {winner} beat {loser}; expected how often it did, 0 for never"
         )
     return count
+
+
+def check_counts(
+    pairs: Int[np.ndarray, "rows 2"], won: Float[np.ndarray, " rows"], lost: Float[np.ndarray, " rows"],
+    ties: Float[np.ndarray, " rows"],
+) -> None:  # fmt: skip
+    """Refuse win rates and percents where numbers of battles are expected: some are no multiple of 1/2.
+
+    Of rows that give each pair once, or once in each direction; others may be of battles one by one, whose winner is
+    not certain. Where all sum to 100, and where ties are half wins, a warning says how they are read.
+
+    Args:
+        pairs: [rows, 2], the numbers of the models.
+        won, lost: [rows], the wins of both, a tie as half a win of each.
+        ties: [rows], how many of these were told.
+
+    Raises:
+        ValueError: win rates or percents.
+
+    Example:
+        >>> check_counts(np.array([[0, 1]]), np.array([0.7]), np.array([0.3]), np.array([0.0]))
+        Traceback (most recent call last):
+        nashward.errors.NashwardError: these are win probabilities, not how often each model won: nashward solve reads \
+them, in a square table or a list of model_a, model_b and win_rate
+    """
+    if len(np.unique(pairs, axis=0)) < len(pairs):
+        return
+    counts = np.stack([won - ties / 2, lost - ties / 2, ties])
+    fractions = bool((np.abs(2 * counts - np.round(2 * counts)) > 1e-9).any())
+    met = won + lost
+    if fractions and (np.abs(met - 1) < 1e-6).all():
+        raise NashwardError(
+            "these are win probabilities, not how often each model won: nashward solve reads them, in a square table "
+            "or a list of model_a, model_b and win_rate"
+        )
+    if fractions and counts.max() <= 1:
+        raise NashwardError(
+            f"these are shares of battles (as {counts[0, 0]:.3g} and {counts[1, 0]:.3g}), not how often each model "
+            "won: multiply each by how often its pair met; win probabilities, which sum to 1, are for nashward solve"
+        )
+    if (np.abs(met - 100) < 1e-6).all():
+        if fractions:
+            raise NashwardError("these are percents, not how often each model won: divide by 100 for nashward solve")
+        logger.warning(
+            "all pairs sum to 100: read as 100 battles each; percents, divided by 100, are for nashward solve"
+        )
+    elif ((np.abs(counts % 1 - 0.5) < 1e-9).any(0) & (met > 1)).any() and not ties.any():
+        logger.warning(
+            "half wins are ties, whose number is not known: bands and tests take all battles as won or lost, and are "
+            "wider; rows with wins_a, wins_b and ties tell it"
+        )

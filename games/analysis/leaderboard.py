@@ -22,9 +22,9 @@ from nashward.shortened import quoted
 from nashward.text_rows import as_whole, csv_rows, is_missing, json_rows, jsonl_rows, records_of
 from nashward.winners import GENERATORS, MODELS, PREFERENCE, RESPONSES, is_skip, response_fields
 
-from .battles.battle_fields import count_of, name_of, wins_by
+from .battles.battle_fields import COUNTS, ONE_HOT, TIES, count_of, counts_of, name_of, wins_by
 from .confidence import JEFFREYS
-from .count_table import pairs_of_counts
+from .count_table import check_counts, pairs_of_counts
 from .style import STYLE, relative_differences, style_counts
 
 if TYPE_CHECKING:
@@ -34,14 +34,12 @@ __all__ = ["Bands", "Battles", "InCategory", "from_battles", "read_battles"]
 
 TYPES = (".csv", ".json", ".jsonl", ".parquet")
 NAMES = (MODELS, GENERATORS, ("a", "b"))  # the columns of the models, as files have them
-COUNTS = ("wins_a", "wins_b")
-ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")
 LENGTHS = ("sum_assistant_{}_tokens", "sum_assistant_tokens_{}", "token_len_{}")  # LMArena's name, and others
 MARKS = ("header_count_{}", "list_count_{}", "bold_count_{}")
 CONVERSATIONS = ("conversation_a", "conversation_b")
 COLUMNS = (  # of a Parquet file, all others stay unread
     *MODELS, *GENERATORS, PREFERENCE, "instruction",
-    *CONVERSATIONS, *(name for fields in RESPONSES for name in fields), "winner", *COUNTS, "ties", "draws",
+    *CONVERSATIONS, *(name for fields in RESPONSES for name in fields), "winner", *COUNTS, *TIES,
     *ONE_HOT, *winners.VOTERS, "prompt", "language", "is_code", "category", "category_tag", "conv_metadata",
     *(name.format(side) for name in (*LENGTHS, *MARKS) for side in "ab"),
 )  # fmt: skip
@@ -96,6 +94,7 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False, wi
     prompt: list[int] = []
     tags: list[int] = []
     styles: list[list[float]] = []
+    of_counts = 0
     unknown = [math.nan] * len(STYLE)
     skipped = 0
     without = [str(name).strip() for name in without]
@@ -115,6 +114,7 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False, wi
             continue
         models += (names.setdefault(a, len(names)), names.setdefault(b, len(names)))
         wins += wins_of_row
+        of_counts += not is_missing(row.get(COUNTS[0]))
         prompt.append(prompts.setdefault(_prompt(row), len(prompts)))
         tags.append(sets.setdefault(_categories(row), len(sets)))
         if style:
@@ -130,18 +130,20 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False, wi
     if len(alone):  # as one prompt they would count once
         logger.warning("%s without a prompt, each of which counts as one", counted(len(alone), "row"))
         of_prompt[alone[1:]] = len(prompts) + np.arange(len(alone) - 1)
-    from .battles import Battles  # with torch: what is refused is refused before
-
     labels = _labels(names)
     place = np.empty(len(names), dtype=np.int64)
     place[[names[label] for label in labels]] = np.arange(len(labels))
-    pairs, counts = place[np.array(models)].reshape(-1, 2), np.array(wins).reshape(-1, 2)
+    pairs, (won, lost, ties) = place[np.array(models)].reshape(-1, 2), np.array(wins).reshape(-1, 3).T
+    if of_counts == len(won) and not by_prompt:
+        check_counts(pairs, won, lost, ties)
+    from .battles import Battles  # with torch: what is refused is refused before
+
     every, at = dict.fromkeys(name for tag in sets for name in tag), np.array(tags)
     flags = {name: np.array([name in tag for tag in sets])[at] for name in every}
     by_size = sorted(flags, key=lambda name: (-int(flags[name].sum()), name))
     sides = np.array(styles).reshape(-1, 2, len(STYLE)) if style else None
     return Battles(
-        labels, pairs[:, 0], pairs[:, 1], counts[:, 0], counts[:, 1], of_prompt, int(of_prompt.max()) + 1, by_prompt,
+        labels, pairs[:, 0], pairs[:, 1], won, lost, of_prompt, int(of_prompt.max()) + 1, by_prompt,
         smoothing=smoothing,
         style=None if sides is None else relative_differences(sides[:, 0], sides[:, 1]),
         categories={name: flags[name] for name in by_size},
@@ -216,22 +218,24 @@ def _parquet(file: Path) -> Iterator[Any]:
         raise NashwardError(f'{file}: reading parquet needs pyarrow: pip install "nashward[llm]"') from None
     try:
         content = parquet.ParquetFile(file)
-        known = [name for name in COLUMNS if name in content.schema_arrow.names]
+        known: list[str] | None = [name for name in COLUMNS if name in content.schema_arrow.names]
+        if not any({*fields} <= {*(known or ())} for fields in (("winner",), COUNTS, ONE_HOT[:1], (PREFERENCE,))):
+            known = None  # an error names the columns that may be meant
         for batch in content.iter_batches(batch_size=4096, columns=known):
             yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise NashwardError(f"{file} cannot be read as parquet: {str(error).splitlines()[0]}") from None
 
 
-def _battle(row: Any) -> tuple[str, str, tuple[float, float] | None]:
-    """Both models and their wins, a tie as half a win of each; None where the winner was skipped.
+def _battle(row: Any) -> tuple[str, str, tuple[float, float, float] | None]:
+    """Both models, their wins with a tie as half a win of each, and the ties of counts; None of a skipped winner.
 
     Raises:
         ValueError: the missing or wrong field of the row.
 
     Example:
         >>> _battle({"model_a": "x", "model_b": "y", "winner": "tie (bothbad)"})
-        ('x', 'y', (0.5, 0.5))
+        ('x', 'y', (0.5, 0.5, 0.0))
     """
     if not isinstance(row, Mapping):
         raise NashwardError(f"is of type {type(row).__name__}; expected a row with model_a, model_b and winner")
@@ -250,7 +254,7 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float] | None]:
         raise NashwardError(f"lets {a} play itself")
     if fields == GENERATORS:
         first = None if is_missing(row.get(PREFERENCE)) else winners.first_wins(row[PREFERENCE])
-        return a, b, None if first is None else (first, 1 - first)
+        return a, b, None if first is None else (first, 1 - first, 0.0)
     result = row.get("winner")
     if is_skip(result, (a, b)):
         return a, b, None
@@ -258,25 +262,14 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float] | None]:
         if not all(is_missing(row.get(name)) for name in COUNTS):
             raise NashwardError("has a winner and counts; expected one of them: leave out a column")
         result = as_whole(result)
-        return a, b, wins_by(str(result) if isinstance(result, int | float) else result, a, b)
+        return a, b, (*wins_by(str(result) if isinstance(result, int | float) else result, a, b), 0.0)
     if any(not is_missing(row.get(name)) for name in ONE_HOT):
         hot = [count_of(row, name) for name in ONE_HOT]
         if sorted(hot) != [0.0, 0.0, 1.0]:
             raise NashwardError(f"has {', '.join(ONE_HOT)} of {hot}; expected a single 1")
-        return a, b, (hot[0] + hot[2] / 2, hot[1] + hot[2] / 2)
-    won, lost, ties = (count_of(row, name) for name in (*COUNTS, "draws" if is_missing(row.get("ties")) else "ties"))
-    lacking = [name for name in COUNTS if is_missing(row.get(name))]
-    if len(lacking) == 1:
-        raise NashwardError(f"has no number as {lacking[0]} beside its other count; expected both counts, 0 for none")
-    if "winner" in row and len(lacking) == len(COUNTS) and not ties:
-        return a, b, None
-    if not 0 < won + lost + ties < float("inf"):
-        misnamed = not any(field in row for field in ("winner", *COUNTS, *ONE_HOT))
-        raise NashwardError(
-            f"has no winner and no counts; it has {', '.join(map(str, row))}, expected winner, or wins_a and wins_b "
-            f"(and ties): {'rename the column' if misnamed else 'leave out what was skipped'}"
-        )
-    return a, b, (won + ties / 2, lost + ties / 2)
+        return a, b, (hot[0] + hot[2] / 2, hot[1] + hot[2] / 2, 0.0)
+    counts = counts_of(row)
+    return a, b, None if counts is None else (counts[0] + counts[2] / 2, counts[1] + counts[2] / 2, counts[2])
 
 
 def _names_models(row: Mapping[Any, Any]) -> bool:

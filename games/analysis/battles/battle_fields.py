@@ -1,8 +1,9 @@
-"""The fields of a battle: the name of a model, who won, and a count; and what is said of those that are none."""
+"""The fields of a battle: the name of a model, who won, and counts; and what is said of those that are none."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from nashward.text_rows import as_whole, is_missing
 from nashward.winners import two_meanings, winner_of
 
 EMPTY = ("nan", "NaN", "<NA>", "NaT", "None")  # what pandas makes of an empty cell as a text
+COUNTS = ("wins_a", "wins_b")
+TIES = ("ties", "draws")
+ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")
 EXAMPLE = '{"model_a": "x", "model_b": "y", "winner": "model_a"}'
 
 
@@ -92,3 +96,76 @@ def count_of(row: Mapping[Any, Any], field: str) -> float:
     if not 0 <= count < math.inf:
         raise NashwardError(f"has {field} {quoted(value, 40)}; expected a number of battles, 0 or more")
     return count
+
+
+def counts_of(row: Mapping[Any, Any]) -> tuple[float, float, float] | None:
+    """How often either model won, and how often they tied; None where an empty winner says that nobody did.
+
+    Args:
+        row: of counts.
+
+    Raises:
+        ValueError: a count is no number from 0 on or lacks beside others, there is none, or ties have another name.
+
+    Example:
+        >>> counts_of({"wins_a": "3", "wins_b": "1", "ties": "2"}), counts_of({"winner": ""})
+        ((3.0, 1.0, 2.0), None)
+    """
+    field = next((name for name in TIES if not is_missing(row.get(name))), TIES[0])
+    won, lost, ties = (count_of(row, name) for name in (*COUNTS, field))
+    lacking = [name for name in COUNTS if is_missing(row.get(name))]
+    if len(lacking) == 1:
+        raise NashwardError(
+            f"has no number as {lacking[0]} beside its other count; expected both counts, 0 for none{_likely(row)}"
+        )
+    if lacking and ties:
+        raise NashwardError(
+            f"has {field} {ties:g} and no number as {' and '.join(lacking)}; it has {', '.join(map(str, row))}, "
+            f"expected both counts beside their ties, 0 for none{_likely(row)}"
+        )
+    if lacking and "winner" in row:
+        return None
+    if not 0 < won + lost + ties < math.inf:
+        misnamed = not any(name in row for name in ("winner", *COUNTS, *ONE_HOT))
+        raise NashwardError(
+            f"has no winner and no counts; it has {', '.join(map(str, row))}, expected winner, or wins_a and wins_b "
+            f"(and ties): {'rename the column' + _likely(row) if misnamed else 'leave out what was skipped'}"
+        )
+    if is_missing(row.get(field)) and (other := [name for name in _numbers(row) if _LIKE_TIES.fullmatch(name)]):
+        raise NashwardError(f"has {other[0]} beside counts; if these are ties, rename the column to ties")
+    return won, lost, ties
+
+
+_LIKE_TIES = re.compile(r"(n|num|number_of|no|count)?_?(ties?|tied|draws?|drawn)(_count)?", re.IGNORECASE)
+_LIKE_RATES = re.compile(r"rate|prob|share|fraction|percent", re.IGNORECASE)
+_LIKE_WINS = re.compile(r"win|won|loss|lost|lose|beat", re.IGNORECASE)
+_OF_THE_SECOND = re.compile(r"loss|lost|lose|(^|_)(b|2)(_|$)", re.IGNORECASE)
+
+
+def _likely(row: Mapping[Any, Any]) -> str:
+    """Which columns may be those that lack, by their names."""
+    numbers = _numbers(row)
+    found = [name for name in numbers if _LIKE_WINS.search(name)]
+    if any(_LIKE_RATES.search(name) for name in numbers):
+        return "; win rates of model_a against model_b are no battles: nashward solve reads a list of them"
+    found.sort(key=lambda name: bool(_OF_THE_SECOND.search(name)))
+    lacking = [name for name in COUNTS if is_missing(row.get(name))]
+    if not lacking or len(found) != len(lacking):
+        return ""
+    renamed = " and ".join(f"{name} to {to}" for name, to in zip(found, lacking, strict=True))
+    models = " and of ".join(name.replace("wins", "model") for name in lacking)
+    return f" (rename {renamed}, if what it counts is the wins of {models})"
+
+
+def _numbers(row: Mapping[Any, Any]) -> list[str]:
+    """The fields with a number from 0 on, of those that are not known."""
+    found = []
+    for name, cell in row.items():
+        if name in (*COUNTS, *TIES, *ONE_HOT) or is_missing(cell) or isinstance(cell, bool):
+            continue
+        try:
+            if float(cell) >= 0:
+                found.append(str(name))
+        except (TypeError, ValueError, OverflowError):
+            continue
+    return found

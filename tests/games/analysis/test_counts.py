@@ -1,0 +1,76 @@
+"""Rows of counts: what is read of them, and what is refused since it is no count or has another name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nashward.errors import NashwardError
+from nashward.games.analysis.leaderboard import from_battles, read_battles
+
+PAIRS = ("xy", "xz", "yz")
+
+
+def _rows(*counts: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"model_a": a, "model_b": b, **one} for (a, b), one in zip(PAIRS, counts, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("counts", "renamed"),
+    [
+        ({"wins": 7, "losses": 57, "ties": 10}, ("wins to wins_a", "losses to wins_b")),
+        ({"losses": 57, "wins": 7, "ties": 10}, ("wins to wins_a", "losses to wins_b")),
+        ({"win_b": "7", "win_a": "57", "draws": "10"}, ("win_a to wins_a", "win_b to wins_b")),
+        ({"wins": 7, "losses": 57}, ("wins to wins_a", "losses to wins_b")),
+        ({"wins_a": 7, "losses_a": 57, "ties": 10}, ("losses_a to wins_b",)),
+        ({"n": 74, "ties": 10}, ()),
+        ({"wins_a": "", "wins_b": None, "ties": 10}, ()),
+    ],
+)
+def test_ties_beside_counts_of_other_names_are_not_all_battles(
+    counts: dict[str, Any], renamed: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The ties alone were counted: every model had the same Nash."""
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = _rows(counts)
+    table, file = pyarrow.Table.from_pylist(rows), tmp_path / "b.parquet"
+    pyarrow.parquet.write_table(table, file)
+    for read in (lambda: from_battles(rows), lambda: read_battles(file)):
+        with pytest.raises(NashwardError, match="row 1 has") as refused:
+            read()
+        assert all(f"rename {one}" in str(refused.value) or f"and {one}" in str(refused.value) for one in renamed)
+
+
+@pytest.mark.parametrize("name", ["tie", "draw", "n_ties", "tied", "tie_count"])
+def test_ties_of_another_name_are_not_dropped(name: str) -> None:
+    with pytest.raises(NashwardError, match=f"row 1 has {name} beside counts"):
+        from_battles(_rows({"wins_a": 7, "wins_b": 5, name: 3}))
+    assert from_battles(_rows({"wins_a": 7, "wins_b": 5, "ties": 3, name: 3})).met[0, 1] == 15
+
+
+def test_win_rates_are_no_numbers_of_battles() -> None:
+    for counts, said in (
+        ([(0.439, 0.561), (0.695, 0.305), (0.5, 0.5)], "win probabilities.* nashward solve"),
+        ([(0.439, 0.461, 0.1), (0.6, 0.3, 0.1)], "win probabilities"),
+        ([(0.0946, 0.8495), (0.4394, 0.6677)], r"shares.*0\.0946.*multiply"),
+        ([(43.9, 56.1), (50.0, 50.0)], "percents"),
+    ):
+        rows = _rows(*(dict(zip(("wins_a", "wins_b", "ties"), row, strict=False)) for row in counts))
+        with pytest.raises(NashwardError, match=said):
+            from_battles(rows)
+    with pytest.raises(NashwardError, match=r"win_rate, .*win rates.*nashward solve"):
+        from_battles([{"model_a": "x", "model_b": "y"} | {"win": None, "win_rate": 0.4}])
+
+
+def test_halves_and_battles_of_an_uncertain_winner_are_counts(caplog: pytest.LogCaptureFixture) -> None:
+    halves = from_battles(_rows({"wins_a": 0.5, "wins_b": 0.5}, {"wins_a": 1, "wins_b": 0}, {"wins_a": 0, "wins_b": 1}))
+    assert halves.met.sum() == 6
+    judged = {"wins_a": 0.7, "wins_b": 0.3}
+    assert from_battles(_rows(judged) * 3).met[0, 1] == pytest.approx(3)  # one by one
+    assert from_battles(_rows(judged | {"prompt": "p"}, judged | {"prompt": "q"})).met[0, 1] == 1
+    assert not caplog.messages
+    assert from_battles(_rows({"wins_a": 12.25, "wins_b": 3.1})).met[0, 1] == pytest.approx(15.35)  # weights
