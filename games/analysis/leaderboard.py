@@ -147,6 +147,7 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False, wi
         smoothing=smoothing,
         style=None if sides is None else relative_differences(sides[:, 0], sides[:, 1]),
         categories={name: flags[name] for name in by_size},
+        ties=ties if of_counts else None,
     )  # fmt: skip
 
 

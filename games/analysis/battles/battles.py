@@ -27,6 +27,7 @@ from ..significant_cycles import Cycle, cycles_below
 from .bands import WHOLE, Bands, lotteries
 from .copies import copies
 from .misfit import misfit_p_value
+from .records import ONE, Alike, alike, counted_margins, margins_alike, mean_margins
 from .settled_models import settled
 from .style_control import FittedStyle, at_equal_style, known_style, scores_beside, style_within, variance_by_slopes
 from .win_tables import smoothed, summed
@@ -52,6 +53,7 @@ class Battles:
         style: [battles, 4], the differences of both responses' style (``style_differences``); None: not known.
         categories: of battles, by name, as flags [battles].
         fitted: at equal style, the battles as they were fought, and the slopes of style; None: these are they.
+        ties: [battles], of records of several battles how many are ties, which vary less; None: not known.
 
     Example:
         >>> battles = Battles.of_tables(("x", "y"), np.array([[[0.0, 2.5], [1.5, 0.0]]]))
@@ -71,6 +73,7 @@ class Battles:
     style: Float[np.ndarray, "battles 4"] | None = None
     categories: Mapping[str, Bool[np.ndarray, " battles"]] = field(default_factory=dict)
     fitted: FittedStyle | None = None
+    ties: Float[np.ndarray, " battles"] | None = None
 
     @classmethod
     def of_tables(
@@ -154,11 +157,10 @@ class Battles:
         fit = within.scores(style)
         x = within._known_style() if style else np.zeros((len(within.first), 0))
         x = np.where(within.first > within.second, -1.0, 1.0)[:, None] * x
-        (i, j, margin), met = within._each, within.won + within.lost
-        p = expit(fit.scores[i] - fit.scores[j] + x @ fit.slopes)
-        alone = None if self._counts else np.arange(len(i))  # which of counts were ties is not known
-        prompt = within.prompt if self.by_prompt else alone
-        return misfit_p_value(met * (margin + 0.5), met, p, np.stack([i, j], 1), prompt, x)
+        i, j, margin, met, record = margins_alike(within.first, within.second, within._alike)
+        p = expit(fit.scores[i] - fit.scores[j] + x[record] @ fit.slopes)
+        prompt = within.prompt[record] if self.by_prompt else None
+        return misfit_p_value(met * (margin + 0.5), met, p, np.stack([i, j], 1), prompt, x[record])
 
     def cycles(self, level: float = 0.05, draws: int = 20_000, seed: int = 0) -> list[Cycle]:
         """The cycles of three that are no chance of the prompts, or of the battles where prompts are not given.
@@ -197,8 +199,8 @@ class Battles:
     def _p_values(self, draws: int, seed: int) -> Float[np.ndarray, "n n"]:
         """[n, n], one-sided p-values of "i beats j on average"."""
         n = len(self.labels)
-        i, j, margin = self._margins if self.by_prompt else self._each
         if self.by_prompt or not self._counts:
+            i, j, margin = self._margins if self.by_prompt else self._each
             p = margin_p_values(n, i, j, margin, draws=draws, seed=seed)
             if self.fitted is None:
                 return p
@@ -207,10 +209,8 @@ class Battles:
             group = self.prompt if self.by_prompt else np.arange(len(self.first))
             further = variance_by_slopes(*self._each, self.first, self.game.P.numpy(), group, self.fitted)
             return with_further_variance(p, mean, further)
-        i, j = np.triu_indices(n, 1)
-        times = np.floor(np.r_[self.total[i, j], self.total.T[i, j]])  # of ties the odd one says nothing
-        signs = np.repeat([0.5, -0.5], len(i))
-        return margin_p_values(n, np.r_[i, i], np.r_[j, j], signs, times, draws=draws, seed=seed)
+        counts = counted_margins(margins_alike(self.first, self.second, self._alike))
+        return margin_p_values(n, *counts, draws=draws, seed=seed)
 
     def of_category(self, name: str) -> Battles:
         """The battles of one category; the models stay the same, also those that fought none of them.
@@ -235,6 +235,7 @@ class Battles:
             prompt=self.prompt[at], style=None if self.style is None else self.style[at],
             categories={other: flags[at] for other, flags in self.categories.items()},
             fitted=None if self.fitted is None else self.fitted.of_records(at),
+            ties=None if self.ties is None else self.ties[at],
         )  # fmt: skip
 
     def without_idle(self) -> Battles:
@@ -261,10 +262,10 @@ class Battles:
         clusters = self.prompt if self.by_prompt else None
         least = 0.0 if prior or has_maximum(self.total, groups=True) else 0.1
         won, first, second, weights = self.won, self.first, self.second, None
-        if self._counts:  # the wins, then the losses
-            first, second = np.r_[first, first], np.r_[second, second]
-            won, weights = np.repeat([1.0, 0.0], len(self.won)), np.r_[self.won, self.lost]
-            features, clusters = np.r_[features, features], None if clusters is None else np.r_[clusters, clusters]
+        if self._counts:
+            at, won, weights = self._alike
+            first, second, features = first[at], second[at], features[at]
+            clusters = None if clusters is None else clusters[at]
         return contextual_bradley_terry(
             won, features, first, second, clusters, ridge=least, weights=weights,
             smoothing=self._prior_of_ratings if prior else 0.0,
@@ -383,12 +384,16 @@ class Battles:
         """[draws, n, n] each: wins drawn from the bootstrap or the posterior, and the prior's."""
         n = len(self.labels)
         battles = np.ones((n, n))
-        divided = not self._counts and ((self.won > 0) & (self.lost > 0)).any()  # ties vary less than wins do
-        if self.by_prompt or self.fitted is not None or divided:
+        at, outcome, times = self._alike
+        if self.by_prompt or self.fitted is not None:
             wins = np.empty((draws, n, n))
             for table, weight in zip(wins, self._weights(draws, random), strict=True):
                 moved = self._moved(weight)
                 table[:] = self._summed(weight * (self.won + moved), weight * (self.lost - moved))
+        elif ((outcome > 0) & (outcome < 1)).any():  # ties vary less than wins do
+            each = (random.gamma(times) for _ in range(draws))
+            i, j = self.first[at], self.second[at]
+            wins = np.stack([summed(n, i, j, weight * outcome, weight * (1 - outcome)) for weight in each])
         else:
             wins = random.gamma(self.total.clip(0), size=(draws, n, n))
         if self.by_prompt:
@@ -416,16 +421,7 @@ class Battles:
     @cached_property
     def _margins(self) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         """One record a prompt and pair: i < j, and the mean margin of i over j, in [-1/2, 1/2] (but for style)."""
-        n, met = len(self.labels), self.won + self.lost
-        keys, record = np.unique(self._record, return_inverse=True)
-        record, margin = record.reshape(-1), self._each[2]
-        return keys // n % n, keys % n, np.bincount(record, met * margin) / np.bincount(record, met)
-
-    @property
-    def _record(self) -> Int[np.ndarray, " battles"]:
-        """[battles], one number a prompt and pair."""
-        n, (i, j, _) = len(self.labels), self._each
-        return (self.prompt * n + i) * n + j
+        return mean_margins(len(self.labels), self.prompt, *self._each, self.won + self.lost)
 
     @cached_property
     def _each(self) -> tuple[Int[np.ndarray, " battles"], Int[np.ndarray, " battles"], Float[np.ndarray, " battles"]]:
@@ -437,7 +433,11 @@ class Battles:
     @cached_property
     def _counts(self) -> bool:
         """Whether some records are of several battles."""
-        return bool((np.abs(self.won + self.lost - 1) > 1e-9).any())
+        return bool((np.abs(self.won + self.lost - 1) > ONE).any())
+
+    @cached_property
+    def _alike(self) -> Alike:
+        return alike(self.won, self.lost, self.ties)
 
     def _summed(
         self, won: Float[np.ndarray, " m"], lost: Float[np.ndarray, " m"], i: Any = None, j: Any = None

@@ -26,14 +26,15 @@ def misfit_p_value(
 
     Battles of a pair on one prompt are one battle here, since they repeat each other. The variance of the outcomes is
     that of these battles, which is less than p (1 - p) where there are ties: p (1 - p) times one factor, their
-    dispersion. Battles of different pairs on one prompt depend on each other, which no factor has for all: where there
-    are any, the test is ``prompt_misfit_p_value``.
+    dispersion. Without prompts each battle is on its own, and a record of several is of battles that went alike.
+    Battles of different pairs on one prompt depend on each other, which no factor has for all: where there are any,
+    the test is ``prompt_misfit_p_value``.
 
     Args:
         won, met: [battles], the wins of a pair's first player, and of how many.
         p: [battles], its fitted win probability.
         players: [battles, 2], the pair, the smaller number first.
-        prompt: [battles], a number of each prompt; None: counts of battles, of which nothing else is known.
+        prompt: [battles], a number of each prompt; None: each battle is on its own.
         features: [battles, d], what was fitted beside the scores, as the first player's less the second's.
 
     Returns:
@@ -69,8 +70,8 @@ def misfit_p_value(
     if spare <= 0 or (spare < MANY and ENOUGH * (1 / games).mean() > 1 + 1e-9):
         return math.nan
     design = 1.0
-    if prompt is not None:
-        left = len(misfit) - incidence.shape[1]  # records beyond the fitted scores
+    if prompt is not None or ((won > 0) & (won < met)).any():  # wins and losses alone have the binomial variance
+        left = (met.sum() if prompt is None else len(misfit)) - incidence.shape[1]  # battles beyond the fitted scores
         if left <= 0:
             return math.nan
         design = float((misfit**2 / variance).sum()) / left

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nashward.errors import NashwardError
 from nashward.games.analysis.leaderboard import from_battles, read_battles
 
-PAIRS = ("xy", "xz", "yz")
+PAIRS = (("x", "y"), ("x", "z"), ("y", "z"))
 
 
 def _rows(*counts: dict[str, Any]) -> list[dict[str, Any]]:
@@ -74,3 +75,39 @@ def test_halves_and_battles_of_an_uncertain_winner_are_counts(caplog: pytest.Log
     assert from_battles(_rows(judged | {"prompt": "p"}, judged | {"prompt": "q"})).met[0, 1] == 1
     assert not caplog.messages
     assert from_battles(_rows({"wins_a": 12.25, "wins_b": 3.1})).met[0, 1] == pytest.approx(15.35)  # weights
+
+
+@pytest.mark.parametrize("ties", [0, 90])
+def test_counts_with_ties_say_what_the_same_battles_say_row_by_row(ties: int) -> None:
+    """With ties outcomes vary less, which counts know as well: their bands were twice as wide, p = 0.03 was 1e-10."""
+    won = {("x", "y"): (11, 9), ("z", "x"): (15, 6), ("y", "z"): (14, 10)}
+    counts = [
+        {"model_a": a, "model_b": b, "wins_a": wins, "wins_b": losses, "ties": ties}
+        for (a, b), (wins, losses) in won.items()
+    ]
+    rows = [
+        {"model_a": row["model_a"], "model_b": row["model_b"], "winner": winner}
+        for row in counts
+        for winner, times in (("a", row["wins_a"]), ("b", row["wins_b"]), ("tie", row["ties"]))
+        for _ in range(times)
+    ]
+    several, single = from_battles(counts), from_battles(rows)
+    assert several.cycle_p_value == pytest.approx(single.cycle_p_value)
+    np.testing.assert_allclose(several._p_values(20_000, 0), single._p_values(20_000, 0))
+    errors = [battles.scores(prior=True).score_errors for battles in (several, single)]
+    np.testing.assert_allclose(*errors)
+    bands, known = (battles.bands(draws=6000) for battles in (several, single))
+    widths = [(each.elo_high - each.elo_low).numpy() for each in (bands, known)]
+    np.testing.assert_allclose(*widths, rtol=0.05)
+    np.testing.assert_allclose(bands.high, known.high, atol=0.05)
+    twice = from_battles([*counts, *counts])  # a pair may have several rows
+    np.testing.assert_allclose(twice._p_values(20_000, 0), from_battles(rows * 2)._p_values(20_000, 0))
+
+
+def test_counts_without_ties_have_the_bands_of_wins_and_losses() -> None:
+    """Half wins of a square table are ties that are not known: all vary as wins do."""
+    half = from_battles(_rows({"wins_a": 30.5, "wins_b": 20.5}))
+    assert half.winner_p_value(0) == from_battles(_rows({"wins_a": 30, "wins_b": 20})).winner_p_value(0)
+    known = from_battles(_rows({"wins_a": 10, "wins_b": 0, "ties": 41}))
+    width, narrow = (float(b.elo_high[0] - b.elo_low[0]) for b in (half.bands(), known.bands()))
+    assert narrow < 0.6 * width
