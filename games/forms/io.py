@@ -17,6 +17,7 @@ from nashward.shortened import quoted
 from ..step import is_finite
 from .game import ConstantSumGame, PreferenceGame
 from .labels_of_csv import LABELS, Labels, layout, not_a_number, number
+from .rate_list import is_rate_list, table_of_rates
 
 TYPES = (".csv", ".npy", ".npz", ".parquet")
 
@@ -26,11 +27,14 @@ def load(
 ) -> PreferenceGame | ConstantSumGame:
     """Read a payoff table.
 
-    - ``.csv``: labels in the first row and column, in one of them, or none at all;
+    - ``.csv``: labels in the first row and column, in one of them, or none at all; or a list of win rates, two columns
+      of names and one of how often the first beats the second, each pair in one direction or in both;
     - ``.npy``: an array; ``.npz``: an array ``P`` (or the only array), and optionally ``labels``, or ``row_labels`` and
       ``column_labels``;
-    - ``.parquet``: one column per action, and one with labels: the index of the data frame, or the first column (needs
-      pyarrow, in the ``llm`` extra).
+    - ``.parquet``: one column per action, and one with labels: the index of the data frame, or the first column; or
+      such a list (needs pyarrow, in the ``llm`` extra).
+
+    Of a preference game an entry is how often the action of the row beats that of the column.
 
     Where rows and columns are the same actions, the diagonal may be empty: it is half of the total. In a ``.csv`` file
     a line whose only cell begins with # is a comment.
@@ -210,6 +214,8 @@ def _csv(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
         raise NashwardError(f"{file}: cells are separated by ';'; expected commas, and points in numbers")
     if all(len(row) == 1 and len(row[0].split()) > 1 for row in lines):
         raise NashwardError(f"{file}: cells are separated by blanks; expected commas")
+    if labels is None and is_rate_list(lines):
+        return _listed(lines, symmetric)
     rows, columns, cells = layout(lines, labels, symmetric)
     width = len(columns) if columns is not None else len(cells[0]) if cells else 0
     if not cells or not width:
@@ -234,6 +240,13 @@ def _csv(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
     if symmetric and (rows is None) != (columns is None):  # the same actions in both directions
         rows = columns = rows or columns
     return table, rows, columns
+
+
+def _listed(lines: list[list[str]], symmetric: bool) -> _Read:
+    if not symmetric:
+        raise NashwardError("a list of pairs is of win rates; payoffs with a total are read from a table")
+    table, names = table_of_rates(lines)
+    return table, names, names
 
 
 def _advice(lines: list[list[str]], labels: Labels | None, cell: str, own: bool) -> str:
@@ -319,6 +332,8 @@ def _parquet(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
         kind = table.schema.field(name).type
         return pyarrow.types.is_floating(kind) or pyarrow.types.is_integer(kind)
 
+    if labels is None and not indices and len(names) > 2 and not any(map(is_number, names[:2])):
+        return _listed([names, *([str(cell) for cell in row.values()] for row in table.to_pylist())], symmetric)
     if not names:
         raise NashwardError(f"{file} has no columns; expected one with labels, then one per action")
     if indices:
