@@ -19,7 +19,7 @@ from ..shapes import Float, Num
 from ..step import is_finite
 from .exact_sums import exact_sums, exact_sums_of, largest_size, plain
 from .keyed import in_order
-from .payoff_numbers import as_floats, labels_of, numbers
+from .payoff_numbers import as_floats, labels_of, numbers, placed
 
 _ROUNDED = 0.1  # a sum further from 1 is a mistake in the table
 _PIECE = 2**18  # numbers checked at once
@@ -90,6 +90,7 @@ class PreferenceGame:
         P: [..., n, n] probabilities that the row action beats the column action; numpy or torch, held on the device
             it came from, in float64, or in float32 where it came in float32 (see ``precision``). Rounding in P + P^T
             below ``tolerance`` is removed, so that P - 1/2 is skew to the last bit. A data frame keeps its labels.
+            The diagonal may be empty or NaN: it is 1/2.
         labels: ``n`` distinct names of the actions (default: those of a data frame, or "0", "1", ...).
         tolerance: how far P + P^T may be from 1, in [0, 1/2).
 
@@ -113,14 +114,15 @@ class PreferenceGame:
                 f"tolerance is {quoted(tolerance, 40)}; expected how far P + P^T may be from 1, in [0, 1/2)"
             )
         quick = exact_sums_of(P, tolerance) if plain(P) and P.shape[-1] == P.shape[-2] else None
-        table = _table(P) if quick is None else torch.from_numpy(quick)
+        rows, columns = labels_of(P)
+        known = rows or columns if labels is None else list(map(str, labels))
+        table = _table(P, known, known, own=True) if quick is None else torch.from_numpy(quick)
         if table.shape[-1] != table.shape[-2]:
             raise NashwardError(f"a preference game needs a square table [..., n, n], got shape {_shape(table)}")
-        rows, columns = labels_of(P)
         if rows is not None and columns is not None and rows != columns:
             row, column = next((r, c) for r, c in zip(rows, columns, strict=True) if r != c)
             raise NashwardError(f"rows and columns must be the same actions in the same order, got {row} and {column}")
-        self.labels = _labels(labels if labels is not None else rows or columns, table.shape[-1], "action")
+        self.labels = _labels(known, table.shape[-1], "action")
         self.P = self._without_rounding(table, tolerance) if quick is None else table
         if quick is not None and quick.ndim == 2:
             self.single_table = quick
@@ -241,24 +243,24 @@ class ConstantSumGame:
         self.total = float(total)
         largest = largest_size(payoff) if plain(payoff) else math.nan
         quick = math.isfinite(largest)
+        rows, columns = labels_of(payoff)
+        of_rows = rows if row_labels is None else row_labels
+        of_columns = columns if column_labels is None else column_labels
         if quick:
             own = payoff.copy()  # what the caller fills again is another game
             self.payoff = torch.from_numpy(own)
             if own.ndim == 2:
                 self.single_table = own
         else:
-            self.payoff = _table(payoff).clone()
+            self.payoff = _table(payoff, of_rows, of_columns).clone()
             largest = float(self.payoff.detach().abs().amax())
         if not math.isfinite(2 * largest + abs(self.total)):
             raise NashwardError(
                 f"the payoffs reach {largest:g}, and their differences are beyond the numbers of double precision; "
                 "divide payoffs and total by a common factor, which changes no equilibrium"
             )
-        rows, columns = labels_of(payoff)
-        self.row_labels = _labels(rows if row_labels is None else row_labels, self.payoff.shape[-2], "row")
-        self.column_labels = _labels(
-            columns if column_labels is None else column_labels, self.payoff.shape[-1], "column"
-        )
+        self.row_labels = _labels(of_rows, self.payoff.shape[-2], "row")
+        self.column_labels = _labels(of_columns, self.payoff.shape[-1], "column")
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -366,17 +368,29 @@ def _shape(table: Tensor) -> str:
     return "[" + ", ".join(map(str, table.shape)) + "]"
 
 
-def _table(values: Any) -> Float[Tensor, "... n m"]:
+def _table(
+    values: Any, rows: Sequence[str] | None, columns: Sequence[str] | None, own: bool = False
+) -> Float[Tensor, "... n m"]:
+    """Numbers as a table; labels are for errors, and with ``own`` an empty cell of the diagonal, or NaN, is 1/2."""
     # Through numpy, because torch would turn a list of Python numbers into float32; torch takes no reversed view and
     # warns about one that is read-only.
-    table = values if isinstance(values, Tensor) else torch.as_tensor(np.require(numbers(values), None, ["C", "W"]))
+    table = (
+        values if isinstance(values, Tensor) else torch.as_tensor(np.require(numbers(values, own), None, ["C", "W"]))
+    )
     if table.is_complex() or table.dtype == torch.bool:
         raise NashwardError(f"a payoff table holds real numbers, got {table.dtype}")
     table = table if table.dtype == torch.float32 else table.to(torch.float64)
     if table.ndim < 2 or 0 in table.shape:
         raise NashwardError(f"a payoff table has shape [..., n, m] with n, m >= 1, got shape {_shape(table)}")
     if not math.isfinite(table.detach().sum()):  # the sum of finite numbers may still overflow
-        _refuse(~table.isfinite(), table, "is not a finite number", None, None)
+        n, m = table.shape[-2:]
+        if own and n == m:
+            table = table.where(~(table.isnan() & torch.eye(n, dtype=torch.bool, device=table.device)), 0.5)
+        named = (
+            rows if rows is None or len(rows) == n else None,
+            columns if columns is None or len(columns) == m else None,
+        )
+        _refuse(~table.isfinite(), table, "is not a finite number", *named)
     return table
 
 
@@ -385,8 +399,8 @@ def _refuse(
 ) -> None:
     if wrong.any():
         *batch, i, j = wrong.nonzero()[0].tolist()
-        where = ", ".join([*map(str, batch), rows[i] if rows else str(i), columns[j] if columns else str(j)])
-        raise NashwardError(f"entry [{where}] of the payoff table {what}: {table[(*batch, i, j)].item():g}{advice}")
+        where, value = placed((*batch, i, j), rows, columns), table[(*batch, i, j)].item()
+        raise NashwardError(f"entry [{where}] of the payoff table {what}: {value:g}{advice}")
 
 
 def _labels(labels: Sequence[str] | None, n: int, what: str) -> tuple[str, ...]:

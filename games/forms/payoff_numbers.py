@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from nashward.errors import NashwardError
 from nashward.shortened import quoted
+from nashward.text_rows import is_missing
 
 from ..shapes import Float
 from .keyed import counts_rows
@@ -49,7 +51,7 @@ def labels_of(values: Any) -> tuple[list[str] | None, list[str] | None]:
     return rows, None if counted else [str(label) for label in columns]
 
 
-def numbers(values: Any) -> np.ndarray:
+def numbers(values: Any, own: bool = False) -> np.ndarray:
     """The values as an array of float64 (of float32 if they came so).
 
     Python's integers of any size, fractions and decimals, text that is a number, longdouble, and the columns of data
@@ -57,6 +59,7 @@ def numbers(values: Any) -> np.ndarray:
 
     Args:
         values: nested lists, an array, or a data frame.
+        own: a cell of the diagonal, where an action meets itself, may be empty; it is NaN.
 
     Raises:
         ValueError: rows of different lengths, masked entries, or an entry that is not a real number (it is named).
@@ -67,6 +70,7 @@ def numbers(values: Any) -> np.ndarray:
         [[0.25, 0.5], [1e+30, 1.0]]
     """
     values = _of_pandas(values)
+    names = labels_of(values)
     if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
         where = ", ".join(str(int(k[0])) for k in np.nonzero(np.ma.getmaskarray(values)))
         raise NashwardError(f"entry [{where}] of the payoff table is masked; fill it with a payoff")
@@ -86,7 +90,8 @@ def numbers(values: Any) -> np.ndarray:
         return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
     found = np.empty(array.shape, dtype=np.float64)
     for place in np.ndindex(array.shape):
-        found[place] = _number(array[place], place)
+        empty = own and len(place) > 1 and place[-1] == place[-2] and is_missing(array[place])
+        found[place] = math.nan if empty else _number(array[place], place, names)
     return found
 
 
@@ -115,7 +120,22 @@ def _of_pandas(values: Any) -> Any:
     return values.to_pandas() if hasattr(values, "to_pandas") else values
 
 
-def _number(value: Any, where: tuple[int, ...]) -> float:
+def placed(where: Sequence[int], rows: Sequence[str] | None, columns: Sequence[str] | None) -> str:
+    """The place of an entry, by its labels where there are some.
+
+    Args:
+        where: its indices.
+        rows, columns: the labels; None: there are none.
+
+    Example:
+        >>> placed((0, 1), ["a", "b"], None), placed((3, 0, 1), None, None)
+        ('a, 1', '3, 0, 1')
+    """
+    labels = [*[None] * (len(where) - 2), rows, columns]
+    return ", ".join(str(k) if names is None else str(names[k]) for k, names in zip(where, labels, strict=False))
+
+
+def _number(value: Any, where: tuple[int, ...], names: tuple[Sequence[str] | None, Sequence[str] | None]) -> float:
     value = value.item() if isinstance(value, np.generic) else value
     wrong = isinstance(value, bool | np.bool_ | complex | bytes) or value is None
     try:
@@ -128,6 +148,7 @@ def _number(value: Any, where: tuple[int, ...]) -> float:
             f"a payoff table is nested lists, an array or a data frame, got {type(value).__name__}{form}"
         )
     if wrong or not math.isfinite(found):
-        place = ", ".join(map(str, where))
-        raise NashwardError(f"entry [{place}] of the payoff table is not a finite number: {quoted(value, 40)}")
+        raise NashwardError(
+            f"entry [{placed(where, *names)}] of the payoff table is not a finite number: {quoted(value, 40)}"
+        )
     return found

@@ -62,7 +62,7 @@ def test_columns_of_pandas(kind: str) -> None:
     assert (game.labels, game.P.tolist()) == (("a", "b"), [[0.5, 0.25], [0.75, 0.5]])
     if kind in ("Float64", "float64[pyarrow]", "mixed"):
         frame.iloc[1, 0] = pd.NA
-        with pytest.raises(ValueError, match=r"entry \[1, 0\] .* not a finite number"):
+        with pytest.raises(ValueError, match=r"entry \[b, a\] .* not a finite number"):
             games.PreferenceGame(frame)
 
 
@@ -97,3 +97,36 @@ def test_what_is_no_number_is_named(table: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         games.PreferenceGame(table)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("form", ["frame", "array", "tensor", "batch", "Float64", "None", "text", "float32"])
+def test_an_empty_diagonal_is_one_half_as_in_a_file(form: str) -> None:
+    """A file's empty diagonal was read, and the same table as a data frame or an array refused."""
+    import pandas as pd
+
+    frame = pd.DataFrame({"x": [math.nan, 0.75], "y": [0.25, math.nan]}, index=["x", "y"])
+    array = frame.to_numpy()
+    given: Any = {
+        "frame": frame, "array": array, "tensor": torch.tensor(array), "batch": np.stack([array, array]),
+        "Float64": frame.astype("Float64"), "None": [[None, 0.25], [0.75, None]], "text": [["", "0.25"], ["0.75", ""]],
+        "float32": array.astype(np.float32),
+    }[form]  # fmt: skip
+    game = games.PreferenceGame(given)
+    assert game.P.reshape(-1, 2, 2)[-1].tolist() == [[0.5, 0.25], [0.75, 0.5]]
+    assert np.isnan(array).sum() == 2  # what was given stays as it is
+    assert game.labels == (("x", "y") if form in ("frame", "Float64") else ("0", "1"))
+
+
+def test_an_entry_that_is_no_number_is_named_by_the_labels() -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"x": [0.5, math.nan], "y": [0.25, 0.5]}, index=["x", "y"])
+    for given, labels in ((frame, None), (frame.astype(object), None), (frame.to_numpy(), ["x", "y"])):
+        with pytest.raises(ValueError, match=r"entry \[y, x\] .*not a finite number"):
+            games.PreferenceGame(given, labels)
+    with pytest.raises(ValueError, match=r"entry \[y, x\] .*not a finite number"):
+        games.ConstantSumGame(frame)
+    with pytest.raises(ValueError, match=r"entry \[1, 0\] .*not a finite number"):
+        games.PreferenceGame(frame.to_numpy(), ["only one"])
+    with pytest.raises(ValueError, match=r"entry \[1, 1\] .*not a finite number: inf"):
+        games.PreferenceGame([[0.5, 0.2], [0.8, math.inf]])
