@@ -441,3 +441,13 @@ def test_files_are_written_though_the_reader_of_the_output_has_gone(
     files = [tmp_path / "nash.png", tmp_path / "nash.json"]
     assert main(["solve", "comal_cycle", "--solver", "mwu", "--plot", str(files[0]), "--json", str(files[1])]) == 141
     assert all(file.stat().st_size for file in files)
+
+
+def test_a_file_says_which_way_round_it_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.csv").write_text(",x,y\nx,,0.75\ny,0.25,\n")
+    assert main(["solve", str(tmp_path / "t.csv")]) == 0
+    first, *_, played = capsys.readouterr().out.splitlines()
+    assert "P(row beats column)" in first
+    assert played.split()[:2] == ["x", "1.000"]
+    assert main(["solve", str(tmp_path / "t.csv"), "--total", "1"]) == 0
+    assert "P(row" not in capsys.readouterr().out

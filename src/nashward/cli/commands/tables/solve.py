@@ -59,7 +59,8 @@ class Played:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "table",
-        help="a .csv, .npy, .npz or .parquet file; zoo:NAME, a game of the zoo; or generator:NAME with its settings, "
+        help="a .csv, .npy, .npz or .parquet file, a table of how often the action of a row beats that of a column, or a "
+        "list of how often the first of two names beats the second; zoo:NAME, a game of the zoo; or generator:NAME with its settings, "
         f"as generator:blotto:troops=6:fields=3 (there are {', '.join(specs.GENERATORS)})",
     )
     parser.add_argument(
@@ -223,7 +224,8 @@ def _print_nash(
 ) -> None:  # fmt: skip
     first, *second = game.sizes
     size = f"{first} x {second[0]} actions" if second else counted(first, "action")
-    paid = "" if isinstance(game, games.PreferenceGame) else f", payoffs sum to {game.total:g}"
+    way = ", P(row beats column)" * Path(name).is_file()
+    paid = way if isinstance(game, games.PreferenceGame) else f", payoffs sum to {game.total:g}"
     print(
         f"{name}: {size}{paid}{_labels_read(name, game)}"
         + (f"; {', '.join(sorted(entry.properties))}" if entry else "")
