@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, safe for colour-blind readers."""
-MARKS = ("o", "s", "^", "D", "v", "P", "X")
-"""A mark for each colour."""
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "d", "*", "p", "H", "8", "x", "+", "1", "2", "3", "4", "|")
+"""A mark for each colour of each round of colours, so that lines of one colour have different marks."""
 STYLES = ("-", "--", ":")
-"""Styles of lines: each allows one more round of colours and marks."""
+"""Styles of lines: each allows one more round of colours, with marks of its own."""
 _MOST_IN_LEGEND = 160  # the most letters of a name
 _SHADED = 4  # from so many settings of one solver on, their colours are shades of one scale
 

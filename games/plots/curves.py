@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FLOOR = 1e-16
-"""Gaps below this are drawn here."""
+"""Gaps below this are drawn here, a gap of 0 too."""
 _ROUNDING = 1e-12  # a race ends here
 _CONFIRMING = 0.1  # the share at the end of a run with few iterations after it
 
@@ -59,6 +59,7 @@ def gap_curves(
     figure, axes = drawn_on(axes, 6.4, 4.2)
     look = looks(list(_recorded(solutions)))
     which = (which,) if isinstance(which, str) else which
+    lowest = np.inf
     for name, solution in solutions.items():
         for iterate, dashes in zip(which, ("-", "--", "-."), strict=False):
             gaps = _gaps(solution, iterate, name)
@@ -66,6 +67,7 @@ def gap_curves(
                 raise NashwardError(
                     f"gap curves are drawn for one game, {name} holds a batch of shape {tuple(gaps.shape[1:])}"
                 )
+            lowest = min(lowest, float(gaps.min())) if len(gaps) else lowest
             values = gaps.cpu().clamp_min(FLOOR)
             label, style = (name, look[name].line) if len(which) == 1 else (f"{name}, {iterate}", dashes)
             axes.plot(
@@ -78,7 +80,8 @@ def gap_curves(
         axes.plot(
             grid, np.broadcast_to(bound(grid), grid.shape), ":", color="black", label=as_legend(name), linewidth=1.6
         )
-    axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel="duality gap", title=title)
+    gap = "duality gap" + f" (0 is drawn as {FLOOR:.0e})" * (lowest < FLOOR)
+    axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel=gap, title=title)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
     return figure
@@ -118,7 +121,8 @@ def race(
         )  # fmt: skip
         axes.plot(T[confirmed - 1 :], largest[confirmed - 1 :], alpha=0.3, **style)
     axes.set(xscale="log", yscale="log", xlabel="iterations (pale: the last tenth)", title=title)
-    axes.set(ylabel=f"largest gap of the {which} iterate from here on")
+    below = f"\n(less is drawn as {_ROUNDING:.0e})" * any((curve < _ROUNDING).any() for curve in curves.values())
+    axes.set(ylabel=f"largest gap of the {which} iterate from here on{below}")
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
     return figure

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SIDEWAYS = 0.4  # of an arrow's direction, below which its label stands in the middle
+
 
 def simplex(
     policies: Mapping[str, Any],
@@ -85,7 +87,8 @@ def trajectories(
     Over three actions they lie on the simplex. Over more they are drawn in the plane of two chosen actions, or else
     projected on their principal plane: the plane through the equilibrium (if not given, through the mean) in which they
     move most, from the singular vectors of all points together. The axes then say which share of the squared distances
-    they show, and arrows show the directions of the three actions that reach furthest in the plane.
+    they show, and grey arrows from the star (or the mean) the directions in which the probability of an action grows,
+    of the three actions that reach furthest in the plane.
 
     Args:
         policies: by name, solutions with ``keep_policies=True``, whose last iterates are drawn; or [records, n]
@@ -195,10 +198,11 @@ def _draw(
     for name, line in lines.items():
         colour, mark, style = look[name]
         way = line if first is None else np.vstack([first, line])
-        axes.plot(*way.T, style, color=colour, linewidth=1.2, label=as_legend(name))
+        axes.plot(
+            *way.T, style, color=colour, linewidth=1.2, label=as_legend(name), marker=mark, markevery=[-1], markersize=6
+        )
         if first is None:
             axes.plot(*line[0], mark, color=colour, markersize=4, fillstyle="none")
-        axes.plot(*line[-1], mark, color=colour, markersize=6)
     if first is not None:
         axes.plot(*first, "o", color="black", markersize=9, markeredgewidth=1.5, fillstyle="none", label="start")
 
@@ -239,8 +243,16 @@ def _principal_plane(
         tip = plane[:, action] / largest.max() * 0.8 * reach
         axes.update_datalim([1.15 * tip])  # arrows and texts do not extend the limits by themselves
         axes.annotate("", xy=tuple(tip), xytext=(0, 0), arrowprops={"arrowstyle": "->", "color": "0.5"})
-        x, y = 1.08 * tip
-        axes.text(x, y, as_label(names[action]), color="0.35", ha="center", va="center", fontsize=8)
+        x, y = way = tip / (np.linalg.norm(tip) or 1.0)
+        axes.annotate(  # beyond the tip, with lines behind it
+            as_label(names[action]), tuple(tip), tuple(4 * way), textcoords="offset points", color="0.35", fontsize=8,
+            ha="center" if abs(x) < SIDEWAYS else "left" if x > 0 else "right",
+            va="center" if abs(y) < SIDEWAYS else "bottom" if y > 0 else "top",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1}, zorder=5,
+        )  # fmt: skip
+    axes.plot(
+        [], [], color="0.5", marker=r"$\rightarrow$", linestyle="none", markersize=10, label="more of the named action"
+    )
     squares = np.pad(lengths**2, (0, 2))
     for which, square in zip(("x", "y"), squares[:2], strict=True):
         share = square / squares.sum() if squares.sum() else 0.0

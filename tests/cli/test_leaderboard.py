@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -89,7 +90,7 @@ def test_a_few_battles_in_a_circle_are_not_tested(tmp_path: Path, capsys: pytest
         path.write_text("\n".join(map(json.dumps, rows * times)))
         assert main(["leaderboard", str(path), "--json", str(out)]) == 0
         assert said in capsys.readouterr().out
-        assert (json.loads(out.read_text())["cycle_p_value"] is None) == (times == 1)
+        assert (json.loads(out.read_text())["misfit_p_value"] is None) == (times == 1)
     path.write_text("\n".join(map(json.dumps, rows[:3])))  # no pair to spare
     assert main(["leaderboard", str(path)]) == 0
     assert "explain the battles" not in capsys.readouterr().out
@@ -212,3 +213,21 @@ def test_what_a_correction_is_fitted_to_is_shown_and_kept(tmp_path: Path, capsys
     assert margin == {"oracle": "length, calibrated", "correction": "with ties", "values": {"margin": 0.5}}
     printed = capsys.readouterr().out
     assert f"length is corrected (calibrated): temperature {temperature['values']['temperature']:.3g}\n" in printed
+
+
+def test_all_models_of_few_battles_are_in_the_advice_to_leave_them_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The Nash that is shown is without all of them; the advice named the first alone."""
+    row = {"model_a": "old", "model_b": "worse", "winner": "tie"}
+    rows = [{**row, "winner": "old"}] * 30 + [{**row, "winner": "worse"}] * 10
+    for name in ("new", "a newer", "it's new", "newest"):
+        rows += [{**row, "model_a": name, "model_b": beaten, "winner": name} for beaten in ("old", "worse")]
+    path = tmp_path / "b.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert main(["leaderboard", str(path)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "leans on few battles" in line]
+    options = shlex.split(line.rpartition("(")[2].removesuffix(")"))
+    assert sorted(options[1::2]) == ["a newer", "it's new", "new", "newest"]
+    assert main(["leaderboard", str(path), *options]) == 0
+    assert "few battles" not in capsys.readouterr().out

@@ -433,3 +433,20 @@ def test_a_bound_may_be_a_constant() -> None:
     figure = games.plots.gap_curves({"run": solution}, {"bound": lambda t: 0.1})
     drawn = next(line for line in figure.axes[0].lines if line.get_label() == "bound")
     assert np.unique(drawn.get_ydata()).tolist() == [0.1]
+
+
+def test_all_solvers_of_a_picture_differ_in_colour_or_mark() -> None:
+    """Of eight the last had the colour and the mark of another one, in another style of line alone."""
+    names = [kind.__name__ for kind in games.solvers.SOLVERS]
+    for some in (names, [*names[:6], "RegretMatchingPlus", "OptimisticGDA"], [*names, "my own", "MWU(step=0.1)"]):
+        look = games.plots.looks(some)
+        assert len({(one.colour, one.mark) for one in look.values()}) == len(some)
+
+
+def test_that_a_gap_of_0_is_drawn_at_the_floor_is_said() -> None:
+    for start, zero in ((None, True), ([0.6, 0.3, 0.1], False)):
+        solution = games.solve(games.zoo.rock_paper_scissors(), games.MWU(0.1), 50, start=start)
+        for figure, floor in (
+            (games.plots.gap_curves({"MWU": solution}), "1e-16"), (games.plots.race({"MWU": solution}), "1e-12")
+        ):  # fmt: skip
+            assert (floor in figure.axes[0].get_ylabel()) == zero

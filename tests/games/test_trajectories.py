@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.text import Annotation
 
 from nashward import games
 
@@ -53,13 +54,34 @@ def test_the_arrows_are_those_of_the_actions_that_move() -> None:
     axes, lines = _principal({"mwu": path}, labels=list("uvwxyz"))
     shown = [text for text in axes.texts if text.get_text()]
     assert {text.get_text() for text in shown[:2]} == {"w", "y"}
-    place = {text.get_text(): text.get_position() for text in shown}
+    place = {text.get_text(): text.xy for text in shown if isinstance(text, Annotation)}
     assert place["w"][0] * place["y"][0] < 0
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     assert all(left < x < right and low < y < high for x, y in place.values())
     moved = lines["mwu"][-1] - lines["mwu"][0]
     assert moved[0] * place["w"][0] > 0  # towards the action that gained
     assert abs(moved[1]) < 1e-12
+    assert any("action" in label for label in lines)  # of the arrows, in the legend
+
+
+def test_no_line_strikes_the_name_of_an_arrow_through() -> None:
+    """A name stands beyond its arrow's tip, on white above all lines."""
+    t = np.linspace(0, 20, 400)
+    path = np.full((400, 4), 0.25)
+    for action, wave in enumerate((np.cos(t), np.sin(t), -np.cos(t) - np.sin(t))):
+        path[:, action] += 0.01 * t * wave / 2
+    axes, _ = _principal({"mwu": path}, labels=["a long name", "b", "c", "d"])
+    figure = axes.get_figure()
+    figure.canvas.draw()  # type: ignore[union-attr]
+    named = [text for text in axes.texts if text.get_text() and isinstance(text, Annotation)]
+    assert len(named) == 3
+    for text in named:
+        patch = text.get_bbox_patch()
+        assert patch is not None
+        assert patch.get_facecolor()[3] == 1
+        assert text.get_zorder() > max(line.get_zorder() for line in axes.lines)
+        box, tip = text.get_window_extent(), axes.transData.transform(text.xy)
+        assert not (box.x0 < tip[0] < box.x1 and box.y0 < tip[1] < box.y1)
 
 
 def test_two_chosen_actions_are_the_axes() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nashward.counted import counted
@@ -12,7 +13,7 @@ from nashward.shortened import shortened
 if TYPE_CHECKING:
     from nashward.games.analysis.leaderboard import Battles
 
-SHOWN = 10  # cycles, and categories
+SHOWN = 10  # cycles, categories and models to leave out
 EXAMPLES, WIDTH = 3, 40  # models of few battles, and characters of a name among them
 
 
@@ -66,7 +67,7 @@ def print_board(content: Mapping[str, Any], battles: Battles) -> None:
     curl = content["logits_curl"]
     if curl is not None and curl == curl:  # not NaN
         print(f"share of a prompt's logits that no score explains, mean: {curl:.3f}")
-    p = content["cycle_p_value"]
+    p = content["misfit_p_value"]
     if p is not None and p != p:  # NaN
         if (battles.met > 0).sum() >= 2 * len(rows):  # pairs beyond those that scores need
             new = _new(battles) if content["leans_on"] is None else ""
@@ -95,7 +96,12 @@ def _new(battles: Battles) -> str:
     few = [label for label, often in zip(battles.labels, settled(battles.met), strict=True) if not often]
     names = shortened(few, WIDTH)[:EXAMPLES]
     more = ", ..." * (len(few) > EXAMPLES)
-    return f" ({', '.join(names)}{more} fought few battles: --without-model {names[0]})" if few else ""
+    return f" ({', '.join(names)}{more} fought few battles: {_left_out(names)}{more})" if few else ""
+
+
+def _left_out(names: Sequence[str]) -> str:
+    """The options that leave models out."""
+    return " ".join(f"--without-model {shlex.quote(name)}" for name in names)
 
 
 def _print_style(style: Mapping[str, Any]) -> None:
@@ -125,7 +131,7 @@ def _few(leans_on: Mapping[str, Any]) -> str:
     rest = ", ".join(f"{name} {weight:.3f}" for name, weight in best if weight > 0)
     return (
         f"the Nash leans on few battles: {'; '.join(shown)}; without {'it' if len(few) == 1 else 'them'} it is {rest} "
-        f"(--without-model {names[0]})"
+        f"({_left_out(names[:SHOWN])}{', ...' * (len(few) > SHOWN)})"
     )
 
 

@@ -69,7 +69,7 @@ def ranked(standings: Standings, seed: int) -> dict[str, Any]:
         "smith_set": [label for label, member in zip(labels, smith, strict=True) if member],
         "curl": float(social_choice.curl_fraction(game.P - 0.5)),
         "logits_curl": standings.logits_curl,
-        "cycle_p_value": _cycle_p_value(standings),
+        "misfit_p_value": _misfit_p_value(standings),
         "cycles": [] if standings.hollow else _cycles(battles, apart, seed),
         "style": None if standings.style is None else _style(standings.style),
         "style_left": standings.style_left,
@@ -143,7 +143,8 @@ def _leans_on(standings: Standings) -> dict[str, Any] | None:
     return {"models": few, "moved": found.moved, "nash_without": without}
 
 
-def _cycle_p_value(standings: Standings) -> float | None:
+def _misfit_p_value(standings: Standings) -> float | None:
+    """How likely battles that scores explain are so far from them; cycles are one reason for a misfit."""
     if standings.original is not None:
         return standings.original.fit_p_value(style=True)
     return standings.battles.cycle_p_value if standings.rates is None else None

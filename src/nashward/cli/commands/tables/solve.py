@@ -59,8 +59,9 @@ class Played:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "table",
-        help="a .csv, .npy, .npz or .parquet file, a table of how often the action of a row beats that of a column, or a "
-        "list of how often the first of two names beats the second; zoo:NAME, a game of the zoo; or generator:NAME with its settings, "
+        help="a .csv, .npy, .npz or .parquet file, a table of how often the action of a row beats that of a column, or "
+        "a list of how often the first of two names beats the second; zoo:NAME, a game of the zoo; or generator:NAME "
+        "with its settings, "
         f"as generator:blotto:troops=6:fields=3 (there are {', '.join(specs.GENERATORS)})",
     )
     parser.add_argument(
