@@ -55,8 +55,8 @@ def table_of_rates(lines: Sequence[Sequence[str]]) -> tuple[Float[np.ndarray, "n
 
     Example:
         >>> table, names = table_of_rates([["x", "y", "0.75"]])
-        >>> names, table[0, 1], table[1, 0]
-        (['x', 'y'], 0.75, 0.25)
+        >>> names, table.tolist()
+        (['x', 'y'], [[nan, 0.75], [0.25, nan]])
     """
     if any(len(row) != 3 for row in lines):
         raise NashwardError(

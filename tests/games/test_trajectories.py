@@ -72,13 +72,13 @@ def test_no_line_strikes_the_name_of_an_arrow_through() -> None:
         path[:, action] += 0.01 * t * wave / 2
     axes, _ = _principal({"mwu": path}, labels=["a long name", "b", "c", "d"])
     figure = axes.get_figure()
-    figure.canvas.draw()  # type: ignore[union-attr]
+    figure.canvas.draw()
     named = [text for text in axes.texts if text.get_text() and isinstance(text, Annotation)]
     assert len(named) == 3
     for text in named:
         patch = text.get_bbox_patch()
         assert patch is not None
-        assert patch.get_facecolor()[3] == 1
+        assert tuple(patch.get_facecolor()) == (1, 1, 1, 1)
         assert text.get_zorder() > max(line.get_zorder() for line in axes.lines)
         box, tip = text.get_window_extent(), axes.transData.transform(text.xy)
         assert not (box.x0 < tip[0] < box.x1 and box.y0 < tip[1] < box.y1)
