@@ -127,9 +127,11 @@ def counts_of(row: Mapping[Any, Any]) -> tuple[float, float, float] | None:
         return None
     if not 0 < won + lost + ties < math.inf:
         misnamed = not any(name in row for name in ("winner", *COUNTS, *ONE_HOT))
+        likely = _likely(row)
+        advice = likely[2:] if likely.startswith(";") else "rename the column" + likely
         raise NashwardError(
             f"has no winner and no counts; it has {', '.join(map(str, row))}, expected winner, or wins_a and wins_b "
-            f"(and ties): {'rename the column' + _likely(row) if misnamed else 'leave out what was skipped'}"
+            f"(and ties): {advice if misnamed else 'leave out what was skipped'}"
         )
     if is_missing(row.get(field)) and (other := [name for name in _numbers(row) if _LIKE_TIES.fullmatch(name)]):
         raise NashwardError(f"has {other[0]} beside counts; if these are ties, rename the column to ties")
