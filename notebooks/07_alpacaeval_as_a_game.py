@@ -138,7 +138,7 @@ if winner >= 0:  # then the Nash is that model, and nothing else
 #
 # A table may also look transitive because there are too few prompts. Plant a cycle among the first three models of the
 # ranking, so that each beats the next with probability $\tfrac12 + m$, and draw prompts. Does the cycle show in the
-# drawn table, and does the test of scores against cycles (`Ratings.cycle_p_value`) reject scores?
+# drawn table, and does the test of scores against cycles (`Ratings.misfit_p_value`) reject scores?
 
 # %%
 DRAWS = 100
@@ -151,7 +151,7 @@ for a, m in enumerate(margins):
         rings[a, b] = (won > size / 2).all(1).mean()
         for x, y, z in won:
             wins = np.array([[0, x, size - z], [size - x, 0, y], [z, size - y, 0]])
-            rejected[a, b] += games.analysis.ratings.bradley_terry(wins, smoothing=1.0).cycle_p_value < 0.05
+            rejected[a, b] += games.analysis.ratings.bradley_terry(wins, smoothing=1.0).misfit_p_value < 0.05
 rejected /= DRAWS
 for title, shares in (("the ring shows", rings), ("scores are rejected at 5%", rejected)):
     print(f"{title}, share of {DRAWS} draws")

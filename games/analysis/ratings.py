@@ -79,7 +79,7 @@ class Ratings:
         return cls(scores, p, torch.where(met > 0, share - p, 0.0), met)
 
     @property
-    def cycle_p_value(self) -> float:
+    def misfit_p_value(self) -> float:
         """How likely shares so far from P are if scores explain all: ``pearson_p_value``; NaN without spare pairs."""
         upper = torch.triu(self.met > 0, 1)
         met, p = self.met[upper].numpy(), self.P[upper].numpy()

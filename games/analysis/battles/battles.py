@@ -140,7 +140,7 @@ class Battles:
         return class_lottery(self.game.P.numpy())
 
     @cached_property
-    def cycle_p_value(self) -> float:
+    def misfit_p_value(self) -> float:
         """``fit_p_value`` of scores alone: how likely battles so far from any scores are without cycles."""
         return self.fit_p_value()
 

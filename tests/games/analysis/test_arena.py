@@ -273,7 +273,7 @@ def test_a_few_battles_of_any_kind_have_a_leaderboard(counts: bool, by_prompt: b
             bands = each.bands(draws=10)
             assert bool(bands.elo.isfinite().all())
             assert float(bands.lottery.sum()) == pytest.approx(1)
-            assert not battles.cycle_p_value < 1e-6
+            assert not battles.misfit_p_value < 1e-6
             assert each.cycles() == []
 
 

@@ -92,7 +92,7 @@ def test_counts_with_ties_say_what_the_same_battles_say_row_by_row(ties: int) ->
         for _ in range(times)
     ]
     several, single = from_battles(counts), from_battles(rows)
-    assert several.cycle_p_value == pytest.approx(single.cycle_p_value)
+    assert several.misfit_p_value == pytest.approx(single.misfit_p_value)
     np.testing.assert_allclose(several._p_values(20_000, 0), single._p_values(20_000, 0))
     np.testing.assert_allclose(several.scores(prior=True).score_errors, single.scores(prior=True).score_errors)
     bands, known = (battles.bands(draws=6000) for battles in (several, single))

@@ -189,20 +189,20 @@ def test_one_prompt_proves_no_cycle_however_often_it_is_fought_on() -> None:
     """40 battles a pair repeat what one prompt decides; without prompts, or on 40 of them, they prove it."""
     one = from_battles(_rows(["q"], CIRCLE, 40))
     assert one.by_prompt
-    assert math.isnan(one.cycle_p_value)  # one prompt is no test
+    assert math.isnan(one.misfit_p_value)  # one prompt is no test
     bands = one.bands(seed=0)
     assert ((bands.low == 0) & (bands.high == 1)).all()
-    assert from_battles(_rows(range(40), CIRCLE)).cycle_p_value < 1e-9
+    assert from_battles(_rows(range(40), CIRCLE)).misfit_p_value < 1e-9
     unknown = from_battles(_rows([None], CIRCLE, 40))
     assert not unknown.by_prompt
-    assert unknown.cycle_p_value < 1e-9
+    assert unknown.misfit_p_value < 1e-9
 
 
 @pytest.mark.parametrize(("times", "tested"), [((2, 1, 3), False), ((1, 1, 13), False), ((5, 5, 5), True)])
 def test_few_battles_of_three_models_are_not_tested(times: tuple[int, ...], tested: bool) -> None:
     """Of equal models the chi-squared of 2, 1 and 3 battles accused a quarter at 5%."""
     rows = [row for pair, count in zip(CIRCLE, times, strict=True) for row in _rows([None], [pair], count)]
-    p = from_battles(rows).cycle_p_value
+    p = from_battles(rows).misfit_p_value
     assert p < 0.01 if tested else math.isnan(p)
 
 
@@ -218,7 +218,7 @@ def test_scores_that_explain_few_battles_are_not_accused() -> None:
         wins[0, i, j] = rng.binomial(met, p)
         wins[0, j, i] = met - wins[0, i, j]
         battles = Battles.of_tables(tuple(map(str, range(20))), wins)
-        accused += battles.cycle_p_value < 0.05
+        accused += battles.misfit_p_value < 0.05
         fit = battles.scores().scores
         fitted = 1 / (1 + np.exp(fit[j] - fit[i]))[met > 0]
         misfit = (wins[0, i, j][met > 0] - met[met > 0] * fitted) ** 2 / (met[met > 0] * fitted * (1 - fitted))
@@ -237,8 +237,8 @@ def test_few_prompts_with_cycles_of_their_own_prove_none() -> None:
             for pair in CIRCLE:
                 rows += _rows([prompt], [pair if rng.random() < 0.5 else pair[::-1]], 10)
         battles = from_battles(rows)
-        accused += battles.cycle_p_value < 0.05
-        one_by_one += battles.ratings.cycle_p_value < 0.05
+        accused += battles.misfit_p_value < 0.05
+        one_by_one += battles.ratings.misfit_p_value < 0.05
     assert accused <= 18  # of 200 at a true rate of 5 %, in 99 % of such counts
     assert one_by_one > 60
 
@@ -266,7 +266,7 @@ def test_bands_hold_every_equilibrium() -> None:
 def test_ties_alone_say_nothing_of_cycles() -> None:
     for prompts in (range(30), [None] * 30):
         battles = from_battles(_rows(prompts, CIRCLE, winner="tie"))
-        assert battles.cycle_p_value == 1.0
+        assert battles.misfit_p_value == 1.0
         assert battles.cycles() == []
 
 

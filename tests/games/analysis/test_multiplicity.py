@@ -41,7 +41,7 @@ def test_models_in_groups_that_never_met_are_not_accused_of_cycles() -> None:
     both = Battles.of_tables(tuple("abcdef"), two[None])
     from scipy.stats import chi2
 
-    assert both.cycle_p_value == pytest.approx(chi2.sf(2 * chi2.isf(alone.cycle_p_value, 1), 2), rel=0.15)
+    assert both.misfit_p_value == pytest.approx(chi2.sf(2 * chi2.isf(alone.misfit_p_value, 1), 2), rel=0.15)
 
 
 def test_battles_of_a_prompt_are_no_further_evidence_in_a_category() -> None:
@@ -103,11 +103,11 @@ def test_a_prompt_is_found_beside_an_empty_column() -> None:
 def test_wins_without_an_upset_are_explained_by_scores_far_apart() -> None:
     """A penalty that kept the scores finite left a misfit, of which 46% of such boards were accused."""
     wins = np.triu(np.full((4, 4), 20.0), 1)
-    assert Battles.of_tables(tuple("abcd"), wins[None]).cycle_p_value == 1.0
+    assert Battles.of_tables(tuple("abcd"), wins[None]).misfit_p_value == 1.0
     rows = [_row("x" if k < 19 else "y") for k in range(20)]
-    assert np.isnan(from_battles(rows).cycle_p_value)  # two models have no pair beyond those that scores need
+    assert np.isnan(from_battles(rows).misfit_p_value)  # two models have no pair beyond those that scores need
     wins[:3, :3] = [[0, 30, 10], [10, 0, 30], [30, 10, 0]]  # a circle, whom d never beats
-    assert Battles.of_tables(tuple("abcd"), wins[None]).cycle_p_value < 1e-3
+    assert Battles.of_tables(tuple("abcd"), wins[None]).misfit_p_value < 1e-3
 
 
 def test_style_that_no_response_has_changes_no_p_value() -> None:
@@ -121,7 +121,7 @@ def test_style_that_no_response_has_changes_no_p_value() -> None:
         rows.append(_row(random.choice(["model_a", "model_b"]), model_a=str(a), model_b=str(b)))
         rows[-1] |= {"winner": random.choice(["model_a", "model_b"]), "conv_metadata": metadata}
     battles = from_battles(rows, style=True)
-    assert battles.fit_p_value(style=True) == pytest.approx(battles.cycle_p_value, rel=1e-6)
+    assert battles.fit_p_value(style=True) == pytest.approx(battles.misfit_p_value, rel=1e-6)
 
 
 def test_ties_make_the_bands_of_ratings_narrower() -> None:

@@ -50,7 +50,7 @@ def _battles(odds: np.ndarray, rng: np.random.Generator, planted: float = 0.0) -
 
 def _as_independent(battles: Battles) -> float:
     alone = replace(battles, prompt=np.arange(len(battles.won)), prompts=len(battles.won))
-    return alone.cycle_p_value
+    return alone.misfit_p_value
 
 
 @pytest.mark.parametrize(("odds", "too_many"), [(_circles, True), (_circles_one_way, True), (_rankings, False)])
@@ -61,12 +61,12 @@ def test_a_prompts_own_circle_accuses_no_more_than_chance_and_a_planted_one_is_f
     where each has a ranking."""
     rng = np.random.default_rng(0)
     own = [_battles(odds(rng), rng) for _ in range(200)]
-    accused = sum(one.cycle_p_value < 0.05 for one in own)
+    accused = sum(one.misfit_p_value < 0.05 for one in own)
     assert 1 <= accused <= 18  # of 200 at 5%, in 99% of such counts
     alone = sum(_as_independent(one) < 0.05 for one in own)
     assert alone > 22 if too_many else alone == 0
     planted = [_battles(odds(rng), rng, 0.4) for _ in range(50)]
-    assert sum(one.cycle_p_value < 0.05 for one in planted) >= 45
+    assert sum(one.misfit_p_value < 0.05 for one in planted) >= 45
 
 
 def test_of_battles_on_prompts_of_their_own_it_is_pearsons() -> None:
@@ -86,7 +86,7 @@ def test_few_battles_of_a_pair_accuse_no_more_than_chance() -> None:
     for _ in range(100):
         own, (i, j) = rng.normal(0, 2, (100, n)), np.triu_indices(n, 1)
         full = _battles(own[:, i] - own[:, j], rng)
-        accused += full.of_records(rng.random(len(full.won)) < 0.02).cycle_p_value < 0.05
+        accused += full.of_records(rng.random(len(full.won)) < 0.02).misfit_p_value < 0.05
     assert accused <= 11
 
 
@@ -96,9 +96,9 @@ def test_scores_that_decide_nearly_all_are_not_accused() -> None:
     for _ in range(200):
         scores = rng.normal(0, 2.5, 3)
         odds = np.tile([scores[0] - scores[1], scores[0] - scores[2], scores[1] - scores[2]], (20, 1))
-        accused += _battles(odds, rng).cycle_p_value < 0.05
+        accused += _battles(odds, rng).misfit_p_value < 0.05
     assert accused <= 18
-    assert _battles(np.full((20, 6), 1000.0), rng).cycle_p_value == 1.0
+    assert _battles(np.full((20, 6), 1000.0), rng).misfit_p_value == 1.0
 
 
 def test_style_needs_no_pairs_to_spare() -> None:
@@ -119,14 +119,14 @@ def test_the_products_of_many_prompts_are_those_of_few(monkeypatch: pytest.Monke
     battles = _battles(_rankings(rng), rng)
     style = rng.normal(size=(len(battles.won), 4))
     styled = replace(battles, style=style).of_records(rng.random(len(style)) < 0.5)
-    few = battles.cycle_p_value, styled.fit_p_value(style=True)
+    few = battles.misfit_p_value, styled.fit_p_value(style=True)
     monkeypatch.setattr(prompt_misfit, "LARGEST", 7)
-    assert (replace(battles).cycle_p_value, styled.fit_p_value(style=True)) == pytest.approx(few, rel=1e-9)
+    assert (replace(battles).misfit_p_value, styled.fit_p_value(style=True)) == pytest.approx(few, rel=1e-9)
     assert 0 < few[0] < 1
     assert 0 < few[1] < 1
 
 
 def test_nine_prompts_are_too_few() -> None:
     rng = np.random.default_rng(0)
-    assert math.isnan(_battles(_rankings(rng)[:9], rng).cycle_p_value)
-    assert not math.isnan(_battles(_rankings(rng)[:10], rng).cycle_p_value)
+    assert math.isnan(_battles(_rankings(rng)[:9], rng).misfit_p_value)
+    assert not math.isnan(_battles(_rankings(rng)[:10], rng).misfit_p_value)

@@ -167,11 +167,11 @@ def test_bradley_terry_finds_its_own_scores_and_tells_a_cycle_from_noise() -> No
     exact = ratings.bradley_terry(game.P)
     torch.testing.assert_close(exact.P, game.P, atol=1e-9, rtol=0)
     torch.testing.assert_close(exact.residual, torch.zeros_like(exact.P), atol=1e-9, rtol=0)
-    assert ratings.bradley_terry(200 * games.zoo.comal_cycle().P).cycle_p_value < 1e-9
+    assert ratings.bradley_terry(200 * games.zoo.comal_cycle().P).misfit_p_value < 1e-9
     rng, values = np.random.default_rng(1), []
     for _ in range(200):
         upper = np.triu(rng.binomial(60, game.P.numpy()), 1)
-        values.append(ratings.bradley_terry(upper + np.triu(60 - upper, 1).T).cycle_p_value)
+        values.append(ratings.bradley_terry(upper + np.triu(60 - upper, 1).T).misfit_p_value)
     assert 0.4 < np.mean(values) < 0.6
     assert np.mean(np.array(values) < 0.1) < 0.18
 
@@ -208,7 +208,7 @@ def test_wins_as_expected_of_scores_far_apart_are_explained() -> None:
     """Rare upsets have nearly all the variance of the chi-squared; one of its mean and variance lies at 0."""
     scores = 2.0 * np.arange(9)
     wins = np.rint(36 / (1 + np.exp(scores[None] - scores[:, None]))) * (1 - np.eye(9))
-    assert ratings.bradley_terry(wins).cycle_p_value > 0.5
+    assert ratings.bradley_terry(wins).misfit_p_value > 0.5
 
 
 def test_lists_are_read_in_double_precision_and_as_probabilities() -> None:

@@ -147,7 +147,7 @@ def _misfit_p_value(standings: Standings) -> float | None:
     """How likely battles that scores explain are so far from them; cycles are one reason for a misfit."""
     if standings.original is not None:
         return standings.original.fit_p_value(style=True)
-    return standings.battles.cycle_p_value if standings.rates is None else None
+    return standings.battles.misfit_p_value if standings.rates is None else None
 
 
 def _categories(standings: Standings) -> list[InCategory]:
