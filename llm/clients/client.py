@@ -65,6 +65,7 @@ class Client:
         self._keeps = False
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._told = False  # that calls fail
         self._not_before = 0.0  # when the server will take calls again
         self._random = random.Random(0)
 
@@ -153,6 +154,9 @@ class Client:
                 tries = "" if retries == 0 else f" ({retries + 1} times)"
                 after = self._lost() or "the same command continues when it works again"
                 raise EndpointError(f"{place} failed{tries}: {failure}; {after}", status)
+            if attempt == 1 and not self._told:  # one failure may pass unseen
+                self._told = True
+                logger.warning("%s failed 2 times: %s; up to %d more tries", place, failure, retries - 1)
             self._wait(attempt, retry_after)
         raise AssertionError("unreachable")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 ONE, SEVERAL = "oracle", "objective"
 JUDGED = (ONE, SEVERAL, "combine", "correct")
+JUDGED_KEYS = (*JUDGED, "oracle_content")
 
 
 def judges(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from filelock import FileLock, Timeout
 
 from nashward.errors import CorruptFileError, NashwardError
 
-from ..config.fields import spelled
-from ..config.run import RunConfig
 from ..processes import processes
+from .differences import differences
 from .files import (
     TEMPORARY,
     append_jsonl,
@@ -31,7 +30,7 @@ from .files import (
     write_json,
     write_jsonl,
 )
-from .judged_by import JUDGED, another_kind
+from .judged_by import JUDGED, JUDGED_KEYS, another_kind, judges
 
 logger = logging.getLogger(__name__)
 
@@ -173,6 +172,11 @@ class RunFolder:
         """Whether the folder holds an adapter or a step, finished or begun."""
         return (self.path / "start" / "adapter").exists() or bool(self.steps())
 
+    @property
+    def judged(self) -> bool:
+        """Whether the folder holds a table of an oracle."""
+        return any((step / "judgements").exists() for step in self.steps())
+
     def check(self, config: dict[str, Any], redo: Stage | None = None) -> dict[str, Any]:
         """The configuration merged with that of the folder; nothing is written.
 
@@ -200,32 +204,19 @@ class RunFolder:
             replaced = dict.fromkeys(JUDGED if another_kind(merged, config) else ())
             return merged | replaced | self._given(config) | contents
         before, now = flatten(merged), flatten(json.loads(json.dumps(finite(config))))
-        other = another_kind(before, now)
-        differing, told = (["oracle"], [other]) if other else ([], [])
-        other_solver = before.get("solver.name") != now.get("solver.name")  # whose settings have other meanings
-        for key in [*now, *(key for key in before if key not in now)]:
-            if other_solver and key.startswith("solver.") and key != "solver.name":
-                continue
-            if (
-                not {key, key.partition(".")[0]}.isdisjoint(self.FREE)
-                or (other and key in (*JUDGED, "oracle_content"))
-                or (redo == "train" and key.startswith("fit."))
-                or (key.partition(".")[0] in self.OPTIONAL and None in (before.get(key), now.get(key)))
-            ):
-                continue
-            if key.removesuffix("_content") in differing:  # another name has other content
-                continue
-            content = f"{key}_content"
-            moved = key in self.MOVABLE and before.get(content) == now.get(content) is not None
-            if before.get(key) != now.get(key) and not moved:
-                of = f" (of {record['prompts']})" if key == "prompts" and record.get("prompts") else ""
-                there, given = (spelled(RunConfig, key, values.get(key)) for values in (before, now))
-                differing.append(key)
-                told.append(f"{key} {there}{of} there, {given} now")
+        judged = self.judged
+        other = another_kind(before, now) if judged else None
+        if not judged and judges(config):  # responses are the same whatever judges them
+            merged |= dict.fromkeys(JUDGED_KEYS)
+        free = (*self.FREE, *(("fit",) if redo == "train" else ()), *(JUDGED_KEYS if other or not judged else ()))
+        differing = ({"oracle": other} if other else {}) | differences(
+            before, now, free, self.OPTIONAL, self.MOVABLE, record.get("prompts")
+        )
         if differing:
             of_fit = bool(self.steps()) and all(key.startswith("fit.") for key in differing)
             again = "add --from train to nashward align to fit the newest step again with the new ones, or " * of_fit
-            raise NashwardError(f"{self.path} holds another run ({'; '.join(told)}); {again}choose another folder")
+            told = "; ".join(differing.values())
+            raise NashwardError(f"{self.path} holds another run ({told}); {again}choose another folder")
         return merged | self._given(config)
 
     def _given(self, config: dict[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,7 @@ def _made_in(holder: Any, name: str) -> str:
     if not inspect.ismodule(holder):
         return ""
     made = [key for key, one in vars(holder).items() if getattr(one, "__module__", None) == holder.__name__]
+    made += [key for key in getattr(holder, "__all__", ()) if key not in made]  # a package's names are made elsewhere
     named = [key for key in made if not key.startswith("_")]
     near = difflib.get_close_matches(name, named, 1, 0.5)
     others = [key for key in named if key not in near][: NAMED - len(near)]

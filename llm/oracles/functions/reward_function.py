@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ from ..protocol import as_floats
 from ..scalar import ScalarOracle
 
 RewardFunc = Callable[..., Sequence[float | None]]
+logger = logging.getLogger(__name__)
+
 TEXTS = ("prompts", "completions")  # the keywords that a reward function is called with
 
 
@@ -34,7 +38,8 @@ class RewardFunction(ScalarOracle):
         functions: one, or several.
         weights: one a function; None: 1 each.
         dataset: rows with a prompt, in a form that ``llm.read_prompts`` reads, and the columns that the functions need,
-            as a list, a data frame or a ``datasets.Dataset``; each prompt that is judged must be among them.
+            as a list, a data frame or a ``datasets.Dataset``. Responses to a prompt that is not among them are not
+            judged (NaN), which is warned of once.
         conversational: prompts and completions are lists of messages, as TRL passes them for chat datasets, each
             completion ``[{"role": "assistant", "content": text}]``; False: they are texts.
         name: None: the functions' names.
@@ -46,8 +51,7 @@ class RewardFunction(ScalarOracle):
         ValueError: another number of weights than of functions or one that is not finite, a temperature that is not
             above 0, or a function that takes no ``completions``, needs
             other parameters, or is a network; a row of the dataset that has no prompt, or two of one prompt that
-            differ; in ``rewards``, one that does not return a number for each completion, or a prompt that is not in
-            the dataset.
+            differ; in ``rewards``, one that does not return a number for each completion.
 
     Example:
         >>> def correct(completions, answer, **kwargs):
@@ -79,7 +83,7 @@ class RewardFunction(ScalarOracle):
         if not 0 < temperature < math.inf:
             raise NashwardError(f"the temperature is {temperature!r:.40}; expected a number above 0")
         self.columns = {} if dataset is None else _columns(dataset)
-        self._has_dataset, self.conversational = dataset is not None, conversational
+        self._has_dataset, self.conversational, self._warned = dataset is not None, conversational, False
         names = next(iter(self.columns.values()), {}).keys()
         self._keywords = [_keywords(function, [*TEXTS, *names]) for function in self.functions]
         self.name = name or " + ".join(_name(function) for function in self.functions)
@@ -94,6 +98,16 @@ class RewardFunction(ScalarOracle):
         return key and f"{key}, weights {self.weights}" + ", conversational" * self.conversational
 
     def rewards(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        known = [not self._has_dataset or prompt in self.columns for prompt in prompts]
+        if not all(known):
+            self._warn_of_absent([prompt for prompt, there in zip(prompts, known, strict=True) if not there])
+            judged = iter(self.rewards(list(compress(prompts, known)), list(compress(candidates, known))))
+            return [
+                next(judged) if there else np.full(len(texts), np.nan)
+                for there, texts in zip(known, candidates, strict=True)
+            ]
+        if not prompts:
+            return []
         flat = self._arguments(prompts, candidates)
         total = np.zeros(len(flat["completions"]))
         for function, weight, keywords in zip(self.functions, self.weights, self._keywords, strict=True):
@@ -117,14 +131,18 @@ class RewardFunction(ScalarOracle):
             completions = [[{"role": "assistant", "content": text}] for text in completions]
         arguments = {"prompts": asked, "completions": completions}
         if self._has_dataset:
-            if absent := [prompt for prompt in repeated if prompt not in self.columns]:
-                raise NashwardError(
-                    f"the dataset of the reward function {self.name} has no row for the prompt {quoted(absent[0], 60)}"
-                    "; give it the rows of all prompts that are played"
-                )
             rows = [self.columns[prompt] for prompt in repeated]
             arguments |= {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
         return arguments
+
+    def _warn_of_absent(self, absent: Sequence[str]) -> None:
+        """Say once that prompts are not in the dataset."""
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "the dataset of the reward function %s has no row for the prompt %s: responses to it are not judged; "
+                "give it the rows of all prompts that are played", self.name, quoted(absent[0], 60),
+            )  # fmt: skip
 
     def _call(self, function: RewardFunc, arguments: Mapping[str, list[Any]]) -> Any:
         try:

@@ -18,6 +18,7 @@ from nashward.llm.oracles import (
     RewardFunction,
     ScalarOracle,
     as_oracle,
+    check_oracle,
     check_source,
     preference_matrices,
 )
@@ -219,14 +220,21 @@ def correct(completions, answer, **kwargs):
 ANSWERS = [{"prompt": "2 + 2?", "answer": "4"}, {"prompt": "Capital of France?", "answer": "Paris"}]
 
 
-def test_columns_of_the_dataset_are_passed_by_prompt():
+def test_columns_of_the_dataset_are_passed_by_prompt(caplog: pytest.LogCaptureFixture):
     pandas = pytest.importorskip("pandas")
     for dataset in (ANSWERS, pandas.DataFrame(ANSWERS), [*ANSWERS, {**ANSWERS[0]}]):
         oracle = RewardFunction(correct, dataset=dataset)
         found = oracle.rewards([ANSWERS[1]["prompt"], "2 + 2?"], [["Paris.", "4", "Lyon"], ["It is 4.", "Paris"]])
         assert [values.tolist() for values in found] == [[1.0, 0.0, 0.0], [1.0, 0.0]]
-    with pytest.raises(NashwardError, match=r"no row for the prompt '3 \+ 3\?'"):
-        oracle.rewards(["3 + 3?"], [["6"]])
+    assert not caplog.records
+    for _ in range(2):
+        found = oracle.rewards(["3 + 3?", "2 + 2?"], [["6", "7"], ["4", "5"]])
+        np.testing.assert_array_equal(found, [[np.nan, np.nan], [1.0, 0.0]])
+    (said,) = caplog.records
+    assert "no row for the prompt '3 + 3?'" in said.getMessage()
+    assert np.isnan(oracle.rewards(["3 + 3?"], [["6"]])[0]).all()
+    prompts = [row["prompt"] for row in ANSWERS]
+    assert "odd texts" in " ".join(check_oracle(oracle, prompts, [["4", "Paris", "It is 4, or Paris"]] * 2))
     with pytest.raises(NashwardError, match=r"correct needs answer, .*dataset=rows"):
         RewardFunction(correct, dataset=[{"prompt": "2 + 2?", "solution": "4"}])
 

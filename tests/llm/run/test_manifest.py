@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from nashward import games, llm
 from nashward.cli.configuration import from_folder
+from nashward.llm.oracles import RewardFunction
 from nashward.llm.oracles.fingerprint import oracle_fingerprint
 from nashward.llm.run.selfplay import metrics
 from nashward.llm.store.fingerprints import fingerprint
@@ -43,6 +44,25 @@ def test_a_folder_with_another_run_is_refused_and_left_alone(tiny_folder: Path, 
     with pytest.raises(ValueError, match=r"is not empty and holds no run \(thesis.tex"):
         short_run(tiny_folder, tmp_path / "mine").run()
     assert {name: data for name, data in files(tmp_path).items() if name != "mine/thesis.tex"} == before
+
+
+def test_another_oracle_may_judge_responses_that_none_has_judged(tiny_folder: Path, tmp_path: Path) -> None:
+    def broken(completions: list[str]) -> list[float]:
+        raise TypeError("not yet")
+
+    def ready(completions: list[str]) -> list[float]:
+        return [float(len(set(text))) for text in completions]
+
+    with pytest.raises(TypeError, match="not yet"):
+        short_run(tiny_folder, tmp_path / "run", iterations=1, oracle=RewardFunction(broken)).run()
+    sampled = files(tmp_path / "run" / "iteration-01" / "responses")
+    assert sampled
+    short_run(tiny_folder, tmp_path / "run", iterations=1, oracle=RewardFunction(ready)).run()
+    assert files(tmp_path / "run" / "iteration-01" / "responses") == sampled
+    once = short_run(tiny_folder, tmp_path / "once", iterations=1, oracle=RewardFunction(ready)).run()
+    assert files(once.last) == files(tmp_path / "run" / "iteration-01" / "adapter")
+    with pytest.raises(ValueError, match=r"holds another run \(oracle 'ready' there, 'broken' now\)"):
+        short_run(tiny_folder, tmp_path / "run", iterations=1, oracle=RewardFunction(broken)).run()
 
 
 def test_run_json_tells_what_ran(tiny_folder: Path, tmp_path: Path) -> None:
