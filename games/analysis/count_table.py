@@ -57,7 +57,10 @@ def pairs_of_counts(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, 
             if any(counts.values()):
                 pairs.append({"model_a": first, "model_b": second, **counts})
     if own := [str(row[names[0]]) for name, row in by_column.items() if _is_count(row[name])]:
-        logger.warning("of %s the table has counts against itself, which do not count", ", ".join(own[:NAMED]))
+        more = ", ..." * (len(own) > NAMED)
+        logger.warning(
+            "of %s the table has a number against itself, which does not count", ", ".join(own[:NAMED]) + more
+        )
     return pairs
 
 
@@ -106,6 +109,12 @@ them, in a square table or a list of model_a, model_b and win_rate
     """
     if len(np.unique(pairs, axis=0)) < len(pairs):
         return
+    given = {(*map(int, pair), *record) for pair, *record in zip(pairs, won, lost, ties, strict=True)}
+    if all((b, a, y, x, t) in given for a, b, x, y, t in given):
+        logger.warning(
+            "each pair is there in both directions with the same counts, and counts twice: if these are the same "
+            "battles, leave one direction out"
+        )
     counts = np.stack([won - ties / 2, lost - ties / 2, ties])
     fractions = bool((np.abs(2 * counts - np.round(2 * counts)) > 1e-9).any())
     met = won + lost

@@ -17,7 +17,7 @@ from nashward.shortened import quoted
 from ..step import is_finite
 from .game import ConstantSumGame, PreferenceGame
 from .labels_of_csv import LABELS, Labels, layout, not_a_number, number
-from .rate_list import is_rate_list, table_of_rates
+from .rate_list import in_order, is_rate_list, table_of_rates
 
 TYPES = (".csv", ".npy", ".npz", ".parquet")
 
@@ -141,7 +141,7 @@ def _game(
     if np.isfinite(table).all() and (table.min() < 0 or table.max() > 1):
         advice = (
             "turn counts into shares, or give the file to nashward leaderboard, which reads counts; "
-            "for payoffs give the total of the two players (0 where one wins what the other loses)"
+            "for payoffs give the total of the two players (total=, --total; 0 where one wins what the other loses)"
         )
         raise NashwardError(
             f"a preference game holds win probabilities, got numbers from {table.min():g} to {table.max():g}; {advice}"
@@ -214,8 +214,8 @@ def _csv(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
         raise NashwardError(f"{file}: cells are separated by ';'; expected commas, and points in numbers")
     if all(len(row) == 1 and len(row[0].split()) > 1 for row in lines):
         raise NashwardError(f"{file}: cells are separated by blanks; expected commas")
-    if labels is None and is_rate_list(lines):
-        return _listed(lines, symmetric)
+    if labels is None and is_rate_list(pairs := in_order(lines)):
+        return _listed(pairs, symmetric)
     rows, columns, cells = layout(lines, labels, symmetric)
     width = len(columns) if columns is not None else len(cells[0]) if cells else 0
     if not cells or not width:

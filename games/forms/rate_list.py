@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 
@@ -18,11 +18,51 @@ from .labels_of_csv import not_a_number, number
 SHOWN = 3  # pairs in a message
 
 
+SIDES = (("a", "b"), ("1", "2"), ("0", "1"), ("first", "second"), ("left", "right"))  # how names of columns end
+
+
+def in_order(lines: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The rows of a list with the columns in order: the first name, the second, and the rate.
+
+    The columns of names are told by how their heads end, as ``model_a`` and ``model_b`` do, wherever they stand; the
+    index of a data frame, a first column of whole numbers without a head, is left out.
+
+    Args:
+        lines: the cells of each row, with a head or without.
+
+    Raises:
+        ValueError: the head of the rate ends as that of the second name.
+
+    Example:
+        >>> in_order([["", "model_b", "model_a", "win_rate"], ["0", "y", "x", "0.7"]])
+        [['model_a', 'model_b', 'win_rate'], ['x', 'y', '0.7']]
+    """
+    if len(lines) > 1 and not lines[0][0].strip() and all(row[:1] and row[0].strip().isdecimal() for row in lines[1:]):
+        index = {row[0].strip() for row in lines[1:]}
+        if len(lines[0]) == 4 and index.isdisjoint(cell.strip() for cell in lines[0]):  # no table of numbered actions
+            lines = [row[1:] for row in lines]
+    head = [field_name(cell) for cell in lines[0]]
+    if len(head) != 3 or any(len(row) != 3 for row in lines):
+        return [list(row) for row in lines]
+    for a, b in SIDES:
+        for first, second in permutations(range(3), 2):
+            stem = head[first].removesuffix(a)
+            if stem and head[first].endswith(a) and head[second] == stem + b:
+                rate = 3 - first - second
+                if head[rate].endswith(f"_{b}"):
+                    raise NashwardError(
+                        f"{lines[0][rate].strip()} seems to be of {lines[0][second].strip()}; expected how often "
+                        f"{lines[0][first].strip()} wins, 1 less it"
+                    )
+                return [[row[first], row[second], row[rate]] for row in lines]
+    return [list(row) for row in lines]
+
+
 def is_rate_list(lines: Sequence[Sequence[str]]) -> bool:
     """Whether a text table is a list of pairs: the first two cells of each row are names, and its head is none of them.
 
     Args:
-        lines: the cells of each row, with a head or without.
+        lines: the cells of each row, with a head or without, as ``in_order`` has them.
 
     Example:
         >>> is_rate_list([["model_a", "model_b", "win_rate"], ["x", "y", "0.7"]])
@@ -45,7 +85,7 @@ def table_of_rates(lines: Sequence[Sequence[str]]) -> tuple[Float[np.ndarray, "n
     Each pair is given in one direction, whose opposite is 1 less it, or in both.
 
     Args:
-        lines: the cells of each row, with a head or without.
+        lines: the cells of each row, with a head or without, as ``in_order`` has them.
 
     Returns:
         [n, n], NaN on the diagonal where a name does not meet itself; and the n names.

@@ -48,8 +48,10 @@ def gap_curves(
 
     Raises:
         ValueError: no solution, none with a record, one of a batch of games, an iterate without gaps in a solution.
-        TypeError: solutions without names, a bound that is not a function.
+        TypeError: solutions or bounds without names, a bound that is not a function.
     """
+    if not isinstance(bounds, Mapping | None):
+        raise TypeError(f'expected bounds by name, as {{"bound": theorem.bound}}, got {type(bounds).__name__}')
     for name, bound in (bounds or {}).items():
         if not callable(bound):
             raise TypeError(

@@ -373,6 +373,8 @@ def test_what_no_curve_can_show_is_refused_by_name() -> None:
         with pytest.raises(ValueError, match=r"no gaps of 'avg'; it has last, average"):
             draw(found, "avg")
     bound: Any = 0.3
+    with pytest.raises(TypeError, match="expected bounds by name"):
+        games.plots.gap_curves({"MWU": solution}, bound)
     with pytest.raises(TypeError, match=r"bound 'b' is 0\.3"):
         games.plots.gap_curves({"a": solution}, {"b": bound})
 

@@ -123,6 +123,8 @@ def counts_of(row: Mapping[Any, Any]) -> tuple[float, float, float] | None:
             f"has {field} {ties:g} and no number as {' and '.join(lacking)}; it has {', '.join(map(str, row))}, "
             f"expected both counts beside their ties, 0 for none{_likely(row)}"
         )
+    if not lacking and field in row and is_missing(row[field]):
+        raise NashwardError(f"has no number as {field}; expected 0 for none, or no such column")
     if lacking and "winner" in row:
         return None
     if not 0 < won + lost + ties < math.inf:

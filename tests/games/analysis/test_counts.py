@@ -109,3 +109,31 @@ def test_counts_without_ties_have_the_bands_of_wins_and_losses() -> None:
     known = from_battles(_rows({"wins_a": 10, "wins_b": 0, "ties": 41}))
     width, narrow = (float(b.elo_high[0] - b.elo_low[0]) for b in (half.bands(), known.bands()))
     assert narrow < 0.6 * width
+
+
+def test_counts_in_both_directions_are_said_to_count_twice(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        {"model_a": a, "model_b": b, "wins_a": 7, "wins_b": wins, "ties": 2}
+        for a, b, wins in (("x", "y", 3), ("x", "z", 5), ("y", "z", 8))
+    ]
+    mirrored = [
+        {**row, "model_a": row["model_b"], "model_b": row["model_a"], "wins_a": row["wins_b"], "wins_b": 7}
+        for row in rows
+    ]
+    once = from_battles(rows)
+    assert not caplog.records
+    twice = from_battles(rows + mirrored)
+    assert twice.met.sum() == 2 * once.met.sum()
+    assert "counts twice" in caplog.text
+    caplog.clear()
+    mirrored[0]["ties"] = 3  # other battles
+    from_battles(rows + mirrored)
+    assert not caplog.records
+
+
+def test_an_empty_cell_of_ties_is_refused_as_one_of_wins_is() -> None:
+    row = {"model_a": "x", "model_b": "y", "wins_a": 7, "wins_b": 3, "ties": None}
+    with pytest.raises(NashwardError, match="row 1 has no number as ties"):
+        from_battles([row])
+    del row["ties"]
+    assert from_battles([row]).met.sum() == 20

@@ -40,6 +40,26 @@ def test_models_may_be_numbers_where_the_head_says_so_and_parquet_has_lists(tmp_
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "model_b,model_a,win_rate\ny,x,0.7\nz,x,0.4\nz,y,0.8\n",  # as pandas' unstack() has them
+        "win_rate,model_a,model_b\n0.7,x,y\n0.4,x,z\n0.8,y,z\n",
+        ",player1,player2,p\n0,x,y,0.7\n1,x,z,0.4\n2,y,z,0.8\n",
+        ",p,player right,player left\n7,0.7,y,x\n8,0.4,z,x\n9,0.8,z,y\n",
+    ],
+)
+def test_columns_of_names_are_told_by_their_heads_and_an_index_is_left_out(text: str, tmp_path: Path) -> None:
+    game = _load(tmp_path, text)
+    order = [game.labels.index(name) for name in "xyz"]
+    assert game.P[order][:, order].tolist() == [pytest.approx(row) for row in P]
+
+
+def test_a_rate_of_the_second_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NashwardError, match="win_rate_b seems to be of model_b; expected how often model_a wins"):
+        _load(tmp_path, "model_a,model_b,win_rate_b\nx,y,0.7\n")
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("x,y,0.7\ny,z,0.6\n", "no win rate of x and z"),
