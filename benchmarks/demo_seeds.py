@@ -25,6 +25,7 @@ import torch
 from nashward import llm
 from nashward.cli.demo import demo, style_game
 from nashward.llm.pocket import styles
+from nashward.llm.report.content import with_error
 from nashward.llm.store.files import write_json
 
 
@@ -45,7 +46,7 @@ def main() -> int:
     for seed, found in enumerate(played):
         for number, row in enumerate(found["fits"], 1):
             fit = (
-                f"{row['r2']:.2f} ± {row['r2_error']:.2f} | {row['best_scale']:.2f} | {row['kl']:.2f}"
+                f"{with_error(row['r2'], row['r2_error'], 2)} | {row['best_scale']:.2f} | {row['kl']:.2f}"
                 if row["moved"]
                 else "kept as it was | - | 0"
             )

@@ -45,6 +45,7 @@ from nashward.llm.oracles.fitting.fit import fit_oracle
 from nashward.llm.oracles.fitting.votes import Vote
 from nashward.llm.oracles.judges.everyday import EverydayMajority
 from nashward.llm.policy.local.names import local_model
+from nashward.llm.report.content import with_error
 from nashward.llm.store.files import write_json
 
 POLICY = "real:smollm2-135m"
@@ -233,7 +234,7 @@ def show(report: dict[str, Any], names: list[str]) -> None:
     for row in report["fits"]:
         print(
             f"| {row['iteration']} | {row['target_rms']:.2f} | {row['learning_rate']:.1e} | {row['line_fraction']:.2f} "
-            f"| {row['r2']:.2f} +- {row['r2_error']:.2f} | {row['share']:.2f} | {figure(row['best_scale'])} "
+            f"| {with_error(row['r2'], row['r2_error'], 2)} | {row['share']:.2f} | {figure(row['best_scale'])} "
             f"| {row['kl']:.3f} | {row['promised_win_rate']:.3f} | {figure(row['win_rate'], '.3f')} |"
         )
     print(f"\n| win rate over the start on {EVALUATED} prompts | {' | '.join(names)} |")

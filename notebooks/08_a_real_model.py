@@ -131,7 +131,7 @@ run.run(progress=False)
 held = row["held_out"]
 print(f"target                       {row['at_start']['target_rms']:.2f} nats (root mean square)")
 print(f"learning rate, chosen        {row['learning_rate']:.1e}")
-print(f"R2 on held-out prompts       {held['r2']:.2f}" + (f" ± {held['r2_error']:.2f}" if held["r2_error"] else ""))
+print(f"R2 on held-out prompts       {held['r2']:.2f} ({held['prompts']} prompts)")
 print(f"KL to the start              {row['after']['kl_to_reference']:.3f} nats per response")
 print(f"a win rate of about          {row['promised_win_rate']:.3f} was to be had from these targets")
 

@@ -7,12 +7,13 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from nashward.counted import counted
 from nashward.games import plots
 
 from ..store.files import finite
@@ -256,6 +257,22 @@ def with_error(value: float | None, error: float | None, digits: int = 1) -> str
     if value is None:
         return None
     return f"{value:z.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def held_out_r2(row: Mapping[str, Any]) -> str | None:
+    """R2 on the held-out prompts of a Step's metrics with its error, or their number where they are too few for one.
+
+    Example:
+        >>> held_out_r2({"held_out": {"r2": 0.4, "r2_error": 0.1, "prompts": 9}})
+        '0.40 ± 0.10'
+        >>> held_out_r2({"held_out": {"r2": 0.4, "r2_error": None, "prompts": 2}})
+        '0.40 (2 prompts)'
+    """
+    held = row["held_out"]
+    text = with_error(held.get("r2"), held.get("r2_error"), 2)
+    if text is None or held.get("r2_error") is not None or "prompts" not in held:
+        return text
+    return f"{text} ({counted(held['prompts'], 'prompt')})"
 
 
 def without_rounding(value: float | None) -> float | None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nashward.games.analysis.confidence import standard_errors
+
 from ..config.fit import Fit
-from ..training.diagnostics import HANDFUL, SURE
+from ..training.diagnostics import SURE
+from ..training.regression import HANDFUL
 
 CYCLIC = 0.1  # share of cyclic prompts: with more of them large steps circle around the Nash
 NEAR = 0.5  # nats per response (KL) between two iterates: beyond it a larger step leaves what was sampled
@@ -36,14 +39,15 @@ def larger_step(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) ->
         return None
     row, solver, fit = rows[-1], config["solver"], config["fit"]
     parts = Fit(held_out=fit["held_out"], validation=fit["validation"])
-    if parts.parts(row["prompts"] - row["prompts_without_pair"])[-1] < HANDFUL:
+    held_out = parts.parts(row["prompts"] - row["prompts_without_pair"])[-1]
+    if held_out < HANDFUL:
         return None
     cyclic, held, step = row.get("cyclic_prompts"), row.get("held_out", {}), solver.get("step")
     r2, error, kl = held.get("r2"), held.get("r2_error"), row.get("train", {}).get("kl")
     if cyclic is None or r2 is None or error is None or kl is None or not isinstance(step, int | float):
         return None
     factor = next((factor for limit, factor in FACTORS.items() if kl < limit), None)
-    if cyclic > CYCLIC or r2 <= SURE * error or factor is None:
+    if cyclic > CYCLIC or r2 <= standard_errors(SURE, held_out) * error or factor is None:
         return None
     return (
         f"The last fit carries over to other prompts (R2 {r2:.2f} ± {error:.2f}), it moved the policy by {kl:.2g} nats "

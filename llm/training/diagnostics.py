@@ -18,13 +18,12 @@ from . import regression
 from .batches import MicroBatch
 from .experience import Experience, scored
 from .losses import LOSSES
-from .regression import Baseline
+from .regression import HANDFUL, Baseline
 
 UNREACHABLE = 20.0  # nats rms: a target this far away is not met by any fit
 TOLERANCE = 0.01  # relative change of a loss: less is no change
 LEAST_ESS = 0.02  # effective share of the responses: what fewer of them carry is not known
 MOST_EXCESS = 9.0  # excess of the mean of e^r over 1, its expectation: a sample with more misses it
-HANDFUL = 8  # held-out prompts: what fewer say of others, and their error, is chance
 SURE = 2.0  # standard errors beyond which a figure of a fit is more than noise
 MISMATCH = 0.05  # share of the expected loss by which the first one in training may differ
 
@@ -118,7 +117,14 @@ def fit_metrics(batch: Experience) -> dict[str, float]:
     length = mean_under(start, batch.lengths, batch)
     missing = batch.target - (start - batch.anchor)
     scale, _ = regression.line_minimum(batch.now - start, missing, batch.fit_weights, batch.baseline)
-    return {"loss": loss(batch), **metrics, "best_scale": scale, "kl": kl, "kl_per_token": kl / length}
+    return {
+        "prompts": len(batch.weights),
+        "loss": loss(batch),
+        **metrics,
+        "best_scale": scale,
+        "kl": kl,
+        "kl_per_token": kl / length,
+    }
 
 
 def _of_fit(batch: Experience) -> dict[str, float]:
@@ -172,7 +178,7 @@ def divergence(policy: Float[Tensor, "prompts R"], other: Float[Tensor, "prompts
 
 
 def standard_error(policy: Float[Tensor, "prompts R"], values: Float[Tensor, "prompts R"], batch: Experience) -> float:
-    """The standard error of ``mean_under`` over prompts, as that of a ratio of sums; NaN for a single prompt."""
+    """The standard error of ``mean_under`` over prompts, as that of a ratio of sums; NaN for a handful of prompts."""
     return _error_of_sum(_influence(policy, values, batch))
 
 
@@ -182,7 +188,8 @@ def difference_error(
     values: Float[Tensor, "prompts R"],
     batch: Experience,
 ) -> float:
-    """The standard error of ``mean_under`` of a policy less that of another one, over the same prompts."""
+    """The standard error of ``mean_under`` of a policy less that of another one, over the same prompts; NaN for a
+    handful of them."""
     return _error_of_sum(_influence(policy, values, batch) - _influence(other, values, batch))
 
 
@@ -195,7 +202,7 @@ def _influence(
 
 
 def _error_of_sum(each: Float[Tensor, " prompts"]) -> float:
-    return float(each.std() * len(each) ** 0.5) if len(each) > 1 else math.nan
+    return float(each.std() * len(each) ** 0.5) if len(each) >= HANDFUL else math.nan
 
 
 def relative_ess(policy: Float[Tensor, "prompts R"], batch: Experience) -> float:

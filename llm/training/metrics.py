@@ -14,13 +14,14 @@ STEP_FIELDS = {
 }
 
 _FIT = {
+    "prompts": "how many they are",
     "loss": "what the fit minimises, a mean over prompts",
     "log_ratio_rms": "root mean square of the log-ratio log pi - log anchor, nats; of a geometric mixture (a Step "
     "without an opponent) it is log pi - log pi before, and its target what the policy before lacks of the mixture",
     "target_rms": "root mean square of the log-ratio that the exact mirror step has, nats",
     "r2": "R^2 of the log-ratio as a prediction of its target; 1 for the exact mirror step; responses count in it, in "
     "`loss`, `share` and `best_scale` as in the fit (`--spread-weights`)",
-    "r2_error": "standard error of `r2` over prompts",
+    "r2_error": "standard error of `r2` over prompts; null for fewer than 8, from which it is not known",
     "share": "slope of the regression of the log-ratio on its target: 1 is the whole step, 0 none of it; that of a "
     "calibrated fit of noisy targets is near its R^2",
     "best_scale": "what the log-ratio would have to be multiplied by for the least loss; 1 for a calibrated fit",
@@ -32,7 +33,7 @@ _POLICY = {
     "entropy": "-E log pi, nats per response",
     "entropy_per_token": "`entropy` divided by `tokens`",
     "kl_to_reference": "KL(policy || policy that the run started from), nats per response",
-    "kl_to_reference_error": "standard error of `kl_to_reference` over prompts",
+    "kl_to_reference_error": "standard error of `kl_to_reference` over prompts; null for fewer than 8",
     "kl_to_reference_per_token": "`kl_to_reference` divided by `tokens`",
     "relative_ess": "effective sample size of these estimates as a share of the responses; 1 where they are the "
     "policy's own samples; below 2% they are not known: null",
@@ -66,7 +67,7 @@ FIELDS = {
     **_under(["before", "after"], _POLICY),
     "win_rate": "win rate of the fitted policy over the one before, on held-out prompts: 1/2 + E_after G - E_before G; "
     "null with the loss gpo, for a geometric mixture, and where its effective sample size is too small",
-    "win_rate_error": "standard error of `win_rate` over these prompts",
+    "win_rate_error": "standard error of `win_rate` over these prompts; null for fewer than 8",
     "learning_rate": "largest learning rate of the fit; null where there was nothing to fit: a mixture that is the "
     "policy before",
     "error_share": "with several judges: the share of the target's variance that is their error, if their errors are "

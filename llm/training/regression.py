@@ -14,6 +14,7 @@ from nashward.games.shapes import Float, Int
 
 from ..config.fit import Baseline, Selection
 
+HANDFUL = 8  # prompts: what fewer say of others, and their error, is chance
 LEAST = 0.1  # least share of the payoffs' variance that is taken not to be the judges' error
 
 
@@ -323,7 +324,8 @@ def fit_metrics(
     """How well a fit meets its target: rms of the log-ratio and of its target (nats), R^2 with its standard error over
     prompts, and the share of the target.
 
-    The share is the slope of the regression of the log-ratio on the target: 1 is the whole step, 0 none of it. R^2 and
+    The error is NaN for fewer than ``HANDFUL`` prompts: from two of them it is as likely near 0 as not. The share is
+    the slope of the regression of the log-ratio on the target: 1 is the whole step, 0 none of it. R^2 and
     the share are NaN where all targets are 0. The arguments are those of ``residuals``.
 
     See also:
@@ -331,8 +333,8 @@ def fit_metrics(
         and with noisy targets a larger share is noise that was learned.
 
     Example:
-        >>> even = torch.full((2, 2), 0.5)
-        >>> target = torch.tensor([[1.0, -1.0], [1.0, -1.0]])
+        >>> even = torch.full((8, 2), 0.5)
+        >>> target = torch.tensor([[1.0, -1.0]] * 8)
         >>> fit_metrics(target / 2, target, even, "constant")
         {'log_ratio_rms': 0.5, 'target_rms': 1.0, 'r2': 0.75, 'r2_error': 0.0, 'share': 0.5}
     """
@@ -342,12 +344,12 @@ def fit_metrics(
     total = weights.sum().clamp_min(1e-300)
     squares = (weights * target.square()).sum(-1)
     residual = (weights * residuals(ratio, target, weights, baseline).square()).sum(-1)
-    unexplained, error = _ratio(residual, squares)
+    unexplained, _ = _ratio(residual, squares)
     return {
         "log_ratio_rms": float(((weights * ratio.square()).sum() / total).sqrt()),
         "target_rms": float((squares.sum() / total).sqrt()),
         "r2": 1 - unexplained,
-        "r2_error": error,
+        "r2_error": _error_by_leaving_out(residual, squares),
         "share": _ratio((weights * ratio * target).sum(-1), squares)[0],
     }
 
@@ -401,6 +403,19 @@ def _ratio(above: Float[Tensor, " prompts"], below: Float[Tensor, " prompts"]) -
     ratio = float(above.sum()) / total
     spread = float((above - ratio * below).square().sum())
     return ratio, (n / (n - 1) * spread) ** 0.5 / total if n > 1 else float("nan")
+
+
+def _error_by_leaving_out(above: Float[Tensor, " prompts"], below: Float[Tensor, " prompts"]) -> float:
+    """The standard error of the ratio of two sums over prompts, by leaving each out (Tukey 1958); NaN for a handful.
+
+    A prompt that makes up much of the sum below pulls the ratio towards its own, and seems nearer to it than a new one
+    would be: of few uneven prompts the error of ``_ratio`` is too small.
+    """
+    total, n = below.sum(), len(below)
+    if n < HANDFUL or not float((total - below).min()) > 0:
+        return float("nan")
+    without = (above.sum() - above) / (total - below)
+    return float((n - 1) / n * (without - without.mean()).square().sum()) ** 0.5
 
 
 def _mean(values: Float[Tensor, "prompts R"], weights: Float[Tensor, "prompts R"]) -> Float[Tensor, "prompts 1"]:

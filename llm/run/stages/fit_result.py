@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from nashward.counted import counted
+from nashward.games.analysis.confidence import standard_errors
 
 from ...training.diagnostics import (
-    HANDFUL,
     LEAST_ESS,
     SURE,
     TOLERANCE,
@@ -21,6 +21,7 @@ from ...training.diagnostics import (
     rose,
 )
 from ...training.experience import Experience, scored
+from ...training.regression import HANDFUL
 
 SPREAD = ", or an oracle with more spread"  # advice for a step that an oracle has a part in
 NOTABLE = 1.1  # a mean loss in training of more than this many times that at the start is worth a warning
@@ -67,7 +68,7 @@ class FitScores:
 
     @property
     def win_rate_error(self) -> float:
-        """The standard error of ``win_rate`` over the prompts."""
+        """The standard error of ``win_rate`` over the prompts; NaN for a handful of them."""
         batch = self.unseen
         return difference_error(batch.now, scored(batch.start, "start"), batch.payoffs, batch)
 
@@ -123,7 +124,8 @@ class FitResult:
             )
         elif self.scores.validation and self.line_fraction > 0 and rose(loss(self.scores.train), at_start):
             more, error = rise(self.scores.train)
-            few = " (a few of them make it up: some of their responses went far)" if more < SURE * error else ""
+            reach = standard_errors(SURE, len(self.scores.train.now))
+            few = " (a few of them make it up: some of their responses went far)" if more < reach * error else ""
             lines.append(
                 f"On the prompts that were trained on the loss rose from {at_start:.4g} to "
                 f"{loss(self.scores.train):.4g}{few}; validation prompts, where it fell, took the adapter "
@@ -137,7 +139,7 @@ class FitResult:
                 "--epochs, --refits)."
             )
             if held is not None and len(held.now) < HANDFUL:
-                advice = f"; {counted(len(held.now), 'prompt')} may do so by chance: hold out {HANDFUL} (--held-out)."
+                advice = f"; {_by_chance(held)}."
             lines.append(
                 f"The loss on {self.scores.prompts} prompts rose from {before.loss:.4g} to {self.scores.loss:.4g} "
                 f"nats^2{advice}"
@@ -145,9 +147,16 @@ class FitResult:
         # where nothing validated, the held-out prompts decided, and the sentence above is about them
         if self.line_fraction > 0 and self.scores.validation and held is not None and held.loss_value is None:
             more, error = rise(held)
-            if more > max(error, TOLERANCE * loss(held)):
+            if more > max(standard_errors(1.0, len(held.now)) * error, TOLERANCE * loss(held)):
                 lines.append(
-                    f"The loss on held-out prompts rose by {more:.3g} +- {error:.2g}: what was learned does not carry "
-                    f"over to other prompts; take more of them{'' if held.size == 0 else SPREAD}."
+                    f"The loss on held-out prompts rose by {more:.3g}; {_by_chance(held)}."
+                    if len(held.now) < HANDFUL
+                    else f"The loss on held-out prompts rose by {more:.3g} +- {error:.2g}: what was learned does not "
+                    f"carry over to other prompts; take more of them{'' if held.size == 0 else SPREAD}."
                 )
         return lines
+
+
+def _by_chance(held: Experience) -> str:
+    """What to do where a handful of prompts was held out."""
+    return f"{counted(len(held.now), 'prompt')} may do so by chance: hold out {HANDFUL} (--held-out)"

@@ -13,6 +13,7 @@ import torch
 
 from nashward.counted import counted
 from nashward.errors import DivergedError
+from nashward.games.analysis.confidence import standard_errors
 
 from ...policy.model import LanguageModel
 from ...processes import processes
@@ -218,9 +219,10 @@ class StepFit:
             best, error = _decided(
                 line_minimum(at_end.ratio - at_start.ratio, missing, at_end.fit_weights, self.settings.baseline)
             )
+            prompts = counted(len(at_end.ratio), "validation prompt")
             if self._term is None and not best > (0.0 if math.isnan(error) else error):
-                prompts = counted(sum(len(batch.rollouts) for batch in self.validation), "validation prompt")
-                why = "the oracle prefers none of its responses" if best == error == 0 else "not beyond its error"
+                why, known = ("not above 0", "") if math.isnan(error) else ("not beyond its error", f" +- {error:.2g}")
+                why = "the oracle prefers none of its responses" if best == error == 0 else why
                 flat = bool(self.size and (missing.amax(-1) == missing.amin(-1)).all())
                 cause = (
                     "the oracle tells no two responses apart: take another one"
@@ -230,16 +232,16 @@ class StepFit:
                 notes.append(
                     f"The fit did not move the policy: {cause}."
                     if math.isnan(best)
-                    else f"The fit gained nothing on {prompts} ({why}: best scale {best:.2g} +- {error:.2g}), and the "
+                    else f"The fit gained nothing on {prompts} ({why}: best scale {best:.2g}{known}), and the "
                     "policy stays as it was: take more prompts, more responses to each (--responses)"
                     f"{SPREAD if self.size else ''}."
                 )
                 go(0.0)
                 return 0.0, values[1.0]
-            sure = 0.0 if math.isnan(error) else SURE * error
+            sure = standard_errors(SURE, len(at_end.ratio)) * error  # NaN of a single prompt, which says nothing
             if best + sure < SCALES[0] or best - sure > SCALES[1]:
                 notes.append(
-                    f"The best scale of the fit is {best:.2g} +- {error:.2g} on validation prompts: a learning rate "
+                    f"The best scale of the fit is {best:.2g} +- {error:.2g} on {prompts}: a learning rate "
                     f"{'above' if best > 1 else 'below'} this one suits the target better (--learning-rate)."
                 )
             fraction = min(best, longest) if best > 0 else 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -48,11 +49,24 @@ def test_a_handful_of_held_out_prompts_advises_no_other_learning_rate(prompts: i
 def test_a_win_rate_needs_the_responses_that_the_fit_saw_as_well() -> None:
     far = dataclasses.replace(_experience(0.0, 100), now=torch.zeros(100, 2) - 30)
     far.now[0, 0] = 0.0  # one of 200 responses carries all
-    few = _experience(0.5, 4)
+    few = _experience(0.5, 8)
     assert FitScores(far, few, few).win_rate is None
     known = FitScores(_experience(0.5, 100), few, few)
     assert known.win_rate == pytest.approx(0.5 + 0.25 * float(torch.tanh(torch.tensor(0.25))), abs=1e-6)
     assert known.win_rate_error == pytest.approx(0, abs=1e-9)  # all prompts are alike
+
+
+def test_a_handful_of_held_out_prompts_has_no_error_and_is_called_chance() -> None:
+    few, enough = (FitScores(_experience(0.8, 40), _experience(0.8), _experience(2.5, prompts)) for prompts in (7, 8))
+    assert few.win_rate is not None
+    assert math.isnan(few.win_rate_error)
+    assert not math.isnan(enough.win_rate_error)
+    before = FitScores(_experience(0.0, 40), _experience(0.0), _experience(0.0))
+    result = dataclasses.replace(_result(0.8, 1.0), records=[{"loss": 0.25}])
+    (of_few,), (of_enough,) = (dataclasses.replace(result, scores=of).warnings(before, 1) for of in (few, enough))
+    assert "7 prompts may do so by chance" in of_few
+    assert "+-" not in of_few
+    assert "take more of them" in of_enough
 
 
 def test_the_error_of_a_win_rate_is_that_of_leaving_prompts_out() -> None:

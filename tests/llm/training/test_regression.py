@@ -216,6 +216,35 @@ def test_achieved_knows_the_whole_step_none_of_it_and_half() -> None:
         assert found["r2"] == pytest.approx(r2)
 
 
+def _uneven_prompts(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-ratios and noisy targets of four responses to prompts, some of which differ more than others."""
+    draw = torch.Generator().manual_seed(0)
+    signal, noise, error = (torch.randn(count, 4, generator=draw, dtype=torch.float64) for _ in range(3))
+    scale = (0.6 * torch.randn(count, 1, generator=draw, dtype=torch.float64)).exp()
+    target, ratio = scale * (signal + 0.5 * error), scale * (0.6 * signal + 0.5 * noise)
+    return ratio - ratio.mean(1, keepdim=True), target - target.mean(1, keepdim=True)
+
+
+@pytest.mark.parametrize("prompts", [8, 16])
+def test_two_errors_of_r2_cover_the_r2_of_all_prompts_though_prompts_are_few_and_uneven(prompts: int) -> None:
+    ratio, target = _uneven_prompts(400_000)
+    true = 1 - float((ratio - target).square().sum() / target.square().sum())
+    even, covered, times = torch.full((prompts, 4), 0.25), 0, 2000
+    for k in range(times):
+        part = slice(k * prompts, (k + 1) * prompts)
+        found = regression.fit_metrics(ratio[part], target[part], even, "centred")
+        covered += abs(found["r2"] - true) <= 2 * found["r2_error"]
+    assert covered / times > 0.85  # 95% of many prompts
+
+
+def test_the_r2_of_a_handful_of_prompts_has_no_error() -> None:
+    ratio, target = _uneven_prompts(8)
+    for prompts, known in ((1, False), (2, False), (7, False), (8, True)):
+        found = regression.fit_metrics(ratio[:prompts], target[:prompts], torch.full((prompts, 4), 0.25), "centred")
+        assert np.isfinite(found["r2"])
+        assert np.isfinite(found["r2_error"]) == known
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
