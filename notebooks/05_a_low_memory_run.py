@@ -161,11 +161,11 @@ training_curves({"": Path("run")})
 from nashward.llm.run.selfplay import metrics
 
 assert len(metrics(Path("run"))) == 4
-print("step            target   share   R² train   R² held out   KL to the start")
+print("step            target   share train   R² train   R² held out   KL to the start")
 for row in metrics(Path("run")):
     fit, held, moved = row["train"], row["held_out"], row["after"]["kl_to_reference"]
     print(
-        f"{row['iteration']}   {fit['target_rms']:>6.2f} {fit['share']:>7.2f} {fit['r2']:>10.2f} {held['r2']:>13.2f} "
+        f"{row['iteration']}   {fit['target_rms']:>6.2f} {fit['share']:>13.2f} {fit['r2']:>10.2f} {held['r2']:>13.2f} "
         f"{moved:>17.2f}"
     )
 assert all(0.3 < row["train"]["share"] < 1.2 for row in metrics(Path("run")))

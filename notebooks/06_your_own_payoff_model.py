@@ -182,7 +182,7 @@ play = llm.SelfPlay(
 )
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     run = play.run(progress=False)
-print("share of the target met:", ", ".join(f"{row['train']['share']:.2f}" for row in run.metrics))
+print("share of the target met in training:", ", ".join(f"{row['train']['share']:.2f}" for row in run.metrics))
 
 # %%
 policies = [llm.Mixture(((folder, 1.0),)) for folder in (run.folder / "start" / "adapter", run.last)]

@@ -144,10 +144,10 @@ assert all(file.read_bytes() == content for file, content in stored.items())
 training_curves({"": RUN})
 
 # %%
-print("step            target   share   R² held out   KL to the start")
+print("step            target   share train   R² held out   KL to the start")
 for row in metrics(RUN):
     fit, held, moved = row["train"], row["held_out"], row["after"]["kl_to_reference"]
-    print(f"{row['iteration']} {fit['target_rms']:>8.2f} {fit['share']:>7.2f} {held['r2']:>13.2f} {moved:>17.2f}")
+    print(f"{row['iteration']} {fit['target_rms']:>8.2f} {fit['share']:>13.2f} {held['r2']:>13.2f} {moved:>17.2f}")
 
 # %% [markdown]
 # ## What was achieved

@@ -13,6 +13,7 @@ from ..evaluation.players import TRAINING
 from ..oracles.ensembles.objectives import Combination
 from ..policy.local.names import local_model
 from ..report.alerts import ALERTS, alerts
+from ..report.content import held_out_r2
 from ..report.objectives import most_exact, objective_sentences
 from ..report.results import oracle_of_run, short_source, win_sentence
 from ..report.stored_results import current_evaluation, outdated
@@ -234,7 +235,7 @@ def _figures(folder: Path, rows: Sequence[Mapping[str, Any]], name: str) -> list
         cells = [
             row["iteration"],
             _pm(*moved[row["iteration"]], 3),
-            _pm(row["held_out"].get("r2"), row["held_out"].get("r2_error"), 2),
+            held_out_r2(row) or "",
             _pm(row["after"]["tokens"], None, 1),
         ]
         table.append("| " + " | ".join(cells) + " |")

@@ -10,8 +10,20 @@ from ..run.larger_step import larger_step
 from ..run.manifest import as_played
 from ..run.selfplay import iterates, kl_to_start, metrics
 from ..store.run_folder import RunFolder, flatten
+from ..training.regression import HANDFUL
 from .alerts import alerts
-from .content import Content, Details, Download, Paragraph, Picture, Section, Table, with_error, without_rounding
+from .content import (
+    Content,
+    Details,
+    Download,
+    Paragraph,
+    Picture,
+    Section,
+    Table,
+    held_out_r2,
+    with_error,
+    without_rounding,
+)
 from .curves import MEASURES, REWEIGHTED, training_curves
 from .objectives import objectives
 from .people import people
@@ -21,8 +33,9 @@ from .summary import summary
 
 Panel = Callable[[Path], list[Content]]
 COURSE = (
-    "The policies that the iterations made; shares are of the responses that were sampled from them. Bars are standard "
-    "errors over prompts, for shares an upper bound; what has no bar was measured without one."
+    "The policies that the iterations made; shares are of the responses that were sampled from them, that of "
+    "the target is on the prompts that were trained on. Bars are standard errors over prompts, for shares an upper "
+    "bound; what has no bar was measured without one."
 )
 ESTIMATED = (
     " What an iterate wins over the policy before it is estimated without any response of the iterate: from the step's "
@@ -30,14 +43,16 @@ ESTIMATED = (
     "evaluate` measures another number: both policies draw responses, which are judged against each other."
 )
 OF_FITS = (
-    "A step sets a target for the log-ratio of the new policy to its anchor (rms in nats). The share is how much "
-    "of the target was met, R² how well; both are 1 for the exact mirror step. On held-out prompts R² can be as "
-    "large as the next column says: the rest of a target is the luck of which responses were compared. That is "
-    "known where a policy plays itself, with three or more responses per prompt. For a half step, which is a "
-    "mixture of two policies, the log-ratio is to the policy that the fit begins with, and its target what that "
-    "one lacks. The best scale is what the log-ratio on held-out prompts would have to be multiplied by: 1 for a "
-    "fit that goes neither too far nor not far enough, whose share is then near its R². Changed is the share of "
-    "the adapter's entries that the fit changed."
+    "A step sets a target for the log-ratio of the new policy to its anchor (rms in nats, on the prompts that were "
+    "trained on). The share is how much of the target was met, R² how well, on these prompts (train) and on those "
+    f"that the fit did not see (held out); both are 1 for the exact mirror step. Of fewer than {HANDFUL} held-out "
+    "prompts, named with it, R² has no error. On held-out prompts R² can be as large as the column at most says: "
+    "the rest of a target is the luck of which responses were compared. That is known where a policy plays itself, "
+    "with three or more responses per prompt. For a half step, which is a mixture of two policies, the log-ratio is "
+    "to the policy that the fit begins with, and its target what that one lacks. The best scale is what the "
+    "log-ratio on held-out prompts would have to be multiplied by: 1 for a fit that goes neither too far nor not "
+    "far enough, whose share there is then near its R² there. Changed is the share of the adapter's entries that "
+    "the fit changed."
 )
 OF_POLICIES = (
     "KL divergences are estimates in nats per response: KL of the step is KL(policy before || new policy), and "
@@ -101,15 +116,16 @@ def fits(folder: Path) -> list[Content]:
 
 def _fits_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     head = (
-        "step", "prompts", "target rms", "log-ratio rms", "share", "R² train", "R² held out", "at most", "best scale",
-        "learning rate", "changed",
+        "step", "prompts", "target rms", "log-ratio rms", "share train", "R² train", "share held out", "R² held out",
+        "at most", "best scale", "learning rate", "changed",
     )  # fmt: skip
     cells = [
         (
             row["iteration"],
             row["prompts"],
             *(without_rounding(row["train"][name]) for name in ("target_rms", "log_ratio_rms", "share", "r2")),
-            with_error(row["held_out"].get("r2"), row["held_out"].get("r2_error"), 2),
+            without_rounding(row["held_out"].get("share")),
+            held_out_r2(row),
             row.get("r2_ceiling"),
             row["held_out"].get("best_scale"),
             row.get("learning_rate"),

@@ -13,6 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from nashward.llm import report
+from nashward.llm.report.panels import fits
 from nashward.llm.report.responses import JudgedResponses, judged_responses, newest_sampled, responses
 from nashward.llm.report.summary import run_name
 from nashward.llm.store.files import read_shard, write_json, write_shard
@@ -114,6 +115,18 @@ def test_each_panel_is_on_the_page_of_a_finished_run(runs: dict[str, Path]) -> N
     assert heads == [name for name, panel in report.PANELS if panel(runs["whole"])]
     assert heads[:2] == ["In short", "Responses"]
     assert {"The run", "Its course", "What the fits achieved"} <= set(heads)
+
+
+def test_shares_and_r2_say_on_which_prompts_and_how_few(runs: dict[str, Path], tmp_path: Path) -> None:
+    home = shutil.copytree(runs["whole"], tmp_path / "second")
+    file = home / "iteration-02" / "metrics.jsonl"
+    *steps, last = [json.loads(line) for line in file.read_text().splitlines()]
+    held = {**last["held_out"], "share": 0.37, "r2": 0.4, "r2_error": None, "prompts": 2}
+    changed = {**last, "train": {**last["train"], "share": 0.88}, "held_out": held}
+    file.write_text("".join(json.dumps(row) + "\n" for row in (*steps, changed)))
+    (table,) = [part for part in fits(home) if isinstance(part, report.Table) and "best scale" in part.head]
+    row = dict(zip(table.head, table.rows[-1], strict=True))
+    assert (row["share train"], row["share held out"], row["R² held out"]) == (0.88, 0.37, "0.40 (2 prompts)")
 
 
 def test_a_warning_stands_in_its_section_and_the_head_leads_there(runs: dict[str, Path], tmp_path: Path) -> None:

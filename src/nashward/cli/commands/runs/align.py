@@ -202,22 +202,25 @@ def _fit_summary(row: Mapping[str, Any], ceilings: bool) -> str:
         row: its metrics.
         ceilings: whether it is known of a Step of the run how large R2 can be.
     """
+    from nashward.llm.report.content import held_out_r2
+
     fit, held = row["train"], row["held_out"]
     if row["learning_rate"] is None:
         return "nothing to fit, the mixture is the policy before it"
+    r2 = held_out_r2(row)
+    elsewhere = "" if r2 is None else f" and {_figure(held['share'], 2)} on held-out prompts"
     achieved = [
         f"target {_figure(fit['target_rms'])} nats rms",
         f"log-ratio {_figure(fit['log_ratio_rms'])}",
-        f"share of the target {_figure(fit['share'], 2)}",
+        f"share of the target {_figure(fit['share'], 2)} in training{elsewhere}",
     ]
-    if held.get("r2") is not None:
-        error = "" if held.get("r2_error") is None else f" ± {held['r2_error']:.2f}"
+    if r2 is not None:
         most = ""
         if row.get("r2_ceiling") is not None:
             most = f" of at most {row['r2_ceiling']:.2f}"
         elif ceilings and row["opponent"]:
             most = " (how large it can be is known only where a policy plays itself)"
-        achieved.append(f"R2 on held-out prompts {held['r2']:.2f}{error}{most}")
+        achieved.append(f"R2 on held-out prompts {r2}{most}")
     if row.get("error_share") is not None:
         achieved.append(f"judges' error {min(row['error_share'], 1):.0%} of the target's variance")
     if row.get("line_fraction") == 0:
