@@ -55,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if "" not in sys.path:
         sys.path.append("")  # an oracle that is given as module:name may lie in the working directory
+    # before torch is loaded: threads of OpenMP sleep while they wait for each other. By default they spin, and where
+    # another process has a core, that takes it from the thread that is waited for: a run takes several times as long
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with printable_output():
         return _code(arguments)
 
