@@ -67,6 +67,11 @@ def test_the_estimate_is_what_an_iteration_took_less_what_is_done() -> None:
         assert found is not None
         return found.run, found.iteration, found.untimed
 
+    def least(rows: list[dict[str, Any]], iterations: int) -> float:
+        found = remaining(rows, iterations)
+        assert found is not None
+        return found.least
+
     first = [
         row("iteration-01", "sampling", "start", 60, 100, 6.0), row("iteration-01", "sampling", "start", 40, 100, 4.0),
         row("iteration-01", "judging", "start", 100, 100, 20.0), row("iteration-01", "scoring", "", 10, 10, 5.0),
@@ -75,9 +80,15 @@ def test_the_estimate_is_what_an_iteration_took_less_what_is_done() -> None:
     assert remaining([], 3) is None
     assert left(first[:1], 3) == (None, pytest.approx(4.0), ("judging", "scoring", "training", "measuring"))
     assert left(first, 3) == (None, 0.0, ("measuring",))
+    # at least: what was timed, in the two later iterations too
+    assert least(first[:1], 3) == pytest.approx(4.0 + 2 * 10.0)
+    assert least(first[:3], 3) == pytest.approx(2 * 30.0)
+    assert least(first, 3) == pytest.approx(2 * 95.0)
+    assert least(first, 1) == 0.0
     first.append(row("iteration-01", "measuring", "", 100, 100, 5.0))
     assert left(first, 1) == (None, 0.0, ())  # there may be more to measure: "0 s left" is no estimate
     assert left(first, 3) == (pytest.approx(200.0), 0.0, ())
+    assert least(first, 3) == pytest.approx(200.0)
     assert step_seconds(first[:-1]) is None
     half = row("iteration-01-half-1", "sampling", "start", 100, 100, 20.0)
     assert step_seconds(first) == 100.0
@@ -137,11 +148,12 @@ def test_a_first_phase_that_is_half_done_says_what_is_left(
     write_jsonl(home / "timings.jsonl", [sampling, judging])
     assert main(["status", str(home)]) == 0
     out = capsys.readouterr().out
-    assert "left: at least 3 min 30 s" in out
+    assert "left: at least 9 min 20 s" in out  # 210 s of this iteration, 350 s of the next one
     assert "not timed yet: scoring, training, measuring" in out
     assert main(["status", str(home), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["remaining_seconds"], found["iteration_seconds"]) == (None, pytest.approx(210.0))
+    assert found["least_seconds"] == pytest.approx(560.0)
     assert found["untimed"] == ["scoring", "training", "measuring"]
     assert [phase["seconds_left"] for phase in found["phases"]] == pytest.approx([300.0, 50.0])  # no shard is there
     write_jsonl(home / "timings.jsonl", [{**sampling, "phase": "measuring", "what": "validation", "done": 20}])
