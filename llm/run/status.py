@@ -201,7 +201,6 @@ def remaining(timings: Sequence[dict[str, Any]], iterations: int) -> TimeLeft | 
     return TimeLeft(least if known else None, rest, least, tuple(phase for phase in PHASES if phase not in cost))
 
 
-
 def step_seconds(timings: Sequence[dict[str, Any]]) -> float | None:
     """What a step of the newest iteration took that has been through every phase; None: there is none."""
     phases: dict[int, set[str]] = {}
@@ -269,8 +268,8 @@ def _phases(step: Path, timings: Sequence[dict[str, Any]]) -> list[PhaseProgress
             numbers = {int(file.name.split(".")[1]) for file in shards(step / folder, name)}
             done = sum(size for k, size in enumerate(sizes) if k in numbers) if sizes else _done(rows, phase, name)
             add(phase, name, done, sum(sizes) or recorded_total(phase, name), "prompts")
-    if shards(step / "targets", "anchor"):
-        add("scoring", "", _done(rows, "scoring", ""), recorded_total("scoring"), "batches")
+    if recorded_names("scoring") or shards(step / "targets", "anchor"):
+        add("scoring", "", _done(rows, "scoring", ""), recorded_total("scoring"), "passes")
     trained = _trained(step / "training")
     if trained is not None:
         prompts, each_second = recorded_total("training"), rate("training")  # timed in prompts

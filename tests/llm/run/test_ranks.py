@@ -316,7 +316,7 @@ def test_a_signal_to_one_ends_the_search_of_a_learning_rate(
     def work(rank: int) -> int:
         connection.GRACE = 0.5
         (tmp_path / str(rank)).write_text(str(os.getpid()))
-        refit.learning_rate = stopped  # of a fork
+        refit.learning_rate = stopped  # type: ignore[assignment]  # of a fork
         return main(words)
 
     ranks = Ranks(2, work, tmp_path / "ranks")

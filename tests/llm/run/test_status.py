@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import torch
 
 from nashward.cli.main import main
 from nashward.llm import Fit
-from nashward.llm.run.stages import refit
+from nashward.llm.run.progress import Progress
+from nashward.llm.run.stages import refit, score
 from nashward.llm.run.status import clock, read_timings, remaining, status, step_seconds, time_left
 from nashward.llm.store.files import read_jsonl, write_jsonl
 from nashward.llm.store.run_folder import CHECKPOINT, RunFolder
@@ -130,6 +133,39 @@ def test_a_training_is_shown_from_its_trial_steps_on(
     quick_run(tiny_folder, home, fit=fit, iterations=1).run("train")
     assert shown == [(0, 16, None)]
     assert sum(row["done"] for row in read_timings(RunFolder(home)) if row["phase"] == "training") == 16
+
+
+def test_scoring_is_counted_pass_by_pass(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of 64 prompts under several policies takes minutes on a CPU."""
+    counted: dict[str, list[int]] = {}
+    written: dict[str, int] = {}  # passes counted before the step's one part was written
+    phase_of, write_shard = Progress.phase, score.write_shard
+
+    @contextmanager
+    def phase(self: Progress, step: str, kind: str, *given: Any, **named: Any) -> Iterator[Any]:
+        with phase_of(self, step, kind, *given, **named) as advance:
+
+            def counting(count: int, *more: Any, **tokens: Any) -> None:
+                if kind == "scoring":
+                    counted.setdefault(step, []).append(count)
+                advance(count, *more, **tokens)
+
+            yield counting
+
+    def write(folder: Path, *given: Any) -> Any:
+        written[folder.parent.name] = sum(counted[folder.parent.name])
+        return write_shard(folder, *given)
+
+    monkeypatch.setattr(Progress, "phase", phase)
+    monkeypatch.setattr(score, "write_shard", write)
+    quick_run(tiny_folder, tmp_path / "run").run()
+    rows = [row for row in read_timings(RunFolder(tmp_path / "run")) if row["phase"] == "scoring"]
+    for number, policies in ((1, 1), (2, 2)):  # of the second iteration: its sampler, and the start
+        own = [row for row in rows if row["step"] == f"iteration-0{number}"]
+        batches = len(counted[f"iteration-0{number}"]) // policies
+        assert batches > 1
+        assert counted[f"iteration-0{number}"] == [1] * policies * batches
+        assert written[f"iteration-0{number}"] == sum(row["done"] for row in own) == own[0]["of"] == policies * batches
 
 
 def test_a_first_phase_that_is_half_done_says_what_is_left(
