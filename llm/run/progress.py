@@ -115,6 +115,7 @@ class Progress:
     def _enter(self, current: str) -> None:
         """Begin a phase, unless the run is to stop."""
         self.current = current
+        processes.stop = self.stop
         processes.at(current)
         self.raise_if_stopped()
 
