@@ -85,10 +85,7 @@ class Progress:
             epochs: how often each is passed; total and done count all passes.
             shared: each of several processes counts what it has done itself, and the phase ends when all have left it.
         """
-        self.current = f"{step}: {phase} {name}".rstrip()
-        processes.stop = self.stop
-        processes.at(self.current)
-        self.raise_if_stopped()
+        self._enter(f"{step}: {phase} {name}".rstrip())
         tally = processes.tally() if shared and processes.count > 1 else None
         with tqdm(
             total=total, initial=done, desc=printable(self.current), unit=f" {units}", disable=self.quiet or None
@@ -105,10 +102,22 @@ class Progress:
             self.info(under_way.ended())
 
     def begin(self, step: str, phase: str, total: int, line: str) -> None:
-        """Show a phase as begun, and why nothing of it is done for a while."""
-        self.current = f"{step}: {phase}"
+        """Show a phase as begun, and why nothing of it is done for a while; all processes call it.
+
+        Raises:
+            Interrupted: the run is to stop.
+        """
+        self._enter(f"{step}: {phase}")
         self.info(f"{step}: {line}")
-        self.add_timing({"step": step, "phase": phase, "what": "", "done": 0, "of": total, "seconds": 0.0})
+        if processes.main:
+            self.add_timing({"step": step, "phase": phase, "what": "", "done": 0, "of": total, "seconds": 0.0})
+
+    def _enter(self, current: str) -> None:
+        """Begin a phase, unless the run is to stop."""
+        self.current = current
+        processes.stop = self.stop
+        processes.at(current)
+        self.raise_if_stopped()
 
     def add_timing(self, row: dict[str, Any]) -> None:
         """Record how long a part of a phase took."""

@@ -61,11 +61,14 @@ class TimeLeft:
     Attributes:
         run: seconds until the end; None before one iteration was timed in every phase.
         iteration: seconds left of the newest iteration; before one was timed, of the phases that were.
-        untimed: phases that no iteration was timed in: neither number has them.
+        least: seconds until the end that are known of: those of the phases that were timed, in this iteration and all
+            later ones.
+        untimed: phases that no iteration was timed in: no number has them.
     """
 
     run: float | None
     iteration: float
+    least: float
     untimed: tuple[str, ...]
 
 
@@ -77,7 +80,7 @@ class RunStatus:
         iterations: how many the run is to make.
         steps: the steps that were begun, with whether each is finished: half steps are steps too.
         phases: those of the steps that are not finished.
-        remaining_seconds, iteration_seconds, untimed: see ``TimeLeft``; None where nothing was timed.
+        remaining_seconds, iteration_seconds, least_seconds, untimed: see ``TimeLeft``; None where nothing was timed.
         events: the number of events of each kind.
         playing: whether a process plays it now.
         unread: names in the folder that look like a step's and are none, such as a copy's.
@@ -89,6 +92,7 @@ class RunStatus:
     phases: tuple[PhaseProgress, ...]
     remaining_seconds: float | None
     iteration_seconds: float | None
+    least_seconds: float | None
     untimed: tuple[str, ...]
     events: Counter[str]
     playing: bool
@@ -123,7 +127,7 @@ def status(folder: str | Path) -> RunStatus:
         elif "quarantine" in event:
             events["set aside"] += 1
     unread = tuple(path.name for path in home.unread())
-    left = TimeLeft(0.0, 0.0, ()) if finished >= iterations else remaining(timings, iterations)
+    left = TimeLeft(0.0, 0.0, 0.0, ()) if finished >= iterations else remaining(timings, iterations)
     return RunStatus(
         home.path,
         iterations,
@@ -131,6 +135,7 @@ def status(folder: str | Path) -> RunStatus:
         tuple(phases),
         remaining_seconds=None if left is None else left.run,
         iteration_seconds=None if left is None else left.iteration,
+        least_seconds=None if left is None else left.least,
         untimed=PHASES if left is None else left.untimed,
         events=events,
         playing=_playing(home / LOCK),
@@ -161,7 +166,7 @@ def remaining(timings: Sequence[dict[str, Any]], iterations: int) -> TimeLeft | 
 
     Returns:
         None before anything was timed. Its ``run`` is None until one iteration has been through every phase: before
-        that nothing is known of later ones. It is None too for a run of one iteration, which is measured in parts, the
+        that ``least`` lacks some. It is None too for a run of one iteration, which is measured in parts, the
         later of which are not known.
     """
     amounts: dict[int, dict[str, dict[str, int]]] = {}  # iteration: phase: part of it: how much there is
@@ -191,10 +196,9 @@ def remaining(timings: Sequence[dict[str, Any]], iterations: int) -> TimeLeft | 
         for phase in {*one, *begun} & cost.keys()
     )
     known = earlier or (complete and iterations > newest)
-    run = (
-        rest + max(0, iterations - newest) * sum(one[phase] * cost.get(phase, 0.0) for phase in one) if known else None
-    )
-    return TimeLeft(run, rest, tuple(phase for phase in PHASES if phase not in cost))
+    later = sum(amount * cost.get(phase, 0.0) for phase, amount in (one or begun).items())
+    least = rest + max(0, iterations - newest) * later
+    return TimeLeft(least if known else None, rest, least, tuple(phase for phase in PHASES if phase not in cost))
 
 
 def step_seconds(timings: Sequence[dict[str, Any]]) -> float | None:
@@ -264,8 +268,8 @@ def _phases(step: Path, timings: Sequence[dict[str, Any]]) -> list[PhaseProgress
             numbers = {int(file.name.split(".")[1]) for file in shards(step / folder, name)}
             done = sum(size for k, size in enumerate(sizes) if k in numbers) if sizes else _done(rows, phase, name)
             add(phase, name, done, sum(sizes) or recorded_total(phase, name), "prompts")
-    if shards(step / "targets", "anchor"):
-        add("scoring", "", _done(rows, "scoring", ""), recorded_total("scoring"), "batches")
+    if recorded_names("scoring") or shards(step / "targets", "anchor"):
+        add("scoring", "", _done(rows, "scoring", ""), recorded_total("scoring"), "passes")
     trained = _trained(step / "training")
     if trained is not None:
         prompts, each_second = recorded_total("training"), rate("training")  # timed in prompts

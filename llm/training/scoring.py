@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 
@@ -19,6 +19,7 @@ def score(
     anchor: Mapping[Adapter, float],
     samplers: Sequence[Sampled],
     reference: Adapter,
+    after_pass: Callable[[MicroBatch], object] = lambda batch: None,
 ) -> None:
     """Set the log-probabilities, ``batches.SCORES``, of the micro-batches, each passed in the composition of the fit.
 
@@ -30,12 +31,13 @@ def score(
         anchor: the members of the Step's anchor with their weights w_k; the fit starts from the heaviest.
         samplers: the M policies that the responses were sampled from.
         reference: the policy that the run started from.
+        after_pass: called after each pass of a micro-batch, one under each of ``scored_policies``.
     """
     start = heaviest(anchor)
     for batch in batches:
         batch.anchor = torch.zeros_like(batch.weights)
         batch.sampler = torch.full_like(batch.weights, -torch.inf)
-    for policy in dict.fromkeys([*anchor, *samplers, reference]):
+    for policy in scored_policies(anchor, samplers, reference):
         with use_policy(model, policy) as network:
             for batch in batches:
                 logprobs = batch.logprobs(network, model.pad_id, model.on_event)
@@ -47,6 +49,12 @@ def score(
                     batch.sampler = torch.logaddexp(density, batch.sampler)  # type: ignore[arg-type]
                 batch.start = logprobs if policy == start else batch.start
                 batch.reference = logprobs if policy == reference else batch.reference
+                after_pass(batch)
+
+
+def scored_policies(anchor: Iterable[Adapter], samplers: Sequence[Sampled], reference: Adapter) -> list[Sampled]:
+    """The policies that responses are scored under, each once: the arguments are those of ``score``."""
+    return list(dict.fromkeys([*anchor, *samplers, reference]))
 
 
 def heaviest(anchor: Mapping[Adapter, float]) -> Adapter:

@@ -11,7 +11,7 @@ over a micro-batch of given prompts x_i and responses y_i, another one in each o
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,11 +96,20 @@ class SFTTerm:
     training: list[SFTBatch]
     testing: list[SFTBatch]
 
-    def held_out_nll(self, network: Any, pad_id: int, on_event: OnEvent = ignore_event) -> float:
-        """NLL of the held-out texts, nats per token."""
-        logprobs = torch.cat(
-            processes.map(lambda batch: batch.logprobs(network, pad_id, on_event).double(), self.testing)
-        )
+    def held_out_nll(
+        self,
+        network: Any,
+        pad_id: int,
+        on_event: OnEvent = ignore_event,
+        before_pass: Callable[[], object] = lambda: None,
+    ) -> float:
+        """NLL of the held-out texts, nats per token. ``before_pass`` is called before each pass, and may raise."""
+
+        def passed(batch: SFTBatch) -> torch.Tensor:
+            before_pass()
+            return batch.logprobs(network, pad_id, on_event).double()
+
+        logprobs = torch.cat(processes.map(passed, self.testing))
         return float(nll(logprobs, sum(batch.tokens for batch in self.testing)))
 
 

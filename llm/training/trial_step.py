@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 
 import torch
@@ -21,7 +21,9 @@ TRIALS = 6
 FIRST_STEP: dict[Optimiser, float] = {"rmsprop": 10.0, "rmsprop8bit": 10.0}
 
 
-def learning_rate(gradient: Gradient, step: Sequence[MicroBatch]) -> float:
+def learning_rate(
+    gradient: Gradient, step: Sequence[MicroBatch], before_pass: Callable[[], object] = lambda: None
+) -> float:
     """The learning rate at which the optimiser's first step moves the log-ratio by ``SHARE`` of the target, both rms.
 
     .. math::
@@ -34,6 +36,7 @@ def learning_rate(gradient: Gradient, step: Sequence[MicroBatch]) -> float:
     Args:
         gradient: that of the fit; its weights are as before afterwards.
         step: the micro-batches of the first optimiser step, with their log-probabilities scored.
+        before_pass: called before each pass of a trial; where it raises, the weights are as before too.
 
     Returns:
         the rate; 1 for lbfgs, which searches along lines; ``FIRST`` where nothing is to be learned.
@@ -43,28 +46,32 @@ def learning_rate(gradient: Gradient, step: Sequence[MicroBatch]) -> float:
         return 1.0
     target = _rms([_residual(batch, gradient.size, settings.baseline) for batch in step], step)
     devices = [weight.device for weight in gradient.weights if weight.device.type == "cuda"]
-    with torch.random.fork_rng(
-        devices=devices[:1]
-    ):  # dropout draws: those of the fit are to be the same as without a trial
-        gradient(step, ())
+    # dropout draws: those of the fit are to be the same as without a trial
+    with torch.random.fork_rng(devices=devices[:1]):
         start = [weight.detach().clone() for weight in gradient.weights]
-        signs = [torch.zeros_like(w) if w.grad is None else w.grad.sign() for w in gradient.weights]
-        following, moved = FIRST, 0.0
-        for _ in range(TRIALS):
-            rate = following
+        try:
+            gradient(step, ())
+            signs = [torch.zeros_like(w) if w.grad is None else w.grad.sign() for w in gradient.weights]
+            following, moved = FIRST, 0.0
+            for _ in range(TRIALS):
+                rate = following
+                with torch.no_grad():
+                    for weight, begin, sign in zip(gradient.weights, start, signs, strict=True):
+                        weight.copy_(begin - rate * sign)
+                now = []
+                for batch in step:
+                    before_pass()
+                    now.append(batch.logprobs(network, pad_id, gradient.on_event))
+                moved = _rms([a - scored(batch.start, "start") for a, batch in zip(now, step, strict=True)], step)
+                if MOVED / 2 <= moved <= 2 * MOVED:
+                    break
+                factor = MOVED / moved if moved > 0 else inf  # 0: the step was lost in rounding
+                following = rate * (min(max(factor, 1 / 30), 30.0) if moved < inf else 1 / 30)
+        finally:
             with torch.no_grad():
-                for weight, begin, sign in zip(gradient.weights, start, signs, strict=True):
-                    weight.copy_(begin - rate * sign)
-            now = [batch.logprobs(network, pad_id, gradient.on_event) for batch in step]
-            moved = _rms([a - scored(batch.start, "start") for a, batch in zip(now, step, strict=True)], step)
-            if MOVED / 2 <= moved <= 2 * MOVED:
-                break
-            factor = MOVED / moved if moved > 0 else inf  # 0: the step was lost in rounding
-            following = rate * (min(max(factor, 1 / 30), 30.0) if moved < inf else 1 / 30)
-        with torch.no_grad():
-            for weight, begin in zip(gradient.weights, start, strict=True):
-                weight.copy_(begin)
-                weight.grad = None
+                for weight, begin in zip(gradient.weights, start, strict=True):
+                    weight.copy_(begin)
+                    weight.grad = None
     if not 0 < moved < inf or not target > 0:
         return FIRST
     return SHARE * target * rate / moved / FIRST_STEP.get(settings.optimiser, 1.0)

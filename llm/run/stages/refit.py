@@ -93,19 +93,23 @@ class StepFit:
         restart takes the same."""
         if self.settings.learning_rate is not None:
             return self.factor * self.settings.learning_rate
-        return processes.decided(lambda: self._found_rate(parameters))
+        name = self.step_folder.name
+        known = processes.decided(lambda: self.home.step_values(name).get("learning_rate"))
+        if known is None:
+            self.progress.begin(name, "training", self._passes, "trial steps find the learning rate")
+            known = processes.decided(lambda: self._found_rate(parameters))
+        return known
 
     def _found_rate(self, parameters: list[torch.nn.Parameter]) -> float:
-        known = self.home.step_values(self.step_folder.name).get("learning_rate")
-        if known is None:
-            self.progress.begin(self.step_folder.name, "training", self._passes, "trial steps find the learning rate")
-            half = HALF_SCALE if self.model.dtype == torch.float16 else 1.0
-            gradient = Gradient(
-                self.model.network, parameters, self.size, self.settings, self.model.pad_id, self.model.on_event, half
-            )
-            known = self.factor * learning_rate(gradient, order(self.training, self.settings, self.seed)[0])
-            self.home.update_step(self.step_folder.name, {"learning_rate": known})
-        return known
+        """By a trial, which the first process makes; a run that is stopped within it makes it again."""
+        half = HALF_SCALE if self.model.dtype == torch.float16 else 1.0
+        gradient = Gradient(
+            self.model.network, parameters, self.size, self.settings, self.model.pad_id, self.model.on_event, half
+        )
+        first = order(self.training, self.settings, self.seed)[0]
+        found = self.factor * learning_rate(gradient, first, self.progress.raise_if_stopped)
+        self.home.update_step(self.step_folder.name, {"learning_rate": found})
+        return found
 
     def run(self, parameters: list[torch.nn.Parameter], start: list[torch.Tensor], rate: float) -> FitResult:
         """Train the parameters, whose values are those of ``start``, at a learning rate.
@@ -268,8 +272,11 @@ class StepFit:
         """The SFT term's part of the loss under the adapter as it is now, on held-out texts."""
         if self._term is None:
             return 0.0
-        nll = self._term.held_out_nll(self.model.network, self.model.pad_id, self.model.on_event)
-        return self.settings.sft_weight * nll
+        return self.settings.sft_weight * self._held_out_nll(self._term)
+
+    def _held_out_nll(self, term: SFTTerm) -> float:
+        model = self.model
+        return term.held_out_nll(model.network, model.pad_id, model.on_event, self.progress.raise_if_stopped)
 
     def _validation(self) -> Experience:
         """The validation prompts under the adapter as it is now."""
@@ -294,8 +301,7 @@ class StepFit:
         scores = self.scores(self._logprobs(batches) if moved else None)
         if self.sft is None:
             return scores
-        nll = self.sft.held_out_nll(self.model.network, self.model.pad_id, self.model.on_event)
-        return replace(scores, sft_nll=nll)
+        return replace(scores, sft_nll=self._held_out_nll(self.sft))
 
 
 def _decided(value: Value) -> Value:

@@ -22,7 +22,7 @@ from ...store.files import read_shard, write_shard
 from ...store.run_folder import RunFolder
 from ...training.batches import SCORES, MicroBatch
 from ...training.experience import scored
-from ...training.scoring import score
+from ...training.scoring import score, scored_policies
 from ..progress import Progress
 from .shards import wait_for_shards
 
@@ -59,14 +59,20 @@ class ScoreStage:
         )
         anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
         if missing:
-            done = len(batches) - sum(len(parts[number]) for number in missing)
+            each = len(scored_policies(anchor, self.samplers, self.reference))  # passes of a micro-batch
+            left = each * sum(len(parts[number]) for number in missing)
+            total = each * len(batches)
             with self.progress.phase(
-                self.step_folder.name, "scoring", "", len(batches), done, "batch", "batches", shared=True
+                self.step_folder.name, "scoring", "", total, total - left, "pass", "passes", shared=True
             ) as tick:
+
+                def passed(batch: MicroBatch) -> None:
+                    tick(1, tokens=batch.tokens)
+
                 for number in processes.share(missing):
                     self.progress.raise_if_stopped()
                     part = parts[number]
-                    score(self.model, part, anchor, self.samplers, self.reference)
+                    score(self.model, part, anchor, self.samplers, self.reference, passed)
                     rows = [
                         {"texts": _identity(batch), "passes": batch.passes,
                          **{name: scored(getattr(batch, name), name).tolist() for name in SCORES},
@@ -76,7 +82,6 @@ class ScoreStage:
                         for batch in part
                     ]  # fmt: skip
                     write_shard(folder, "anchor", number, rows)
-                    tick(len(part), tokens=sum(batch.tokens for batch in part))
         wait_for_shards(folder, "anchor", range(len(parts)))
         for number, part in enumerate(parts):
             if part[0].anchor is None and not self._read(folder, number, part):

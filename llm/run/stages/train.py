@@ -266,11 +266,11 @@ class TrainStage:
 
     def _sft_nll(self, term: sft.SFTTerm) -> dict[str, float]:
         """NLL of the held-out SFT texts, nats per token, where the run started and where the fit starts."""
-        nll, start = {}, self._start
+        nll, start, model, check = {}, self._start, self.model, self.progress.raise_if_stopped
         for policy in dict.fromkeys([self.reference, start]):
-            self.progress.raise_if_stopped()
-            with use_policy(self.model, policy) as network:
-                nll[policy] = term.held_out_nll(network, self.model.pad_id, self.model.on_event)
+            check()
+            with use_policy(model, policy) as network:
+                nll[policy] = term.held_out_nll(network, model.pad_id, model.on_event, check)
         return {"start": nll[self.reference], "before": nll[start]}
 
     def _limits_exceeded(self, nll: Mapping[str, float], win_rate: float | None) -> list[str]:

@@ -24,7 +24,7 @@ from nashward.llm.processes import connection, processes
 from nashward.llm.processes.place import WAIT
 from nashward.llm.run.progress import Progress
 from nashward.llm.run.signals import stop_on_signals
-from nashward.llm.run.stages import sample
+from nashward.llm.run.stages import refit, sample
 from nashward.llm.run.stages import shards as shards_module
 from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
@@ -298,6 +298,34 @@ def test_a_signal_to_one_stops_all_and_the_command_goes_on(command: list[str], e
     assert (tmp_path / "run" / "iteration-01" / "training").is_dir()  # its checkpoint
     assert main([*words, "--quiet"]) == 0
     assert written(tmp_path / "run") == written(expected)
+
+
+@pytest.mark.parametrize("signalled", [0, 1])
+def test_a_signal_to_one_ends_the_search_of_a_learning_rate(
+    signalled: int, command: list[str], expected: Path, tmp_path: Path
+) -> None:
+    """The first process makes it, the others wait for what it finds."""
+    run, search = tmp_path / "run", refit.learning_rate
+    words = [*command, "--out", str(run)]
+
+    def stopped(*given: Any) -> float:
+        os.kill(int((tmp_path / str(signalled)).read_text()), signal.SIGINT)
+        time.sleep(0 if signalled == 0 else 2)  # the other one halts after its time of grace
+        return search(*given)
+
+    def work(rank: int) -> int:
+        connection.GRACE = 0.5
+        (tmp_path / str(rank)).write_text(str(os.getpid()))
+        refit.learning_rate = stopped  # type: ignore[assignment]  # of a fork
+        return main(words)
+
+    ranks = Ranks(2, work, tmp_path / "ranks")
+    assert ranks.wait()[signalled] == 130
+    assert ranks.output().count("iteration-01: training: stopped as requested") == 1
+    assert "learning_rate" not in RunFolder(run).step_values("iteration-01")
+    assert main([*words, "--quiet"]) == 0
+    assert written(run) == written(expected)
+    assert RunFolder(run).step_values("iteration-01") == RunFolder(expected).step_values("iteration-01")
 
 
 def test_what_is_wrong_is_said_once(command: list[str], tmp_path: Path) -> None:

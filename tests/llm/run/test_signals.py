@@ -17,8 +17,12 @@ import pytest
 
 from nashward.cli.main import main
 from nashward.llm.run import executor, signals
+from nashward.llm.run.stages import refit
 from nashward.llm.store import files
 from nashward.llm.store.files import shards
+from nashward.llm.store.run_folder import RunFolder
+from nashward.llm.training.batches import MicroBatch
+from nashward.llm.training.gradient import Gradient
 
 PROMPTS = [f"Say {i} things{'!' * (i % 4)}" for i in range(10)]
 
@@ -87,6 +91,42 @@ def test_a_signal_stops_after_the_shard_and_the_command_goes_on(
     assert main(["status", str(tmp_path / "run")]) == 0
     assert "stopped, 0 of 1 iteration finished" in capfd.readouterr().out
     assert main(command) == 0
+    assert _result(tmp_path / "run") == expected
+
+
+def test_a_signal_ends_the_search_of_a_learning_rate_and_the_command_makes_it_again(
+    command: list[str], expected: dict[str, bytes], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """It ends before the next pass: a search takes minutes on a CPU."""
+    home = RunFolder(tmp_path / "run")
+    search, passes = refit.learning_rate, []
+
+    class Counted(Gradient):
+        def __call__(self, *given: Any) -> Any:
+            os.kill(os.getpid(), signal.SIGINT)
+            return super().__call__(*given)
+
+    def counted(*given: Any) -> Any:
+        passes.append(1)
+        return logprobs(*given)
+
+    def signalled(*given: Any) -> float:
+        with monkeypatch.context() as patch:
+            patch.setattr(MicroBatch, "logprobs", counted)
+            return search(*given)
+
+    logprobs = MicroBatch.logprobs
+    with monkeypatch.context() as patch:
+        patch.setattr(refit, "learning_rate", signalled)
+        patch.setattr(refit, "Gradient", Counted)
+        assert main(command) == 130
+    assert "iteration-01: training: stopped as requested" in capfd.readouterr().err.splitlines()[-1]
+    assert not passes
+    assert "learning_rate" not in home.step_values("iteration-01")
+    assert not (home / "iteration-01" / "training").exists()
+    assert main(command) == 0
+    assert home.step_values("iteration-01")["learning_rate"] > 0
     assert _result(tmp_path / "run") == expected
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import torch
 
 from nashward.cli.main import main
 from nashward.llm import Fit
-from nashward.llm.run.stages import refit
+from nashward.llm.run.progress import Progress
+from nashward.llm.run.stages import refit, score
 from nashward.llm.run.status import clock, read_timings, remaining, status, step_seconds, time_left
 from nashward.llm.store.files import read_jsonl, write_jsonl
 from nashward.llm.store.run_folder import CHECKPOINT, RunFolder
@@ -67,6 +70,11 @@ def test_the_estimate_is_what_an_iteration_took_less_what_is_done() -> None:
         assert found is not None
         return found.run, found.iteration, found.untimed
 
+    def least(rows: list[dict[str, Any]], iterations: int) -> float:
+        found = remaining(rows, iterations)
+        assert found is not None
+        return found.least
+
     first = [
         row("iteration-01", "sampling", "start", 60, 100, 6.0), row("iteration-01", "sampling", "start", 40, 100, 4.0),
         row("iteration-01", "judging", "start", 100, 100, 20.0), row("iteration-01", "scoring", "", 10, 10, 5.0),
@@ -75,9 +83,15 @@ def test_the_estimate_is_what_an_iteration_took_less_what_is_done() -> None:
     assert remaining([], 3) is None
     assert left(first[:1], 3) == (None, pytest.approx(4.0), ("judging", "scoring", "training", "measuring"))
     assert left(first, 3) == (None, 0.0, ("measuring",))
+    # at least: what was timed, in the two later iterations too
+    assert least(first[:1], 3) == pytest.approx(4.0 + 2 * 10.0)
+    assert least(first[:3], 3) == pytest.approx(2 * 30.0)
+    assert least(first, 3) == pytest.approx(2 * 95.0)
+    assert least(first, 1) == 0.0
     first.append(row("iteration-01", "measuring", "", 100, 100, 5.0))
     assert left(first, 1) == (None, 0.0, ())  # there may be more to measure: "0 s left" is no estimate
     assert left(first, 3) == (pytest.approx(200.0), 0.0, ())
+    assert least(first, 3) == pytest.approx(200.0)
     assert step_seconds(first[:-1]) is None
     half = row("iteration-01-half-1", "sampling", "start", 100, 100, 20.0)
     assert step_seconds(first) == 100.0
@@ -121,6 +135,39 @@ def test_a_training_is_shown_from_its_trial_steps_on(
     assert sum(row["done"] for row in read_timings(RunFolder(home)) if row["phase"] == "training") == 16
 
 
+def test_scoring_is_counted_pass_by_pass(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of 64 prompts under several policies takes minutes on a CPU."""
+    counted: dict[str, list[int]] = {}
+    written: dict[str, int] = {}  # passes counted before the step's one part was written
+    phase_of, write_shard = Progress.phase, score.write_shard
+
+    @contextmanager
+    def phase(self: Progress, step: str, kind: str, *given: Any, **named: Any) -> Iterator[Any]:
+        with phase_of(self, step, kind, *given, **named) as advance:
+
+            def counting(count: int, *more: Any, **tokens: Any) -> None:
+                if kind == "scoring":
+                    counted.setdefault(step, []).append(count)
+                advance(count, *more, **tokens)
+
+            yield counting
+
+    def write(folder: Path, *given: Any) -> Any:
+        written[folder.parent.name] = sum(counted[folder.parent.name])
+        return write_shard(folder, *given)
+
+    monkeypatch.setattr(Progress, "phase", phase)
+    monkeypatch.setattr(score, "write_shard", write)
+    quick_run(tiny_folder, tmp_path / "run").run()
+    rows = [row for row in read_timings(RunFolder(tmp_path / "run")) if row["phase"] == "scoring"]
+    for number, policies in ((1, 1), (2, 2)):  # of the second iteration: its sampler, and the start
+        own = [row for row in rows if row["step"] == f"iteration-0{number}"]
+        batches = len(counted[f"iteration-0{number}"]) // policies
+        assert batches > 1
+        assert counted[f"iteration-0{number}"] == [1] * policies * batches
+        assert written[f"iteration-0{number}"] == sum(row["done"] for row in own) == own[0]["of"] == policies * batches
+
+
 def test_a_first_phase_that_is_half_done_says_what_is_left(
     tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,11 +184,12 @@ def test_a_first_phase_that_is_half_done_says_what_is_left(
     write_jsonl(home / "timings.jsonl", [sampling, judging])
     assert main(["status", str(home)]) == 0
     out = capsys.readouterr().out
-    assert "left: at least 3 min 30 s" in out
+    assert "left: at least 9 min 20 s" in out  # 210 s of this iteration, 350 s of the next one
     assert "not timed yet: scoring, training, measuring" in out
     assert main(["status", str(home), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["remaining_seconds"], found["iteration_seconds"]) == (None, pytest.approx(210.0))
+    assert found["least_seconds"] == pytest.approx(560.0)
     assert found["untimed"] == ["scoring", "training", "measuring"]
     assert [phase["seconds_left"] for phase in found["phases"]] == pytest.approx([300.0, 50.0])  # no shard is there
     write_jsonl(home / "timings.jsonl", [{**sampling, "phase": "measuring", "what": "validation", "done": 20}])

@@ -72,3 +72,29 @@ def test_where_nothing_is_to_be_learned_the_rate_is_a_small_number(tiny_folder: 
     with model.training(tmp_path / "start") as weights:
         assert _rate(model, weights, _batch(model, [0.5, 0.5, 0.5])) == FIRST
         assert _rate(model, weights, _batch(model, [0.9, 0.5]), optimiser="lbfgs", max_grad_norm=float("inf")) == 1.0
+
+
+def test_a_trial_that_is_left_leaves_weights_gradients_and_random_numbers_as_they_were(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    model = LanguageModel.from_pretrained(tiny_folder)
+    model.write_start_adapter(tmp_path / "start", None)
+    passes: list[int] = []
+
+    def before_pass() -> None:
+        passes.append(1)
+        torch.rand(1)
+        if len(passes) == 2:
+            raise InterruptedError
+
+    with model.training(tmp_path / "start") as weights:
+        batch = _batch(model, [0.9, 0.6, 0.2])
+        before, drawn = [weight.detach().clone() for weight in weights], torch.get_rng_state()
+        gradient = Gradient(model.network, weights, SIZE, Fit(), model.pad_id, lambda _: None, 1.0)
+        whole = learning_rate(gradient, [batch])
+        with pytest.raises(InterruptedError):
+            learning_rate(gradient, [batch], before_pass)
+        assert all(torch.equal(a, b) for a, b in zip(before, weights, strict=True))
+        assert all(weight.grad is None for weight in weights)
+        assert torch.equal(torch.get_rng_state(), drawn)
+        assert learning_rate(gradient, [batch]) == whole

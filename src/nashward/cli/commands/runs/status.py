@@ -74,7 +74,8 @@ def _estimate(progress: RunStatus) -> str:
         return "not known before the first prompts are sampled"
     if not untimed:
         return f"about {clock(iteration)} in this iteration, at the speed of each phase so far"
-    first = f"at least {clock(iteration)}, at the speed of this phase so far" if iteration else "not known"
+    least = progress.least_seconds
+    first = f"at least {clock(least)}, at the speed of each phase so far" if least else "not known"
     return f"{first}; not timed yet: {untimed}"
 
 
