@@ -19,6 +19,7 @@ from nashward.games.shapes import Float, Int
 
 from .base.text_limit import rotary_limit
 from .packing import Packing, packed_states, packs
+from .rows import take_rows
 
 TOKEN_TILE, WORD_TILE = 512, 8192  # a tile of logits [tokens, vocabulary]: 16 MiB in float32
 
@@ -83,9 +84,11 @@ def sequence_logprobs(
     # the state at position h - 1 predicts token h
     if tiles_agree(causal):
         states = getattr(causal, causal.base_model_prefix)(**inputs).last_hidden_state
-        scored = token_logprobs(states[rows, positions_scored - 1], Head.of(causal), ids[rows, positions_scored])
+        before = take_rows(states.flatten(0, 1), rows * states.shape[1] + positions_scored - 1)
+        scored = token_logprobs(before, Head.of(causal), ids[rows, positions_scored])
     else:
-        logits = causal(**inputs).logits[rows, positions_scored - 1]
+        logits = causal(**inputs).logits
+        logits = take_rows(logits.flatten(0, 1), rows * logits.shape[1] + positions_scored - 1)
         scored = (
             logits.to(_accumulation_dtype(logits)).log_softmax(-1).gather(1, ids[rows, positions_scored][:, None])[:, 0]
         )

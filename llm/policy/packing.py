@@ -20,6 +20,7 @@ from nashward.games.shapes import Float, Int
 
 from ..data.library_errors import first_line
 from .decoding import AGREEMENT, HALF_AGREEMENT
+from .rows import take_rows
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +189,7 @@ class PackedRows:
         self, hidden: Float[Tensor, "1 N H"], positions: Int[Tensor, "R S"] | None = None
     ) -> Float[Tensor, "R S H"]:
         """The states of the rows at some positions of each, or at all ``[R, T, H]``."""
-        return hidden[0, self.places if positions is None else self.places.gather(1, positions)]
+        return take_rows(hidden[0], self.places if positions is None else self.places.gather(1, positions))
 
 
 def common_beginning(one: Sequence[int], two: Sequence[int]) -> int:
@@ -383,7 +384,7 @@ def packed_states(causal: Any, packing: Packing) -> Float[Tensor, "S H"]:
     base = _base(causal)
     inputs = {"input_ids": packing.ids.to(causal.device), "position_ids": packing.positions.to(causal.device)}
     states = base(**inputs, attention_mask=packing.layout, use_cache=False).last_hidden_state[0]
-    return states[packing.states.to(states.device)]
+    return take_rows(states, packing.states.to(states.device))
 
 
 def _explain(reason: str) -> None:

@@ -237,7 +237,8 @@ LANGUAGE = [
         ("factor", "_Tiled.forward", "others[:, None]", "2 * others[:, None]"),
         ("factor", "Head.slope", "(logits / self.cap) ** 2", "2 * (logits / self.cap) ** 2"),
         ("anchor", "_Tiled.forward", "others + (chosen[tokens] - top).exp()", "others"),
-        ("other", "sequence_logprobs", "states[rows, positions_scored - 1]", "states[rows, positions_scored]"),
+        ("other", "sequence_logprobs", "rows * states.shape[1] + positions_scored - 1",
+         "rows * states.shape[1] + positions_scored"),
     ]),
     Method("What votes say", "llm/oracles/fitting/vote_table.py", VOTES, [
         ("sign", "_Game.of", "(logit, -logit)", "(-logit, logit)"),
