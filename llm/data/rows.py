@@ -73,6 +73,8 @@ def likely_field(
         >>> likely_field({"text": "Why?", "id": "a"}, ["prompt"], option="--prompt-field")
         '; name the field to read: --prompt-field FIELD'
     """
+    if len(row) == 1 and text and _is_sentence(name := str(next(iter(row)))):
+        return f"; the first line, {quoted(name, 40)}, seems to be a text: write a line {fields[0]} above it"
     left = {str(name): value for name, value in row.items() if name not in read}
     texts = [name for name, value in left.items() if text and isinstance(value, str)]
     for name in left:
@@ -81,6 +83,11 @@ def likely_field(
     if len(texts) != 1:
         return f"; name the field to read: {option} FIELD" if option and left else ""
     return f"; rename {texts[0]} to {fields[0]}" + (f", or give {option} {texts[0]}" if option else "")
+
+
+def _is_sentence(name: str) -> bool:
+    """Whether the name of a field seems to be a text, of a file without a line of names."""
+    return name.endswith((".", "?", "!")) or name.count("_") + name.count(" ") >= 3
 
 
 def numbered_rows(

@@ -158,3 +158,13 @@ def test_data_frames_are_rows() -> None:
     votes = [{"prompt": "Name a river.", "a": "The Rhine.", "b": "No.", "winner": winner} for winner in ("a", "b", "a")]
     assert read_votes(pandas.DataFrame(votes)) == read_votes(votes)
     assert read_prompts(pandas.DataFrame(votes[:1])[["prompt"]]).kept == read_prompts(["Name a river."]).kept
+
+
+@pytest.mark.parametrize("first", ["How do I get out a stain?", "Name a river in Europe"])
+def test_a_file_without_a_line_of_names_is_told_apart_from_a_wrong_name(first: str, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.csv"
+    file.write_text(f"{first}\nWhy?\n")
+    with pytest.raises(ValueError, match="seems to be a text: write a line prompt above it"):
+        read_prompts(file)
+    file.write_text(f"prompt\n{first}\nWhy?\n")
+    assert [prompt.text for prompt in read_prompts(file).kept] == [first, "Why?"]
