@@ -65,9 +65,9 @@ def pairs_of_counts(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, 
 
 
 def _is_count(cell: Any) -> bool:
-    """Whether a cell has a number above 0."""
+    """Whether a cell has a number above 0 that is not 1/2, which tables of win probabilities have on the diagonal."""
     try:
-        return float(cell) > 0
+        return float(cell) > 0 and float(cell) != 0.5
     except (TypeError, ValueError):
         return False
 

@@ -204,7 +204,7 @@ class RunFolder:
             replaced = dict.fromkeys(JUDGED if another_kind(merged, config) else ())
             return merged | replaced | self._given(config) | contents
         before, now = flatten(merged), flatten(json.loads(json.dumps(finite(config))))
-        judged = self.judged
+        judged = self.judged or merged.get("people") is not None  # who are asked while a run waits are its judges
         other = another_kind(before, now) if judged else None
         if not judged and judges(config):  # responses are the same whatever judges them
             merged |= dict.fromkeys(JUDGED_KEYS)

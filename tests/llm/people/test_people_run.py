@@ -217,7 +217,7 @@ def test_a_fit_that_was_killed_leaves_no_oracle(home: Path, monkeypatch: pytest.
 
 
 def test_the_votes_of_another_team_are_another_run(home: Path) -> None:
-    with pytest.raises(NashwardError, match="oracle_content"):
+    with pytest.raises(NashwardError, match=r"holds another run \(oracle .people:.*other. now"):
         self_play(home, 4, SMALL, team="other").check()
     moved = shutil.move(home / "team", home / "elsewhere")
     assert moved

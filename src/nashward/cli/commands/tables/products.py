@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nashward.games.driver import drive
-from nashward.games.executor import TableExecutor
-from nashward.games.solvers.tables_only.base import as_solver
-
 
 def products_of_an_iteration(game: Any, solver: Any, start: Any = None, iterations: int = 2) -> int:
     """How often an iteration of a solver looks at the payoffs, counted in its second one (in the first of one alone).
@@ -25,6 +21,10 @@ def products_of_an_iteration(game: Any, solver: Any, start: Any = None, iteratio
         >>> [products_of_an_iteration(game, one()) for one in (games.MWU, games.ExtraGradient, games.ProximalPoint)]
         [1, 2, 50]
     """
+    from nashward.games.driver import drive  # brings torch
+    from nashward.games.executor import TableExecutor
+    from nashward.games.solvers.tables_only.base import as_solver
+
     tables = TableExecutor(game)
     counts = [0]
 
