@@ -317,11 +317,11 @@ def self_play(chosen: Settings) -> SelfPlay:
              "limits": Limits, "people": People}  # fmt: skip
     sections = {name: _part(name, kind, chosen) for name, kind in kinds.items()}
 
-    def whole(own: Settings) -> RunConfig:
+    def run_config(own: Settings) -> RunConfig:
         above = {key: top[key] for key in _section("", own) if key in top}
         return RunConfig(**above, phases=phases, **sections, placement=_section("placement", own) or None)
 
-    config = made(whole, chosen)
+    config = made(run_config, chosen)
     if str(inputs["oracle"]).startswith(PEOPLE):
         from nashward.llm.people import PeopleOracle
 
